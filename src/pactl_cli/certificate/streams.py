@@ -1,0 +1,62 @@
+"""What a seed means: streams of random numbers that are the same on every machine.
+
+A message carries a seed, not a network; the receiver rebuilds the initialisation, the
+projector and the calibration set from it. So the numbers must not depend on a device, a
+thread count or a library's release. They come from the raw output of Philox4x64-10
+(Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), whose bits are
+fixed by its definition, keyed by the seed and by the name of the stream.
+
+Integers, signs and permutations are bit-exact. Gaussian numbers pass through one
+double-precision special function and agree to its accuracy.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+
+def _raw(seed: int, name: str, count: int) -> NDArray[np.uint64]:
+    """`count` raw 64-bit words of the stream `name` of `seed`."""
+    name_key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+    philox = np.random.Philox(key=np.array([seed, name_key], dtype=np.uint64))
+    return philox.random_raw(count)
+
+
+def uniforms(seed: int, name: str, count: int) -> NDArray[np.float64]:
+    """`count` numbers in the open interval (0, 1), each an odd multiple of 2**-54."""
+    return ((_raw(seed, name, count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def gaussians(seed: int, name: str, count: int) -> NDArray[np.float64]:
+    """`count` standard normal numbers, by inversion of the distribution function."""
+    return np.asarray(ndtri(uniforms(seed, name, count)), dtype=np.float64)
+
+
+def packed_signs(seed: int, name: str, count: int) -> NDArray[np.uint8]:
+    """`count` fair bits, eight to a byte, least significant first; the last byte is cut, not masked."""
+    words = _raw(seed, name, -(-count // 64)).astype("<u8")
+    return words.view(np.uint8)[: -(-count // 8)]
+
+
+def integers(seed: int, name: str, count: int, below: int) -> NDArray[np.int64]:
+    """`count` integers in [0, below), each value equally likely up to 2**-53."""
+    return (uniforms(seed, name, count) * below).astype(np.int64)
+
+
+def permutation(seed: int, name: str, length: int) -> NDArray[np.int64]:
+    """A random order of 0 .. length - 1.
+
+    Every index is written into the low bits of a random word and the words are sorted:
+    no two are equal, so the order is the same whatever sorting algorithm is used.
+    """
+    index_bits = np.uint64(max(length - 1, 0).bit_length())
+    words = _raw(seed, name, length)
+    words <<= index_bits
+    words |= np.arange(length, dtype=np.uint64)
+    words.sort()
+    words &= (np.uint64(1) << index_bits) - np.uint64(1)
+    return words.view(np.int64)

@@ -1,0 +1,195 @@
+"""A sequence over 0 .. K-1 as adaptive binary decisions.
+
+A symbol is reached along a tree, one binary decision at each node; every node learns the
+probability of its own decision from those already coded, by the Krichevsky-Trofimov
+estimator P(next = b) = (count_b + 1/2) / (seen + 1) (Krichevsky and Trofimov 1981). So
+no counts are transmitted, a node never visited costs nothing, and one visited m times
+costs at most (log2 m) / 2 + 1 bits more than if its frequencies had been known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaln
+
+from pactl_cli.certificate.codes import BitReader, BitWriter, DecisionReader, encode_decisions
+
+Symbols = NDArray[np.int64]
+
+_FAIR = -1
+"""The context of a decision that is never learned: one half each."""
+
+
+@dataclass(frozen=True)
+class SymbolTree:
+    """A binary tree with the K symbols at its leaves.
+
+    Attributes:
+        children: for each node its two successors; s < 0 is the leaf of symbol -s - 1. The root is node 0.
+        contexts: for each node whose counts it uses; nodes may share one, and `_FAIR` has none.
+        size: K.
+    """
+
+    children: tuple[tuple[int, int], ...]
+    contexts: tuple[int, ...]
+    size: int
+
+    @property
+    def root(self) -> int:
+        """Where a walk begins: node 0, or the only leaf."""
+        return 0 if self.children else -1
+
+    def paths(self) -> list[list[tuple[int, int]]]:
+        """For each symbol the (context, decision) pairs on the way to it."""
+        paths: list[list[tuple[int, int]]] = [[] for _ in range(self.size)]
+
+        def walk(node: int, path: list[tuple[int, int]]) -> None:
+            if node < 0:
+                paths[-node - 1] = path
+                return
+            for decision in (0, 1):
+                walk(self.children[node][decision], [*path, (self.contexts[node], decision)])
+
+        walk(self.root, [])
+        return paths
+
+
+class _Grower:
+    """Builds a tree node by node."""
+
+    def __init__(self) -> None:
+        self.children: list[tuple[int, int]] = []
+        self.contexts: list[int] = []
+
+    def node(self, context: int | None = None) -> int:
+        """A new node, with a context of its own unless one is given."""
+        self.children.append((0, 0))
+        self.contexts.append(len(self.contexts) if context is None else context)
+        return len(self.children) - 1
+
+    def halve(self, leaves: list[int], like: int | None = None) -> int:
+        """A balanced subtree over `leaves`, in order; contexts shared with the equal subtree that starts at `like`."""
+        if len(leaves) == 1:
+            return -leaves[0] - 1
+        node = self.node(None if like is None else self.contexts[like])
+        half = (len(leaves) + 1) // 2
+        twins = (None, None) if like is None else self.children[like]
+        first = self.halve(leaves[:half], twins[0])
+        self.children[node] = (first, self.halve(leaves[half:], twins[1]))
+        return node
+
+    def tree(self, size: int) -> SymbolTree:
+        """What was built."""
+        return SymbolTree(tuple(self.children), tuple(self.contexts), size)
+
+
+def ordered_tree(size: int) -> SymbolTree:
+    """Symbols split into halves, again and again: no assumption but that neighbours are alike."""
+    grower = _Grower()
+    if size > 1:
+        grower.halve(list(range(size)))
+    return grower.tree(size)
+
+
+def symmetric_tree(size: int) -> SymbolTree:
+    """For odd K: first whether the symbol is the middle one, then a fair sign, then the distance from the middle."""
+    grower = _Grower()
+    radius = size // 2
+    root, sign = grower.node(), grower.node(_FAIR)
+    above = grower.halve([radius + r for r in range(1, radius + 1)])
+    below = grower.halve([radius - r for r in range(1, radius + 1)], above if above >= 0 else None)
+    grower.children[root] = (-radius - 1, sign)
+    grower.children[sign] = (above, below)
+    return grower.tree(size)
+
+
+def symbol_trees(size: int) -> list[SymbolTree]:
+    """The trees that a sequence over `size` symbols may be coded with; which one costs one bit if there are two."""
+    ordered = ordered_tree(size)
+    return [symmetric_tree(size), ordered] if size % 2 and size > 1 else [ordered]
+
+
+def _decisions(tree: SymbolTree, symbols: Symbols) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The (context, decision) pairs of a whole sequence, in order: two arrays."""
+    paths = tree.paths()
+    lengths = np.array([len(path) for path in paths])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    table = np.array([pair for path in paths for pair in path], dtype=np.int64).reshape(-1, 2)
+    repeats = lengths[symbols]
+    ends = np.cumsum(repeats)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - repeats, repeats)
+    rows = table[np.repeat(starts[symbols], repeats) + within]
+    return rows[:, 0], rows[:, 1]
+
+
+def _estimates(contexts: NDArray[np.int64], decisions: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """Before every decision, the estimator's integer frequencies: (of zero, in total)."""
+    zeros = np.ones(len(contexts), dtype=np.int64)
+    totals = np.full(len(contexts), 2, dtype=np.int64)
+    for context in np.unique(contexts[contexts != _FAIR]):
+        places = np.flatnonzero(contexts == context)
+        seen = np.arange(len(places))
+        ones = np.cumsum(decisions[places]) - decisions[places]
+        zeros[places] += 2 * (seen - ones)
+        totals[places] += 2 * seen
+    return zeros.tolist(), totals.tolist()
+
+
+def ideal_bits(tree: SymbolTree, symbols: Symbols) -> float:
+    """-log2 of the probability that the adaptive model gives to the whole sequence."""
+    contexts, decisions = _decisions(tree, symbols)
+    learned = contexts != _FAIR
+    ones = np.bincount(contexts[learned], decisions[learned], minlength=1)
+    seen = np.bincount(contexts[learned], minlength=1)
+    nats = -(betaln(ones + 0.5, seen - ones + 0.5) - betaln(0.5, 0.5)).sum()
+    return float(nats / np.log(2) + np.count_nonzero(~learned))
+
+
+def write_symbols(writer: BitWriter, symbols: Symbols, size: int) -> None:
+    """Appends a sequence over 0 .. size-1, with the tree that makes it shortest. Its length is not transmitted."""
+    if len(symbols) and not 0 <= symbols.min() <= symbols.max() < size:
+        raise ValueError(f"symbols must lie in 0 .. {size - 1}")
+    trees = symbol_trees(size)
+    best = min(range(len(trees)), key=lambda index: ideal_bits(trees[index], symbols))
+    writer.write(best, len(trees) - 1)
+    contexts, decisions = _decisions(trees[best], symbols)
+    encode_decisions(writer, decisions.tolist(), *_estimates(contexts, decisions))
+
+
+def read_symbols(reader: BitReader, count: int, size: int) -> Symbols:
+    """The `count` symbols over 0 .. size-1 that `write_symbols` wrote.
+
+    Raises:
+        DecodeError: if the bits end too early.
+    """
+    trees = symbol_trees(size)
+    tree = trees[reader.read(len(trees) - 1)]
+    source = DecisionReader(reader)
+    symbols = np.fromiter(_walks(tree, source, count), dtype=np.int64, count=count)
+    source.finish()
+    return symbols
+
+
+def _walks(tree: SymbolTree, source: DecisionReader, count: int) -> Iterator[int]:
+    """Decodes one symbol after the other."""
+    children, contexts, root = tree.children, tree.contexts, tree.root
+    zeros = [1] * len(children)
+    totals = [2] * len(children)
+    decide = source.decide
+    for _ in range(count):
+        node = root
+        while node >= 0:
+            context = contexts[node]
+            if context == _FAIR:
+                decision = decide(1, 2)
+            else:
+                decision = decide(zeros[context], totals[context])
+                totals[context] += 2
+                if not decision:
+                    zeros[context] += 2
+            node = children[node][decision]
+        yield -node - 1

@@ -1,0 +1,29 @@
+"""The one error a user sees."""
+
+from __future__ import annotations
+
+FAILED = 1
+BAD_INPUT = 2
+BOUND_EXCEEDED = 3
+INTERRUPTED = 130
+
+
+class PactlError(Exception):
+    """Something the user can act on.
+
+    Args:
+        message: what is wrong, naming the option or the file.
+        hint: what to do about it.
+        exit_code: the process's exit status; 2 for bad input found before work starts.
+    """
+
+    def __init__(self, message: str, hint: str = "", exit_code: int = BAD_INPUT) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+    def one_line(self) -> str:
+        """The message and the hint on a single line, whatever they contain."""
+        text = f"{self.message} ({self.hint})" if self.hint else self.message
+        return " ".join(text.split())

@@ -1,0 +1,141 @@
+"""Random linear maps P from R^d to R^D, the same for the same seed on every machine.
+
+A projector is a shape, a `matvec` and its `adjoint`; it is materialised only where that is
+small. Its columns have unit norm in expectation over the seed. `MATHS` names follow Lotfi,
+Finzi et al., "PAC-Bayes Compression Bounds So Tight That They Can Explain
+Generalization" (2022), section 3 and appendix; the idea is Li et al. (2018).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import ceil, isqrt, sqrt
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.certificate import streams
+from pactl_cli.errors import PactlError
+
+
+def ceil_sqrt(n: int) -> int:
+    """The smallest integer whose square is at least n."""
+    return isqrt(n - 1) + 1
+
+
+class Projector(nn.Module, ABC):
+    """P in R^(D x d). Its constants are non-persistent buffers: they move with the module and are never saved.
+
+    Attributes:
+        shape: (D, d).
+    """
+
+    def __init__(self, parameters: int, dim: int) -> None:
+        super().__init__()
+        self.shape = (parameters, dim)
+
+    @abstractmethod
+    def matvec(self, w: Tensor) -> Tensor:
+        """P w: shape (d,) to shape (D,)."""
+
+    @abstractmethod
+    def adjoint(self, g: Tensor) -> Tensor:
+        """P^T g: shape (D,) to shape (d,)."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The formula."""
+
+    def forward(self, w: Tensor) -> Tensor:
+        """P w, differentiable: the gradient with respect to w is P^T times the gradient of the output."""
+        return _Apply.apply(w, self)  # type: ignore[no-any-return, no-untyped-call]
+
+    def keep(self, name: str, value: np.ndarray[Any, Any], dtype: torch.dtype) -> None:
+        """Holds a constant of the map as a buffer."""
+        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).to(dtype), persistent=False)
+
+
+class _Apply(torch.autograd.Function):
+    """A linear map as one autograd node: its gradient is its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, projector: Projector) -> Tensor:
+        ctx.projector = projector
+        return projector.matvec(w)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.projector.adjoint(gradients[0]), None
+
+
+class Dense(Projector):
+    """Every entry +-1 / sqrt(D), one bit each in memory; expanded a block of rows at a time."""
+
+    MAX_BYTES = 2 << 30
+    BLOCK_ENTRIES = 1 << 25
+
+    _signs: Tensor
+    _powers: Tensor
+
+    def __init__(self, parameters: int, dim: int, seed: int) -> None:
+        super().__init__(parameters, dim)
+        row_bytes = ceil(dim / 8)
+        if parameters * row_bytes > self.MAX_BYTES:
+            raise PactlError(
+                f"--intrinsic-mode dense with D = {parameters:,} and d = {dim:,} needs "
+                f"{parameters * row_bytes / 2**30:.1f} GiB, above the limit of {self.MAX_BYTES / 2**30:.0f} GiB",
+                "use --intrinsic-mode rdkronqr, or a smaller --intrinsic-dim",
+            )
+        signs = streams.packed_signs(seed, "projector/dense", 8 * parameters * row_bytes)
+        self.keep("_signs", signs.reshape(parameters, row_bytes), torch.uint8)
+        self.keep("_powers", 1 << np.arange(8), torch.uint8)
+
+    def _blocks(self) -> list[slice]:
+        rows, dim = self.shape
+        step = max(1, self.BLOCK_ENTRIES // dim)
+        return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+    def _entries(self, rows: slice) -> Tensor:
+        """The rows of P as floats: shape (len(rows), d)."""
+        bits = (self._signs[rows].unsqueeze(-1) & self._powers) != 0
+        signs = bits.flatten(1)[:, : self.shape[1]].float() * 2 - 1
+        return signs / sqrt(self.shape[0])
+
+    def matvec(self, w: Tensor) -> Tensor:
+        return torch.cat([self._entries(rows) @ w for rows in self._blocks()])
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        return torch.stack([g[rows] @ self._entries(rows) for rows in self._blocks()]).sum(0)
+
+    def __str__(self) -> str:
+        return f"sign(N[{self.shape[0]} x {self.shape[1]}]) / sqrt(D)"
+
+
+class RowSample(nn.Module):
+    """The first D entries of a randomly permuted vector of length m, and the adjoint of that.
+
+    The gradient is a gather with the inverse permutation, several times faster on a CPU than a scatter.
+    """
+
+    _order: Tensor
+    _inverse: Tensor
+
+    def __init__(self, length: int, rows: int, seed: int, name: str) -> None:
+        super().__init__()
+        order = streams.permutation(seed, f"{name}/permutation", length)
+        inverse = np.empty_like(order)
+        inverse[order] = np.arange(length)
+        index = torch.int32 if length < 2**31 else torch.int64
+        self.register_buffer("_order", torch.from_numpy(order[:rows]).to(index), persistent=False)
+        self.register_buffer("_inverse", torch.from_numpy(inverse).to(index), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Shape (m,) to shape (D,)."""
+        return values.index_select(0, self._order)
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        """Shape (D,) to shape (m,): zero where the entry was not among the first D."""
+        padded = nn.functional.pad(g, (0, len(self._inverse) - len(g)))
+        return padded.index_select(0, self._inverse)
