@@ -27,3 +27,7 @@ class PactlError(Exception):
         """The message and the hint on a single line, whatever they contain."""
         text = f"{self.message} ({self.hint})" if self.hint else self.message
         return " ".join(text.split())
+
+
+class MissingError(PactlError):
+    """Something the user has to bring is not there: data, a device, a run directory."""

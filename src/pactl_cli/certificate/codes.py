@@ -20,8 +20,8 @@ range, raises `DecodeError`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+
 import numpy as np
-from numpy.typing import NDArray
 
 
 class DecodeError(ValueError):

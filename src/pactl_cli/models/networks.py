@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod, sqrt
 
 from torch import Tensor, nn
@@ -40,9 +41,11 @@ def lenet5(classes: int, shape: Shape, width: int) -> nn.Module:
     )
     for layer in network:
         if isinstance(layer, nn.Conv2d):
-            nn.init.normal_(layer.weight, 0.0, sqrt(2 / (layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels)))
+            nn.init.normal_(
+                layer.weight, 0.0, sqrt(2 / (layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels))
+            )
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return network
 
 
@@ -59,7 +62,7 @@ def layer13s(classes: int, shape: Shape, width: int) -> nn.Module:
     k = 2 * width
     widths = [shape[0], k, k] + [2 * k] * 7
     layers: list[nn.Module] = []
-    for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
         if index in (2, 5):
             layers.append(nn.MaxPool2d(2))

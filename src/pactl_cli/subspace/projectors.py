@@ -50,7 +50,7 @@ class Projector(nn.Module, ABC):
 
     def forward(self, w: Tensor) -> Tensor:
         """P w, differentiable: the gradient with respect to w is P^T times the gradient of the output."""
-        return _Apply.apply(w, self)  # type: ignore[no-any-return, no-untyped-call]
+        return _Apply.apply(w, self)  # type: ignore[no-any-return]
 
     def keep(self, name: str, value: np.ndarray[Any, Any], dtype: torch.dtype) -> None:
         """Holds a constant of the map as a buffer."""

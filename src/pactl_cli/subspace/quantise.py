@@ -3,75 +3,166 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import log
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid, to_half
+from pactl_cli.certificate.symbols import Symbols
 
 
 class Quantiser(nn.Module, ABC):
-    """Maps each coordinate to the nearest of K levels, and prices the symbols that come out.
+    """Maps each coordinate to the nearest of K levels, and prices the symbols that come out."""
 
-    Gradients are straight-through: the loss's gradient g with respect to the quantised
-    coordinates is passed to w unchanged, and to level k as the sum of g_j over the j
-    assigned to it (Lotfi, Finzi et al. 2022, section 4).
-    """
+    @abstractmethod
+    def fit(self, w: Tensor) -> None:
+        """Sets the levels for coordinates not yet quantised, shape (d,)."""
+
+    @abstractmethod
+    def forward(self, w: Tensor) -> Tensor:
+        """The quantised coordinates, shape (d,); differentiable in w and in the levels, straight through."""
 
     @abstractmethod
     def levels(self) -> Tensor:
-        """The K levels in ascending order, shape (K,)."""
+        """The levels in ascending order, shape (K,), differentiable."""
 
     def symbols(self, w: Tensor) -> Tensor:
-        """Indices of the nearest levels, shape (d,), in 0 .. K-1."""
+        """Indices of the nearest levels, shape (d,)."""
         levels = self.levels().detach()
         return torch.bucketize(w.detach(), (levels[1:] + levels[:-1]) / 2)
 
-    def forward(self, w: Tensor) -> Tensor:
-        """The quantised coordinates, shape (d,); differentiable in w and in the levels."""
-        return self.levels()[self.symbols(w)] + (w - w.detach())
+    def counts(self, w: Tensor) -> Tensor:
+        """How often the code expects each symbol, shape (K,)."""
+        return torch.bincount(self.symbols(w), minlength=len(self.levels())).float()
 
     def rate_nats(self, w: Tensor) -> Tensor:
         """The code length of w in nats, differentiable in w and in the levels.
 
-        A symbol costs minus the logarithm of its frequency in w itself, as the adaptive
-        code will charge it. Between two levels the cost is interpolated linearly, so it
-        equals the true cost at every level, and pulls a coordinate towards the cheaper of
-        its two neighbours in proportion to what the move saves.
+        A symbol costs minus the logarithm of its own frequency, as the adaptive code will
+        charge it. Between two levels the cost is interpolated linearly, so it is the true
+        one at every level, and pulls a coordinate towards the cheaper of its two
+        neighbours in proportion to what the move saves.
         """
         levels = self.levels()
-        counts = self._counts(self.symbols(w), len(levels))
-        costs = ((counts + 0.5) / (counts + 0.5).sum()).log().neg()
         if len(levels) == 1:
-            return costs[0] * 0
+            return w.sum() * 0
+        frequencies = self.counts(w) + 0.5
+        costs = (frequencies / frequencies.sum()).log().neg()
         left = torch.bucketize(w.detach(), levels.detach()[1:-1])
-        share = ((w - levels[left]) / (levels[left + 1] - levels[left])).clamp(0, 1)
+        gap = (levels[left + 1] - levels[left]).clamp_min(torch.finfo(w.dtype).tiny)
+        share = ((w - levels[left]) / gap).clamp(0, 1)
         return (costs[left] + share * (costs[left + 1] - costs[left])).sum()
 
-    def _counts(self, symbols: Tensor, size: int) -> Tensor:
-        return torch.bincount(symbols, minlength=size).float()
+    @abstractmethod
+    def codebook(self) -> Codebook:
+        """The levels as the message carries them, in half precision."""
+
+    def message_parts(self, w: Tensor) -> tuple[Codebook, Symbols]:
+        """What is sent: the codebook in half precision without unused levels, and the symbols assigned anew to it."""
+        return assign(self.codebook(), w.detach().cpu().numpy())
 
 
-class Grid(Quantiser):
+def assign(codebook: Codebook, w: NDArray[np.float32]) -> tuple[Codebook, Symbols]:
+    """The nearest level of every coordinate, and the codebook cut to what is used."""
+    levels = codebook.values()
+    symbols = np.searchsorted((levels[1:] + levels[:-1]) / 2, w).astype(np.int64)
+    if isinstance(codebook, Grid):
+        offsets = symbols - codebook.radius
+        radius = int(np.abs(offsets).max())
+        return Grid(codebook.step, radius), offsets + radius
+    used, symbols = np.unique(symbols, return_inverse=True)
+    return FreeLevels(tuple(codebook.levels[index] for index in used)), symbols.astype(np.int64)
+
+
+class GridQuantiser(Quantiser):
     """Levels s z for z in -R .. R, with one learned step s > 0."""
 
-    def __init__(self, step: float, radius: int) -> None:
+    RADIUS = 5
+
+    _offsets: Tensor
+
+    def __init__(self) -> None:
         super().__init__()
-        self.log_step = nn.Parameter(torch.tensor(step).log())
-        self.radius = radius
+        self.log_step = nn.Parameter(torch.tensor(0.0))
+        self.register_buffer("_offsets", torch.arange(-self.RADIUS, self.RADIUS + 1), persistent=False)
+
+    def fit(self, w: Tensor) -> None:
+        """The step starts at the root mean square of w."""
+        with torch.no_grad():
+            self.log_step.fill_(log(spread(w)))
 
     def levels(self) -> Tensor:
-        return self.log_step.exp() * torch.arange(-self.radius, self.radius + 1, device=self.log_step.device)
+        return self.log_step.exp() * self._offsets
 
-    def _counts(self, symbols: Tensor, size: int) -> Tensor:
-        counts = super()._counts(symbols, size)
+    def counts(self, w: Tensor) -> Tensor:
+        """Symmetric about zero, as the code's signs are."""
+        counts = super().counts(w)
         return (counts + counts.flip(0)) / 2
 
+    def forward(self, w: Tensor) -> Tensor:
+        """s round(w / s), with the gradient of rounding taken as one.
 
-class FreeLevels(Quantiser):
-    """K levels, each learned. `values`: shape (K,), ascending."""
+        A larger step then also moves the thresholds: its gradient counts z - w/s, not z.
+        Without that, the step of a sparse code grows without limit (Esser et al. 2020,
+        "Learned step size quantization", section 2.1).
+        """
+        step = self.log_step.exp()
+        scaled = w / step
+        rounding = (scaled.round().clamp(-self.RADIUS, self.RADIUS) - scaled).detach()
+        return step * (scaled + rounding)
 
-    def __init__(self, values: Tensor) -> None:
+    def codebook(self) -> Codebook:
+        return Grid(to_half(float(self.log_step.detach().exp())), self.RADIUS)
+
+
+class LevelQuantiser(Quantiser):
+    """K levels, each learned, and started by k-means or as the means of uniform bins."""
+
+    def __init__(self, size: int, *, kmeans: bool) -> None:
         super().__init__()
-        self.values = nn.Parameter(values.clone())
+        self._kmeans = kmeans
+        self.values = nn.Parameter(torch.linspace(-1, 1, size))
+
+    def fit(self, w: Tensor) -> None:
+        """Levels start at the centres of k-means clusters of w, or at the means of K bins over [-max|w|, max|w|]."""
+        start = kmeans_levels if self._kmeans else bin_means
+        with torch.no_grad():
+            self.values.copy_(start(w, len(self.values)))
 
     def levels(self) -> Tensor:
         return self.values.sort().values
+
+    def forward(self, w: Tensor) -> Tensor:
+        """The nearest levels: the gradient passes to w unchanged, and to each level from all assigned to it."""
+        return self.levels()[self.symbols(w)] + (w - w.detach())
+
+    def codebook(self) -> Codebook:
+        return FreeLevels(tuple(sorted({to_half(value) for value in self.values.tolist()})))
+
+
+def spread(w: Tensor) -> float:
+    """The root mean square of w, or 1 where that is 0."""
+    return float(w.detach().square().mean().sqrt()) or 1.0
+
+
+def kmeans_levels(w: Tensor, size: int) -> Tensor:
+    """The centres of `size` k-means clusters of w, fewer repeated where w has fewer distinct values: shape (size,)."""
+    from sklearn.cluster import KMeans
+
+    values = w.detach().cpu().double().reshape(-1, 1).numpy()
+    clusters = min(size, len(np.unique(values)))
+    centres = KMeans(clusters, n_init=1, random_state=0).fit(values).cluster_centers_.ravel()
+    return torch.from_numpy(np.pad(np.sort(centres), (0, size - clusters), mode="edge")).to(w)
+
+
+def bin_means(w: Tensor, size: int) -> Tensor:
+    """The means of w in `size` uniform bins over [-max|w|, max|w|]; of an empty bin the middle: shape (size,)."""
+    reach = float(w.abs().max()) or 1.0
+    edges = torch.linspace(-reach, reach, size + 1, device=w.device)
+    bins = torch.bucketize(w, edges[1:-1])
+    counts = torch.bincount(bins, minlength=size)
+    sums = torch.zeros(size, device=w.device).index_add(0, bins, w)
+    return torch.where(counts > 0, sums / counts.clamp_min(1), (edges[1:] + edges[:-1]) / 2)

@@ -1,0 +1,146 @@
+"""The certificate: what `bound.json` says, and the arithmetic that derives it from counts and bits.
+
+The measured integers (errors, examples, bits) come in; every bound is recomputed here,
+by the sender and by whoever checks, with the same functions.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log2
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound, kl_bound, mcallester_bound
+from pactl_cli.certificate.symbols import Symbols
+
+Error = float
+"""A fraction in [0, 1]."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class BitParts(_Record):
+    """Where the bits go."""
+
+    configuration: int = Field(ge=0)
+    codebook: int = Field(ge=0)
+    symbols: int = Field(ge=0)
+    ledger: float = Field(ge=0)
+
+
+class Charge(_Record):
+    """Bits paid for a choice that the message does not carry."""
+
+    bits: float = Field(ge=0)
+    reason: str
+
+
+class Bounds(_Record):
+    """Four bounds from the same counts and bits; they do not hold jointly."""
+
+    binomial: Error
+    kl: Error
+    catoni: Error
+    mcallester: Error
+
+
+class Published(_Record):
+    """The accounting of the published program on the same symbols: a comparison, never the headline."""
+
+    bits: float
+    bound: Error
+    fine_tuned: bool
+
+
+class Posthoc(_Record):
+    """The best of k-means codebooks on the trained coordinates, not fine-tuned, by the published accounting."""
+
+    levels: int
+    errors: int
+    bits: float
+    bound: Error
+
+
+class Certificate(_Record):
+    """`bound.json`. Errors are fractions in [0, 1], bits are bits, counts are counts."""
+
+    schema_version: Literal[1] = 1
+    statement: str
+    error_bound: Error
+    delta: float = Field(gt=0, le=0.5)
+    bound_examples: int = Field(ge=1)
+    errors: int = Field(ge=0)
+    quantised_train_error: Error
+    train_error: Error
+    test_error: Error | None
+    test_examples: int = Field(ge=0)
+    train_nll_bits: float
+    message_bits: int = Field(ge=0)
+    ledger_bits: float = Field(ge=0)
+    bits: BitParts
+    ledger: tuple[Charge, ...]
+    bounds: Bounds
+    published: Published
+    posthoc: Posthoc | None
+    holdout_bound: Error | None
+    dataset: str
+    hypothesis: Literal["subspace", "d=0"]
+    intrinsic_dim: int = Field(ge=0)
+    levels: int = Field(ge=0)
+    configuration: dict[str, Any]
+    numerical_margin: float = Field(ge=0)
+    data_sha256: str
+    message_sha256: str
+    side_information: dict[str, Any]
+    assumptions: tuple[str, ...]
+
+
+def sentence(error_bound: Error, delta: float, examples: int, dataset: str) -> str:
+    """The certificate in plain words; percentages are rounded up."""
+    percent = ceil(error_bound * 1e4) / 100
+    return (
+        f"With {100 * (1 - delta):.10g} % confidence, this classifier errs on at most {percent:.2f} % of new examples: "
+        f"computed from {examples:,} training examples of {dataset} alone, no test set."
+    )
+
+
+def all_bounds(*, errors: int, examples: int, bits: float, delta: float) -> Bounds:
+    """The four bounds of one classifier whose message, ledger included, has `bits` bits."""
+    return Bounds(
+        binomial=binomial_bound(errors=errors, examples=examples, bits=bits, delta=delta),
+        kl=kl_bound(errors=errors, examples=examples, bits=bits, delta=delta),
+        catoni=catoni_bound(errors=errors, examples=examples, bits=bits, delta=delta),
+        mcallester=mcallester_bound(errors=errors, examples=examples, bits=bits, delta=delta),
+    )
+
+
+def holdout_bound(*, test_error: Error | None, test_examples: int, delta: float) -> Error | None:
+    """What the test set alone would give: the binomial bound with nothing to pay; None without a test set."""
+    if test_error is None:
+        return None
+    return binomial_bound(errors=round(test_error * test_examples), examples=test_examples, bits=0, delta=delta)
+
+
+def published_bits(symbols: Symbols, *, fine_tuned: bool, extra_bits: float) -> float:
+    """The published program's code length of the symbols, as a prefix code, with K the levels in use.
+
+    Source: Lotfi, Finzi et al. 2022, section 4 and the published code; see the documentation on its differences.
+    """
+    counts = np.unique(symbols, return_counts=True)[1]
+    entropy_bits = float(-(counts * np.log2(counts / counts.sum())).sum())
+    level_bits = (32 if fine_tuned else 16) + (ceil(log2(len(symbols))) if len(symbols) else 0)
+    length = ceil(entropy_bits - 1e-9) + 1 + len(counts) * level_bits
+    return length + 2 * log2(length) + extra_bits
+
+
+def published(
+    *, symbols: Symbols, errors: int, examples: int, delta: float, fine_tuned: bool, extra_bits: float
+) -> Published:
+    """The published bound, Catoni's, on the published accounting of these symbols."""
+    bits = published_bits(symbols, fine_tuned=fine_tuned, extra_bits=extra_bits)
+    bound = catoni_bound(errors=errors, examples=examples, bits=bits, delta=delta)
+    return Published(bits=bits, bound=bound, fine_tuned=fine_tuned)

@@ -1,0 +1,178 @@
+"""The code of a configuration: what it costs to say which network, which subspace, which seed.
+
+One bit says "the data set's default configuration". Otherwise one bit for each field says
+"default", or the field is written in a universal code. Whoever tries many values of a
+field and keeps the best pays for exactly the one kept: the bound holds for all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pactl_cli import catalogue
+from pactl_cli.catalogue import Statistics
+from pactl_cli.certificate.codes import (
+    BitReader,
+    BitWriter,
+    DecodeError,
+    read_delta,
+    read_gamma,
+    write_delta,
+    write_gamma,
+)
+
+_DIGITS = 10**4
+_DIGIT_BITS = 14
+
+
+@dataclass(frozen=True)
+class Task:
+    """What sender and receiver know before the message: the data set, never its examples' contents.
+
+    Attributes:
+        dataset: its name.
+        train_examples: how many examples the training set has, S, calibration and all.
+        channels: of an image.
+    """
+
+    dataset: str
+    train_examples: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that rebuilds P and theta0, in the order in which it is written.
+
+    Attributes:
+        model_name, intrinsic_mode: names of the catalogue.
+        base_width, intrinsic_dim, seed, calibration_examples: integers.
+        normalisation: mean and standard deviation per channel, four digits each, or None for .5 and .5.
+    """
+
+    model_name: str
+    base_width: int
+    intrinsic_mode: str
+    intrinsic_dim: int
+    seed: int
+    calibration_examples: int
+    normalisation: Statistics | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, in order."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """How one field is written; its default may depend on the fields before it."""
+
+    default: Callable[[dict[str, Any], Task], Any]
+    write: Callable[[BitWriter, Any], None]
+    read: Callable[[BitReader, Task], Any]
+
+
+def _place(names: dict[str, Any]) -> tuple[Callable[[BitWriter, str], None], Callable[[BitReader, Task], str]]:
+    """The code of a name: its place in a table of the catalogue, from 1, in Elias gamma."""
+    order = list(names)
+
+    def read(reader: BitReader, _: Task) -> str:
+        place = read_gamma(reader)
+        if place > len(order):
+            raise DecodeError("the message names something that this version's catalogue lacks")
+        return order[place - 1]
+
+    return lambda writer, name: write_gamma(writer, order.index(name) + 1), read
+
+
+def _write_dim(writer: BitWriter, dim: int) -> None:
+    if dim in catalogue.ROUND_DIMS:
+        writer.write(catalogue.ROUND_DIMS.index(dim), 7)
+    else:
+        writer.write(1, 1)
+        write_delta(writer, dim + 1)
+
+
+def _read_dim(reader: BitReader, _: Task) -> int:
+    return read_delta(reader) - 1 if reader.read(1) else catalogue.ROUND_DIMS[reader.read(6)]
+
+
+def _write_seed(writer: BitWriter, seed: int) -> None:
+    """The seed's rank, in an order that puts the default first."""
+    rank = 1 if seed == catalogue.DEFAULT_SEED else seed + 2 - (seed > catalogue.DEFAULT_SEED)
+    write_delta(writer, rank)
+
+
+def _read_seed(reader: BitReader, _: Task) -> int:
+    rank = read_delta(reader)
+    return catalogue.DEFAULT_SEED if rank == 1 else rank - 2 + (rank - 2 >= catalogue.DEFAULT_SEED)
+
+
+def _write_normalisation(writer: BitWriter, statistics: Statistics) -> None:
+    """Four decimal digits of every mean, then of every standard deviation."""
+    for row in statistics:
+        for value in row:
+            writer.write(round(value * _DIGITS), _DIGIT_BITS)
+
+
+def _read_normalisation(reader: BitReader, task: Task) -> Statistics:
+    mean, std = (tuple(reader.read(_DIGIT_BITS) / _DIGITS for _ in range(task.channels)) for _ in range(2))
+    if min(std) <= 0:
+        raise DecodeError("a standard deviation in the message is zero")
+    return mean, std
+
+
+_FIELDS: dict[str, _Field] = {
+    "model_name": _Field(lambda _, task: catalogue.dataset_entry(task.dataset).model, *_place(catalogue.MODELS)),
+    "base_width": _Field(
+        lambda known, _: catalogue.MODELS[known["model_name"]].width, write_gamma, lambda reader, _: read_gamma(reader)
+    ),
+    "intrinsic_mode": _Field(lambda *_: next(iter(catalogue.MODES)), *_place(catalogue.MODES)),
+    "intrinsic_dim": _Field(lambda _, task: catalogue.default_dim(task.train_examples), _write_dim, _read_dim),
+    "seed": _Field(lambda *_: catalogue.DEFAULT_SEED, _write_seed, _read_seed),
+    "calibration_examples": _Field(
+        lambda known, task: catalogue.default_calibration(known["model_name"], task.train_examples),
+        lambda writer, count: write_delta(writer, count + 1),
+        lambda reader, _: read_delta(reader) - 1,
+    ),
+    "normalisation": _Field(lambda *_: None, _write_normalisation, _read_normalisation),
+}
+
+
+def complete(given: dict[str, Any], task: Task) -> Configuration:
+    """The configuration in which every field not `given`, or given as None, has its default."""
+    known: dict[str, Any] = {}
+    for name, field in _FIELDS.items():
+        value = given.get(name)
+        known[name] = field.default(known, task) if value is None else value
+    return Configuration(**known)
+
+
+def write_configuration(writer: BitWriter, configuration: Configuration, task: Task) -> None:
+    """Appends the configuration: one bit if it is the default throughout."""
+    is_default = configuration == complete({}, task)
+    writer.write(int(is_default), 1)
+    if is_default:
+        return
+    known = configuration.as_dict()
+    for name, field in _FIELDS.items():
+        differs = known[name] != field.default(known, task)
+        writer.write(int(differs), 1)
+        if differs:
+            field.write(writer, known[name])
+
+
+def read_configuration(reader: BitReader, task: Task) -> Configuration:
+    """The configuration that was written for the same task.
+
+    Raises:
+        DecodeError: if the bits are not one.
+    """
+    if reader.read(1):
+        return complete({}, task)
+    known: dict[str, Any] = {}
+    for name, field in _FIELDS.items():
+        known[name] = field.read(reader, task) if reader.read(1) else field.default(known, task)
+    return Configuration(**known)

@@ -1,0 +1,89 @@
+"""A hypothesis, bit for bit: header and symbols <-> `message.bin`.
+
+message = configuration, codebook, symbols. Each part is prefix-free given those before
+it, so the whole is, and 2^-bits is a probability over messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pactl_cli.certificate.codebook import Codebook, read_codebook
+from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError
+from pactl_cli.certificate.configuration import Configuration, Task, read_configuration, write_configuration
+from pactl_cli.certificate.symbols import Symbols, read_symbols, write_symbols
+
+MAX_DIM = 1 << 26
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is sent: one classifier.
+
+    Attributes:
+        configuration: names P and theta0; d is `configuration.intrinsic_dim`.
+        codebook: the K levels; None where d = 0.
+        symbols: shape (d,), each in 0 .. K-1.
+    """
+
+    configuration: Configuration
+    codebook: Codebook | None
+    symbols: Symbols
+
+    def coordinates(self) -> NDArray[np.float32]:
+        """The quantised coordinates, exactly as the receiver has them: shape (d,)."""
+        if self.codebook is None:
+            return np.zeros(0, dtype=np.float32)
+        return self.codebook.values()[self.symbols]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A message's bytes, padded with fewer than eight zeros, and its bits by part."""
+
+    data: bytes
+    configuration_bits: int
+    codebook_bits: int
+    symbols_bits: int
+
+    @property
+    def bits(self) -> int:
+        """L: what the decoder consumes, without the padding."""
+        return self.configuration_bits + self.codebook_bits + self.symbols_bits
+
+
+def encode(message: Message, task: Task) -> Encoded:
+    """The bits of a message about `task`."""
+    writer = BitWriter()
+    write_configuration(writer, message.configuration, task)
+    ends = [writer.num_bits]
+    if message.codebook is not None:
+        message.codebook.write(writer)
+        ends.append(writer.num_bits)
+        write_symbols(writer, message.symbols, message.codebook.size)
+    ends += [writer.num_bits] * (3 - len(ends))
+    return Encoded(writer.to_bytes(), ends[0], ends[1] - ends[0], ends[2] - ends[1])
+
+
+def decode(data: bytes, task: Task) -> tuple[Message, Encoded]:
+    """The message, and its bits by part.
+
+    Raises:
+        DecodeError: unless `data` is, to the last bit, what `encode` writes for it.
+    """
+    reader = BitReader(data)
+    configuration = read_configuration(reader, task)
+    dim = configuration.intrinsic_dim
+    if dim > MAX_DIM:
+        raise DecodeError(f"the message claims {dim:,} coordinates, more than {MAX_DIM:,}")
+    codebook = read_codebook(reader) if dim else None
+    symbols = read_symbols(reader, dim, codebook.size) if codebook else np.zeros(0, dtype=np.int64)
+    reader.finish()
+    message = Message(configuration, codebook, symbols)
+    encoded = encode(message, task)
+    if encoded.data != data or encoded.bits != reader.position:
+        raise DecodeError("the message is not in the form in which it is written")
+    return message, encoded

@@ -1,0 +1,213 @@
+"""The command line: parse, make settings, call a stage, print. Stages, and so torch, are imported when they run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from pactl_cli import __version__, catalogue
+from pactl_cli.commands.options import merge, with_settings
+from pactl_cli.commands.terminal import Terminal, percent, print_certificate
+from pactl_cli.errors import BOUND_EXCEEDED, FAILED, INTERRUPTED, MissingError, PactlError
+from pactl_cli.runs.settings import CERTIFICATE, DATA, MACHINE, BoundSettings, TrainSettings
+
+RUN = "Run directory"
+
+app = typer.Typer(
+    name="pactl",
+    help="Certified error bounds for neural networks, from the training set alone.",
+    epilog="Begin with:  pactl train | pactl bound -",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pactl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Certified error bounds for neural networks, from the training set alone."""
+
+
+@app.command(epilog="Example:  pactl train --dataset mnist --data-dir data --intrinsic-dim 3000 | pactl bound -")
+@with_settings(TrainSettings)
+def train(
+    given: dict[str, Any],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write.", show_default="runs/TIME-DATASET-MODEL-MODE-dD", rich_help_panel=RUN),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=RUN)] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel=RUN)] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings as YAML; options override them.", rich_help_panel=RUN)
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings as YAML and leave.", rich_help_panel=RUN)
+    ] = False,
+) -> None:
+    """Train a network in a random subspace. Prints the run directory."""
+    if resume and force:
+        raise PactlError("--resume and --force exclude each other", "give one of them")
+    if resume and out is None:
+        raise PactlError("--resume needs --out", "name the run directory to go on with")
+    base = out / "config.yml" if resume and out and config is None and (out / "config.yml").exists() else config
+    settings = TrainSettings.parse(merge(given, base))
+    if print_config:
+        print(yaml.safe_dump(settings.as_dict(), sort_keys=False), end="")
+        return
+    from pactl_cli.stages.train import train as run_stage
+
+    target = out or _default_directory(settings)
+    run_stage(settings, target, Terminal(), resume=resume, force=force)
+    print(target)
+
+
+def _default_directory(settings: TrainSettings) -> Path:
+    """A new directory below `runs/`, named after the time and the settings."""
+    dataset = settings.dataset.partition(":")[0]
+    model = settings.model_name or catalogue.dataset_entry(settings.dataset).model
+    dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{time}-{dataset}-{model}-{settings.intrinsic_mode}{dim}"
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path
+
+
+def _run_directories(paths: list[Path]) -> list[Path]:
+    """The run directories named, `-` standing for the lines of stdin."""
+    found: list[Path] = []
+    for path in paths:
+        if str(path) != "-":
+            found.append(path)
+            continue
+        lines = [line for line in sys.stdin.read().split("\n") if line]
+        if not lines:
+            raise MissingError("no run directory came through the pipe", "the command before this one failed")
+        found += map(Path, lines)
+    return found
+
+
+_Json = Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")]
+
+
+@app.command(epilog="Example:  pactl bound runs/mine --quant-epochs 10 --json | jq .error_bound")
+@with_settings(BoundSettings)
+def bound(
+    given: dict[str, Any],
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Runs to certify, or - for stdin.")],
+    as_json: _Json = False,
+    fail_above: Annotated[
+        float | None,
+        typer.Option(help="Exit with 3 if the certificate is above this error.", rich_help_panel=CERTIFICATE),
+    ] = None,
+) -> None:
+    """Quantise, code and certify a run; of several, the best. Prints the certificate."""
+    settings = BoundSettings.parse(given)
+    if fail_above is not None and not 0 <= fail_above <= 1:
+        raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
+    directories = _run_directories(run_dirs)
+    from pactl_cli.stages.bound import bound as run_stage
+
+    path, certificate = run_stage(directories, settings, Terminal())
+    if as_json or not sys.stdout.isatty():
+        print(certificate.model_dump_json(indent=2))
+    else:
+        print_certificate(certificate, str(path))
+    if fail_above is not None and certificate.error_bound > fail_above:
+        raise PactlError(
+            f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",
+            exit_code=BOUND_EXCEEDED,
+        )
+
+
+@app.command(epilog="Example:  pactl verify runs/mine --data-dir data")
+def verify(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A certified run, or - for stdin.")],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where named data sets lie.", show_default="where training found them", rich_help_panel=DATA),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
+    as_json: _Json = False,
+) -> None:
+    """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees."""
+    settings = BoundSettings.parse({"device": device})
+    [directory] = _run_directories([run_dir])[-1:]
+    from pactl_cli.stages.verify import verify as run_stage
+
+    certificate = run_stage(directory, data_dir, settings.device, Terminal())
+    if as_json:
+        verdict = {"verified": True, "run_dir": str(directory), "error_bound": certificate.error_bound}
+        print(json.dumps(verdict | {"assumptions": certificate.assumptions}, indent=2))
+        return
+    print(f"verified: {directory}")
+    print(f"  {certificate.statement}")
+    print("  What cannot be verified, and is assumed:")
+    for line in certificate.assumptions:
+        print(f"  - {line}")
+
+
+@app.command()
+def info(as_json: _Json = False) -> None:
+    """Versions, devices and directories: what a bug report needs."""
+    from pactl_cli.stages.info import info as collect
+
+    facts = collect()
+    if as_json or not sys.stdout.isatty():
+        print(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {', '.join(value) if isinstance(value, list) else value}")
+
+
+def main() -> None:
+    """The `pactl` executable: every error is one line on stderr and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except PactlError as error:
+        code = _complain(error.one_line(), error.exit_code)
+    except typer.TyperException as error:
+        text = error.format_message()
+        code = _complain(f"{text} (see {_command_path(error)} --help)", error.exit_code) if text else error.exit_code
+    except typer.Abort:
+        code = _complain("interrupted", INTERRUPTED)
+    except KeyboardInterrupt:
+        code = _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    sys.exit(code or 0)
+
+
+def _command_path(error: typer.TyperException) -> str:
+    """The command that a usage error is about."""
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else "pactl"
+
+
+def _complain(text: str, exit_code: int) -> int:
+    """One line on stderr, whatever the text."""
+    print("pactl: " + " ".join(text.split()), file=sys.stderr)
+    return exit_code

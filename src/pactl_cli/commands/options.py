@@ -1,0 +1,108 @@
+"""Command-line options made from a settings model: one source for names, types, help, groups and defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from pactl_cli.runs.directory import read_yaml
+from pactl_cli.runs.settings import Settings, option_name
+
+
+def with_settings(model: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replaces a command's `given` parameter by one option for each field of `model`.
+
+    The command is called with `given`, a dict of the options that were on the command line.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "given"]
+        names = list(model.model_fields)
+
+        def run(**arguments: Any) -> None:
+            given = {name: arguments.pop(name) for name in names}
+            command(given={name: value for name, value in given.items() if value is not None}, **arguments)
+
+        parameters = [_parameter(name, field) for name, field in model.model_fields.items()] + own
+        positional = [p for p in parameters if isinstance(_info(p), typer.models.ArgumentInfo)]
+        rest = [p for p in parameters if p not in positional]
+        run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in positional + rest])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorate
+
+
+def _info(parameter: inspect.Parameter) -> Any:
+    return get_args(parameter.annotation)[1] if get_origin(parameter.annotation) is Annotated else None
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    """A field as an option that is None unless given: a file's value must not be overridden by a default."""
+    extra: Any = field.json_schema_extra or {}
+    kind = _plain_type(field.annotation)
+    option = typer.Option(
+        f"{option_name(name)}/--no-{option_name(name)[2:]}" if kind is bool else option_name(name),
+        help=_help(field),
+        rich_help_panel=extra.get("panel"),
+        show_default=False,
+        metavar=None if kind is bool else _metavar(field.annotation),
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The alternatives of a union other than None, or the type alone."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    args = get_args(annotation)
+    if not args or get_origin(annotation) is Literal:
+        return [annotation]
+    return [member for arg in args if arg is not NoneType for member in _members(arg)]
+
+
+def _plain_type(annotation: Any) -> Any:
+    """What click should parse: settings check the rest, and say it better."""
+    members = _members(annotation)
+    return members[0] if len(members) == 1 and members[0] in (int, float, bool, Path) else str
+
+
+def _metavar(annotation: Any) -> str:
+    """`fixed|published`, `INT`, ..."""
+    words: list[str] = []
+    for member in _members(annotation):
+        words += map(str, get_args(member)) if get_origin(member) is Literal else [member.__name__.upper()]
+    return "|".join("TEXT" if word == "STR" else word for word in words)
+
+
+def _help(field: FieldInfo) -> str:
+    """The description, with the range of a number and the default, which the parser itself does not know."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    limits = [
+        f"{sign} {getattr(item, name):g}"
+        for item in field.metadata
+        for name, sign in signs.items()
+        if getattr(item, name, None) is not None and getattr(item, name) < 1e9
+    ]
+    extra: Any = field.json_schema_extra or {}
+    default = extra.get("shown") or str(field.default)
+    within = f" ({', '.join(limits)})" if limits else ""
+    return f"{field.description}{within}. [dim]\\[default: {default}][/dim]"
+
+
+def merge(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
+    """Options over the file's settings.
+
+    Raises:
+        PactlError: if the file cannot be read.
+    """
+    return (read_yaml(config) if config else {}) | given

@@ -1,0 +1,95 @@
+"""What people see: progress on stderr where it is a terminal, tables, one-line errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pactl_cli.certificate.certificate import Certificate
+
+
+class Terminal:
+    """A stage's display: bars and lines on stderr, nothing where that is not a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar with the time that is left."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
+            task = bars.add_task(title, total=None)
+            yield lambda done, total: bars.update(task, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """One line, if somebody is there to read it."""
+        if self._console.is_terminal:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def percent(error: float | None) -> str:
+    """An error rate in percent, rounded up; a dash where there is none."""
+    return "-" if error is None else f"{ceil(error * 1e4 - 1e-9) / 100:.2f} %"
+
+
+def print_certificate(certificate: Certificate, directory: str) -> None:
+    """The certificate as tables, on stdout."""
+    console = Console(file=sys.stdout, highlight=False)
+    console.print()
+    console.print(f"  [bold]{certificate.statement}[/bold]")
+    console.print()
+    errors = Table("error", "", title=None, box=None, pad_edge=True, show_header=False)
+    rows = [
+        ("certificate", f"[bold green]{percent(certificate.error_bound)}[/bold green]"),
+        (
+            "training error, quantised",
+            f"{percent(certificate.quantised_train_error)}  ({certificate.errors:,} of {certificate.bound_examples:,})",
+        ),
+        ("training error, before quantising", percent(certificate.train_error)),
+        ("test error (a check, not used)", percent(certificate.test_error)),
+        ("hold-out bound of the test set", percent(certificate.holdout_bound)),
+        ("", ""),
+        ("message", f"{certificate.message_bits:,} bits"),
+        ("  configuration", f"{certificate.bits.configuration:,}"),
+        ("  codebook", f"{certificate.bits.codebook:,}"),
+        (f"  {certificate.intrinsic_dim:,} symbols, {certificate.levels} levels", f"{certificate.bits.symbols:,}"),
+        ("ledger", f"{certificate.ledger_bits:g} bits"),
+        ("", ""),
+        (
+            "other bounds: kl, Catoni, McAllester",
+            "  ".join(
+                percent(b) for b in (certificate.bounds.kl, certificate.bounds.catoni, certificate.bounds.mcallester)
+            ),
+        ),
+        ("published accounting", f"{percent(certificate.published.bound)}  ({certificate.published.bits:,.0f} bits)"),
+    ]
+    if certificate.posthoc is not None:
+        posthoc = certificate.posthoc
+        rows.append(
+            (f"published path, k-means K = {posthoc.levels}", f"{percent(posthoc.bound)}  ({posthoc.bits:,.0f} bits)")
+        )
+    for row in rows:
+        errors.add_row(*row)
+    console.print(errors)
+    console.print()
+    console.print("  It assumes:")
+    for line in certificate.assumptions:
+        console.print(f"  - {line}")
+    console.print()
+    console.print(f"  Check it: pactl verify {directory}", soft_wrap=True)

@@ -1,0 +1,43 @@
+"""BatchNorm as a function of one example: running statistics from calibration examples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+CALIBRATION_BATCH = 128
+"""Largest batch in calibration: part of what a receiver repeats."""
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The layers of a network that use batch statistics in training, in order."""
+    return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, inputs: Tensor) -> None:
+    """Recomputes running statistics at the present weights, and leaves the network in evaluation mode.
+
+    The statistics are the average over equal consecutive batches of at most
+    `CALIBRATION_BATCH` calibration examples, in their order. Everything but BatchNorm, such
+    as dropout, stays in evaluation mode. Without BatchNorm or examples nothing is recomputed.
+
+    Args:
+        network: any network.
+        inputs: normalised calibration examples, shape (m, C, H, W).
+    """
+    network.eval()
+    layers = batch_norms(network)
+    if not layers or not len(inputs):
+        return
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    for batch in inputs.tensor_split(-(-len(inputs) // CALIBRATION_BATCH)):
+        network(batch)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    network.eval()

@@ -1,0 +1,274 @@
+"""The run directory: the only thing that passes between subcommands.
+
+Every file is written whole or not at all: to a temporary name in the same directory,
+flushed to the disk, renamed. A stage is `complete` in `manifest.json` only once all its
+files are, with their sha256; a killed run leaves a directory that says `running`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import zipfile
+import zlib
+from hashlib import sha256
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pactl_cli import __version__
+from pactl_cli.errors import FAILED, PactlError
+
+MANIFEST = "manifest.json"
+CONFIG = "config.yml"
+CHECKPOINT = "checkpoint.safetensors"
+INDICES = "indices.npz"
+METRICS = "metrics.jsonl"
+MESSAGE = "message.bin"
+CERTIFICATE = "bound.json"
+RESUME = "resume"
+
+SCHEMA_VERSION = 1
+_LARGEST_TEXT = 1 << 26
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
+
+
+class Manifest(BaseModel):
+    """`manifest.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str
+    parent: str | None = None
+    stages: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+    data_sha256: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    device: str = ""
+
+
+class RunDirectory:
+    """A directory of one run. `open` an existing one, or `create` one."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: Path, kind: str, *, force: bool = False) -> RunDirectory:
+        """An empty run directory, its stage `kind` marked as running.
+
+        Raises:
+            PactlError: if the place is not empty and not `force`d, not a directory, or not writable.
+        """
+        if path.exists() and not path.is_dir():
+            raise PactlError(f"--out {path} is not a directory", "choose another place")
+        if path.exists() and any(path.iterdir()):
+            if not force:
+                raise PactlError(f"--out {path} is not empty", "choose another place, or --resume or --force it")
+            if not (path / MANIFEST).exists():
+                raise PactlError(f"--out {path} holds something that is no run", "--force replaces only a run")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            for name in (MANIFEST, CERTIFICATE, MESSAGE, METRICS, INDICES, CHECKPOINT, CONFIG):
+                (path / name).unlink(missing_ok=True)
+            run = cls(path, Manifest(kind=kind, versions=package_versions()))
+            run.remove_resume()
+            run.set_stage(kind, "running")
+        except OSError as error:
+            raise PactlError(f"--out {path} cannot be written: {error.strerror}", "choose another place") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run directory.
+
+        Raises:
+            PactlError: if it is none, or was written by a newer version.
+        """
+        hint = "name a directory that pactl train printed"
+        if not path.is_dir():
+            raise PactlError(f"{path} is not a run directory: there is no such directory", hint)
+        try:
+            content = json.loads(_read_text(path / MANIFEST))
+        except FileNotFoundError as error:
+            raise PactlError(f"{path} is not a run directory: it has no {MANIFEST}", hint) from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise PactlError(f"{path / MANIFEST} cannot be read: {error}", hint) from error
+        schema = content.get("schema_version") if isinstance(content, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA_VERSION:
+            raise PactlError(f"{path} was written by a newer version of pactl", "upgrade pactl")
+        try:
+            return cls(path, Manifest.model_validate(content))
+        except ValidationError as error:
+            raise PactlError(f"{path / MANIFEST} is altered: {error.errors()[0]['msg']}", hint) from error
+
+    def require_complete(self, stage: str) -> None:
+        """Raises PactlError unless the stage is complete and its files are as it left them."""
+        state = self.manifest.stages.get(stage)
+        if state != "complete":
+            raise PactlError(
+                f"{self.path} is incomplete: its stage {stage} is {state or 'missing'}",
+                f"finish it with pactl {stage} --resume --out {self.path}"
+                if stage == self.manifest.kind
+                else f"run pactl {stage} {self.path}",
+            )
+        if altered := self.altered():
+            raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
+
+    def altered(self) -> list[Path]:
+        """Finished files that are not as the manifest says."""
+        return [self.path / name for name, digest in self.manifest.files.items() if self._sha256(name) != digest]
+
+    def _sha256(self, name: str) -> str:
+        try:
+            with (self.path / Path(name).name).open("rb") as file:
+                digest = sha256()
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        except OSError:
+            return ""
+        return digest.hexdigest()
+
+    def set_stage(self, stage: str, state: str, files: tuple[str, ...] = ()) -> None:
+        """Records a stage's state and the hashes of the files it finished."""
+        self.manifest.stages[stage] = state
+        for name in files:
+            self.manifest.files[name] = self._sha256(name)
+        self.write_text(MANIFEST, self.manifest.model_dump_json(indent=2) + "\n")
+
+    def discard(self, names: tuple[str, ...]) -> None:
+        """Removes finished files, from the manifest first."""
+        for name in names:
+            self.manifest.files.pop(name, None)
+        self.write_text(MANIFEST, self.manifest.model_dump_json(indent=2) + "\n")
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Writes a file atomically.
+
+        Raises:
+            PactlError: if the disk refuses.
+        """
+        target = self.path / name
+        try:
+            target.parent.mkdir(exist_ok=True)
+            with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+                try:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.chmod(file.name, 0o644)
+                    os.replace(file.name, target)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            raise PactlError(f"{target} cannot be written: {error.strerror}", exit_code=FAILED) from error
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a UTF-8 file atomically."""
+        self.write_bytes(name, text.encode())
+
+    def write_config(self, settings: dict[str, Any]) -> None:
+        """Writes `config.yml`."""
+        self.write_text(CONFIG, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+    def read_config(self) -> dict[str, Any]:
+        """The settings of `config.yml`, unchecked."""
+        return read_yaml(self.path / CONFIG)
+
+    def read_bytes(self, name: str, limit: int = _LARGEST_TEXT) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            PactlError: if it is missing, unreadable or larger than `limit`.
+        """
+        try:
+            with (self.path / name).open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError as error:
+            raise PactlError(f"{self.path / name} cannot be read: {error.strerror}") from error
+        if len(data) > limit:
+            raise PactlError(f"{self.path / name} is larger than any that pactl writes")
+        return data
+
+    def write_arrays(self, name: str, arrays: dict[str, NDArray[np.int64]]) -> None:
+        """Writes integer arrays as one `.npz` file."""
+        buffer = BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        self.write_bytes(name, buffer.getvalue())
+
+    def read_arrays(self, name: str) -> dict[str, NDArray[np.int64]]:
+        """The integer arrays of an `.npz` file.
+
+        Raises:
+            PactlError: if it is missing, unreadable or holds something else.
+        """
+        path = self.path / name
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+        except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise PactlError(f"{path} cannot be read: {error}") from error
+        if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays.values()):
+            raise PactlError(f"{path} does not hold indices")
+        return arrays
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Adds one line to `metrics.jsonl`."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def keep_metrics(self, keep: Any) -> None:
+        """Drops the lines of `metrics.jsonl` for which `keep(record)` is false."""
+        if (self.path / METRICS).exists():
+            records = [json.loads(line) for line in _read_text(self.path / METRICS).splitlines()]
+            self.write_text(METRICS, "".join(json.dumps(record) + "\n" for record in records if keep(record)))
+
+    def remove_resume(self) -> None:
+        """Removes the state that only `--resume` needs."""
+        folder = self.path / RESUME
+        if folder.is_dir():
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        PactlError: if it is missing, unreadable or something else.
+    """
+    try:
+        content = yaml.safe_load(_read_text(path))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise PactlError(f"{path} cannot be read: {error}", "it must be YAML: option: value") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise PactlError(f"{path} does not hold settings", "it must be YAML: option: value")
+    return content
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_LARGEST_TEXT + 1)
+    if len(data) > _LARGEST_TEXT:
+        raise ValueError("the file is too large")
+    return data.decode()
+
+
+def package_versions() -> dict[str, str]:
+    """Of this program, Python and what results may depend on, by name."""
+    packages = {name: version(name) for name in _PACKAGES}
+    return {"pactl": __version__, "python": platform.python_version(), **packages}

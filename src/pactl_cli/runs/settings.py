@@ -1,0 +1,184 @@
+"""What a user can set, validated before anything is loaded; the command line's options are made from these models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pactl_cli import catalogue
+from pactl_cli.errors import PactlError
+
+DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
+QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
+
+MAX_SEED = 2**63 - 1
+
+_T = TypeVar("_T")
+
+
+def _setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
+    """A field with its help text and the group of options it is shown in; `shown` says the default in words."""
+    extra = {"panel": panel, "shown": constraints.pop("shown", None)}
+    return Field(default, description=text, json_schema_extra=extra, **constraints)
+
+
+def _names(kind: str, names: dict[str, Any]) -> AfterValidator:
+    return AfterValidator(lambda name: _or_value_error(lambda: catalogue.resolve(kind, name, names)))
+
+
+class Settings(BaseModel):
+    """Frozen, and without unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """The settings, from options or a file.
+
+        Raises:
+            PactlError: naming every wrong value at once.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise PactlError("; ".join(_complaint(item) for item in error.errors()), "see --help") from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as written to `config.yml`."""
+        return self.model_dump(mode="json")
+
+
+def option_name(field: str) -> str:
+    """`intrinsic_dim` as `--intrinsic-dim`."""
+    return "--" + field.replace("_", "-")
+
+
+def _complaint(item: Any) -> str:
+    """One wrong value in words."""
+    field = str(item["loc"][0]) if item["loc"] else "settings"
+    text = item["msg"].removeprefix("Value error, ")
+    if text.startswith("--"):
+        return str(text)
+    if item["type"] == "extra_forbidden":
+        return f"{field}: there is no such setting"
+    return f"{option_name(field)} {item['input']!r}: {text[0].lower()}{text[1:]}"
+
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+_DEVICE = _setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
+_DATA_DIR = _setting(
+    None, DATA, "where named data sets lie, in torchvision's layout", shown="$PACTL_DATA_DIR, else the cache directory"
+)
+
+
+class TrainSettings(Settings):
+    """`config.yml` of a trained run: enough to run it again. None stands for the data set's default."""
+
+    dataset: str = _setting("digits", DATA, "a named data set, or npz:PATH, or folder:PATH")
+    data_dir: Path | None = _DATA_DIR
+    train_subset: float = _setting(
+        1.0, DATA, "share of the training set that is S; negative: the complement", ge=-1, le=1
+    )
+    indices_path: Path | None = _setting(
+        None, DATA, "a permutation of the training set, as .npy", shown="a fixed seeded one"
+    )
+    label_noise: float = _setting(0.0, DATA, "replace a label by a uniform one with this probability", ge=0, le=1)
+    calibration_examples: int | None = _setting(
+        None, DATA, "examples for BatchNorm's statistics, taken out of S", ge=0, shown="512 with BatchNorm, else 0"
+    )
+    normalise: Literal["fixed", "published"] = _setting(
+        "fixed", DATA, "fixed: .5 and .5; published: statistics of the training set, paid for"
+    )
+
+    model_name: str | None = _setting(None, NETWORK, "the network", shown="by data set")
+    base_width: int | None = _setting(None, NETWORK, "its width", ge=1, le=4096, shown="the network's own")
+
+    intrinsic_dim: int | None = _setting(
+        None, SUBSPACE, "d, the number of trained coordinates", ge=1, shown="an example in twenty"
+    )
+    intrinsic_mode: Annotated[str, _names("--intrinsic-mode", catalogue.MODES)] = _setting(
+        "rdkronqr", SUBSPACE, f"the projector: {', '.join(catalogue.MODES)}"
+    )
+    seed: int = _setting(
+        catalogue.DEFAULT_SEED, SUBSPACE, "of initialisation, projector, calibration, data order", ge=0, le=MAX_SEED
+    )
+
+    optimizer: Annotated[str, _names("--optimizer", catalogue.RECIPES)] = _setting(
+        "adam_cos", TRAINING, f"optimiser and schedule: {', '.join(catalogue.RECIPES)}"
+    )
+    epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown="by data set")
+    batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown="by data set")
+    lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown="by data set")
+    momentum: float = _setting(0.9, TRAINING, "of the SGD recipes", ge=0, lt=1)
+    weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
+    warmup_epochs: float = _setting(0.0, TRAINING, "linear warm-up from 0 before the schedule", ge=0)
+    warmup_lr: float | None = _setting(None, TRAINING, "learning rate that the warm-up reaches", gt=0, shown="= lr")
+    rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss; 0: free", ge=0)
+    rate_from: float = _setting(0.5, TRAINING, "share of the run after which bits are paid for", ge=0, le=1)
+
+    device: Device = _DEVICE
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = _setting("auto", MACHINE, "of training; counts are fp32")
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        _or_value_error(lambda: catalogue.dataset_entry(name))
+        return name
+
+    @field_validator("model_name")
+    @classmethod
+    def _known_model(cls, name: str | None) -> str | None:
+        return name and _or_value_error(lambda: catalogue.model_name(name))
+
+    @field_validator("train_subset")
+    @classmethod
+    def _some_examples(cls, share: float) -> float:
+        if share == 0:
+            raise ValueError("must not be 0: it leaves no example")
+        return share
+
+
+class BoundSettings(Settings):
+    """How a trained run is quantised and certified."""
+
+    codebook: Literal["grid", "kmeans", "bins"] = _setting(
+        "grid", QUANTISATION, "grid: one learned step; kmeans, bins: free levels, and how they start"
+    )
+    levels: int = _setting(7, QUANTISATION, "number of free levels", ge=1, le=256)
+    use_kmeans: bool | None = _setting(
+        None, QUANTISATION, "the published flag: --codebook kmeans or bins", shown="as --codebook says"
+    )
+    quant_epochs: int = _setting(30, QUANTISATION, "epochs of fine-tuning through the quantiser", ge=0)
+    lr: float = _setting(1e-3, QUANTISATION, "learning rate of fine-tuning: Adam, cosine to 0", gt=0)
+    rate_weight: float | Literal["auto"] = _setting("auto", QUANTISATION, "price of the message's bits in the loss")
+    batch_size: int | None = _setting(None, QUANTISATION, "examples a step", ge=1, shown="as trained")
+    delta: float = _setting(0.05, CERTIFICATE, "probability that the certificate fails", gt=0, le=0.5)
+    misc_extra_bits: float = _setting(0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0)
+    compare_posthoc: bool = _setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
+    data_dir: Path | None = _setting(None, MACHINE, "where named data sets lie", shown="where training found them")
+    device: Device = _DEVICE
+
+    @field_validator("rate_weight")
+    @classmethod
+    def _not_negative(cls, weight: float | str) -> float | str:
+        if isinstance(weight, float) and weight < 0:
+            raise ValueError("must be auto, or 0 or more")
+        return weight
+
+    @property
+    def effective_codebook(self) -> str:
+        """`codebook`, unless the published flag says otherwise."""
+        if self.use_kmeans is None:
+            return self.codebook
+        return "kmeans" if self.use_kmeans else "bins"
+
+
+def _or_value_error(check: Callable[[], _T]) -> _T:
+    """What a catalogue look-up gives, its complaint as pydantic wants it."""
+    try:
+        return check()
+    except PactlError as error:
+        raise ValueError(error.one_line()) from error

@@ -1,0 +1,213 @@
+"""`pactl bound`: quantise, fine-tune, code, count, certify."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pactl_cli.certificate.certificate import Certificate, Posthoc, published
+from pactl_cli.certificate.message import Message, encode
+from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
+from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory
+from pactl_cli.runs.settings import BoundSettings
+from pactl_cli.stages.display import Advance, Display
+from pactl_cli.stages.evidence import Measured, assemble, recount, reload_subject, restore
+from pactl_cli.stages.subject import Subject
+from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser, spread
+from pactl_cli.training.counting import Counts
+from pactl_cli.training.loop import State, Trainer
+from pactl_cli.training.objectives import RateObjective
+from pactl_cli.training.recipes import Plan
+
+STAGE = "bound"
+POSTHOC_LEVELS = (5, 7, 10, 20, 50)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One run's certificate and the message it is about, not yet written."""
+
+    run: RunDirectory
+    certificate: Certificate
+    message: bytes
+
+
+def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple[Path, Certificate]:
+    """Certifies the runs and writes the best certificate into its run directory.
+
+    The configuration is in the message, so choosing among runs costs nothing further.
+
+    Returns:
+        The directory that got the files, and its certificate.
+
+    Raises:
+        PactlError: exit code 2 if a run cannot be certified, 1 if fine-tuning fails.
+    """
+    runs = [RunDirectory.open(path) for path in paths]
+    for run in runs:
+        run.require_complete(run.manifest.kind)
+    candidates = [_certify(run, settings, display) for run in runs]
+    best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
+    best.run.write_bytes(MESSAGE, best.message)
+    best.run.write_text(CERTIFICATE, best.certificate.model_dump_json(indent=2) + "\n")
+    best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE))
+    return best.run.path, best.certificate
+
+
+def _certify(run: RunDirectory, settings: BoundSettings, display: Display) -> Candidate:
+    """The candidate of one run; its earlier certificate is withdrawn first."""
+    subject = reload_subject(run, settings.data_dir, settings.device, display)
+    module = subject.build_module()
+    restore(module, run)
+    run.discard((MESSAGE, CERTIFICATE))
+    run.keep_metrics(lambda record: record["stage"] != STAGE)
+    run.set_stage(STAGE, "running")
+
+    trained, _ = recount(subject, module, module.w.detach(), display, test=False)
+    posthoc = _posthoc(subject, module, settings, display) if settings.compare_posthoc else None
+    quantiser = _build_quantiser(settings).to(module.w.device)
+    quantiser.fit(module.w.detach())
+    if settings.quant_epochs:
+        _fine_tune(run, subject, module, quantiser, trained, settings, display)
+    codebook, symbols = quantiser.message_parts(module.w)
+    message = Message(subject.configuration, codebook, symbols)
+    encoded = encode(message, subject.task)
+    quantised, test = recount(subject, module, torch.from_numpy(message.coordinates()), display)
+    run.set_stage(STAGE, "running", (METRICS,))
+    measured = Measured(
+        errors=quantised.cautious,
+        train_errors=trained.plain,
+        test_errors=test.plain if test else None,
+        train_nll_bits=quantised.nll_nats / log(2),
+    )
+    certificate = assemble(
+        subject,
+        message,
+        encoded,
+        measured,
+        posthoc,
+        delta=settings.delta,
+        extra_bits=settings.misc_extra_bits,
+        fine_tuned=settings.quant_epochs > 0,
+    )
+    return Candidate(run, certificate, encoded.data)
+
+
+def _build_quantiser(settings: BoundSettings) -> Quantiser:
+    if settings.effective_codebook == "grid":
+        return GridQuantiser()
+    return LevelQuantiser(settings.levels, kmeans=settings.effective_codebook == "kmeans")
+
+
+class _FineTuning:
+    """Observes fine-tuning: metrics, progress, and, where it is automatic, the price of a bit after every epoch."""
+
+    def __init__(self, run: RunDirectory, objective: RateObjective, price: _Price | None, advance: Advance) -> None:
+        self._run, self._objective, self._price, self._advance = run, objective, price, advance
+
+    def advance(self, step: int, steps: int, loss: float) -> None:
+        """Moves the bar."""
+        self._advance(step, steps)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """One line of metrics; then the price that the present errors and bits imply."""
+        symbols = self._objective.quantiser.message_parts(self._objective.module.w)[1]
+        bits = ideal_symbol_bits(symbols)
+        self._run.append_metrics(record | {"symbols_bits": round(bits, 1), "rate_weight": self._objective.rate_weight})
+        if self._price is not None:
+            self._objective.rate_weight = self._price.at(record["error"], bits)
+
+    def save(self, state: State) -> None:
+        """Fine-tuning is short; it starts again."""
+
+
+def ideal_symbol_bits(symbols: Symbols) -> float:
+    """The bits of a sequence of symbols under the better of its trees."""
+    return min(ideal_bits(tree, symbols) for tree in symbol_trees(int(symbols.max()) + 1))
+
+
+@dataclass(frozen=True)
+class _Price:
+    """rho at which cross-entropy and bits lower the bound alike (mathematics, section 2).
+
+    Attributes:
+        slope: change of the error per change of the mean cross-entropy, in nats.
+        examples: n.
+    """
+
+    slope: float
+    examples: int
+    delta: float
+
+    def at(self, error: float, bits: float) -> float:
+        """rho where the classifier has this training error and this many bits.
+
+        With p the bound and q the error, dp/d(nats/n) = 1 / ((1-q)/(1-p) - q/p) and dp/dq is that times
+        ln(p(1-q) / (q(1-p))); their quotient, times the slope, is the price.
+        """
+        errors = min(max(1, round(error * self.examples)), self.examples - 1)
+        q = errors / self.examples
+        p = min(binomial_bound(errors=errors, examples=self.examples, bits=bits, delta=self.delta), 1 - 1e-9)
+        return 1 / (self.slope * log(p * (1 - q) / (q * (1 - p))))
+
+
+def _fine_tune(
+    run: RunDirectory,
+    subject: Subject,
+    module: SubspaceModule,
+    quantiser: Quantiser,
+    trained: Counts,
+    settings: BoundSettings,
+    display: Display,
+) -> None:
+    """Trains w and the levels through the quantiser, paying for bits."""
+    examples = len(subject.sample)
+    price = None
+    if settings.rate_weight == "auto":
+        slope = max(trained.plain_error, 1 / examples) / max(trained.nll_nats / examples, 1e-9)
+        price = _Price(slope, examples, settings.delta)
+        bits = ideal_symbol_bits(quantiser.message_parts(module.w)[1])
+        rate_weight = price.at(2 * trained.plain_error, bits / 2)
+    else:
+        rate_weight = float(settings.rate_weight)
+    objective = RateObjective(module, quantiser, rate_weight=rate_weight, examples=examples)
+    plan = Plan("adam_cos", settings.quant_epochs, settings.batch_size or subject.settings.batch_size or 1, settings.lr)
+    trainer = Trainer(
+        objective,
+        subject.sample,
+        subject.statistics,
+        plan,
+        seed=subject.settings.seed,
+        stage=STAGE,
+        lr_scales={"module.w": spread(module.w)},
+    )
+    with display.progress(f"fine-tuning {settings.effective_codebook} codebook") as advance:
+        trainer.run(_FineTuning(run, objective, price, advance))
+
+
+def _posthoc(subject: Subject, module: SubspaceModule, settings: BoundSettings, display: Display) -> Posthoc:
+    """The published path on the trained coordinates: k-means, no fine-tuning, the best of several K."""
+
+    def quantised(size: int) -> Posthoc:
+        quantiser = LevelQuantiser(size, kmeans=True).to(module.w.device)
+        quantiser.fit(module.w.detach())
+        codebook, symbols = quantiser.message_parts(module.w)
+        coordinates = torch.from_numpy(codebook.values()[symbols])
+        errors = recount(subject, module, coordinates, display, test=False)[0].cautious
+        entry = published(
+            symbols=symbols,
+            errors=errors,
+            examples=len(subject.sample),
+            delta=settings.delta,
+            fine_tuned=False,
+            extra_bits=settings.misc_extra_bits,
+        )
+        return Posthoc(levels=size, errors=errors, bits=entry.bits, bound=entry.bound)
+
+    return min(map(quantised, POSTHOC_LEVELS), key=lambda entry: entry.bound)

@@ -1,0 +1,179 @@
+"""What a certificate rests on, derived alike by who certifies and by who verifies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pactl_cli import __version__
+from pactl_cli.certificate.certificate import (
+    BitParts,
+    Certificate,
+    Charge,
+    Posthoc,
+    all_bounds,
+    holdout_bound,
+    published,
+    sentence,
+)
+from pactl_cli.certificate.message import Encoded, Message
+from pactl_cli.errors import PactlError
+from pactl_cli.runs.checkpoint import load_tensors
+from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, RunDirectory
+from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.stages.display import Display
+from pactl_cli.stages.subject import Subject, find_device, load_subject
+from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The integers that counting gave, and the total log-loss of the decoded classifier on S in bits."""
+
+    errors: int
+    train_errors: int
+    test_errors: int | None
+    train_nll_bits: float
+
+
+def reload_subject(run: RunDirectory, data_dir: Path | None, device: str, display: Display) -> Subject:
+    """The subject of a run, from its configuration and the data, named anew or where they were.
+
+    Raises:
+        PactlError: if configuration, indices or data are not those of the run.
+    """
+    trained = TrainSettings.parse(run.read_config())
+    if data_dir is not None:
+        trained = trained.model_copy(update={"data_dir": data_dir})
+    subject = load_subject(trained, find_device(device), display)
+    if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
+        raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
+    if not subject.partition.is_trivial(subject.task.train_examples):
+        subject.partition.check(run.read_arrays(INDICES), run.path / INDICES)
+    if run.manifest.data_sha256 != subject.sample.sha256():
+        raise PactlError(
+            f"the data set {trained.dataset} is not the one that the run in {run.path} was trained on",
+            "restore its files, or name the right --data-dir",
+        )
+    return subject
+
+
+@torch.no_grad()
+def restore(module: SubspaceModule, run: RunDirectory) -> None:
+    """Takes up the trained coordinates of a complete run.
+
+    Raises:
+        PactlError: if the checkpoint does not fit.
+    """
+    tensors, _ = load_tensors(run.path / CHECKPOINT)
+    w = tensors.get("w")
+    if w is None or w.shape != module.w.shape or w.dtype != module.w.dtype or not w.isfinite().all():
+        raise PactlError(f"{run.path / CHECKPOINT} does not hold {len(module.w):,} finite coordinates")
+    module.w.copy_(w)
+
+
+def recount(
+    subject: Subject, module: SubspaceModule, coordinates: Tensor, display: Display, *, test: bool = True
+) -> tuple[Counts, Counts | None]:
+    """Counts the classifier at some coordinates on S, and on the test set if there is one and it is wanted."""
+    classifier = subject.classifier(module, coordinates)
+    with display.progress("counting errors") as advance:
+        on_sample = count(classifier, subject.sample, subject.statistics, advance)
+    if not test or subject.dataset.test is None:
+        return on_sample, None
+    return on_sample, count(classifier, subject.dataset.test, subject.statistics)
+
+
+def assemble(
+    subject: Subject,
+    message: Message,
+    encoded: Encoded,
+    measured: Measured,
+    posthoc: Posthoc | None,
+    *,
+    delta: float,
+    extra_bits: float,
+    fine_tuned: bool,
+) -> Certificate:
+    """The certificate that follows from what was sent and what was counted."""
+    counts = {"errors": measured.errors, "examples": len(subject.sample)}
+    bounds = all_bounds(**counts, bits=encoded.bits + extra_bits, delta=delta)
+    test_examples = len(subject.dataset.test) if subject.dataset.test else 0
+    test_error = None if measured.test_errors is None else measured.test_errors / test_examples
+    return Certificate(
+        statement=sentence(bounds.binomial, delta, len(subject.sample), subject.task.dataset),
+        error_bound=bounds.binomial,
+        delta=delta,
+        bound_examples=len(subject.sample),
+        errors=measured.errors,
+        quantised_train_error=measured.errors / len(subject.sample),
+        train_error=measured.train_errors / len(subject.sample),
+        test_error=test_error,
+        test_examples=test_examples,
+        train_nll_bits=measured.train_nll_bits,
+        message_bits=encoded.bits,
+        ledger_bits=extra_bits,
+        bits=BitParts(
+            configuration=encoded.configuration_bits,
+            codebook=encoded.codebook_bits,
+            symbols=encoded.symbols_bits,
+            ledger=extra_bits,
+        ),
+        ledger=(Charge(bits=extra_bits, reason="--misc-extra-bits"),) if extra_bits else (),
+        bounds=bounds,
+        published=published(
+            symbols=message.symbols, **counts, delta=delta, fine_tuned=fine_tuned, extra_bits=extra_bits
+        ),
+        posthoc=posthoc,
+        holdout_bound=holdout_bound(test_error=test_error, test_examples=test_examples, delta=delta),
+        dataset=subject.task.dataset,
+        hypothesis="subspace",
+        intrinsic_dim=len(message.symbols),
+        levels=message.codebook.size if message.codebook else 0,
+        configuration=message.configuration.as_dict(),
+        numerical_margin=NUMERICAL_MARGIN,
+        data_sha256=subject.sample.sha256(),
+        message_sha256=sha256(encoded.data).hexdigest(),
+        side_information=_side_information(subject),
+        assumptions=_assumptions(subject),
+    )
+
+
+def _side_information(subject: Subject) -> dict[str, Any]:
+    """What the receiver needs beside the message; all of it fixed before S was seen."""
+    channels, height, width = subject.dataset.shape
+    return {
+        "program_version": __version__,
+        "classes": subject.dataset.classes,
+        "image_shape": [channels, height, width],
+        "train_examples": subject.task.train_examples,
+        "label_noise": subject.settings.label_noise,
+        "indices_sha256": subject.partition.sha256(),
+    }
+
+
+def _assumptions(subject: Subject) -> tuple[str, ...]:
+    """What the program cannot check, in sentences."""
+    settings = subject.settings
+    lines = [
+        f"The {len(subject.sample):,} examples that were counted are independent draws from the distribution that "
+        "the certificate is about.",
+        "Which examples are counted, delta, this version of the program and its defaults were fixed before looking at "
+        "them.",
+        f"The number of classes ({subject.dataset.classes}) and the size of an image are known of the task, not "
+        "learned from the sample.",
+        "Another machine's logits differ by less than half the numerical margin, relative to the largest.",
+    ]
+    if settings.label_noise:
+        lines.append(
+            f"The distribution has its labels replaced by uniform ones with probability {settings.label_noise}."
+        )
+    if settings.indices_path is not None:
+        lines.append("The permutation of --indices-path was not chosen by looking at the examples.")
+    return tuple(lines)

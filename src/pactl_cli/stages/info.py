@@ -1,0 +1,26 @@
+"""`pactl info`: what a bug report needs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+import torch
+
+from pactl_cli.runs.directory import package_versions
+from pactl_cli.stages.subject import data_directory
+
+
+def info() -> dict[str, Any]:
+    """Versions, devices and directories of this machine, by name."""
+    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return package_versions() | {
+        "platform": platform.platform(),
+        "executable": sys.executable,
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda_devices": cuda,
+        "data_directory": str(data_directory(None)),
+    }

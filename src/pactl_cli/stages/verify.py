@@ -1,0 +1,156 @@
+"""`pactl verify`: decode, rebuild, recount, recompute; believe nothing that can be derived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.codes import DecodeError
+from pactl_cli.certificate.message import Encoded, Message, decode
+from pactl_cli.certificate.risk_bounds import catoni_bound
+from pactl_cli.errors import FAILED, MissingError, PactlError
+from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
+from pactl_cli.stages.bound import STAGE
+from pactl_cli.stages.display import Display
+from pactl_cli.stages.evidence import Measured, assemble, recount, reload_subject, restore
+from pactl_cli.stages.subject import Subject, data_directory, find_device
+from pactl_cli.training.counting import Counts
+
+_TOLERANCE = 1e-9
+"""Relative: the last digits of a special function on another machine."""
+_NLL_TOLERANCE = 1e-3
+
+
+def verify(path: Path, data_dir: Path | None, device: str, display: Display) -> Certificate:
+    """Checks the certificate in a run directory.
+
+    Returns:
+        The certificate, if nothing disagrees.
+
+    Raises:
+        PactlError: exit code 1 with the reason if anything disagrees; 2 if there is no
+            certificate, or the data or the device is missing.
+    """
+    find_device(device)
+    if data_dir is not None:
+        data_directory(data_dir)
+    run = RunDirectory.open(path)
+    if run.manifest.stages.get(STAGE) != "complete":
+        raise MissingError(f"{path} has no complete certificate", f"run pactl bound {path}")
+    try:
+        return _check(run, data_dir, device, display)
+    except MissingError:
+        raise
+    except PactlError as error:
+        raise PactlError(f"verification failed: {error.message}", error.hint, FAILED) from error
+
+
+def _check(run: RunDirectory, data_dir: Path | None, device: str, display: Display) -> Certificate:
+    """Everything, cheap checks first."""
+    if altered := run.altered():
+        raise PactlError(f"{altered[0]} is truncated, altered or missing")
+    certificate = _read_certificate(run)
+    subject = reload_subject(run, data_dir, device, display)
+    message, encoded = _read_message(run, subject)
+    measured = _recount(run, subject, message, certificate, display)
+    expected = assemble(
+        subject,
+        message,
+        encoded,
+        measured,
+        certificate.posthoc,
+        delta=certificate.delta,
+        extra_bits=certificate.ledger_bits,
+        fine_tuned=certificate.published.fine_tuned,
+    )
+    for name, claimed, derived in _differences(certificate.model_dump(mode="json"), expected.model_dump(mode="json")):
+        raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
+    _check_posthoc(run, certificate)
+    return certificate
+
+
+def _read_certificate(run: RunDirectory) -> Certificate:
+    try:
+        return Certificate.model_validate_json(run.read_bytes(CERTIFICATE))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PactlError(f"{run.path / CERTIFICATE} is not a certificate: {where} {first['msg']}") from error
+
+
+def _read_message(run: RunDirectory, subject: Subject) -> tuple[Message, Encoded]:
+    """The decoded message, which must speak of the run's own configuration."""
+    try:
+        message, encoded = decode(run.read_bytes(MESSAGE), subject.task)
+    except DecodeError as error:
+        raise PactlError(f"{run.path / MESSAGE} cannot be decoded: {error}") from error
+    if message.configuration != subject.configuration:
+        raise PactlError(f"{run.path / MESSAGE} and config.yml name different configurations")
+    return message, encoded
+
+
+def _recount(
+    run: RunDirectory, subject: Subject, message: Message, certificate: Certificate, display: Display
+) -> Measured:
+    """The certificate's measured numbers, each found to be what this machine counts, up to the numerical margin."""
+    module = subject.build_module()
+    restore(module, run)
+    trained, _ = recount(subject, module, module.w.detach(), display, test=False)
+    decoded, test = recount(subject, module, torch.from_numpy(message.coordinates()), display)
+    if not decoded.plain <= certificate.errors <= decoded.doubtful:
+        raise PactlError(
+            f"{run.path / CERTIFICATE} says errors is {certificate.errors:,}, but the decoded classifier makes "
+            f"{decoded.plain:,} errors, {decoded.cautious:,} with the numerical margin"
+        )
+    nll_bits = decoded.nll_nats / torch.log(torch.tensor(2.0)).item()
+    if not isclose(certificate.train_nll_bits, nll_bits, rel_tol=_NLL_TOLERANCE, abs_tol=_NLL_TOLERANCE):
+        raise PactlError(
+            f"{run.path / CERTIFICATE} says train_nll_bits is {certificate.train_nll_bits}, not {nll_bits}"
+        )
+    return Measured(
+        errors=certificate.errors,
+        train_errors=_agreed("train_error", certificate.train_error, trained),
+        test_errors=None if test is None else _agreed("test_error", certificate.test_error, test),
+        train_nll_bits=certificate.train_nll_bits,
+    )
+
+
+def _agreed(name: str, claimed: float | None, counts: Counts) -> int:
+    """The claimed number of plain errors, if it is one that this machine could have counted."""
+    errors = round((claimed or 0.0) * counts.examples)
+    if claimed is None or not counts.lenient <= errors <= counts.cautious:
+        raise PactlError(f"{name} is said to be {claimed}, but {counts.plain:,} of {counts.examples:,} are errors")
+    return errors
+
+
+def _differences(claimed: Any, derived: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The leaves in which two JSON values differ: (name, claimed, derived)."""
+    if isinstance(derived, dict) and isinstance(claimed, dict) and derived.keys() == claimed.keys():
+        for key, value in derived.items():
+            yield from _differences(claimed[key], value, f"{name}.{key}".strip("."))
+    elif isinstance(derived, float) and isinstance(claimed, int | float) and not isinstance(claimed, bool):
+        if not isclose(claimed, derived, rel_tol=_TOLERANCE):
+            yield name, claimed, derived
+    elif claimed != derived or isinstance(claimed, bool) != isinstance(derived, bool):
+        yield name, claimed, derived
+
+
+def _check_posthoc(run: RunDirectory, certificate: Certificate) -> None:
+    """The comparison's own arithmetic; it is not counted again."""
+    posthoc = certificate.posthoc
+    if posthoc is None:
+        return
+    try:
+        bound = catoni_bound(
+            errors=posthoc.errors, examples=certificate.bound_examples, bits=posthoc.bits, delta=certificate.delta
+        )
+    except ValueError as error:
+        raise PactlError(f"{run.path / CERTIFICATE}: posthoc is impossible: {error}") from error
+    if not isclose(bound, posthoc.bound, rel_tol=_TOLERANCE):
+        raise PactlError(f"{run.path / CERTIFICATE} says posthoc.bound is {posthoc.bound}, but it is {bound}")

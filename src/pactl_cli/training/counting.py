@@ -1,0 +1,102 @@
+"""Exact counts: every example once, in evaluation mode, in full single precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.catalogue import Statistics
+from pactl_cli.data.dataset import Examples, normalise
+
+NUMERICAL_MARGIN = 1e-4
+"""An example is an error unless its class leads by more than this, relative to its largest logit in size."""
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Errors of one classifier on some examples, counted three ways, and its log-loss.
+
+    Attributes:
+        examples: how many.
+        cautious: errors, an example that does not lead by the numerical margin being one: what a certificate says.
+        plain: errors of the largest logit, ties broken by the order of the classes.
+        lenient: examples whose class trails by more than the margin: fewer than any machine would count.
+        doubtful: errors at twice the margin: more than any machine would count as cautious.
+        nll_nats: total negative log-likelihood.
+    """
+
+    examples: int
+    cautious: int
+    plain: int
+    lenient: int
+    doubtful: int
+    nll_nats: float
+
+    @property
+    def plain_error(self) -> float:
+        """As a fraction."""
+        return self.plain / self.examples
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Single precision without TF32 or other short cuts, for the time of a count."""
+    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@torch.no_grad()
+def count(
+    network: nn.Module,
+    examples: Examples,
+    statistics: Statistics,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Counts:
+    """Counts the errors of a network on clean examples.
+
+    Args:
+        network: images to logits; put into evaluation mode here.
+        examples: on the network's device.
+        statistics: for `normalise`.
+        advance: told of (examples counted, examples in all).
+    """
+    network.eval()
+    total = Counts(0, 0, 0, 0, 0, 0.0)
+    with full_precision():
+        for images, labels in zip(examples.images.split(BATCH), examples.labels.split(BATCH), strict=True):
+            total += _count_batch(network(normalise(images, statistics)).float(), labels)
+            advance(total.examples, len(examples))
+    return total
+
+
+def _count_batch(logits: Tensor, labels: Tensor) -> Counts:
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    lead = own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    slack = NUMERICAL_MARGIN * logits.abs().amax(1)
+    finite = logits.isfinite().all(1)
+    nll = nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
+
+    def errors(correct: Tensor) -> int:
+        return int((~(correct & finite)).sum())
+
+    return Counts(
+        examples=len(labels),
+        cautious=errors(lead > slack),
+        plain=errors(logits.argmax(1) == labels),
+        lenient=errors(lead >= -slack),
+        doubtful=errors(lead > 2 * slack),
+        nll_nats=float(nll),
+    )

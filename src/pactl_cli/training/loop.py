@@ -1,0 +1,188 @@
+"""The one training loop: full weights, subspace coordinates and quantised coordinates alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.catalogue import Statistics
+from pactl_cli.certificate import streams
+from pactl_cli.data.dataset import Examples, normalise
+from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
+from pactl_cli.training.interruption import Interruption
+from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
+
+SAVE_EVERY_SECONDS = 60.0
+
+
+class Objective(nn.Module):
+    """What is minimised. Its parameters that require gradients are what is trained."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch; mean cross-entropy unless there is more to pay for."""
+        return nn.functional.cross_entropy(logits, labels)
+
+    def begin(self, step: int, steps: int) -> None:
+        """Called before every step, counted from 0."""
+
+
+@dataclass
+class State:
+    """Where a run stands: all that `--resume` needs beside the data and the settings."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    loss_sum: float = 0.0
+    errors: int = 0
+    seconds: float = 0.0
+
+
+class Observer(Protocol):
+    """What a loop reports to."""
+
+    def advance(self, step: int, steps: int, loss: float) -> None:
+        """After every step."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """After every epoch: epoch (from 1), step, loss and error (means over its batches), lr, seconds."""
+
+    def save(self, state: State) -> None:
+        """Now and then: a state from which the run can go on."""
+
+
+@dataclass
+class Trainer:
+    """Minimises an objective over examples, resident on the device, one plan at a time.
+
+    Attributes:
+        examples: the training examples.
+        statistics: for `normalise`.
+        plan: recipe, epochs, batch size and numbers.
+        seed: of the data order, drawn afresh for every epoch from the seed and the epoch alone.
+        stage: a name for the data order's stream and for messages.
+        autocast: the type to compute in, or None for float32.
+    """
+
+    objective: Objective
+    examples: Examples
+    statistics: Statistics
+    plan: Plan
+    seed: int
+    stage: str
+    autocast: torch.dtype | None = None
+    lr_scales: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._trained = {n: p for n, p in self.objective.named_parameters() if p.requires_grad}
+        self._optimizer = build_optimizer(self.plan, [{"params": [p], "name": n} for n, p in self._trained.items()])
+        self.steps_per_epoch = -(-len(self.examples) // self.plan.batch_size)
+        self.steps = self.plan.epochs * self.steps_per_epoch
+
+    def run(self, observer: Observer, state: State | None = None) -> None:
+        """Trains to the end of the plan, from the beginning or from `state`.
+
+        Raises:
+            PactlError: with exit code 1 if the loss is no longer finite, with 130 if
+                SIGINT or SIGTERM came; then the observer was given the state first.
+        """
+        state = state or State(0, {})
+        self._load(state.tensors)
+        last_save = time.monotonic()
+        with Interruption() as interruption:
+            while state.step < self.steps:
+                started = time.monotonic()
+                loss = self._step(state)
+                state.seconds += time.monotonic() - started
+                observer.advance(state.step, self.steps, loss)
+                if state.step % self.steps_per_epoch == 0:
+                    self._end_epoch(state, observer)
+                due = time.monotonic() - last_save > SAVE_EVERY_SECONDS or state.step % self.steps_per_epoch == 0
+                if interruption.requested or (due and state.step < self.steps):
+                    observer.save(State(state.step, self._tensors(), state.loss_sum, state.errors, state.seconds))
+                    last_save = time.monotonic()
+                if interruption.requested:
+                    raise PactlError(
+                        f"interrupted after step {state.step:,} of {self.steps:,}", "go on with --resume", INTERRUPTED
+                    )
+
+    def _step(self, state: State) -> float:
+        """One step of the optimiser; `state` moves on."""
+        epoch, place = divmod(state.step, self.steps_per_epoch)
+        if place == 0 or not hasattr(self, "_order"):
+            order = streams.permutation(self.seed, f"{self.stage}/order/{epoch}", len(self.examples))
+            self._order = torch.from_numpy(order).to(self.examples.labels.device)
+        batch = self.examples[self._order[place * self.plan.batch_size :][: self.plan.batch_size]]
+        self._set_learning_rate(state.step)
+        self.objective.train()
+        self.objective.begin(state.step, self.steps)
+        device = batch.labels.device.type
+        with _seeded(self.seed, state.step), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
+            logits = self.objective(normalise(batch.images, self.statistics))
+            loss = self.objective.loss(logits, batch.labels)
+        value = loss.item()
+        if not np.isfinite(value):
+            raise PactlError(
+                f"the loss is {value} at step {state.step:,}", "try a smaller --lr; the last checkpoint is kept", FAILED
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        state.step += 1
+        state.loss_sum += value * len(batch)
+        state.errors += int((logits.detach().argmax(1) != batch.labels).sum())
+        return value
+
+    def _set_learning_rate(self, step: int) -> None:
+        lr = learning_rate(self.plan, step, self.steps_per_epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * self.lr_scales.get(group["name"], 1.0)
+
+    def _end_epoch(self, state: State, observer: Observer) -> None:
+        observer.epoch(
+            {
+                "stage": self.stage,
+                "epoch": state.step // self.steps_per_epoch,
+                "step": state.step,
+                "loss": state.loss_sum / len(self.examples),
+                "error": state.errors / len(self.examples),
+                "lr": learning_rate(self.plan, state.step - 1, self.steps_per_epoch),
+                "seconds": round(state.seconds, 3),
+            }
+        )
+        state.loss_sum, state.errors, state.seconds = 0.0, 0, 0.0
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Trained parameters and the optimiser's state, by name, copied."""
+        tensors = {f"parameter/{name}": p.detach().clone() for name, p in self._trained.items()}
+        for name, parameter in self._trained.items():
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value).detach().clone()
+        return tensors
+
+    @torch.no_grad()
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        """Takes up a state that `_tensors` gave."""
+        for name, parameter in self._trained.items():
+            if f"parameter/{name}" in tensors:
+                parameter.copy_(tensors[f"parameter/{name}"])
+            prefix = f"optimizer/{name}/"
+            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if found:
+                self._optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in found.items()
+                }
+
+
+@contextmanager
+def _seeded(seed: int, step: int) -> Iterator[None]:
+    """Within it, torch's own generators start from the seed and the step; after it, they are as before."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed((seed * 1_000_003 + step) % 2**63)
+        yield

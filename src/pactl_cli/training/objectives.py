@@ -1,0 +1,66 @@
+"""What is minimised in the subspace: cross-entropy, and the price of the message."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from torch import Tensor
+
+from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.quantise import Quantiser
+from pactl_cli.training.loop import Objective
+
+
+class SubspaceObjective(Objective):
+    """Mean cross-entropy at theta0 + P w, with w unconstrained."""
+
+    def __init__(self, module: SubspaceModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits of a batch."""
+        out: Tensor = self.module(inputs)
+        return out
+
+
+class RateObjective(SubspaceObjective):
+    """Mean cross-entropy of the quantised coordinates, plus rho times the nats of their code per training example.
+
+    Args:
+        quantiser: trained along with w.
+        rate_weight: rho; 0 makes bits free.
+        examples: n, over which the code is spread.
+        start: the share of the run before which w is unconstrained; at that point the quantiser is fitted to w.
+    """
+
+    def __init__(
+        self, module: SubspaceModule, quantiser: Quantiser, *, rate_weight: float, examples: int, start: float = 0.0
+    ) -> None:
+        super().__init__(module)
+        self.quantiser = quantiser
+        self.rate_weight = rate_weight
+        self._examples = examples
+        self._start = start
+        self._quantised = False
+
+    def begin(self, step: int, steps: int) -> None:
+        """Fits the quantiser to w when its time comes."""
+        first = ceil(self._start * steps)
+        self._quantised = step >= first
+        if self._start and step == first:
+            self.quantiser.fit(self.module.w.detach())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits of a batch at the quantised coordinates."""
+        if not self._quantised:
+            return super().forward(inputs)
+        out: Tensor = self.module(inputs, self.quantiser(self.module.w))
+        return out
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy and price."""
+        loss = super().loss(logits, labels)
+        if not self._quantised or not self.rate_weight:
+            return loss
+        return loss + self.rate_weight / self._examples * self.quantiser.rate_nats(self.module.w)
