@@ -114,8 +114,8 @@ DATASETS = {
 
 
 def default_dim(train_examples: int) -> int:
-    """The intrinsic dimension where none is given: one for every twenty training examples, rounded down."""
-    return max(dim for dim in ROUND_DIMS if dim <= max(1, train_examples // 20))
+    """The intrinsic dimension where none is given: one for every ten training examples, rounded down."""
+    return max(dim for dim in ROUND_DIMS if dim <= max(1, train_examples // 10))
 
 
 ROUND_DIMS: tuple[int, ...] = (

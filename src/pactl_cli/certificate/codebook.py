@@ -36,9 +36,9 @@ def to_half(value: float) -> float:
 
 def _rank(value: float) -> int:
     """The place of a half-precision number among all finite ones, -0 excepted, from 0."""
-    half = np.float16(value)
-    if float(half) != value:
+    if to_half(value) != value:
         raise ValueError(f"{value} is not a finite half-precision number")
+    half = np.float16(value)
     magnitude = int(np.abs(half).view(np.uint16))
     return _LARGEST + (-magnitude if half < 0 else magnitude)
 

@@ -27,8 +27,8 @@ def _raw(seed: int, name: str, count: int) -> NDArray[np.uint64]:
 
 
 def uniforms(seed: int, name: str, count: int) -> NDArray[np.float64]:
-    """`count` numbers in the open interval (0, 1), each an odd multiple of 2**-54."""
-    return ((_raw(seed, name, count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    """`count` numbers in the open interval (0, 1), each an odd multiple of 2**-53."""
+    return ((_raw(seed, name, count) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def gaussians(seed: int, name: str, count: int) -> NDArray[np.float64]:
@@ -43,7 +43,7 @@ def packed_signs(seed: int, name: str, count: int) -> NDArray[np.uint8]:
 
 
 def integers(seed: int, name: str, count: int, below: int) -> NDArray[np.int64]:
-    """`count` integers in [0, below), each value equally likely up to 2**-53."""
+    """`count` integers in [0, below), each value equally likely up to 2**-52."""
     return (uniforms(seed, name, count) * below).astype(np.int64)
 
 

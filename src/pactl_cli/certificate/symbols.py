@@ -154,10 +154,32 @@ def write_symbols(writer: BitWriter, symbols: Symbols, size: int) -> None:
     if len(symbols) and not 0 <= symbols.min() <= symbols.max() < size:
         raise ValueError(f"symbols must lie in 0 .. {size - 1}")
     trees = symbol_trees(size)
-    best = min(range(len(trees)), key=lambda index: ideal_bits(trees[index], symbols))
+    best = _shortest(trees, symbols)
     writer.write(best, len(trees) - 1)
-    contexts, decisions = _decisions(trees[best], symbols)
+    _encode(writer, trees[best], symbols)
+
+
+def _encode(writer: BitWriter, tree: SymbolTree, symbols: Symbols) -> None:
+    """Appends the sequence along one tree."""
+    contexts, decisions = _decisions(tree, symbols)
     encode_decisions(writer, decisions.tolist(), *_estimates(contexts, decisions))
+
+
+def _shortest(trees: list[SymbolTree], symbols: Symbols) -> int:
+    """The first of the trees with the fewest coded bits.
+
+    The floating-point estimate only leaves out trees that cannot win, for the coder's excess
+    over it is at most 2 bits. So the choice, and the message, are the same on every machine.
+    """
+    estimates = [ideal_bits(tree, symbols) for tree in trees]
+    near = [index for index, bits in enumerate(estimates) if bits < min(estimates) + 3]
+
+    def coded_bits(index: int) -> int:
+        writer = BitWriter()
+        _encode(writer, trees[index], symbols)
+        return writer.num_bits
+
+    return near[0] if len(near) == 1 else min(near, key=coded_bits)
 
 
 def read_symbols(reader: BitReader, count: int, size: int) -> Symbols:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from hashlib import sha256
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from pactl_cli import catalogue
 from pactl_cli.certificate import streams
+from pactl_cli.data.arrays import read_npz
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.errors import PactlError
 
@@ -120,19 +119,9 @@ def _npz(name: str, path: Path) -> Dataset:
     """One's own arrays: images (n, H, W), (n, H, W, C), (n, C, H, W) or features (n, F), and integer labels."""
     hint = "save it with numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("x_train", "y_train", "x_test", "y_test") if key in file.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-        AttributeError,
-    ) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
-        raise PactlError(f"--dataset {name} cannot be read: {reason}", hint) from error
+        arrays = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
+    except PactlError as error:
+        raise PactlError(f"--dataset {name}: {error.message}", hint) from error
     for part in ("train", "test") if {"x_test", "y_test"} & arrays.keys() else ("train",):
         if missing := {f"x_{part}", f"y_{part}"} - arrays.keys():
             raise PactlError(f"--dataset {name} has no array {min(missing)}", hint)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import zipfile
-import zlib
 from hashlib import sha256
 from importlib.metadata import version
 from io import BytesIO
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pactl_cli import __version__
+from pactl_cli.data.arrays import read_npz
 from pactl_cli.errors import FAILED, PactlError
 
 MANIFEST = "manifest.json"
@@ -146,12 +145,12 @@ class RunDirectory:
             self.manifest.files[name] = self._sha256(name)
         self.write_text(MANIFEST, self.manifest.model_dump_json(indent=2) + "\n")
 
-    def discard(self, names: tuple[str, ...]) -> None:
-        """Removes finished files, from the manifest first."""
-        for name in names:
+    def restart_stage(self, stage: str, withdrawn: tuple[str, ...]) -> None:
+        """Marks a stage as running again: the manifest no longer vouches for its files, then those withdrawn go."""
+        for name in (*withdrawn, METRICS):
             self.manifest.files.pop(name, None)
-        self.write_text(MANIFEST, self.manifest.model_dump_json(indent=2) + "\n")
-        for name in names:
+        self.set_stage(stage, "running")
+        for name in withdrawn:
             (self.path / name).unlink(missing_ok=True)
 
     def write_bytes(self, name: str, data: bytes) -> None:
@@ -215,14 +214,9 @@ class RunDirectory:
         Raises:
             PactlError: if it is missing, unreadable or holds something else.
         """
-        path = self.path / name
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise PactlError(f"{path} cannot be read: {error}") from error
+        arrays = read_npz(self.path / name)
         if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays.values()):
-            raise PactlError(f"{path} does not hold indices")
+            raise PactlError(f"{self.path / name} does not hold indices")
         return arrays
 
     def append_metrics(self, record: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ class TrainSettings(Settings):
     base_width: int | None = _setting(None, NETWORK, "its width", ge=1, le=4096, shown="the network's own")
 
     intrinsic_dim: int | None = _setting(
-        None, SUBSPACE, "d, the number of trained coordinates", ge=1, shown="an example in twenty"
+        None, SUBSPACE, "d, the number of trained coordinates", ge=1, shown="one for ten examples"
     )
     intrinsic_mode: Annotated[str, _names("--intrinsic-mode", catalogue.MODES)] = _setting(
         "rdkronqr", SUBSPACE, f"the projector: {', '.join(catalogue.MODES)}"
@@ -152,7 +152,9 @@ class BoundSettings(Settings):
         None, QUANTISATION, "the published flag: --codebook kmeans or bins", shown="as --codebook says"
     )
     quant_epochs: int = _setting(30, QUANTISATION, "epochs of fine-tuning through the quantiser", ge=0)
-    lr: float = _setting(1e-3, QUANTISATION, "learning rate of fine-tuning: Adam, cosine to 0", gt=0)
+    lr: float = _setting(
+        0.2, QUANTISATION, "learning rate of fine-tuning, in units of the coordinates' spread: Adam, cosine to 0", gt=0
+    )
     rate_weight: float | Literal["auto"] = _setting("auto", QUANTISATION, "price of the message's bits in the loss")
     batch_size: int | None = _setting(None, QUANTISATION, "examples a step", ge=1, shown="as trained")
     delta: float = _setting(0.05, CERTIFICATE, "probability that the certificate fails", gt=0, le=0.5)

@@ -56,7 +56,7 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
     best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
     best.run.write_bytes(MESSAGE, best.message)
     best.run.write_text(CERTIFICATE, best.certificate.model_dump_json(indent=2) + "\n")
-    best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE))
+    best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
     return best.run.path, best.certificate
 
 
@@ -65,9 +65,8 @@ def _certify(run: RunDirectory, settings: BoundSettings, display: Display) -> Ca
     subject = reload_subject(run, settings.data_dir, settings.device, display)
     module = subject.build_module()
     restore(module, run)
-    run.discard((MESSAGE, CERTIFICATE))
+    run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
     run.keep_metrics(lambda record: record["stage"] != STAGE)
-    run.set_stage(STAGE, "running")
 
     trained, _ = recount(subject, module, module.w.detach(), display, test=False)
     posthoc = _posthoc(subject, module, settings, display) if settings.compare_posthoc else None
@@ -79,7 +78,6 @@ def _certify(run: RunDirectory, settings: BoundSettings, display: Display) -> Ca
     message = Message(subject.configuration, codebook, symbols)
     encoded = encode(message, subject.task)
     quantised, test = recount(subject, module, torch.from_numpy(message.coordinates()), display)
-    run.set_stage(STAGE, "running", (METRICS,))
     measured = Measured(
         errors=quantised.cautious,
         train_errors=trained.plain,
@@ -141,6 +139,9 @@ class _Price:
         examples: n.
     """
 
+    HASTE = 2.0
+    """A run of a few thousand steps ends before all that the stationary price would drop is dropped: measured, not derived."""
+
     slope: float
     examples: int
     delta: float
@@ -154,7 +155,7 @@ class _Price:
         errors = min(max(1, round(error * self.examples)), self.examples - 1)
         q = errors / self.examples
         p = min(binomial_bound(errors=errors, examples=self.examples, bits=bits, delta=self.delta), 1 - 1e-9)
-        return 1 / (self.slope * log(p * (1 - q) / (q * (1 - p))))
+        return self.HASTE / (self.slope * log(p * (1 - q) / (q * (1 - p))))
 
 
 def _fine_tune(
@@ -185,7 +186,7 @@ def _fine_tune(
         plan,
         seed=subject.settings.seed,
         stage=STAGE,
-        lr_scales={"module.w": spread(module.w)},
+        lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
     )
     with display.progress(f"fine-tuning {settings.effective_codebook} codebook") as advance:
         trainer.run(_FineTuning(run, objective, price, advance))

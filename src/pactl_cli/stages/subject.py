@@ -167,7 +167,7 @@ def _configuration(settings: TrainSettings, task: Task) -> Configuration:
 
 
 def _resolve(settings: TrainSettings, configuration: Configuration, directory: Path) -> TrainSettings:
-    """The settings with nothing left to default."""
+    """The settings with nothing left to default, and every path absolute."""
     entry = catalogue.dataset_entry(settings.dataset)
     chosen = configuration.as_dict()
     chosen.pop("normalisation")
@@ -177,4 +177,7 @@ def _resolve(settings: TrainSettings, configuration: Configuration, directory: P
         "data_dir": directory if directory.is_dir() else None,
         "warmup_lr": settings.warmup_lr or settings.lr or entry.lr,
     }
+    kind, colon, path = settings.dataset.partition(":")
+    chosen["dataset"] = f"{kind}:{Path(path).expanduser().resolve()}" if colon else kind
+    chosen["indices_path"] = settings.indices_path and settings.indices_path.expanduser().resolve()
     return settings.model_copy(update=chosen)

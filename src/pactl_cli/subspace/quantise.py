@@ -12,10 +12,14 @@ from torch import Tensor, nn
 
 from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid, to_half
 from pactl_cli.certificate.symbols import Symbols
+from pactl_cli.errors import FAILED, PactlError
 
 
 class Quantiser(nn.Module, ABC):
     """Maps each coordinate to the nearest of K levels, and prices the symbols that come out."""
+
+    LR_SCALE = 0.015
+    """Levels move all coordinates at once, and so more slowly than each."""
 
     @abstractmethod
     def fit(self, w: Tensor) -> None:
@@ -56,6 +60,14 @@ class Quantiser(nn.Module, ABC):
         share = ((w - levels[left]) / gap).clamp(0, 1)
         return (costs[left] + share * (costs[left + 1] - costs[left])).sum()
 
+    def gap(self) -> float:
+        """A typical distance between neighbouring levels: the unit in which learning rates are given."""
+        return float(self.levels().detach().diff().median()) if len(self.levels()) > 1 else 1.0
+
+    @abstractmethod
+    def lr_scales(self) -> dict[str, float]:
+        """For each parameter its learning rate relative to that of w in units of `gap`."""
+
     @abstractmethod
     def codebook(self) -> Codebook:
         """The levels as the message carries them, in half precision."""
@@ -80,7 +92,7 @@ def assign(codebook: Codebook, w: NDArray[np.float32]) -> tuple[Codebook, Symbol
 class GridQuantiser(Quantiser):
     """Levels s z for z in -R .. R, with one learned step s > 0."""
 
-    RADIUS = 5
+    RADIUS = 63
 
     _offsets: Tensor
 
@@ -114,8 +126,11 @@ class GridQuantiser(Quantiser):
         rounding = (scaled.round().clamp(-self.RADIUS, self.RADIUS) - scaled).detach()
         return step * (scaled + rounding)
 
+    def lr_scales(self) -> dict[str, float]:
+        return {"quantiser.log_step": self.LR_SCALE}
+
     def codebook(self) -> Codebook:
-        return Grid(to_half(float(self.log_step.detach().exp())), self.RADIUS)
+        return Grid(_sent(float(self.log_step.detach().exp()), positive=True), self.RADIUS)
 
 
 class LevelQuantiser(Quantiser):
@@ -139,8 +154,26 @@ class LevelQuantiser(Quantiser):
         """The nearest levels: the gradient passes to w unchanged, and to each level from all assigned to it."""
         return self.levels()[self.symbols(w)] + (w - w.detach())
 
+    def lr_scales(self) -> dict[str, float]:
+        return {"quantiser.values": self.LR_SCALE * self.gap()}
+
     def codebook(self) -> Codebook:
-        return FreeLevels(tuple(sorted({to_half(value) for value in self.values.tolist()})))
+        return FreeLevels(tuple(sorted({_sent(value) for value in self.values.tolist()})))
+
+
+def _sent(value: float, *, positive: bool = False) -> float:
+    """A level as the message carries it.
+
+    Raises:
+        PactlError: with exit code 1, if training has driven it out of the range of half precision.
+    """
+    try:
+        half = to_half(value)
+        if positive and half <= 0:
+            raise ValueError("a step must be positive")
+    except ValueError as error:
+        raise PactlError(f"fine-tuning has diverged: {error}", "try a smaller --lr", FAILED) from error
+    return half
 
 
 def spread(w: Tensor) -> float:

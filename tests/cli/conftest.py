@@ -1,0 +1,388 @@
+"""The command line under test: called in this process, forked from a process that is already warm, or truly started."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import BytesIO, StringIO, TextIOWrapper
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pactl_cli.commands.app import main
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+    def complaint(self, code: int) -> str:
+        """Its only line on stderr; the exit code must be `code`, and stdout empty."""
+        assert (self.code, self.out) == (code, ""), self
+        assert self.err.startswith("pactl: "), self
+        assert self.err.endswith("\n"), self
+        assert self.err.count("\n") == 1, self
+        assert "Traceback" not in self.err
+        assert len(self.err) < 1500, "a line to read, not a dump"
+        return self.err
+
+
+# --- The surroundings -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread() -> Iterator[None]:
+    """Every process here computes with one thread: on a tiny network more only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working directory and home, no variable of ours, no network."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("PACTL_DATA_DIR", "XDG_CACHE_HOME", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr("urllib.request._opener", None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
+
+
+def give_up_override() -> Callable[[], None]:
+    """Makes root, if we are root, obey permissions in this thread; returns how to undo it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    before = sets[0]
+    sets[0] &= ~0b111  # CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+
+    def undo() -> None:
+        sets[0] = before
+        assert libc.capset(header, sets) == 0
+
+    assert libc.capset(header, sets) == 0
+    return undo
+
+
+@pytest.fixture
+def _ordinary_user(tmp_path: Path) -> Iterator[None]:
+    """Permissions bind, even where the tests run as root."""
+    if os.geteuid():
+        yield
+        return
+    if sys.platform != "linux":
+        pytest.skip("PERMISSIONS ARE NOT TESTED: root, on a system without Linux's capabilities")
+    undo = give_up_override()
+    try:
+        yield
+    finally:
+        undo()
+
+
+# --- Three ways to call it --------------------------------------------------------------------------------------------
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def pactl(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """`pactl(*arguments, stdin=...)`, in this process."""
+
+    def call(*arguments: object, stdin: str | bytes = b"") -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["pactl", *map(str, arguments)])
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(data), "utf-8"))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        out, err = capfd.readouterr()
+        return Outcome(int(leaving.value.code or 0), out, err)
+
+    return call
+
+
+def quietly(*arguments: object) -> str:
+    """The stdout of a command that must succeed, in this process, where there is no `capfd`."""
+    before, out, err = sys.argv, StringIO(), StringIO()
+    sys.argv = ["pactl", *map(str, arguments)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as leaving:
+            main()
+    finally:
+        sys.argv = before
+    assert not leaving.value.code, err.getvalue()
+    return out.getvalue().strip()
+
+
+WARM_PROCESS = """
+import json, os, sys, traceback
+import torch, torch._dynamo, sklearn.cluster, sklearn.datasets
+import pactl_cli.stages.bound, pactl_cli.stages.info, pactl_cli.stages.train, pactl_cli.stages.verify
+from pactl_cli.commands.app import main
+
+def child(job):
+    os.chdir(job["cwd"])
+    for number, (place, flags) in enumerate(zip(job["streams"], (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2))):
+        os.dup2(os.open(place, flags | os.O_NOCTTY), number)
+    sys.stdin, sys.stdout, sys.stderr = (open(n, "rw"[n > 0], closefd=False) for n in range(3))
+    os.environ.clear()
+    os.environ.update(job["env"])
+    torch.set_num_threads(job["threads"])
+    sys.argv = ["pactl", *job["arguments"]]
+    if job["blow"]:
+        arm(*job["blow"], job["cwd"])
+    code = 1
+    try:
+        main()
+    except SystemExit as leaving:
+        code = leaving.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code)  # torch takes a second to tear down
+
+def arm(left, number, below):
+    def hook(event, arguments):
+        nonlocal left
+        writes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate") or (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if writes and str(arguments[0]).startswith(below):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), number)
+    sys.addaudithook(hook)
+
+print("warm", flush=True)
+for line in sys.stdin:
+    job = json.loads(line)
+    if "wait" in job:
+        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+        continue
+    pid = os.fork()
+    if not pid:
+        sys.stdin.detach()
+        child(job)
+    print(pid, flush=True)
+"""
+"""Forks, for each line, a child that becomes the program: all of its behaviour but the seconds that imports take."""
+
+
+@dataclass
+class Process:
+    """A running `pactl`."""
+
+    pid: int
+    streams: tuple[str, str, str]
+    wait: Callable[[float], int]
+    code: int | None = None
+
+    def signal(self, number: int) -> None:
+        """Sends a signal."""
+        os.kill(self.pid, number)
+
+    def end(self, timeout: float = 60.0) -> Outcome:
+        """What it left, once it has ended by itself; the code of a process that a signal killed is negative."""
+        if self.code is None:
+            self.code = self.wait(timeout)
+        return Outcome(self.code, *(Path(place).read_text() for place in self.streams[1:]))
+
+
+@pytest.fixture(scope="session")
+def _warm() -> Iterator[subprocess.Popen[str]]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", WARM_PROCESS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "warm\n"
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(10)
+
+
+@pytest.fixture
+def start(
+    _warm: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> Iterator[Callable[..., Process]]:
+    """`start(*arguments)`: a process of its own, forked from a warm one.
+
+    `blow=(k, signal)` sends it a signal just before the k-th thing that it writes, renames or removes below `tmp_path`.
+    """
+    assert _warm.stdin is not None
+    assert _warm.stdout is not None
+    pipe_in, pipe_out = _warm.stdin, _warm.stdout
+    started: list[Process] = []
+
+    def ask(job: dict[str, Any]) -> int:
+        pipe_in.write(json.dumps(job) + "\n")
+        pipe_in.flush()
+        return int(pipe_out.readline())
+
+    def call(
+        *arguments: object,
+        stdin: str = os.devnull,
+        stdout: str | None = None,
+        stderr: str | None = None,
+        threads: int = 1,
+        blow: tuple[int, int] | None = None,
+    ) -> Process:
+        place = tmp_path_factory.mktemp("streams")
+        streams = (stdin, stdout or str(place / "out"), stderr or str(place / "err"))
+        pid = ask(
+            {
+                "arguments": list(map(str, arguments)),
+                "cwd": str(tmp_path),
+                "env": dict(os.environ),
+                "streams": streams,
+                "threads": threads,
+                "blow": blow,
+            }
+        )
+
+        def wait(timeout: float) -> int:
+            timer = Timer(timeout, os.kill, (pid, signal.SIGABRT))
+            timer.start()
+            try:
+                return ask({"wait": pid})
+            finally:
+                timer.cancel()
+
+        started.append(Process(pid, streams, wait))
+        return started[-1]
+
+    yield call
+    for process in started:
+        if process.code is None:
+            process.signal(signal.SIGKILL)
+            process.wait(10)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Call:
+    """`shell(script)`: bash runs it with `set -o pipefail`; `pactl` and `python` are this environment's."""
+    tools = tmp_path / ".tools"
+    tools.mkdir()
+    (tools / "pactl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pactl_cli "$@"\n')
+    (tools / "pactl").chmod(0o755)
+    (tools / "python").symlink_to(sys.executable)
+
+    def run(script: str, **environment: str) -> Outcome:
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail\n{script}"],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"} | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+# --- Data and runs ----------------------------------------------------------------------------------------------------
+
+
+def prototypes(side: int = 8, train: int = 300, test: int = 100, classes: int = 3) -> dict[str, np.ndarray[Any, Any]]:
+    """Noisy copies of one random image a class: easy, but not without errors."""
+    random = np.random.default_rng(0)
+    centres = random.random((classes, side, side))
+
+    def part(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        labels = np.arange(count) % classes
+        noisy = centres[labels] + 0.35 * random.standard_normal((count, side, side))
+        return (255 * noisy.clip(0, 1)).astype(np.uint8), labels
+
+    return dict(zip(ARRAYS, (*part(train), *part(test)), strict=True))
+
+
+@pytest.fixture(scope="session")
+def arrays() -> dict[str, np.ndarray[Any, Any]]:
+    """The tiny data set's arrays, by name. Copy before you change them."""
+    return prototypes()
+
+
+@pytest.fixture(scope="session")
+def npz(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray[Any, Any]]) -> Path:
+    """The tiny data set: 300 and 100 images of 8 x 8 in three classes."""
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+QUICK = ("--base-width", 16, "--intrinsic-dim", 20, "--epochs", 12, "--lr", 0.1)
+
+
+@pytest.fixture(scope="session")
+def quick() -> tuple[object, ...]:
+    """Options with which the tiny data set is learnt at once."""
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def _session_runs(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> Path:
+    place = tmp_path_factory.mktemp("runs")
+    train = ("train", "--dataset", f"npz:{npz}", *QUICK, "--train-subset", 0.9)
+    quietly(*train, "--out", place / "trained")
+    shutil.copytree(place / "trained", place / "certified")
+    quietly("bound", place / "certified", "--quant-epochs", 5)
+    return place
+
+
+@pytest.fixture
+def trained(_session_runs: Path, tmp_path: Path) -> Path:
+    """A trained run of one's own."""
+    return Path(shutil.copytree(_session_runs / "trained", tmp_path / "trained"))
+
+
+@pytest.fixture
+def certified(_session_runs: Path, tmp_path: Path) -> Path:
+    """A certified run of one's own; its S is nine tenths of the data, so that it has indices."""
+    return Path(shutil.copytree(_session_runs / "certified", tmp_path / "certified"))
+
+
+@pytest.fixture(scope="session")
+def tree() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
+    """`tree(path)`: everything below it: modes, and contents of files."""
+
+    def look(path: Path) -> dict[str, tuple[int, bytes]]:
+        return {
+            str(item.relative_to(path)): (item.lstat().st_mode, item.read_bytes() if item.is_file() else b"")
+            for item in sorted(path.rglob("*"))
+        }
+
+    return look

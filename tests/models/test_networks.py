@@ -1,0 +1,133 @@
+"""The networks of the catalogue: sizes, portable weights, predictions that look at one example only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pactl_cli import catalogue
+from pactl_cli.errors import PactlError
+from pactl_cli.models import build_network
+from pactl_cli.models.initialisation import seeded
+from pactl_cli.models.normalisation import CALIBRATION_BATCH, batch_norms, calibrate
+
+MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
+
+# Logit 0 of the first two classes for one fixed image, seed 137; any change here changes every certificate.
+GOLDEN = {
+    "lenet5": (0.00287942, -0.0097086),
+    "fc": (0.09435034, 0.04324383),
+    "layer13s": (-0.03362826, -0.01035752),
+}
+
+
+def build(name: str, *, classes: int = 10, shape: tuple[int, int, int] = MNIST, width: int | None = None) -> nn.Module:
+    width = width or catalogue.MODELS[name].width
+    return build_network(name, classes=classes, shape=shape, width=width, seed=137)
+
+
+def images(count: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "width", "parameters"),
+    [
+        ("lenet5", MNIST, None, 431_080),
+        ("fc", MNIST, None, 199_210),
+        ("layer13s", CIFAR, 8, 63_738),
+        ("layer13s", CIFAR, 16, 251_882),
+    ],
+)
+def test_parameter_counts(name: str, shape: tuple[int, int, int], width: int | None, parameters: int) -> None:
+    assert sum(parameter.numel() for parameter in build(name, shape=shape, width=width).parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", catalogue.MODELS)
+def test_golden_output(name: str) -> None:
+    image = torch.linspace(-1, 1, 28 * 28).view(1, 1, 28, 28)
+    logits = build(name).eval()(image)[0, :2]
+    assert logits.tolist() == pytest.approx(GOLDEN[name], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", catalogue.MODELS)
+@pytest.mark.parametrize("shape", [(1, 16, 20), (4, 17, 33)])
+def test_any_channels_classes_and_sizes(name: str, shape: tuple[int, int, int]) -> None:
+    assert build(name, classes=3, shape=shape, width=4).eval()(images(2, shape)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", catalogue.MODELS)
+def test_the_catalogue_knows_which_have_batch_statistics(name: str) -> None:
+    assert bool(batch_norms(build(name))) == catalogue.MODELS[name].batch_statistics
+
+
+@pytest.mark.parametrize("name", catalogue.MODELS)
+def test_prediction_does_not_depend_on_the_batch(name: str) -> None:
+    """One example alone, among others, and among other others."""
+    network = build(name)
+    calibrate(network, images(50, MNIST))
+    batch = 3 * images(9, MNIST)
+    together = network(batch)
+    torch.testing.assert_close(torch.cat([network(image[None]) for image in batch]), together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network(batch.flip(0)).flip(0), together, rtol=1e-4, atol=1e-5)
+
+
+def test_that_guard_can_fail() -> None:
+    network = build("layer13s").train()
+    batch = 3 * images(9, MNIST)
+    assert not torch.allclose(network(batch[:2]), network(batch)[:2], rtol=1e-2)
+
+
+def test_small_images_are_refused_by_name() -> None:
+    with pytest.raises(PactlError, match="lenet5 needs images of at least 16 x 16"):
+        build("lenet5", shape=(1, 8, 8))
+
+
+def test_weights_do_not_depend_on_the_ambient_generator() -> None:
+    torch.manual_seed(1)
+    first = build("layer13s")
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    second = build("layer13s")
+    assert torch.equal(torch.get_rng_state(), state)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_weights_have_the_distribution_asked_for() -> None:
+    weight = seeded(lambda: nn.Linear(400, 300), 7).weight
+    assert weight.abs().max() <= 1 / 20
+    assert weight.std().item() == pytest.approx(1 / 20 / 3**0.5, rel=0.02)
+    assert not torch.equal(weight[:, :200], weight[:, 200:])
+
+
+def test_other_random_numbers_are_refused() -> None:
+    class Scrambled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3))
+
+    with pytest.raises(PactlError, match="not the same on every machine"):
+        seeded(Scrambled, 7)
+
+
+def test_calibration_is_the_mean_over_equal_batches() -> None:
+    norm = nn.BatchNorm2d(3)
+    inputs = images(2 * CALIBRATION_BATCH, (3, 4, 4))
+    calibrate(norm, inputs)
+    halves = inputs.split(CALIBRATION_BATCH)
+    mean = torch.stack([half.mean((0, 2, 3)) for half in halves]).mean(0)
+    variance = torch.stack([half.var((0, 2, 3)) for half in halves]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, variance)
+    assert not norm.training
+
+
+def test_calibration_forgets_what_was_there_and_leaves_dropout_alone() -> None:
+    network = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(3))
+    inputs = images(40, (3, 4, 4))
+    calibrate(network, 100 * inputs)
+    calibrate(network, inputs)
+    torch.testing.assert_close(network[1].running_mean, inputs.mean((0, 2, 3)))
+    assert network[1].momentum == 0.1

@@ -1,0 +1,136 @@
+"""What is trained through is what is sent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pactl_cli.certificate.codebook import FreeLevels, Grid
+from pactl_cli.errors import PactlError
+from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser, assign, bin_means, kmeans_levels
+
+KINDS = {
+    "grid": GridQuantiser,
+    "kmeans": lambda: LevelQuantiser(7, kmeans=True),
+    "bins": lambda: LevelQuantiser(7, kmeans=False),
+}
+
+
+def coordinates(size: int = 200) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(3))
+
+
+def fitted(kind: str, w: Tensor) -> Quantiser:
+    quantiser = KINDS[kind]()
+    quantiser.fit(w)
+    return quantiser
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_gives_the_nearest_level(kind: str) -> None:
+    w = coordinates()
+    quantiser = fitted(kind, w)
+    distances = (w[:, None] - quantiser.levels()[None]).abs()
+    nearest = quantiser.levels()[distances.argmin(1)]
+    torch.testing.assert_close(quantiser(w), nearest)
+    torch.testing.assert_close(quantiser.levels()[quantiser.symbols(w)], nearest)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_passes_straight_through_to_w(kind: str) -> None:
+    w = coordinates().requires_grad_()
+    g = torch.randn(200, generator=torch.Generator().manual_seed(4))
+    (fitted(kind, w.detach())(w) @ g).backward()
+    torch.testing.assert_close(w.grad, g)
+
+
+def test_level_gradient_is_the_sum_over_assigned_coordinates() -> None:
+    w = coordinates()
+    quantiser = fitted("kmeans", w)
+    g = torch.randn(200, generator=torch.Generator().manual_seed(4))
+    (quantiser(w) @ g).backward()
+    expected = torch.zeros(7).index_add(0, quantiser.symbols(w), g)
+    torch.testing.assert_close(quantiser.values.grad, expected)
+
+
+def test_step_gradient_counts_the_thresholds_too() -> None:
+    w = coordinates()
+    quantiser = fitted("grid", w)
+    g = torch.randn(200, generator=torch.Generator().manual_seed(4))
+    (quantiser(w) @ g).backward()
+    step = quantiser.log_step.detach().exp()
+    expected = step * ((w / step).round() - w / step) @ g
+    torch.testing.assert_close(quantiser.log_step.grad, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rate_is_the_entropy_code_at_the_levels(kind: str) -> None:
+    """For coordinates that lie on levels, the rate is the sum of -ln of their smoothed frequencies."""
+    quantiser = fitted(kind, coordinates(5000))
+    with torch.no_grad():
+        w = quantiser(coordinates(5000))
+        counts = quantiser.counts(w) + 0.5
+        expected = -(counts / counts.sum()).log()[quantiser.symbols(w)].sum()
+        torch.testing.assert_close(quantiser.rate_nats(w), expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rate_gradient_is_its_slope(kind: str) -> None:
+    """Between two levels a small move that changes no symbol changes the rate by gradient times move."""
+    w = coordinates().requires_grad_()
+    quantiser = fitted(kind, w.detach())
+    quantiser.rate_nats(w).backward()
+    gradient = w.grad
+    assert gradient is not None
+    move = 1e-3 * torch.randn(200, generator=torch.Generator().manual_seed(5))
+    same = quantiser.symbols(w + move) == quantiser.symbols(w)
+    move = torch.where(same, move, 0)
+    w = w.detach()
+    change = quantiser.rate_nats(w + move) - quantiser.rate_nats(w)
+    assert float(change.detach()) == pytest.approx(float(gradient @ move), abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_sent_is_assigned_to_half_precision_levels(kind: str) -> None:
+    w = coordinates()
+    codebook, symbols = fitted(kind, w).message_parts(w)
+    levels = codebook.values()
+    assert (levels == levels.astype(np.float16).astype(np.float32)).all() or isinstance(codebook, Grid)
+    distances = np.abs(w.numpy()[:, None] - levels[None])
+    np.testing.assert_allclose(np.abs(w.numpy() - levels[symbols]), distances.min(1), atol=1e-6)
+    assert symbols.min() >= 0
+    assert symbols.max() < codebook.size
+
+
+def test_unused_levels_are_not_sent() -> None:
+    codebook, symbols = assign(FreeLevels((-2.0, 0.0, 1.0, 5.0)), np.array([0.9, 1.2, -2.0], dtype=np.float32))
+    assert codebook == FreeLevels((-2.0, 1.0))
+    assert symbols.tolist() == [1, 1, 0]
+    codebook, symbols = assign(Grid(1.0, 5), np.array([0.9, -2.1, 0.0], dtype=np.float32))
+    assert codebook == Grid(1.0, 2)
+    assert symbols.tolist() == [3, 0, 2]
+
+
+def test_all_zero_coordinates_need_one_level() -> None:
+    codebook, symbols = fitted("grid", torch.zeros(9)).message_parts(torch.zeros(9))
+    assert codebook.size == 1
+    assert (symbols == 0).all()
+
+
+def test_a_diverged_step_is_refused() -> None:
+    quantiser = GridQuantiser()
+    with torch.no_grad():
+        quantiser.log_step.fill_(20.0)
+    with pytest.raises(PactlError, match="diverged"):
+        quantiser.codebook()
+
+
+def test_kmeans_with_fewer_values_than_levels() -> None:
+    assert kmeans_levels(torch.tensor([1.0, 1.0, 2.0]), 4).tolist() == [1, 2, 2, 2]
+
+
+def test_bin_means() -> None:
+    means = bin_means(torch.tensor([-3.0, -2.8, 0.5, 3.0]), 3)
+    assert means.tolist() == pytest.approx([-2.9, 0.5, 3.0])
