@@ -28,7 +28,7 @@ def test_only_w_is_trained() -> None:
     assert [name for name, parameter in subspace.named_parameters() if parameter.requires_grad] == ["w"]
 
 
-def test_weights_are_theta0_plus_P_w_in_the_order_of_named_parameters() -> None:
+def test_weights_are_theta0_plus_the_projection_in_the_order_of_named_parameters() -> None:
     subspace = module()
     w = torch.randn(20, generator=torch.Generator().manual_seed(1))
     expected = subspace.theta0 + subspace.projector.matvec(w)

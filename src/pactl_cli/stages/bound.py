@@ -19,7 +19,7 @@ from pactl_cli.stages.display import Advance, Display
 from pactl_cli.stages.evidence import Measured, assemble, recount, reload_subject, restore
 from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser, spread
+from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
 from pactl_cli.training.counting import Counts
 from pactl_cli.training.loop import State, Trainer
 from pactl_cli.training.objectives import RateObjective
@@ -139,8 +139,8 @@ class _Price:
         examples: n.
     """
 
-    HASTE = 2.0
-    """A run of a few thousand steps ends before all that the stationary price would drop is dropped: measured, not derived."""
+    HASTE = 1.5
+    """A run of a few thousand steps ends before all that this price would drop is dropped: measured, not derived."""
 
     slope: float
     examples: int

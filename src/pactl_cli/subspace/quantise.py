@@ -7,7 +7,6 @@ from math import log
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid, to_half
@@ -73,20 +72,23 @@ class Quantiser(nn.Module, ABC):
         """The levels as the message carries them, in half precision."""
 
     def message_parts(self, w: Tensor) -> tuple[Codebook, Symbols]:
-        """What is sent: the codebook in half precision without unused levels, and the symbols assigned anew to it."""
-        return assign(self.codebook(), w.detach().cpu().numpy())
+        """What is sent: the symbols as trained, and the codebook in half precision without the levels they do not use.
+
+        Many coordinates of a trained w lie close to a threshold. Rounding a level moves all
+        its coordinates a little; assigning them anew would move some of them a whole level.
+        """
+        return without_unused(self.codebook(), self.symbols(w).cpu().numpy())
 
 
-def assign(codebook: Codebook, w: NDArray[np.float32]) -> tuple[Codebook, Symbols]:
-    """The nearest level of every coordinate, and the codebook cut to what is used."""
-    levels = codebook.values()
-    symbols = np.searchsorted((levels[1:] + levels[:-1]) / 2, w).astype(np.int64)
+def without_unused(codebook: Codebook, symbols: Symbols) -> tuple[Codebook, Symbols]:
+    """The same coordinates with a codebook cut to the levels in use."""
     if isinstance(codebook, Grid):
         offsets = symbols - codebook.radius
         radius = int(np.abs(offsets).max())
         return Grid(codebook.step, radius), offsets + radius
-    used, symbols = np.unique(symbols, return_inverse=True)
-    return FreeLevels(tuple(codebook.levels[index] for index in used)), symbols.astype(np.int64)
+    values = np.array(codebook.levels)[symbols]
+    levels, symbols = np.unique(values, return_inverse=True)
+    return FreeLevels(tuple(levels.tolist())), symbols.astype(np.int64)
 
 
 class GridQuantiser(Quantiser):
@@ -123,8 +125,13 @@ class GridQuantiser(Quantiser):
         """
         step = self.log_step.exp()
         scaled = w / step
-        rounding = (scaled.round().clamp(-self.RADIUS, self.RADIUS) - scaled).detach()
-        return step * (scaled + rounding)
+        return step * (scaled + (self._rounded(scaled) - scaled).detach())
+
+    def symbols(self, w: Tensor) -> Tensor:
+        return self._rounded(w.detach() / self.log_step.detach().exp()).long() + self.RADIUS
+
+    def _rounded(self, scaled: Tensor) -> Tensor:
+        return scaled.round().clamp(-self.RADIUS, self.RADIUS)
 
     def lr_scales(self) -> dict[str, float]:
         return {"quantiser.log_step": self.LR_SCALE}
@@ -158,7 +165,7 @@ class LevelQuantiser(Quantiser):
         return {"quantiser.values": self.LR_SCALE * self.gap()}
 
     def codebook(self) -> Codebook:
-        return FreeLevels(tuple(sorted({_sent(value) for value in self.values.tolist()})))
+        return FreeLevels(tuple(map(_sent, self.levels().tolist())))
 
 
 def _sent(value: float, *, positive: bool = False) -> float:

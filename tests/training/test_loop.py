@@ -1,0 +1,121 @@
+"""The loop: it learns, it stops, it goes on exactly where it was, it does not hide a loss that is no number."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
+from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
+from pactl_cli.training.loop import Objective, State, Trainer
+from pactl_cli.training.recipes import Plan
+
+
+class Linear(Objective):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.dropout = nn.Dropout(0.2)
+        nn.init.zeros_(self.layer.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(self.dropout(images.flatten(1)))
+
+
+class Watcher:
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.states: list[State] = []
+        self._interrupt_at = interrupt_at
+
+    def advance(self, step: int, steps: int, loss: float) -> None:
+        if step == self._interrupt_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.records.append({key: value for key, value in record.items() if key != "seconds"})
+
+    def save(self, state: State) -> None:
+        self.states.append(state)
+
+
+def examples() -> Examples:
+    images = torch.randn(50, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    return Examples(images, images.flatten(1)[:, :3].argmax(1))
+
+
+def trainer(lr: float = 0.1, recipe: str = "adam_cos") -> Trainer:
+    torch.manual_seed(0)
+    return Trainer(Linear(), examples(), FIXED_STATISTICS, Plan(recipe, 6, 8, lr), seed=1, stage="train")
+
+
+def weights(of: Trainer) -> Tensor:
+    return nn.utils.parameters_to_vector(of.objective.parameters()).detach()
+
+
+def test_it_learns_and_reports_every_epoch() -> None:
+    watcher = Watcher()
+    trainer().run(watcher)
+    assert [record["epoch"] for record in watcher.records] == [1, 2, 3, 4, 5, 6]
+    assert watcher.records[-1]["step"] == 6 * 7
+    assert watcher.records[-1]["loss"] < watcher.records[0]["loss"] / 1.5
+    assert watcher.records[-1]["error"] < watcher.records[0]["error"]
+
+
+@pytest.mark.parametrize("recipe", ["adam_cos", "sgd", "rmsprop"])
+@pytest.mark.parametrize("step", [1, 7, 24])
+def test_interrupted_and_resumed_is_uninterrupted_to_the_last_bit(recipe: str, step: int) -> None:
+    whole, watched = trainer(recipe=recipe), Watcher()
+    whole.run(watched)
+    first, before = trainer(recipe=recipe), Watcher(interrupt_at=step)
+    with pytest.raises(PactlError) as caught:
+        first.run(before)
+    assert caught.value.exit_code == INTERRUPTED
+    assert before.states[-1].step == step
+    second, after = trainer(recipe=recipe), Watcher()
+    torch.manual_seed(99)
+    second.run(after, before.states[-1])
+    assert torch.equal(weights(second), weights(whole))
+    assert before.records + after.records == watched.records
+
+
+def test_a_handler_for_signals_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    trainer().run(Watcher())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved() -> None:
+    watcher = Watcher()
+    with pytest.raises(PactlError, match="loss is") as caught:
+        trainer(lr=1e38, recipe="sgd").run(watcher)
+    assert caught.value.exit_code == FAILED
+    assert all(value.isfinite().all() for state in watcher.states for value in state.tensors.values())
+
+
+def test_the_ambient_generator_is_neither_used_nor_moved() -> None:
+    first = trainer()
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first.run(Watcher())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_every_example_is_seen_once_an_epoch() -> None:
+    seen: list[float] = []
+
+    class Recorder(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.extend(images[:, 0].flatten().tolist())
+            return super().forward(images)
+
+    runner = Trainer(Recorder(), examples(), FIXED_STATISTICS, Plan("adam", 2, 8, 0.1), seed=1, stage="train")
+    runner.run(Watcher())
+    expected = sorted(examples().images[:, 0].flatten().tolist())
+    assert sorted(seen[:50]) == sorted(seen[50:]) == expected
+    assert seen[:50] != seen[50:]
