@@ -299,6 +299,14 @@ def test_a_carry_is_long() -> None:
     assert bits[0] != bits[1]
 
 
+@pytest.mark.parametrize("count", [1, 2, 60, 100])
+def test_the_middle_half_again_and_again_comes_back(count: int) -> None:
+    """The interval is then the whole word, and yet bits are owed: as many as were halved, and one."""
+    steps = [(0, 3, 4), (1, 1, 3)] * count
+    check(steps, [], [1])
+    assert bit_string(encoded(steps)) == "0" + "1" * count
+
+
 def test_no_decisions_no_bits() -> None:
     assert encoded([]).num_bits == 0
     check([], [1, 0, 1], [1, 1])

@@ -5,16 +5,17 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,37 @@ class Process:
         """What it left, once it has ended by itself; the code of a process that a signal killed is negative."""
         if self.code is None:
             self.code = self.wait(timeout)
-        return Outcome(self.code, *(Path(place).read_text() for place in self.streams[1:]))
+        texts = (Path(place).read_text() if Path(place).is_file() else "" for place in self.streams[1:])
+        return Outcome(self.code, *texts)
+
+
+class Terminal:
+    """A pseudo-terminal that somebody reads."""
+
+    def __init__(self) -> None:
+        self._master, self._slave = pty.openpty()
+        self.path = os.ttyname(self._slave)
+        self._seen = b""
+        self._reader = Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with suppress(OSError):  # what Linux says at the end
+            while piece := os.read(self._master, 4096):
+                self._seen += piece
+
+    def close(self) -> str:
+        """All that was written to it, once its writers are gone."""
+        os.close(self._slave)
+        self._reader.join(10)
+        os.close(self._master)
+        return self._seen.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def terminal() -> Terminal:
+    """A terminal; `start` takes its `path` as a stream. It must be closed."""
+    return Terminal()
 
 
 @pytest.fixture(scope="session")

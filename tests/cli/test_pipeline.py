@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shutil
 import signal
 from collections.abc import Callable
@@ -281,28 +279,14 @@ def test_info_is_json_in_a_pipe(pactl: Call) -> None:
 # --- Processes --------------------------------------------------------------------------------------------------------
 
 
-def read_terminal(master: int) -> str:
-    """All that was written to a terminal whose writers are gone."""
-    pieces = []
-    while True:
-        try:
-            piece = os.read(master, 4096)
-        except OSError:  # Linux, at the end
-            break
-        if not piece:
-            break
-        pieces.append(piece)
-    os.close(master)
-    return b"".join(pieces).decode().replace("\r\n", "\n")
-
-
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_terminal_gets_a_table_unless_json_is_wanted(start: Call, trained: Path, as_json: bool) -> None:
-    master, slave = pty.openpty()
+def test_a_terminal_gets_a_table_unless_json_is_wanted(
+    start: Call, terminal: Any, trained: Path, as_json: bool
+) -> None:
     arguments = ("bound", trained, "--quant-epochs", 0, *(("--json",) if as_json else ()))
-    assert start(*arguments, stdout=os.ttyname(slave)).end().code == 0
-    os.close(slave)
-    seen = read_terminal(master)
+    code = start(*arguments, stdout=terminal.path).end().code
+    seen = terminal.close()
+    assert code == 0
     if as_json:
         assert json.loads(seen).keys() >= KEYS
         return
@@ -311,17 +295,13 @@ def test_a_terminal_gets_a_table_unless_json_is_wanted(start: Call, trained: Pat
         assert text in seen
 
 
-def test_progress_goes_to_a_terminal_on_stderr_and_leaves_stdout_alone(start: Call, npz: Path, tmp_path: Path) -> None:
-    master, slave = pty.openpty()
+def test_progress_goes_to_a_terminal_on_stderr_and_leaves_stdout_alone(
+    start: Call, terminal: Any, npz: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
-    done = start("train", "--dataset", f"npz:{npz}", "--epochs", 30, "--out", out, stderr=os.ttyname(slave))
-    os.set_blocking(master, False)
-    code = done.wait(30)
-    os.close(slave)
-    os.set_blocking(master, True)
-    assert code == 0
-    assert "training" in read_terminal(master)
-    assert Path(done.streams[1]).read_text() == f"{out}\n"
+    done = start("train", "--dataset", f"npz:{npz}", "--epochs", 30, "--out", out, stderr=terminal.path).end()
+    assert "training" in terminal.close()
+    assert (done.code, done.out) == (0, f"{out}\n")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -330,6 +310,7 @@ def test_another_process_verifies_with_any_number_of_threads(start: Call, certif
     assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_shell_pipeline_from_training_to_a_number(shell: Call, npz: Path) -> None:
     python = "import json, sys; print(json.load(sys.stdin)['error_bound'])"
     train = f"pactl train --dataset npz:'{npz}' --epochs 2 --out 'my run'"

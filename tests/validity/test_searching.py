@@ -1,0 +1,168 @@
+"""Searching for a message after looking: thousands of seeds, thousands of coordinates, nothing trained.
+
+Labels are fair coins, so every classifier's true error is exactly one half, and a certificate below it is false. What is
+counted is the trials in which *any* message tried has a false certificate: the promise is for all at once.
+Bits are those of the real encoder; each test has a twin in which they are not charged.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pactl_cli.certificate.codebook import Grid
+from pactl_cli.certificate.configuration import Configuration, Task, complete
+from pactl_cli.certificate.message import Encoded, Message, decode, encode
+from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.models import build_network
+from pactl_cli.subspace import build_projector
+from pactl_cli.subspace.module import SubspaceModule
+
+DELTA, TRUE_ERROR, EXAMPLES = 0.05, 0.5, 100
+INPUTS = (5 * np.random.default_rng(64).standard_normal((64, 64))).astype(np.float32)
+"""All that there is to classify: 64 vectors, each as likely as any, and so far apart that networks differ on them."""
+TASK = Task("npz:coins.npz", EXAMPLES, 1)
+
+
+def initial_network(configuration: Configuration) -> nn.Module:
+    """theta0."""
+    shape = (1, 1, INPUTS.shape[1])
+    width, seed = configuration.base_width, configuration.seed
+    return build_network(configuration.model_name, classes=2, shape=shape, width=width, seed=seed)
+
+
+@lru_cache(maxsize=1)
+def subspace(configuration: Configuration) -> SubspaceModule:
+    """theta0 + P w."""
+    network = initial_network(configuration)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    dim, seed = configuration.intrinsic_dim, configuration.seed
+    return SubspaceModule(network, build_projector(configuration.intrinsic_mode, parameters, dim, seed))
+
+
+@torch.no_grad()
+def answers(message: Message) -> NDArray[np.bool_]:
+    """What the classifier of a message says about every input."""
+    coordinates = message.coordinates()
+    if coordinates.any():
+        network = subspace(message.configuration).decoded(torch.from_numpy(coordinates))
+    else:
+        network = initial_network(message.configuration)
+    return (network(torch.from_numpy(INPUTS)[:, None, None]).argmax(1) == 1).numpy()
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Messages that were tried, each with its bits and with its classifier's answers: shape (messages, 64)."""
+
+    messages: list[Message]
+    encoded: list[Encoded]
+    answers: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, messages: list[Message]) -> Searched:
+        """Encodes and evaluates each message."""
+        encoded = [encode(message, TASK) for message in messages]
+        return cls(messages, encoded, np.stack([answers(message) for message in messages]))
+
+    def bits(self, *parts: str) -> NDArray[np.int64]:
+        """The sum of some parts of each message."""
+        return sum(np.array([getattr(encoded, f"{part}_bits") for encoded in self.encoded]) for part in parts)  # type: ignore[return-value]
+
+
+def most_errors_below(bits: float, true_error: float, examples: int) -> int:
+    """The largest count with a false certificate; -1 if there is none."""
+    counts = range(examples + 1)
+    return (
+        bisect_left(
+            counts, true_error, key=lambda k: binomial_bound(errors=k, examples=examples, bits=bits, delta=DELTA)
+        )
+        - 1
+    )
+
+
+def samples(trials: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Fresh samples of coin labels as counts: per input (trials, 64) ones minus zeros, and ones in all (trials,)."""
+    random = np.random.default_rng(trials)
+    inputs = random.integers(len(INPUTS), size=(trials, EXAMPLES))
+    labels = random.integers(2, size=(trials, EXAMPLES))
+    surplus = np.zeros((trials, len(INPUTS)), dtype=np.float32)
+    np.add.at(surplus, (np.arange(trials)[:, None], inputs), (2 * labels - 1).astype(np.float32))
+    return surplus, labels.sum(1).astype(np.float32)
+
+
+def any_false(searched: Searched, bits: NDArray[np.int64], trials: int) -> NDArray[np.bool_]:
+    """For each trial whether the certificate of any message tried is false."""
+    surplus, ones = samples(trials)
+    false = np.zeros(trials, dtype=bool)
+    for cost in np.unique(bits):
+        says_one = np.unique(searched.answers[bits == cost], axis=0).astype(np.float32)
+        errors = ones - (says_one @ surplus.T).max(axis=0)
+        false |= errors <= most_errors_below(float(cost), TRUE_ERROR, EXAMPLES)
+    return false
+
+
+def seeds_tried(count: int) -> Searched:
+    """The initial networks of many seeds: all coordinates zero."""
+
+    def message(seed: int) -> Message:
+        configuration = complete({"seed": seed}, TASK)
+        return Message(configuration, Grid(1.0, 0), np.zeros(configuration.intrinsic_dim, dtype=np.int64))
+
+    return Searched.of([message(seed) for seed in range(count)])
+
+
+def coordinates_tried(count: int) -> Searched:
+    """The default configuration, one bit, and random symbols on random grids."""
+    random = np.random.default_rng(5)
+    configuration = complete({}, TASK)
+
+    def message() -> Message:
+        codebook = Grid(float(np.float16(random.uniform(4, 32))), int(random.integers(1, 3)))
+        return Message(configuration, codebook, random.integers(codebook.size, size=configuration.intrinsic_dim))
+
+    return Searched.of([message() for _ in range(count)])
+
+
+def check(searched: Searched, free: tuple[str, ...], trials: int, rate: Any) -> NDArray[np.int64]:
+    """Certificates are false at most as promised, and far too often where some parts are free; returns what is left."""
+    paid = searched.bits("configuration", "codebook", "symbols")
+    assert rate(any_false(searched, paid, trials), "paid").high <= DELTA
+    rest = paid - searched.bits(*free)
+    assert rate(any_false(searched, rest, trials), f"{' and '.join(free)} free").low > 4 * DELTA
+    return rest
+
+
+def test_seeds_in_short(rate: Any) -> None:
+    check(seeds_tried(256), ("configuration",), 300, rate)
+
+
+def test_every_message_tried_can_be_decoded() -> None:
+    for searched in (seeds_tried(4), coordinates_tried(4)):
+        for message, encoded, said in zip(searched.messages, searched.encoded, searched.answers, strict=True):
+            decoded, again = decode(encoded.data, TASK)
+            assert decoded.configuration == message.configuration
+            assert again == encoded
+            assert np.array_equal(answers(decoded), said)
+
+
+@pytest.mark.slow
+def test_seeds(rate: Any) -> None:
+    searched = seeds_tried(16_384)
+    rest = check(searched, ("configuration",), 2000, rate)
+    assert rate(any_false(searched, rest + 1, 2000), "one bit for the choice").low > 4 * DELTA
+    flags = 1 + len(fields(Configuration))
+    assert rate(any_false(searched, rest + flags, 2000), "only the seed's own code free").low > DELTA
+
+
+@pytest.mark.slow
+def test_coordinates(rate: Any) -> None:
+    check(coordinates_tried(6000), ("codebook", "symbols"), 2000, rate)
