@@ -27,6 +27,8 @@ from pactl_cli.training.recipes import Plan
 
 STAGE = "bound"
 POSTHOC_LEVELS = (5, 7, 10, 20, 50)
+STEP_HALVINGS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""Steps tried without fine-tuning: this many times half the spread of w."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
         run.require_complete(run.manifest.kind)
     candidates = [_certify(run, settings, display) for run in runs]
     best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
+    for candidate in candidates:
+        if candidate is not best:
+            candidate.run.abandon_stage(STAGE)
     best.run.write_bytes(MESSAGE, best.message)
     best.run.write_text(CERTIFICATE, best.certificate.model_dump_json(indent=2) + "\n")
     best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
@@ -74,6 +79,8 @@ def _certify(run: RunDirectory, settings: BoundSettings, display: Display) -> Ca
     quantiser.fit(module.w.detach())
     if settings.quant_epochs:
         _fine_tune(run, subject, module, quantiser, trained, settings, display)
+    elif isinstance(quantiser, GridQuantiser):
+        _search_step(subject, module, quantiser, settings, display)
     codebook, symbols = quantiser.message_parts(module.w)
     message = Message(subject.configuration, codebook, symbols)
     encoded = encode(message, subject.task)
@@ -190,6 +197,27 @@ def _fine_tune(
     )
     with display.progress(f"fine-tuning {settings.effective_codebook} codebook") as advance:
         trainer.run(_FineTuning(run, objective, price, advance))
+
+
+def _search_step(
+    subject: Subject, module: SubspaceModule, quantiser: GridQuantiser, settings: BoundSettings, display: Display
+) -> None:
+    """Without fine-tuning, the step of the least bound: free, as is every way of finding a message."""
+    start = quantiser.log_step.item()
+    bounds: dict[float, float] = {}
+    for halvings in STEP_HALVINGS:
+        with torch.no_grad():
+            quantiser.log_step.fill_(start - halvings * log(2))
+        codebook, symbols = quantiser.message_parts(module.w)
+        counts, _ = recount(subject, module, torch.from_numpy(codebook.values()[symbols]), display, test=False)
+        bounds[halvings] = binomial_bound(
+            errors=counts.cautious,
+            examples=counts.examples,
+            bits=ideal_symbol_bits(symbols),
+            delta=settings.delta,
+        )
+    with torch.no_grad():
+        quantiser.log_step.fill_(start - min(bounds, key=bounds.__getitem__) * log(2))
 
 
 def _posthoc(subject: Subject, module: SubspaceModule, settings: BoundSettings, display: Display) -> Posthoc:
