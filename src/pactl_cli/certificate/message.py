@@ -68,17 +68,19 @@ def encode(message: Message, task: Task) -> Encoded:
     return Encoded(writer.to_bytes(), ends[0], ends[1] - ends[0], ends[2] - ends[1])
 
 
-def decode(data: bytes, task: Task) -> tuple[Message, Encoded]:
+def decode(data: bytes, task: Task, max_dim: int | None = None) -> tuple[Message, Encoded]:
     """The message, and its bits by part.
+
+    A few bytes can claim many coordinates: who knows what to expect says so in `max_dim`.
 
     Raises:
         DecodeError: unless `data` is, to the last bit, what `encode` writes for it.
     """
     reader = BitReader(data)
     configuration = read_configuration(reader, task)
-    dim = configuration.intrinsic_dim
-    if dim > MAX_DIM:
-        raise DecodeError(f"the message claims {dim:,} coordinates, more than {MAX_DIM:,}")
+    dim, max_dim = configuration.intrinsic_dim, MAX_DIM if max_dim is None else max_dim
+    if dim > max_dim:
+        raise DecodeError(f"the message claims {dim:,} coordinates, more than {max_dim:,}")
     codebook = read_codebook(reader) if dim else None
     symbols = read_symbols(reader, dim, codebook.size) if codebook else np.zeros(0, dtype=np.int64)
     reader.finish()

@@ -12,7 +12,9 @@ double-precision special function and agree to its accuracy.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from hashlib import blake2b
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +44,35 @@ def packed_signs(seed: int, name: str, count: int) -> NDArray[np.uint8]:
     return words.view(np.uint8)[: -(-count // 8)]
 
 
+def signs(seed: int, name: str, count: int) -> NDArray[np.int8]:
+    """`count` fair signs, +1 or -1."""
+    bits = np.unpackbits(packed_signs(seed, name, count), bitorder="little")[:count]
+    return (2 * bits.astype(np.int8) - 1).astype(np.int8)
+
+
+def bernoulli_places(seed: int, name: str, length: int, chance: Fraction) -> NDArray[np.int64]:
+    """Which of 0 .. length - 1 come up, each with probability `chance`, ascending.
+
+    The gaps between them are geometric. Each is drawn by comparing a random word with
+    the gaps' distribution, tabulated in integers, so the places are bit-exact.
+    """
+    survival = [1 << 128]
+    while survival[-1] >> 64:
+        survival.append(survival[-1] * (chance.denominator - chance.numerator) // chance.denominator)
+    table = np.array([value >> 64 for value in reversed(survival[1:])], dtype=np.uint64)
+    found = [np.zeros(0, dtype=np.int64)]
+    last, part = -1, 0
+    while last < length:
+        expected = float((length - last) * chance)
+        words = _raw(seed, f"{name}/{part}", int(expected + 4 * sqrt(expected)) + 16)
+        gaps = len(table) - np.searchsorted(table, words, side="right")
+        places = last + np.cumsum(gaps + 1)
+        found.append(places)
+        last, part = int(places[-1]), part + 1
+    places = np.concatenate(found)
+    return places[: np.searchsorted(places, length)]
+
+
 def integers(seed: int, name: str, count: int, below: int) -> NDArray[np.int64]:
     """`count` integers in [0, below), each value equally likely up to 2**-52."""
     return (uniforms(seed, name, count) * below).astype(np.int64)
@@ -53,10 +84,15 @@ def permutation(seed: int, name: str, length: int) -> NDArray[np.int64]:
     Every index is written into the low bits of a random word and the words are sorted:
     no two are equal, so the order is the same whatever sorting algorithm is used.
     """
+    return permutations(seed, name, 1, length)[0]
+
+
+def permutations(seed: int, name: str, count: int, length: int) -> NDArray[np.int64]:
+    """`count` independent random orders of 0 .. length - 1: shape (count, length)."""
     index_bits = np.uint64(max(length - 1, 0).bit_length())
-    words = _raw(seed, name, length)
+    words = _raw(seed, name, count * length).reshape(count, length)
     words <<= index_bits
     words |= np.arange(length, dtype=np.uint64)
-    words.sort()
+    words.sort(axis=1)
     words &= (np.uint64(1) << index_bits) - np.uint64(1)
     return words.view(np.int64)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pactl_cli.certificate.certificate import Certificate, Posthoc, published
-from pactl_cli.certificate.message import Message, encode
+from pactl_cli.certificate.message import Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory
@@ -84,6 +84,7 @@ def _certify(run: RunDirectory, settings: BoundSettings, display: Display) -> Ca
     codebook, symbols = quantiser.message_parts(module.w)
     message = Message(subject.configuration, codebook, symbols)
     encoded = encode(message, subject.task)
+    message, _ = decode(encoded.data, subject.task)
     quantised, test = recount(subject, module, torch.from_numpy(message.coordinates()), display)
     measured = Measured(
         errors=quantised.cautious,

@@ -164,8 +164,8 @@ def _assumptions(subject: Subject) -> tuple[str, ...]:
     lines = [
         f"The {len(subject.sample):,} examples that were counted are independent draws from the distribution that "
         "the certificate is about.",
-        "Which examples are counted, delta, this version of the program and its defaults were fixed before looking at "
-        "them.",
+        "Which examples are counted, the name of the data set, delta, this version of the program and its defaults "
+        "were fixed before looking at them.",
         f"The number of classes ({subject.dataset.classes}) and the size of an image are known of the task, not "
         "learned from the sample.",
         "Another machine's logits differ by less than half the numerical margin, relative to the largest.",

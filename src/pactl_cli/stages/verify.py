@@ -87,7 +87,7 @@ def _read_certificate(run: RunDirectory) -> Certificate:
 def _read_message(run: RunDirectory, subject: Subject) -> tuple[Message, Encoded]:
     """The decoded message, which must speak of the run's own configuration."""
     try:
-        message, encoded = decode(run.read_bytes(MESSAGE), subject.task)
+        message, encoded = decode(run.read_bytes(MESSAGE), subject.task, subject.configuration.intrinsic_dim)
     except DecodeError as error:
         raise PactlError(f"{run.path / MESSAGE} cannot be decoded: {error}") from error
     if message.configuration != subject.configuration:

@@ -1,0 +1,69 @@
+"""A projector of diagonal and Hadamard matrices: no matrix is formed, O(D log d) a product."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import torch
+from scipy.special import gammaincinv
+from torch import Tensor, nn
+
+from pactl_cli.certificate import streams
+from pactl_cli.subspace.projectors import Projector
+
+
+def hadamard(values: Tensor) -> Tensor:
+    """The Walsh-Hadamard transform of the last dimension, a power of two, with entries +-1: its own transpose."""
+    shape = values.shape
+    half = 1
+    while half < shape[-1]:
+        pairs = values.reshape(*shape[:-1], -1, 2, half)
+        first, second = pairs.unbind(-2)
+        values = torch.stack((first + second, first - second), dim=-2)
+        half *= 2
+    return values.reshape(shape)
+
+
+class Fastfood(Projector):
+    """S H G Pi H B / sqrt(d' D), ceil(D / d') independent blocks of it stacked and cut to D rows.
+
+    d' is the next power of two of d, B a diagonal of signs, G of Gaussians, Pi a permutation,
+    and S_ii = chi(d') / ||G|| (Le, Sarlos, Smola 2013, "Fastfood").
+    """
+
+    _flips: Tensor
+    _order: Tensor
+    _inverse: Tensor
+    _gaussians: Tensor
+    _scales: Tensor
+
+    def __init__(self, parameters: int, dim: int, seed: int) -> None:
+        super().__init__(parameters, dim)
+        self._padded = 1 << (dim - 1).bit_length()
+        blocks = -(-parameters // self._padded)
+        shape, name = (blocks, self._padded), "projector/fastfood"
+        gaussians = streams.gaussians(seed, f"{name}/G", blocks * self._padded).reshape(shape)
+        uniforms = streams.uniforms(seed, f"{name}/S", blocks * self._padded).reshape(shape)
+        chi = np.sqrt(2 * gammaincinv(self._padded / 2, uniforms))
+        scales = chi / np.linalg.norm(gaussians, axis=1, keepdims=True) / sqrt(self._padded * parameters)
+        order = streams.permutations(seed, f"{name}/Pi", *shape)
+        self.keep("_flips", streams.signs(seed, f"{name}/B", blocks * self._padded).reshape(shape), torch.float32)
+        self.keep("_order", order, torch.int64)
+        self.keep("_inverse", np.argsort(order, axis=1), torch.int64)
+        self.keep("_gaussians", gaussians, torch.float32)
+        self.keep("_scales", scales, torch.float32)
+
+    def matvec(self, w: Tensor) -> Tensor:
+        w = nn.functional.pad(w, (0, self._padded - len(w)))
+        mixed = hadamard(self._flips * w).gather(1, self._order)
+        return (self._scales * hadamard(self._gaussians * mixed)).flatten()[: self.shape[0]]
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        g = nn.functional.pad(g, (0, self._scales.numel() - len(g))).view_as(self._scales)
+        mixed = (self._gaussians * hadamard(self._scales * g)).gather(1, self._inverse)
+        return (self._flips * hadamard(mixed)).sum(0)[: self.shape[1]]
+
+    def __str__(self) -> str:
+        blocks, padded = self._scales.shape
+        return f"{blocks} x S H G Pi H B [{padded}] / sqrt({padded} * {self.shape[0]})"

@@ -1,0 +1,75 @@
+"""A sparse random projector."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pactl_cli.certificate import streams
+from pactl_cli.errors import PactlError
+from pactl_cli.subspace.projectors import Projector
+
+
+class SignedSums(nn.Module):
+    """Sums of some inputs, each with a sign: one half of a sparse matrix of signs, sorted by its outputs.
+
+    Args:
+        outputs, inputs: the places of the nonzero entries, ascending by output.
+        signs: +1 or -1 each.
+        size: number of outputs.
+    """
+
+    _inputs: Tensor
+    _signs: Tensor
+    _lengths: Tensor
+
+    def __init__(
+        self, outputs: NDArray[np.int64], inputs: NDArray[np.int64], signs: NDArray[np.int8], size: int
+    ) -> None:
+        super().__init__()
+        self.register_buffer("_inputs", torch.from_numpy(inputs.astype(np.int32)), persistent=False)
+        self.register_buffer("_signs", torch.from_numpy(signs), persistent=False)
+        self.register_buffer("_lengths", torch.from_numpy(np.bincount(outputs, minlength=size)), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """One sum for each output."""
+        terms = values.index_select(0, self._inputs) * self._signs
+        return torch.segment_reduce(terms, "sum", lengths=self._lengths)
+
+
+class Sparse(Projector):
+    """Each entry nonzero with probability 1 / sqrt(D), then +-1 / D^(1/4) (Achlioptas 2003; Li et al. 2018)."""
+
+    MAX_ENTRIES = 1 << 27
+
+    def __init__(self, parameters: int, dim: int, seed: int) -> None:
+        super().__init__(parameters, dim)
+        density = 1 / sqrt(parameters)
+        if parameters * dim * density > self.MAX_ENTRIES:
+            raise PactlError(
+                f"--intrinsic-mode sparse with D = {parameters:,} and d = {dim:,} has about "
+                f"{parameters * dim * density:,.0f} entries, above the limit of {self.MAX_ENTRIES:,}",
+                "use --intrinsic-mode rdkronqr, or a smaller --intrinsic-dim",
+            )
+        places = streams.bernoulli_places(seed, "projector/sparse/places", parameters * dim, Fraction(density))
+        signs = streams.signs(seed, "projector/sparse/signs", len(places))
+        rows, columns = np.divmod(places, dim)
+        order = np.argsort(columns, kind="stable")
+        self._rows = SignedSums(rows, columns, signs, parameters)
+        self._columns = SignedSums(columns[order], rows[order], signs[order], dim)
+
+    def matvec(self, w: Tensor) -> Tensor:
+        sums: Tensor = self._rows(w)
+        return sums.div(self.shape[0] ** 0.25)
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        sums: Tensor = self._columns(g)
+        return sums.div(self.shape[0] ** 0.25)
+
+    def __str__(self) -> str:
+        return f"sign(N[{self.shape[0]} x {self.shape[1]}]) Bernoulli(1 / sqrt(D)) / D^(1/4)"
