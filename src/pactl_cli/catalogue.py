@@ -80,6 +80,14 @@ MODES = {
     for entry in (
         Mode("rdkronqr", "Kronecker product of two orthonormal factors, rows permuted; any size"),
         Mode("dense", "random signs; small networks"),
+        Mode("sparse", "few random signs; small networks"),
+        Mode("fastfood", "diagonal and Hadamard matrices; any size"),
+        Mode("rkron", "sum of two one-sided Gaussian factors, rows permuted; up to 2 sqrt(D) d = 2.7e9"),
+        Mode("rdkron", "Kronecker product of two Gaussian factors, rows permuted; any size"),
+        Mode("film", "random signs on normalisation layers and the head only"),
+        Mode("filmrdkron", "rdkron and film together"),
+        Mode("filmrdkronqr", "rdkronqr and film together"),
+        Mode("stfilmkronqr", "normalisation parameters directly, rdkronqr on the others; networks with normalisation"),
     )
 }
 

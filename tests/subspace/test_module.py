@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from pactl_cli.models import build_network
+from pactl_cli.models.layers import parameter_layout
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
 
 def module(name: str = "layer13s") -> SubspaceModule:
     network = build_network(name, classes=3, shape=(1, 12, 12), width=2, seed=5)
-    size = sum(parameter.numel() for parameter in network.parameters())
-    return SubspaceModule(network, build_projector("rdkronqr", size, 20, 5))
+    return SubspaceModule(network, build_projector("rdkronqr", parameter_layout(network), 20, 5))
 
 
 def test_at_the_origin_it_is_the_initial_network() -> None:

@@ -8,29 +8,52 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
+from pactl_cli.models.layers import Layout
 from pactl_cli.subspace import build_projector
-from pactl_cli.subspace.kronecker import orthonormal_columns
-from pactl_cli.subspace.projectors import Dense, ceil_sqrt
+from pactl_cli.subspace.fastfood import hadamard
+from pactl_cli.subspace.kronecker import KroneckerSum, orthonormal_columns
+from pactl_cli.subspace.projectors import Dense, Projector, ceil_sqrt
 
-SIZES = [(400, 49), (400, 50), (401, 49), (401, 50), (1000, 1), (7, 7), (9, 9), (1, 1)]
+SIZES = [(400, 49), (400, 50), (401, 49), (401, 50), (1000, 1), (7, 7), (9, 9), (1, 1), (30, 30)]
+NEEDS_MORE = {"stfilmkronqr": 5}
+"""The least d of a mode for the layout below."""
 
-# First three entries of the first column for seed 137, D = 401, d = 50.
+# The first two and the last nonzero entry of the last column, by row, for seed 137, D = 401, d = 50.
 GOLDEN = {
-    "dense": [0.04993762, 0.04993762, -0.04993762],
-    "rdkronqr": [0.0433817133, -0.0154957267, 0.0082765799],
+    "rdkronqr": {0: -0.0926513672, 1: 0.0112494305, 400: -0.0398451872},
+    "dense": {0: -0.049937617, 1: 0.049937617, 400: 0.049937617},
+    "sparse": {37: -0.223467261, 49: -0.223467261, 386: -0.223467261},
+    "fastfood": {0: -0.0352652296, 1: 0.097459197, 400: 0.0637786612},
+    "rkron": {0: -0.0497944802, 1: -0.0172317941, 400: 0.0665817484},
+    "rdkron": {0: -0.0248049982, 1: -0.00932446308, 400: 0.00236236351},
+    "film": {3: -0.128036872, 5: 0.128036872, 400: 0.128036872},
+    "filmrdkron": {0: -0.000233196988, 1: 0.00515855243, 400: -0.141267806},
+    "filmrdkronqr": {0: 0.00418122811, 1: 0.0337457769, 400: 0.0678051561},
+    "stfilmkronqr": {0: -0.0609277003, 1: 0.075529173, 400: 0.00511740148},
 }
+
+
+def layout(parameters: int) -> Layout:
+    """A made-up network: the first and last third of nine in ten parameters are neither; few are normalisation."""
+    places = np.arange(parameters)
+    return Layout(parameters, places[3:10:2] if parameters > 20 else places[:0], places[-max(1, parameters // 7) :])
+
+
+def build(mode: str, parameters: int, dim: int, seed: int = 137) -> Projector:
+    return build_projector(mode, layout(parameters), dim, seed)
 
 
 def matrix(mode: str, parameters: int, dim: int, seed: int = 137) -> torch.Tensor:
     """P column by column."""
-    projector = build_projector(mode, parameters, dim, seed)
+    projector = build(mode, parameters, dim, seed)
     return torch.stack([projector.matvec(column) for column in torch.eye(dim)], dim=1)
 
 
 @pytest.mark.parametrize("mode", catalogue.MODES)
 @pytest.mark.parametrize(("parameters", "dim"), SIZES)
 def test_matvec_adjoint_and_autograd_are_one_linear_map(mode: str, parameters: int, dim: int) -> None:
-    projector = build_projector(mode, parameters, dim, 137)
+    dim = max(dim, min(NEEDS_MORE.get(mode, 1), parameters))
+    projector = build(mode, parameters, dim)
     dense = matrix(mode, parameters, dim)
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(dim, generator=generator, requires_grad=True)
@@ -46,6 +69,7 @@ def test_matvec_adjoint_and_autograd_are_one_linear_map(mode: str, parameters: i
 @pytest.mark.parametrize("mode", catalogue.MODES)
 @pytest.mark.parametrize(("parameters", "dim"), [(400, 49), (401, 50), (1000, 1)])
 def test_columns_have_unit_norm_in_expectation(mode: str, parameters: int, dim: int) -> None:
+    dim = max(dim, NEEDS_MORE.get(mode, 1))
     norms = torch.cat([matrix(mode, parameters, dim, seed).square().sum(0) for seed in range(40)])
     assert norms.mean() == pytest.approx(1, abs=0.05)
 
@@ -60,28 +84,80 @@ def test_seeds_give_different_maps_and_the_same_seed_the_same(mode: str) -> None
 def test_no_coordinate_and_no_parameter_is_left_out(mode: str) -> None:
     dense = matrix(mode, 401, 50)
     assert (dense.abs().sum(0) > 0).all()
-    assert (dense.abs().sum(1) > 0).all()
+    if mode not in ("film", "sparse"):
+        assert (dense.abs().sum(1) > 0).all()
+
+
+def test_film_moves_normalisation_and_head_only() -> None:
+    moved = (matrix("film", 401, 50).abs().sum(1) > 0).nonzero().flatten().tolist()
+    parts = layout(401)
+    assert moved == sorted([*parts.normalisation, *parts.head])
+
+
+def test_stfilmkronqr_gives_normalisation_its_own_coordinates() -> None:
+    dense, parts = matrix("stfilmkronqr", 401, 50), layout(401)
+    own = len(parts.normalisation)
+    torch.testing.assert_close(dense[parts.normalisation], torch.eye(50)[:own])
+    others = np.setdiff1d(np.arange(401), parts.normalisation)
+    assert (dense[others][:, :own] == 0).all()
+    with pytest.raises(PactlError, match=f"{own} normalisation"):
+        build("stfilmkronqr", 401, own)
+    plain = Layout(401, parts.normalisation[:0], parts.head)
+    w = torch.ones(50)
+    same = build_projector("stfilmkronqr", plain, 50, 137).matvec(w)
+    assert same.shape == (401,)
+
+
+def test_modes_draw_from_streams_of_their_own() -> None:
+    first = {mode: tuple(matrix(mode, 401, 50)[:, -1].tolist()) for mode in catalogue.MODES}
+    assert len(set(first.values())) == len(catalogue.MODES)
+    kronecker = matrix("rdkronqr", 401, 50)
+    both = matrix("filmrdkronqr", 401, 50)
+    untouched = both.abs().sum(1).argsort()[0]
+    assert not torch.allclose(both[untouched] * 2**0.5, kronecker[untouched])
 
 
 @pytest.mark.parametrize("mode", catalogue.MODES)
 def test_golden_entries(mode: str) -> None:
-    assert matrix(mode, 401, 50)[:3, 0].tolist() == pytest.approx(GOLDEN[mode], rel=1e-5)
+    column = matrix(mode, 401, 50)[:, -1]
+    rows = column.nonzero().flatten()[[0, 1, -1]].tolist()
+    assert {row: column[row].item() for row in rows} == pytest.approx(GOLDEN[mode], rel=1e-5)
 
 
 @pytest.mark.parametrize("mode", catalogue.MODES)
 def test_the_name_reads_like_the_formula(mode: str) -> None:
-    assert "401" in str(build_projector(mode, 401, 50, 137))
+    assert "401" in str(build(mode, 401, 50))
 
 
 @pytest.mark.parametrize("mode", catalogue.MODES)
 def test_more_coordinates_than_parameters_are_refused(mode: str) -> None:
     with pytest.raises(PactlError, match=r"--intrinsic-dim 8 .* 7 parameters"):
-        build_projector(mode, 7, 8, 137)
+        build(mode, 7, 8)
+
+
+@pytest.mark.parametrize("mode", ["sparse", "rkron"])
+def test_maps_too_large_for_memory_name_another_mode(mode: str) -> None:
+    with pytest.raises(PactlError) as caught:
+        build(mode, 10**8, 10**6)
+    assert "rdkronqr" in caught.value.one_line()
+
+
+def test_hadamard_is_its_own_transpose_and_scaled_inverse() -> None:
+    matrix = hadamard(torch.eye(16))
+    assert torch.equal(matrix, matrix.T)
+    assert torch.equal(matrix @ matrix, 16 * torch.eye(16))
+    assert torch.equal(matrix[:2, :2], torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+
+
+def test_rkron_in_half_precision_is_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = matrix("rkron", 401, 50)
+    monkeypatch.setattr(KroneckerSum, "MAX_SINGLE_BYTES", 0)
+    torch.testing.assert_close(matrix("rkron", 401, 50), whole, rtol=1e-2, atol=1e-3)
 
 
 def test_dense_beyond_its_memory_names_another_mode() -> None:
     with pytest.raises(PactlError) as caught:
-        build_projector("dense", 10**8, 10**4, 137)
+        build("dense", 10**7, 10**4)
     assert "rdkronqr" in caught.value.one_line()
 
 

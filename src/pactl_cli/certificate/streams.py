@@ -84,7 +84,7 @@ def permutation(seed: int, name: str, length: int) -> NDArray[np.int64]:
     Every index is written into the low bits of a random word and the words are sorted:
     no two are equal, so the order is the same whatever sorting algorithm is used.
     """
-    return permutations(seed, name, 1, length)[0]
+    return permutations(seed, name, 1, length).ravel()
 
 
 def permutations(seed: int, name: str, count: int, length: int) -> NDArray[np.int64]:

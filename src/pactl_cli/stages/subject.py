@@ -19,6 +19,7 @@ from pactl_cli.data.sources import load_dataset
 from pactl_cli.data.splits import Partition, load_indices, partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
+from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.normalisation import batch_norms, calibrate
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.display import Display
@@ -70,9 +71,8 @@ class Subject:
                 f"--calibration-examples {len(self.calibration)} is too few: {configuration.model_name} has BatchNorm",
                 "give at least 2, and enough training examples: at most a tenth of them is taken",
             )
-        parameters = sum(parameter.numel() for parameter in network.parameters())
         projector = build_projector(
-            configuration.intrinsic_mode, parameters, configuration.intrinsic_dim, configuration.seed
+            configuration.intrinsic_mode, parameter_layout(network), configuration.intrinsic_dim, configuration.seed
         )
         return SubspaceModule(network, projector).to(self.sample.labels.device)
 

@@ -5,25 +5,80 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from pactl_cli.errors import PactlError
-from pactl_cli.subspace.kronecker import KroneckerProduct
-from pactl_cli.subspace.projectors import Dense, Projector
+import numpy as np
 
-_MODES: dict[str, Callable[[int, int, int], Projector]] = {
-    "rdkronqr": partial(KroneckerProduct, orthogonal=True),
-    "dense": Dense,
+from pactl_cli.errors import PactlError
+from pactl_cli.models.layers import Layout
+from pactl_cli.subspace.fastfood import Fastfood
+from pactl_cli.subspace.kronecker import KroneckerProduct, KroneckerSum
+from pactl_cli.subspace.projectors import Dense, DirectSum, Embedding, Identity, Mean, Projector
+from pactl_cli.subspace.sparse import Sparse
+
+
+def _rdkron(layout: Layout, dim: int, seed: int, name: str, *, orthogonal: bool) -> Projector:
+    return KroneckerProduct(layout.size, dim, seed, name, orthogonal=orthogonal)
+
+
+def _film(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Dense, on normalisation layers and the head only."""
+    places = np.sort(np.concatenate([layout.normalisation, layout.head]))
+    return Embedding(layout.size, places, Dense(len(places), dim, seed, name))
+
+
+def _film_and_kronecker(layout: Layout, dim: int, seed: int, name: str, *, orthogonal: bool) -> Projector:
+    kronecker = _rdkron(layout, dim, seed, f"{name}/kronecker", orthogonal=orthogonal)
+    return Mean(kronecker, _film(layout, dim, seed, f"{name}/film"))
+
+
+def _straight_film_and_kronecker(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Normalisation parameters by coordinates of their own, the others by a Kronecker product on the rest."""
+    direct = len(layout.normalisation)
+    if dim <= direct:
+        raise PactlError(
+            f"--intrinsic-dim {dim} is too small for --intrinsic-mode stfilmkronqr: "
+            f"the network has {direct:,} normalisation parameters, each with a coordinate of its own",
+            f"use more than {direct}",
+        )
+    if not direct:
+        return _rdkron(layout, dim, seed, name, orthogonal=True)
+    others = np.setdiff1d(np.arange(layout.size), layout.normalisation, assume_unique=True)
+    if dim - direct > len(others):
+        raise _too_large(dim, layout)
+    kronecker = KroneckerProduct(len(others), dim - direct, seed, name, orthogonal=True)
+    return DirectSum(
+        Embedding(layout.size, layout.normalisation, Identity(direct)), Embedding(layout.size, others, kronecker)
+    )
+
+
+_MODES: dict[str, Callable[[Layout, int, int, str], Projector]] = {
+    "rdkronqr": partial(_rdkron, orthogonal=True),
+    "dense": lambda layout, dim, seed, name: Dense(layout.size, dim, seed, name),
+    "sparse": lambda layout, dim, seed, name: Sparse(layout.size, dim, seed, name),
+    "fastfood": lambda layout, dim, seed, name: Fastfood(layout.size, dim, seed, name),
+    "rkron": lambda layout, dim, seed, name: KroneckerSum(layout.size, dim, seed, name),
+    "rdkron": partial(_rdkron, orthogonal=False),
+    "film": _film,
+    "filmrdkron": partial(_film_and_kronecker, orthogonal=False),
+    "filmrdkronqr": partial(_film_and_kronecker, orthogonal=True),
+    "stfilmkronqr": _straight_film_and_kronecker,
 }
 
 
-def build_projector(mode: str, parameters: int, dim: int, seed: int) -> Projector:
-    """P in R^(D x d) of a mode of the catalogue, with D = `parameters` and d = `dim`.
+def build_projector(mode: str, layout: Layout, dim: int, seed: int) -> Projector:
+    """P in R^(D x d) of a mode of the catalogue, for a network of the given layout, with d = `dim`.
+
+    Every mode draws from streams of its own.
 
     Raises:
-        PactlError: if d > D, or if the mode cannot hold a map of this size.
+        PactlError: if d > D, or if the mode cannot hold, or cannot be, a map of this size.
     """
-    if dim > parameters:
-        raise PactlError(
-            f"--intrinsic-dim {dim} is larger than the network, which has {parameters:,} parameters",
-            "choose a smaller dimension",
-        )
-    return _MODES[mode](parameters, dim, seed)
+    if dim > layout.size:
+        raise _too_large(dim, layout)
+    return _MODES[mode](layout, dim, seed, f"projector/{mode}")
+
+
+def _too_large(dim: int, layout: Layout) -> PactlError:
+    return PactlError(
+        f"--intrinsic-dim {dim} is larger than the network, which has {layout.size:,} parameters",
+        "choose a smaller dimension",
+    )

@@ -38,11 +38,11 @@ class Fastfood(Projector):
     _gaussians: Tensor
     _scales: Tensor
 
-    def __init__(self, parameters: int, dim: int, seed: int) -> None:
+    def __init__(self, parameters: int, dim: int, seed: int, name: str) -> None:
         super().__init__(parameters, dim)
         self._padded = 1 << (dim - 1).bit_length()
         blocks = -(-parameters // self._padded)
-        shape, name = (blocks, self._padded), "projector/fastfood"
+        shape = (blocks, self._padded)
         gaussians = streams.gaussians(seed, f"{name}/G", blocks * self._padded).reshape(shape)
         uniforms = streams.uniforms(seed, f"{name}/S", blocks * self._padded).reshape(shape)
         chi = np.sqrt(2 * gammaincinv(self._padded / 2, uniforms))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli.certificate import streams
+from pactl_cli.errors import PactlError
 from pactl_cli.subspace.projectors import Projector, RowSample, ceil_sqrt
 
 
@@ -32,11 +33,10 @@ class KroneckerProduct(Projector):
     _left: Tensor
     _right: Tensor
 
-    def __init__(self, parameters: int, dim: int, seed: int, *, orthogonal: bool) -> None:
+    def __init__(self, parameters: int, dim: int, seed: int, name: str, *, orthogonal: bool) -> None:
         super().__init__(parameters, dim)
         self._orthogonal = orthogonal
         self._rows, self._columns = ceil_sqrt(parameters), ceil_sqrt(dim)
-        name = "projector/rdkronqr" if orthogonal else "projector/rdkron"
         for side in ("left", "right"):
             entries = streams.gaussians(seed, f"{name}/{side}", self._rows * self._columns)
             matrix = entries.reshape(self._rows, self._columns) / sqrt(self._rows)
@@ -56,3 +56,53 @@ class KroneckerProduct(Projector):
     def __str__(self) -> str:
         factor = f"{'Q' if self._orthogonal else 'N'}[{self._rows} x {self._columns}]"
         return f"({self._rows} / sqrt({self.shape[0]})) Pi ({factor} (x) {factor})"
+
+
+class KroneckerSum(Projector):
+    """(R1 w (x) 1 + 1 (x) R2 w) / sqrt(2 a), times a / sqrt D, its rows permuted by Pi and cut to D.
+
+    R1 and R2 are a x d, Gaussian with variance 1/a: 2 sqrt(D) d numbers, held in half
+    precision where single precision would take more than `MAX_SINGLE_BYTES`.
+    """
+
+    MAX_SINGLE_BYTES = 1 << 30
+    MAX_BYTES = 5 << 30
+    BLOCK_ENTRIES = 1 << 24
+
+    _factor: Tensor
+
+    def __init__(self, parameters: int, dim: int, seed: int, name: str) -> None:
+        super().__init__(parameters, dim)
+        self._rows = ceil_sqrt(parameters)
+        entries = 2 * self._rows * dim
+        if 2 * entries > self.MAX_BYTES:
+            raise PactlError(
+                f"--intrinsic-mode rkron with D = {parameters:,} and d = {dim:,} needs {2 * entries / 2**30:.1f} GiB",
+                "use --intrinsic-mode rdkronqr, or a smaller --intrinsic-dim",
+            )
+        dtype = torch.float32 if 4 * entries <= self.MAX_SINGLE_BYTES else torch.float16
+        factor = torch.empty(2 * self._rows, dim, dtype=dtype)
+        for rows in self._blocks():
+            draws = streams.gaussians(seed, f"{name}/{rows.start}", (rows.stop - rows.start) * dim)
+            factor[rows] = torch.from_numpy(draws.reshape(-1, dim)).to(dtype)
+        self.register_buffer("_factor", factor, persistent=False)
+        self._scale = 1 / sqrt(2 * parameters)
+        self._sample = RowSample(self._rows**2, parameters, seed, name)
+
+    def _blocks(self) -> list[slice]:
+        step = max(1, self.BLOCK_ENTRIES // self.shape[1])
+        return [slice(start, min(start + step, 2 * self._rows)) for start in range(0, 2 * self._rows, step)]
+
+    def matvec(self, w: Tensor) -> Tensor:
+        left, right = torch.cat([self._factor[rows].to(w.dtype) @ w for rows in self._blocks()]).chunk(2)
+        out: Tensor = self._sample((left[:, None] + right[None, :]).flatten())
+        return out * self._scale
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        square = self._sample.adjoint(g).view(self._rows, self._rows)
+        sums = torch.cat([square.sum(1), square.sum(0)]) * self._scale
+        return torch.stack([sums[rows] @ self._factor[rows].to(g.dtype) for rows in self._blocks()]).sum(0)
+
+    def __str__(self) -> str:
+        factor = f"N[{self._rows} x {self.shape[1]}] w"
+        return f"Pi ({factor} (x) 1 + 1 (x) {factor}) / sqrt(2 * {self.shape[0]})"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli.certificate import streams
@@ -79,16 +80,16 @@ class Dense(Projector):
     _signs: Tensor
     _powers: Tensor
 
-    def __init__(self, parameters: int, dim: int, seed: int) -> None:
+    def __init__(self, parameters: int, dim: int, seed: int, name: str) -> None:
         super().__init__(parameters, dim)
         row_bytes = ceil(dim / 8)
         if parameters * row_bytes > self.MAX_BYTES:
             raise PactlError(
-                f"--intrinsic-mode dense with D = {parameters:,} and d = {dim:,} needs "
+                f"a dense projector (--intrinsic-mode dense or film) with D = {parameters:,} and d = {dim:,} needs "
                 f"{parameters * row_bytes / 2**30:.1f} GiB, above the limit of {self.MAX_BYTES / 2**30:.0f} GiB",
                 "use --intrinsic-mode rdkronqr, or a smaller --intrinsic-dim",
             )
-        signs = streams.packed_signs(seed, "projector/dense", 8 * parameters * row_bytes)
+        signs = streams.packed_signs(seed, name, 8 * parameters * row_bytes)
         self.keep("_signs", signs.reshape(parameters, row_bytes), torch.uint8)
         self.keep("_powers", 1 << np.arange(8), torch.uint8)
 
@@ -111,6 +112,86 @@ class Dense(Projector):
 
     def __str__(self) -> str:
         return f"sign(N[{self.shape[0]} x {self.shape[1]}]) / sqrt(D)"
+
+
+class Identity(Projector):
+    """Every parameter its own coordinate: D = d."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, size)
+
+    def matvec(self, w: Tensor) -> Tensor:
+        return w
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        return g
+
+    def __str__(self) -> str:
+        return f"I[{self.shape[0]}]"
+
+
+class Embedding(Projector):
+    """A projector on some of the parameters; the others stay where they are.
+
+    Args:
+        parameters: D.
+        places: the rows of the inner projector, as places among the D.
+    """
+
+    _places: Tensor
+
+    def __init__(self, parameters: int, places: NDArray[np.int64], inner: Projector) -> None:
+        super().__init__(parameters, inner.shape[1])
+        self.keep("_places", places, torch.int64)
+        self._inner = inner
+
+    def matvec(self, w: Tensor) -> Tensor:
+        return w.new_zeros(self.shape[0]).index_copy(0, self._places, self._inner.matvec(w))
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        return self._inner.adjoint(g.index_select(0, self._places))
+
+    def __str__(self) -> str:
+        return f"{self._inner} on {self._inner.shape[0]} of {self.shape[0]}"
+
+
+class Mean(Projector):
+    """(P_1 w + ... + P_m w) / sqrt m."""
+
+    def __init__(self, *terms: Projector) -> None:
+        super().__init__(*terms[0].shape)
+        self._terms = terms
+        self._registered = nn.ModuleList(terms)  # so that their constants move along
+
+    def matvec(self, w: Tensor) -> Tensor:
+        return torch.stack([term.matvec(w) for term in self._terms]).sum(0) / sqrt(len(self._terms))
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        return torch.stack([term.adjoint(g) for term in self._terms]).sum(0) / sqrt(len(self._terms))
+
+    def __str__(self) -> str:
+        return f"({' + '.join(map(str, self._terms))}) / sqrt({len(self._terms)})"
+
+
+class DirectSum(Projector):
+    """P_1 w_1 + ... + P_m w_m, where w is w_1 ... w_m in a row."""
+
+    def __init__(self, *terms: Projector) -> None:
+        sizes = [term.shape[1] for term in terms]
+        super().__init__(terms[0].shape[0], sum(sizes))
+        self._sizes = sizes
+        self._terms = terms
+        self._registered = nn.ModuleList(terms)  # so that their constants move along
+
+    def matvec(self, w: Tensor) -> Tensor:
+        parts = w.split(self._sizes)
+        return torch.stack([term.matvec(part) for term, part in zip(self._terms, parts, strict=True)]).sum(0)
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        return torch.cat([term.adjoint(g) for term in self._terms])
+
+    def __str__(self) -> str:
+        return " (+) ".join(map(str, self._terms))
 
 
 class RowSample(nn.Module):

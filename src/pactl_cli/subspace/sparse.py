@@ -47,7 +47,7 @@ class Sparse(Projector):
 
     MAX_ENTRIES = 1 << 27
 
-    def __init__(self, parameters: int, dim: int, seed: int) -> None:
+    def __init__(self, parameters: int, dim: int, seed: int, name: str) -> None:
         super().__init__(parameters, dim)
         density = 1 / sqrt(parameters)
         if parameters * dim * density > self.MAX_ENTRIES:
@@ -56,8 +56,8 @@ class Sparse(Projector):
                 f"{parameters * dim * density:,.0f} entries, above the limit of {self.MAX_ENTRIES:,}",
                 "use --intrinsic-mode rdkronqr, or a smaller --intrinsic-dim",
             )
-        places = streams.bernoulli_places(seed, "projector/sparse/places", parameters * dim, Fraction(density))
-        signs = streams.signs(seed, "projector/sparse/signs", len(places))
+        places = streams.bernoulli_places(seed, f"{name}/places", parameters * dim, Fraction(density))
+        signs = streams.signs(seed, f"{name}/signs", len(places))
         rows, columns = np.divmod(places, dim)
         order = np.argsort(columns, kind="stable")
         self._rows = SignedSums(rows, columns, signs, parameters)
