@@ -1,0 +1,106 @@
+"""An MNIST epoch, training and then exact counts of both sets, against the naive recipe written out below.
+
+python tests/benchmarks/epoch.py DATA_DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from pairs import compare, table
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import MNIST
+
+from pactl_cli.data.dataset import FIXED_STATISTICS
+from pactl_cli.data.sources import load_dataset
+from pactl_cli.models import build_network
+from pactl_cli.models.layers import parameter_layout
+from pactl_cli.subspace import build_projector
+from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.training.counting import count
+from pactl_cli.training.loop import State, Trainer
+from pactl_cli.training.objectives import SubspaceObjective
+from pactl_cli.training.recipes import Plan
+
+DIM, BATCH, PAIRS = 1000, 256, 3
+
+
+def network() -> nn.Module:
+    return build_network("lenet5", classes=10, shape=(1, 28, 28), width=20, seed=137)
+
+
+class NaiveSubspace(nn.Module):
+    """theta0 + P w with autograd's own gradient of the permutation, and P w formed anew for every batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network().requires_grad_(False)
+        self.layout = parameter_layout(self.network)
+        a, b = 657, 32
+        self.left, self.right = (torch.linalg.qr(torch.randn(a, b))[0] for _ in range(2))
+        self.order = torch.randperm(a * a)
+        self.theta0 = nn.utils.parameters_to_vector(self.network.parameters()).detach()
+        self.w = nn.Parameter(torch.zeros(DIM))
+
+    def forward(self, images: Tensor) -> Tensor:
+        square = nn.functional.pad(self.w, (0, 24)).view(32, 32)
+        theta = self.theta0 + (self.left @ square @ self.right.T).flatten()[self.order][: self.layout.size]
+        named, start = {}, 0
+        for name, parameter in self.network.named_parameters():
+            named[name] = theta[start : start + parameter.numel()].view(parameter.shape)
+            start += parameter.numel()
+        return functional_call(self.network, named, (images,))
+
+
+def naive_epoch(data_dir: str) -> None:
+    """Per-image transforms in a DataLoader, a scatter for the permutation, projection in every batch of the counts."""
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
+    train, test = (MNIST(data_dir, train=part, transform=transform) for part in (True, False))
+    module = NaiveSubspace()
+    optimizer = torch.optim.Adam([module.w], 1e-2)
+    for images, labels in DataLoader(train, BATCH, shuffle=True, num_workers=2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(module(images), labels).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for part in (train, test):
+            loader = DataLoader(part, BATCH, num_workers=2)
+            sum(int((module(images).argmax(1) != labels).sum()) for images, labels in loader)
+
+
+class Quiet:
+    """An observer that keeps nothing."""
+
+    def advance(self, step: int, steps: int, loss: float) -> None: ...
+
+    def epoch(self, record: dict[str, object]) -> None: ...
+
+    def save(self, state: State) -> None: ...
+
+
+def our_epoch(data_dir: str) -> None:
+    """The program's own parts, from files to counts."""
+    data = load_dataset("mnist", Path(data_dir))
+    inner = network()
+    module = SubspaceModule(inner, build_projector("rdkronqr", parameter_layout(inner), DIM, 137))
+    plan = Plan("adam_cos", 1, BATCH, 1e-2)
+    Trainer(SubspaceObjective(module), data.train, FIXED_STATISTICS, plan, seed=137, stage="train").run(Quiet())
+    classifier = module.decoded(module.w.detach())
+    for part in (data.train, data.test):
+        assert part is not None
+        count(classifier, part, FIXED_STATISTICS)
+
+
+def main(data_dir: str) -> None:
+    comparison = compare(lambda: naive_epoch(data_dir), lambda: our_epoch(data_dir), pairs=PAIRS, warm_up=0)
+    header = ("naive ms", "ours ms", "ratio", "quartiles")
+    table(f"MNIST epoch and counts, LeNet5, d = {DIM}, batch {BATCH}", header, [comparison.cells()])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

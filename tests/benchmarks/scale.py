@@ -1,0 +1,62 @@
+"""Large projectors: seconds to construct and to apply, and peak memory, each size in a process of its own.
+
+python tests/benchmarks/scale.py          # the table
+python tests/benchmarks/scale.py MODE D d # one line of it, as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from pairs import seconds, table
+
+from pactl_cli.models.layers import Layout
+from pactl_cli.subspace import build_projector
+
+SIZES = [(11_173_962, 250_000), (4_000_000, 500_000), (100_000_000, 1_000)]
+SERIES = [(10**power, 1_000) for power in (4, 5, 6, 7, 8)]
+KRONECKER = ("rkron", "rdkron", "rdkronqr", "stfilmkronqr")
+
+
+def measure(mode: str, parameters: int, dim: int) -> dict[str, float]:
+    """One projector of a network whose normalisation and head are a thousandth of it each."""
+    places = np.arange(parameters)
+    few = min(parameters // 1000, dim // 2)
+    layout = Layout(parameters, places[:few], places[-few:])
+    found: dict[str, float] = {"construct": 0.0}
+    projectors = []
+    found["construct"] = seconds(lambda: projectors.append(build_projector(mode, layout, dim, 137)))
+    w, g = torch.randn(dim), torch.randn(parameters)
+    found["matvec"] = min(seconds(lambda: projectors[0].matvec(w)) for _ in range(3))
+    found["adjoint"] = min(seconds(lambda: projectors[0].adjoint(g)) for _ in range(3))
+    found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return found
+
+
+def in_a_process(mode: str, parameters: int, dim: int) -> dict[str, float]:
+    """The same in a new process, so that the peak is its own."""
+    command = [sys.executable, __file__, mode, str(parameters), str(dim)]
+    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return found
+
+
+def main() -> None:
+    rows = []
+    for parameters, dim in [*SIZES, *SERIES]:
+        for mode in KRONECKER:
+            found = in_a_process(mode, parameters, dim)
+            rows.append((mode, f"{parameters:,}", f"{dim:,}", *(f"{value:.3g}" for value in found.values())))
+    header = ("mode", "D", "d", "construct s", "matvec s", "adjoint s", "peak GiB")
+    table("Large projectors", header, rows)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    else:
+        main()
