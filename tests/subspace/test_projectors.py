@@ -34,7 +34,7 @@ GOLDEN = {
 
 
 def layout(parameters: int) -> Layout:
-    """A made-up network: the first and last third of nine in ten parameters are neither; few are normalisation."""
+    """A made-up network: a few normalisation parameters near the start, a head at the end."""
     places = np.arange(parameters)
     return Layout(parameters, places[3:10:2] if parameters > 20 else places[:0], places[-max(1, parameters // 7) :])
 

@@ -147,7 +147,7 @@ class _Price:
         examples: n.
     """
 
-    HASTE = 1.5
+    HASTE = 1.7
     """A run of a few thousand steps ends before all that this price would drop is dropped: measured, not derived."""
 
     slope: float
