@@ -194,6 +194,7 @@ def _fine_tune(
         plan,
         seed=subject.settings.seed,
         stage=STAGE,
+        advice="run pactl bound again",
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
     )
     with display.progress(f"fine-tuning {settings.effective_codebook} codebook") as advance:

@@ -68,6 +68,8 @@ class Trainer:
         seed: of the data order, drawn afresh for every epoch from the seed and the epoch alone.
         stage: a name for the data order's stream and for messages.
         autocast: the type to compute in, or None for float32.
+        lr_scales: factors on the learning rates of single parameters, by name.
+        advice: what a user can do after an interruption.
     """
 
     objective: Objective
@@ -78,12 +80,14 @@ class Trainer:
     stage: str
     autocast: torch.dtype | None = None
     lr_scales: dict[str, float] = field(default_factory=dict)
+    advice: str = "go on with --resume"
 
     def __post_init__(self) -> None:
         self._trained = {n: p for n, p in self.objective.named_parameters() if p.requires_grad}
         self._optimizer = build_optimizer(self.plan, [{"params": [p], "name": n} for n, p in self._trained.items()])
         self.steps_per_epoch = -(-len(self.examples) // self.plan.batch_size)
         self.steps = self.plan.epochs * self.steps_per_epoch
+        self._kept_order: tuple[int, Tensor] | None = None
 
     def run(self, observer: Observer, state: State | None = None) -> None:
         """Trains to the end of the plan, from the beginning or from `state`.
@@ -109,16 +113,13 @@ class Trainer:
                     last_save = time.monotonic()
                 if interruption.requested:
                     raise PactlError(
-                        f"interrupted after step {state.step:,} of {self.steps:,}", "go on with --resume", INTERRUPTED
+                        f"interrupted after step {state.step:,} of {self.steps:,}", self.advice, INTERRUPTED
                     )
 
     def _step(self, state: State) -> float:
         """One step of the optimiser; `state` moves on."""
         epoch, place = divmod(state.step, self.steps_per_epoch)
-        if place == 0 or not hasattr(self, "_order"):
-            order = streams.permutation(self.seed, f"{self.stage}/order/{epoch}", len(self.examples))
-            self._order = torch.from_numpy(order).to(self.examples.labels.device)
-        batch = self.examples[self._order[place * self.plan.batch_size :][: self.plan.batch_size]]
+        batch = self.examples[self._order(epoch)[place * self.plan.batch_size :][: self.plan.batch_size]]
         self._set_learning_rate(state.step)
         self.objective.train()
         self.objective.begin(state.step, self.steps)
@@ -138,6 +139,13 @@ class Trainer:
         state.loss_sum += value * len(batch)
         state.errors += int((logits.detach().argmax(1) != batch.labels).sum())
         return value
+
+    def _order(self, epoch: int) -> Tensor:
+        """The order of the examples in an epoch, kept until the next."""
+        if self._kept_order is None or self._kept_order[0] != epoch:
+            order = streams.permutation(self.seed, f"{self.stage}/order/{epoch}", len(self.examples))
+            self._kept_order = epoch, torch.from_numpy(order).to(self.examples.labels.device)
+        return self._kept_order[1]
 
     def _set_learning_rate(self, step: int) -> None:
         lr = learning_rate(self.plan, step, self.steps_per_epoch)
