@@ -266,7 +266,7 @@ def test_help_and_version_load_nothing_heavy(arguments):
 def test_completion_loads_nothing_heavy():
     words = {"_PACTL_COMPLETE": "complete_bash", "COMP_WORDS": "pactl tra", "COMP_CWORD": "1"}
     printed, packages = loaded(RUN_MAIN, **words)
-    assert {"train", "bound", "verify"} <= set(printed.split())
+    assert "train" in printed.split()
     assert packages & HEAVY == set()
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from threading import Thread, Timer
@@ -73,7 +74,6 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request._opener", None)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
 
 
 def give_up_override() -> Callable[[], None]:
@@ -93,7 +93,7 @@ def give_up_override() -> Callable[[], None]:
 
 
 @pytest.fixture
-def _ordinary_user(tmp_path: Path) -> Iterator[None]:
+def _ordinary_user() -> Iterator[None]:
     """Permissions bind, even where the tests run as root."""
     if os.geteuid():
         yield
@@ -130,7 +130,7 @@ def pactl(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def quietly(*arguments: object) -> str:
-    """The stdout of a command that must succeed, in this process, where there is no `capfd`."""
+    """The stdout of a command that must succeed, in this process."""
     before, out, err = sys.argv, StringIO(), StringIO()
     sys.argv = ["pactl", *map(str, arguments)]
     try:
@@ -140,59 +140,6 @@ def quietly(*arguments: object) -> str:
         sys.argv = before
     assert not leaving.value.code, err.getvalue()
     return out.getvalue().strip()
-
-
-WARM_PROCESS = """
-import json, os, sys, traceback
-import torch, torch._dynamo, sklearn.cluster, sklearn.datasets
-import pactl_cli.stages.bound, pactl_cli.stages.info, pactl_cli.stages.train, pactl_cli.stages.verify
-from pactl_cli.commands.app import main
-
-def child(job):
-    os.chdir(job["cwd"])
-    for number, (place, flags) in enumerate(zip(job["streams"], (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2))):
-        os.dup2(os.open(place, flags | os.O_NOCTTY), number)
-    sys.stdin, sys.stdout, sys.stderr = (open(n, "rw"[n > 0], closefd=False) for n in range(3))
-    os.environ.clear()
-    os.environ.update(job["env"])
-    torch.set_num_threads(job["threads"])
-    sys.argv = ["pactl", *job["arguments"]]
-    if job["blow"]:
-        arm(*job["blow"], job["cwd"])
-    code = 1
-    try:
-        main()
-    except SystemExit as leaving:
-        code = leaving.code
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    os._exit(code)  # torch takes a second to tear down
-
-def arm(left, number, below):
-    def hook(event, arguments):
-        nonlocal left
-        writes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate") or (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        if writes and str(arguments[0]).startswith(below):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), number)
-    sys.addaudithook(hook)
-
-print("warm", flush=True)
-for line in sys.stdin:
-    job = json.loads(line)
-    if "wait" in job:
-        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
-        continue
-    pid = os.fork()
-    if not pid:
-        sys.stdin.detach()
-        child(job)
-    print(pid, flush=True)
-"""
-"""Forks, for each line, a child that becomes the program: all of its behaviour but the seconds that imports take."""
 
 
 @dataclass
@@ -249,7 +196,7 @@ def terminal() -> Terminal:
 def _warm() -> Iterator[subprocess.Popen[str]]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, "-c", WARM_PROCESS],
+        [sys.executable, Path(__file__).with_name("warm_process.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -259,9 +206,7 @@ def _warm() -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "warm\n"
         yield process
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(10)
+        process.kill()
 
 
 @pytest.fixture
@@ -345,6 +290,12 @@ def shell(tmp_path: Path) -> Call:
     return run
 
 
+@pytest.fixture(scope="session")
+def quiet() -> Callable[..., str]:
+    """`quiet(*arguments)`: the stdout of a command that must succeed, also where there is no `capfd`."""
+    return quietly
+
+
 # --- Data and runs ----------------------------------------------------------------------------------------------------
 
 
@@ -417,3 +368,20 @@ def tree() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
         }
 
     return look
+
+
+@pytest.fixture(scope="session")
+def agree() -> Callable[..., None]:
+    """`agree(run, name, content, field=...)`: a forger's pen: writes a file; the manifest agrees with all.
+
+    Fields of the manifest may be given anew.
+    """
+
+    def write(run: Path, name: str | None = None, content: str | bytes = b"", **fields: object) -> None:
+        if name is not None:
+            (run / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        manifest = json.loads((run / "manifest.json").read_text())
+        manifest["files"] = {known: sha256((run / known).read_bytes()).hexdigest() for known in manifest["files"]}
+        (run / "manifest.json").write_text(json.dumps(manifest | fields))
+
+    return write
