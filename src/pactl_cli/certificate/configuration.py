@@ -33,7 +33,7 @@ class Task:
 
     Attributes:
         dataset: its name.
-        train_examples: how many examples the training set has, S, calibration and all.
+        train_examples: how many examples S and the calibration examples are together.
         channels: of an image.
     """
 

@@ -71,6 +71,12 @@ def load_indices(path: Path, examples: int) -> Indices:
     return indices.astype(np.int64)
 
 
+def share_size(examples: int, share: float) -> int:
+    """How many of `examples` a share takes, rounded; a negative share takes what the positive one leaves."""
+    cut = round(abs(share) * examples)
+    return cut if share > 0 else examples - cut
+
+
 def partition(order: Indices | None, examples: int, *, share: float, calibration: int, seed: int) -> Partition:
     """S and the calibration examples of a run without a prior.
 
@@ -89,8 +95,8 @@ def partition(order: Indices | None, examples: int, *, share: float, calibration
     """
     if order is None:
         order = np.arange(examples) if share == 1 else permuted_indices(examples)
-    cut = round(abs(share) * examples)
-    chosen = order[:cut] if share > 0 else order[cut:]
+    size = share_size(examples, share)
+    chosen = order[:size] if share > 0 else order[examples - size :]
     if not len(chosen):
         raise PactlError(f"--train-subset {share} of {examples:,} examples leaves none", "choose a larger share")
     most = len(chosen) // catalogue.MAX_CALIBRATION_SHARE

@@ -26,6 +26,11 @@ class _PortableDraws(TorchDispatchMode):
         self._seed = seed
         self._draws = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spares the two seconds that torch takes to import its compiler, of which nothing here is used."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

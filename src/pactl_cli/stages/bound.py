@@ -13,6 +13,7 @@ from pactl_cli.certificate.certificate import Certificate, Posthoc, published
 from pactl_cli.certificate.message import Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
+from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.display import Advance, Display
@@ -43,7 +44,7 @@ class Candidate:
 def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple[Path, Certificate]:
     """Certifies the runs and writes the best certificate into its run directory.
 
-    The configuration is in the message, so choosing among runs costs nothing further.
+    The configuration is in the message, so choosing among runs on the same examples costs nothing further.
 
     Returns:
         The directory that got the files, and its certificate.
@@ -54,7 +55,14 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
     runs = [RunDirectory.open(path) for path in paths]
     for run in runs:
         run.require_complete(run.manifest.kind)
-    candidates = [_certify(run, settings, display) for run in runs]
+    subjects = [reload_subject(run, settings.data_dir, settings.device, display) for run in runs]
+    for path, subject in zip(paths, subjects, strict=True):
+        if subject.population() != subjects[0].population():
+            raise PactlError(
+                f"{path} and {paths[0]} were trained on different examples, which no message can tell",
+                "choosing between them by their certificates would be cheating: certify one of them",
+            )
+    candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
     best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
     for candidate in candidates:
         if candidate is not best:
@@ -65,9 +73,8 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
     return best.run.path, best.certificate
 
 
-def _certify(run: RunDirectory, settings: BoundSettings, display: Display) -> Candidate:
+def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, display: Display) -> Candidate:
     """The candidate of one run; its earlier certificate is withdrawn first."""
-    subject = reload_subject(run, settings.data_dir, settings.device, display)
     module = subject.build_module()
     restore(module, run)
     run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))

@@ -54,7 +54,7 @@ def reload_subject(run: RunDirectory, data_dir: Path | None, device: str, displa
     subject = load_subject(trained, find_device(device), display)
     if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
-    if not subject.partition.is_trivial(subject.task.train_examples):
+    if not subject.whole_sample:
         subject.partition.check(run.read_arrays(INDICES), run.path / INDICES)
     if run.manifest.data_sha256 != subject.sample.sha256():
         raise PactlError(

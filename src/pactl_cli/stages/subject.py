@@ -16,7 +16,7 @@ from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Configuration, Task, complete
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
 from pactl_cli.data.sources import load_dataset
-from pactl_cli.data.splits import Partition, load_indices, partition
+from pactl_cli.data.splits import Partition, load_indices, partition, share_size
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.layers import parameter_layout
@@ -51,6 +51,16 @@ class Subject:
     def statistics(self) -> Statistics:
         """The normalisation of a network's inputs."""
         return self.configuration.normalisation or FIXED_STATISTICS
+
+    @property
+    def whole_sample(self) -> bool:
+        """Whether S is the training set itself, in its own order."""
+        return self.partition.is_trivial(len(self.dataset.train))
+
+    def population(self) -> tuple[str, str]:
+        """The data set's name and a fingerprint of S and the calibration examples together: what no message carries."""
+        drawn = np.sort(np.concatenate([self.partition.calibration, self.partition.bound]))
+        return self.task.dataset, self.dataset.train[torch.from_numpy(drawn)].sha256()
 
     def build_module(self) -> SubspaceModule:
         """theta0 + P w at w = 0, from the configuration alone, on the data's device.
@@ -127,12 +137,12 @@ def load_subject(settings: TrainSettings, device: torch.device, display: Display
     directory = data_directory(settings.data_dir)
     with display.progress("reading images") as progress:
         dataset = load_dataset(settings.dataset, directory, progress).with_label_noise(settings.label_noise)
-    task = Task(settings.dataset, len(dataset.train), dataset.shape[0])
+    examples = len(dataset.train)
+    task = Task(settings.dataset, share_size(examples, settings.train_subset), dataset.shape[0])
     configuration = _configuration(settings, task)
-    order = load_indices(settings.indices_path, task.train_examples) if settings.indices_path else None
     parts = partition(
-        order,
-        task.train_examples,
+        load_indices(settings.indices_path, examples) if settings.indices_path else None,
+        examples,
         share=settings.train_subset,
         calibration=configuration.calibration_examples,
         seed=configuration.seed,
@@ -148,7 +158,7 @@ def load_subject(settings: TrainSettings, device: torch.device, display: Display
         task=task,
         configuration=configuration,
         partition=parts,
-        sample=dataset.train if parts.is_trivial(task.train_examples) else take(parts.bound),
+        sample=dataset.train if parts.is_trivial(examples) else take(parts.bound),
         calibration=take(parts.calibration),
     )
 

@@ -106,7 +106,7 @@ def _begin(run: RunDirectory, settings: TrainSettings, subject: Subject, device:
     run.manifest.data_sha256 = subject.sample.sha256()
     run.write_config(settings.as_dict())
     files: tuple[str, ...] = (CONFIG,)
-    if not subject.partition.is_trivial(subject.task.train_examples):
+    if not subject.whole_sample:
         run.write_arrays(INDICES, subject.partition.arrays())
         files += (INDICES,)
     run.set_stage(STAGE, "running", files)

@@ -179,7 +179,9 @@ def _sent(value: float, *, positive: bool = False) -> float:
         if positive and half <= 0:
             raise ValueError("a step must be positive")
     except ValueError as error:
-        raise PactlError(f"fine-tuning has diverged: {error}", "try a smaller --lr", FAILED) from error
+        raise PactlError(
+            f"the trained coordinates cannot be quantised: {error}", "train again with another --lr", FAILED
+        ) from error
     return half
 
 

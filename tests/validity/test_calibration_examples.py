@@ -1,0 +1,215 @@
+"""Calibration examples are never in S: what a receiver gets for nothing must not have been counted.
+
+The classifier of a message is a function of its calibration examples, so they may not be among those on which it is
+judged; and which examples are left to judge it is a choice of the seed, which the message pays for. Both are simulated,
+with twins in which the exclusion, or the payment, is taken away.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pactl_cli.certificate.codebook import Grid
+from pactl_cli.certificate.configuration import Task, complete
+from pactl_cli.certificate.message import Message, encode
+from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
+from pactl_cli.data.splits import Partition, partition, permuted_indices
+from pactl_cli.errors import PactlError
+from pactl_cli.models.normalisation import calibrate
+from pactl_cli.runs.directory import INDICES, RunDirectory
+from pactl_cli.runs.settings import BoundSettings, TrainSettings
+from pactl_cli.stages import subject as subject_module
+from pactl_cli.stages.bound import bound
+from pactl_cli.stages.display import Silence
+from pactl_cli.stages.evidence import reload_subject
+from pactl_cli.stages.train import train
+from pactl_cli.stages.verify import verify
+from pactl_cli.training.counting import count
+
+DELTA = 0.05
+
+
+def leaky_partition(*arguments: Any, **options: Any) -> Partition:
+    """The twin of `partition` that leaves calibration examples in S."""
+    parts = partition(*arguments, **options)
+    return replace(parts, bound=np.sort(np.concatenate([parts.bound, parts.calibration])))
+
+
+def overlap(parts: Partition) -> NDArray[np.int64]:
+    """Indices that are in more than one part, or twice in one."""
+    indices, times = np.unique(np.concatenate(list(parts.arrays().values())), return_counts=True)
+    return indices[times > 1]
+
+
+# --- The indices ------------------------------------------------------------------------------------------------------
+
+
+def test_calibration_examples_are_never_in_the_sample() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        examples = int(random.integers(40, 400))
+        share = float(random.choice([1.0, 0.5, -0.3, random.uniform(0.3, 1)]))
+        order = random.permutation(examples) if random.random() < 0.5 else None
+        options = {"share": share, "calibration": int(random.integers(0, 3)), "seed": int(random.integers(1000))}
+        parts = partition(order, examples, **options)
+        assert not len(overlap(parts))
+        assert len(parts.calibration) == options["calibration"]
+        assert len(parts.bound) + len(parts.calibration) == abs(round(abs(share) * examples) - examples * (share < 0))
+        leaky = leaky_partition(order, examples, **options)
+        assert np.array_equal(overlap(leaky), np.sort(parts.calibration)), "the check must see a leak"
+
+
+def test_the_seed_alone_says_which_they_are() -> None:
+    options = {"share": 1.0, "calibration": 20, "seed": 3}
+    first, again, other = (partition(None, 200, **options | {"seed": seed}) for seed in (3, 3, 4))
+    assert first.sha256() == again.sha256() != other.sha256()
+    moved = permuted_indices(200)
+    assert np.array_equal(partition(moved, 200, **options).calibration, moved[first.calibration])
+
+
+# --- A network that recognises its calibration examples ---------------------------------------------------------------
+
+POOL, FEATURES, EXAMPLES, CALIBRATION = 2048, 300, 200, 20
+RADIUS = 1.05
+
+
+class Recognises(nn.Module):
+    """Says 1 to whatever lies close to the batch statistics, as calibration examples do: they are part of the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(FEATURES, affine=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        distance = self.norm(images.flatten(1)).square().mean(1)
+        return torch.stack([torch.zeros_like(distance), RADIUS - distance], dim=1)
+
+
+def certify_recognition(pool: Examples, split: Any, random: np.random.Generator) -> tuple[float, float]:
+    """The bound on a fresh sample from the pool, with no bits to pay, and the true error: the mean over the pool."""
+    sample = pool[torch.from_numpy(random.integers(POOL, size=EXAMPLES))]
+    parts = split(None, EXAMPLES, share=1.0, calibration=CALIBRATION, seed=int(random.integers(10**6)))
+    network = Recognises()
+    calibrate(network, sample[torch.from_numpy(parts.calibration)].images)
+    counts = count(network, sample[torch.from_numpy(parts.bound)], FIXED_STATISTICS)
+    true_error = count(network, pool, FIXED_STATISTICS).plain_error
+    return binomial_bound(errors=counts.cautious, examples=counts.examples, bits=0, delta=DELTA), true_error
+
+
+def recognition(split: Any, trials: int) -> list[bool]:
+    """For each trial whether its certificate is false."""
+    random = np.random.default_rng(7)
+    images = torch.from_numpy(random.standard_normal((POOL, 1, 1, FEATURES)).astype(np.float32))
+    pool = Examples(images, torch.ones(POOL, dtype=torch.int64))
+    outcomes = [certify_recognition(pool, split, random) for _ in range(trials)]
+    return [true_error > bound for bound, true_error in outcomes]
+
+
+def test_recognition_in_short(rate: Any) -> None:
+    assert rate(recognition(leaky_partition, 20), "calibration examples in S").low > DELTA
+
+
+@pytest.mark.slow
+def test_recognition(rate: Any) -> None:
+    assert rate(recognition(partition, 2000), "as it is").high <= 1.2 * DELTA
+    assert rate(recognition(leaky_partition, 100), "calibration examples in S").low > 0.5
+
+
+# --- A seed that takes the errors out of S ----------------------------------------------------------------------------
+
+
+def seeds_that_hide_errors(seeds: int, examples: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Per seed which examples it takes for calibration, a tenth, as zeros and ones; and its message's bits."""
+    task = Task("npz:coins.npz", examples, 1)
+    taken = np.zeros((seeds, examples), dtype=np.float32)
+    bits = np.zeros(seeds, dtype=np.int64)
+    for seed in range(seeds):
+        configuration = complete({"seed": seed, "calibration_examples": examples // 10}, task)
+        parts = partition(None, examples, share=1.0, calibration=configuration.calibration_examples, seed=seed)
+        taken[seed, parts.calibration] = 1
+        symbols = np.zeros(configuration.intrinsic_dim, dtype=np.int64)
+        bits[seed] = encode(Message(configuration, Grid(1.0, 0), symbols), task).bits
+    return taken, bits
+
+
+def most_errors_below_half(bits: int, examples: int) -> int:
+    """The largest count whose bound is below one half; -1 if there is none."""
+
+    def at(errors: int) -> float:
+        return binomial_bound(errors=errors, examples=examples, bits=bits, delta=DELTA)
+
+    return bisect_left(range(examples + 1), 0.5, key=at) - 1
+
+
+def check_hiding(seeds: int, trials: int, rate: Any) -> None:
+    """One classifier whose true error is one half, judged on what each seed leaves of the sample."""
+    examples = 1000
+    taken, bits = seeds_that_hide_errors(seeds, examples)
+    wrong = (np.random.default_rng(11).random((trials, examples)) < 0.5).astype(np.float32)
+    errors = (wrong.sum(axis=1) - taken @ wrong.T).astype(np.int64)
+    rest = examples - examples // 10
+
+    def false(charge: NDArray[np.int64]) -> NDArray[np.bool_]:
+        costs = sorted(set(charge.tolist()))
+        best = [errors[charge == cost].min(axis=0) for cost in costs]
+        most = [most_errors_below_half(cost, rest) for cost in costs]
+        return np.any([least <= limit for least, limit in zip(best, most, strict=True)], axis=0)
+
+    assert rate(false(bits), "paid").high <= DELTA
+    assert rate(false(0 * bits), "free").low > DELTA
+
+
+def test_hiding_errors_in_short(rate: Any) -> None:
+    check_hiding(256, 200, rate)
+
+
+@pytest.mark.slow
+def test_hiding_errors(rate: Any) -> None:
+    check_hiding(4096, 2000, rate)
+
+
+# --- The whole program ------------------------------------------------------------------------------------------------
+
+
+def certify_a_run(place: Path) -> RunDirectory:
+    """A small run with BatchNorm, certified."""
+    random = np.random.default_rng(0)
+    images = random.integers(256, size=(60, 4, 4), dtype=np.uint8)
+    np.savez(place / "images.npz", x_train=images, y_train=np.arange(60) % 2)
+    options = {"model_name": "layer13s", "base_width": 1, "intrinsic_dim": 5, "epochs": 1, "device": "cpu"}
+    train(TrainSettings.parse({"dataset": f"npz:{place / 'images.npz'}", **options}), place / "run", Silence())
+    path, _ = bound([place / "run"], BoundSettings(quant_epochs=0, device="cpu"), Silence())
+    return RunDirectory.open(path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_fsync")
+def test_a_run_keeps_them_apart(tmp_path: Path) -> None:
+    run = certify_a_run(tmp_path)
+    parts = Partition(**run.read_arrays(INDICES))
+    assert len(parts.calibration) == 6
+    assert not len(overlap(parts))
+    subject = reload_subject(run, None, "cpu", Silence())
+    assert np.array_equal(subject.partition.bound, parts.bound)
+    assert len(subject.sample) == verify(run.path, None, "cpu", Silence()).bound_examples == 54
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_fsync")
+def test_a_certificate_of_a_program_that_leaks_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(subject_module, "partition", leaky_partition)
+        run = certify_a_run(tmp_path)
+    with pytest.raises(PactlError, match="verification failed") as rejected:
+        verify(run.path, None, "cpu", Silence())
+    assert "data set" in rejected.value.message or "indices" in rejected.value.message

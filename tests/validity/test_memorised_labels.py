@@ -1,0 +1,89 @@
+"""A network that has memorised random labels of ten balanced classes: its certificate must know that it knows nothing.
+
+Labels are uniform whatever the image, so every classifier's true error is exactly nine tenths.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.runs.settings import BoundSettings, TrainSettings
+from pactl_cli.stages.bound import bound
+from pactl_cli.stages.display import Silence
+from pactl_cli.stages.train import train
+from pactl_cli.stages.verify import verify
+
+EXAMPLES, CLASSES, TRUE_ERROR, NEVER_BELOW = 300, 10, 0.9, 0.85
+
+
+def memorise(place: Path, *, dim: int, epochs: int, quantisation: dict[str, Any], seed: int = 0) -> Certificate:
+    """Trains on random images with random labels, as often one as another, and certifies."""
+    random = np.random.default_rng(seed)
+    images = random.integers(256, size=(EXAMPLES, 8, 8), dtype=np.uint8)
+    labels = random.permutation(np.arange(EXAMPLES) % CLASSES)
+    np.savez(place / "random.npz", x_train=images, y_train=labels)
+    options = {"base_width": 32, "intrinsic_dim": dim, "epochs": epochs, "batch_size": 50, "lr": 0.03}
+    dataset = f"npz:{place / 'random.npz'}"
+    train(TrainSettings.parse({"dataset": dataset, "device": "cpu", **options}), place / "run", Silence())
+    _, certificate = bound([place / "run"], BoundSettings.parse({"device": "cpu", **quantisation}), Silence())
+    return certificate
+
+
+def with_bits(certificate: Certificate, share: float) -> float:
+    """The bound if only a share of the message were paid for."""
+    counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
+    return binomial_bound(**counts, bits=share * certificate.message_bits, delta=certificate.delta)
+
+
+def check(certificate: Certificate) -> None:
+    """Above 85 %, by every bound; far below if nothing was paid for the message."""
+    assert certificate.error_bound >= NEVER_BELOW
+    assert min(certificate.bounds.model_dump().values()) >= NEVER_BELOW
+    assert certificate.published.bound >= NEVER_BELOW
+    assert with_bits(certificate, 1) == certificate.error_bound
+    print(f"{certificate.errors} errors, {certificate.message_bits} bits: {with_bits(certificate, 0):.3f} unpaid")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_fsync")
+@pytest.mark.parametrize(
+    "quantisation",
+    [
+        {"rate_weight": 0, "quant_epochs": 20, "lr": 0.1},
+        {"rate_weight": 0, "quant_epochs": 0, "codebook": "kmeans", "levels": 12},
+    ],
+    ids=["grid", "kmeans"],
+)
+def test_what_is_memorised_is_paid_for(quantisation: dict[str, Any], tmp_path: Path) -> None:
+    certificate = memorise(tmp_path, dim=3000, epochs=40, quantisation=quantisation)
+    assert certificate.train_error < 0.05
+    assert certificate.quantised_train_error < 0.2
+    check(certificate)
+    assert with_bits(certificate, 0) < 0.4, "the guard must fail where bits are free"
+    assert with_bits(certificate, 0.05) < NEVER_BELOW, "and where nineteen of twenty are"
+    assert verify(tmp_path / "run", None, "cpu", Silence()) == certificate
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_fsync")
+@pytest.mark.parametrize(("dim", "price"), [(5, "auto"), (500, "auto"), (20, 0.1), (200, 0.3), (1500, 1.0)])
+def test_no_trade_of_bits_for_errors_certifies(dim: int, price: str | float, tmp_path: Path) -> None:
+    """However many dimensions there are, and however hard the price presses on the bits."""
+    certificate = memorise(tmp_path, dim=dim, epochs=20, quantisation={"rate_weight": price})
+    check(certificate)
+
+
+def test_every_way_to_memorise_costs_more_than_it_gains() -> None:
+    """Whoever names the labels of m of n examples pays log2 10 bits each: no m brings the bound below the truth."""
+    for memorised in range(0, EXAMPLES + 1, 10):
+        errors = round((EXAMPLES - memorised) * TRUE_ERROR)
+        bits = memorised * np.log2(CLASSES)
+        bounds = [binomial_bound(errors=errors, examples=EXAMPLES, bits=b, delta=0.05) for b in (bits, 0)]
+        assert bounds[0] >= TRUE_ERROR
+        assert bounds[1] < NEVER_BELOW or memorised < 50
