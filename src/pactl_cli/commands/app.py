@@ -198,6 +198,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
+    except OSError as error:
+        code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
+    except MemoryError:
+        code = _complain("out of memory (try a smaller --batch-size or --intrinsic-dim)", FAILED)
     sys.exit(code or 0)
 
 
