@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.commands.app import main
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -370,14 +372,25 @@ def tree() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
     return look
 
 
+def as_written(document: dict[str, Any]) -> bytes:
+    """A certificate's bytes in the program's own form, or any JSON if it is no certificate."""
+    text = json.dumps(document)
+    try:
+        return Certificate.model_validate_json(text).to_bytes()
+    except ValidationError:
+        return text.encode()
+
+
 @pytest.fixture(scope="session")
 def agree() -> Callable[..., None]:
     """`agree(run, name, content, field=...)`: a forger's pen: writes a file; the manifest agrees with all.
 
-    Fields of the manifest may be given anew.
+    Fields of the manifest may be given anew. A document is written as the program would write it.
     """
 
-    def write(run: Path, name: str | None = None, content: str | bytes = b"", **fields: object) -> None:
+    def write(run: Path, name: str | None = None, content: Any = b"", **fields: object) -> None:
+        if isinstance(content, dict):
+            content = as_written(content)
         if name is not None:
             (run / name).write_bytes(content.encode() if isinstance(content, str) else content)
         manifest = json.loads((run / "manifest.json").read_text())

@@ -155,9 +155,14 @@ def test_an_environment_variable_is_named(refused: Call, monkeypatch: pytest.Mon
 # --- --config ---------------------------------------------------------------------------------------------------------
 
 
+LAUGHS = "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in ("ab", "bc", "cd", "de"))
+"""Small to write, and far too large to be repeated in a complaint."""
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
+        (LAUGHS + "epochs: *e\n", "references"),
         ("epochs: 3\nepoch: 4\n", "epoch"),
         ("epochs: 3\nseed: 1\nepochs: 4\n", "epochs"),
         ("epochs: [3]\n", "--epochs"),
@@ -312,11 +317,19 @@ def test_one_bad_run_among_several_costs_the_others_nothing(
     refused: Call, certified: Path, tmp_path: Path, pactl: Call, arrays: Any
 ) -> None:
     np.savez(tmp_path / "gone.npz", **arrays)
-    other = pactl("train", "--dataset", f"npz:{tmp_path / 'gone.npz'}", "--epochs", 1).out.strip()
+    options = ("--epochs", 1, "--train-subset", 0.9)
+    other = pactl("train", "--dataset", f"npz:{tmp_path / 'gone.npz'}", *options).out.strip()
     (tmp_path / "gone.npz").unlink()
     refused("bound", certified, other, says="gone.npz")
     refused("bound", certified, "absent", says="absent")
     assert pactl("verify", certified).code == 0
+
+
+def test_runs_on_different_examples_are_not_compared(refused: Call, certified: Path, npz: Path, pactl: Call) -> None:
+    """Which examples are S is fixed before looking: the better of two samples is no certificate."""
+    for options in (("--train-subset", 0.8), ("--train-subset", 0.9, "--label-noise", 0.3)):
+        other = pactl("train", "--dataset", f"npz:{npz}", "--epochs", 1, *options).out.strip()
+        refused("bound", certified, other, says=(str(certified), other))
 
 
 def test_bound_and_verify_name_the_data_that_is_gone(refused: Call, pactl: Call, tmp_path: Path, arrays: Any) -> None:

@@ -191,7 +191,19 @@ def test_coordinates_too_small_for_half_precision_are_zeros(pactl: Call, npz: Pa
 
 def test_of_several_runs_the_best_alone_gets_the_files(pactl: Call, npz: Path, trained: Path, tmp_path: Path) -> None:
     poor = tmp_path / "poor"
-    train = ("train", "--dataset", f"npz:{npz}", "--epochs", 1, "--lr", 1e-3, "--intrinsic-dim", 2000)
+    train = (
+        "train",
+        "--dataset",
+        f"npz:{npz}",
+        "--epochs",
+        1,
+        "--lr",
+        1e-3,
+        "--intrinsic-dim",
+        2000,
+        "--train-subset",
+        0.9,
+    )
     assert pactl(*train, "--out", poor).code == 0
     done = pactl("bound", poor, trained, "--quant-epochs", 0)
     assert done.code == 0

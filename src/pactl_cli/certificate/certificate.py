@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound, kl_bound, mcallester_bound
 from pactl_cli.certificate.symbols import Symbols
 
+SCHEMA_VERSION = 1
+
 Error = float
 """A fraction in [0, 1]."""
 
@@ -68,7 +70,7 @@ class Posthoc(_Record):
 class Certificate(_Record):
     """`bound.json`. Errors are fractions in [0, 1], bits are bits, counts are counts."""
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     statement: str
     error_bound: Error
     delta: float = Field(gt=0, le=0.5)
@@ -97,6 +99,10 @@ class Certificate(_Record):
     message_sha256: str
     side_information: dict[str, Any]
     assumptions: tuple[str, ...]
+
+    def to_bytes(self) -> bytes:
+        """`bound.json`, to the byte."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
 
 
 def sentence(error_bound: Error, delta: float, examples: int, dataset: str) -> str:

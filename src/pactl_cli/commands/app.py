@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +69,7 @@ def train(
         raise PactlError("--resume and --force exclude each other", "give one of them")
     if resume and out is None:
         raise PactlError("--resume needs --out", "name the run directory to go on with")
-    base = out / "config.yml" if resume and out and config is None and (out / "config.yml").exists() else config
+    base = out / "config.yml" if resume and out and config is None and os.path.exists(out / "config.yml") else config
     settings = TrainSettings.parse(merge(given, base))
     if print_config:
         print(yaml.safe_dump(settings.as_dict(), sort_keys=False), end="")
@@ -184,16 +185,19 @@ def info(as_json: _Json = False) -> None:
 
 def main() -> None:
     """The `pactl` executable: every error is one line on stderr and an exit code."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # a path is bytes, whatever the locale
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # what is made of Ctrl-C
+            _complain("interrupted", INTERRUPTED)
     except PactlError as error:
         code = _complain(error.one_line(), error.exit_code)
     except typer.TyperException as error:
         text = error.format_message()
         code = _complain(f"{text} (see {_command_path(error)} --help)", error.exit_code) if text else error.exit_code
-    except typer.Abort:
-        code = _complain("interrupted", INTERRUPTED)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         code = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

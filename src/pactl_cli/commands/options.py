@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from pactl_cli.runs.directory import read_yaml
+from pactl_cli.runs.config_file import read_config_file
 from pactl_cli.runs.settings import Settings, option_name
 
 
@@ -105,4 +105,4 @@ def merge(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
     Raises:
         PactlError: if the file cannot be read.
     """
-    return (read_yaml(config) if config else {}) | given
+    return (read_config_file(config) if config else {}) | given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from hashlib import sha256
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from pactl_cli import catalogue
 from pactl_cli.certificate import streams
-from pactl_cli.data.arrays import read_npz
+from pactl_cli.data.arrays import read_arrays
 from pactl_cli.data.dataset import Dataset, Examples
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import MissingError, PactlError
 
 Progress = Callable[[int, int], None]
 """Called with (items read, items in all)."""
@@ -40,9 +41,9 @@ def load_dataset(name: str, data_dir: Path, progress: Progress = lambda done, to
     kind, _, path = name.partition(":")
     catalogue.dataset_entry(name)
     if kind == "npz":
-        return _npz(name, Path(path).expanduser())
+        return _npz(name, Path(os.path.expanduser(path)))
     if kind == "folder":
-        return _folder(name, Path(path).expanduser(), progress)
+        return _folder(name, Path(os.path.expanduser(path)), progress)
     return {"digits": _digits, "mnist": _mnist}[kind](data_dir)
 
 
@@ -72,7 +73,7 @@ def _mnist(data_dir: Path) -> Dataset:
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     raw = data_dir / "MNIST" / "raw"
-    if not any((raw / name).exists() for name in MNIST_SHA256):
+    if not any(os.path.exists(raw / name) for name in MNIST_SHA256):
         _download_mnist(data_dir)
     for name, expected in MNIST_SHA256.items():
         _check_file(raw / name, expected)
@@ -89,12 +90,13 @@ def _download_mnist(data_dir: Path) -> None:
     from torchvision.datasets import MNIST
 
     try:
+        data_dir.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix="pactl-download-", dir=data_dir) as scratch, redirect_stdout(StringIO()):
             MNIST(scratch, download=True)
             (data_dir / "MNIST").mkdir(exist_ok=True)
             (Path(scratch) / "MNIST" / "raw").rename(data_dir / "MNIST" / "raw")
     except (OSError, RuntimeError) as error:
-        raise PactlError(
+        raise MissingError(
             f"mnist is not in {data_dir} and could not be downloaded: {error}",
             "put its four IDX files into MNIST/raw below a directory and name that directory with --data-dir",
         ) from error
@@ -108,7 +110,8 @@ def _check_file(path: Path, expected: str) -> None:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except OSError as error:
-        raise PactlError(
+        kind = MissingError if isinstance(error, FileNotFoundError) else PactlError
+        raise kind(
             f"{path} cannot be read: {error.strerror}", "restore the file, or delete its folder to fetch it again"
         ) from error
     if digest.hexdigest() != expected:
@@ -119,9 +122,9 @@ def _npz(name: str, path: Path) -> Dataset:
     """One's own arrays: images (n, H, W), (n, H, W, C), (n, C, H, W) or features (n, F), and integer labels."""
     hint = "save it with numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
     try:
-        arrays = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
+        arrays = read_arrays(path, ("x_train", "y_train", "x_test", "y_test"))
     except PactlError as error:
-        raise PactlError(f"--dataset {name}: {error.message}", hint) from error
+        raise type(error)(f"--dataset {name}: {error.message}", hint) from error
     for part in ("train", "test") if {"x_test", "y_test"} & arrays.keys() else ("train",):
         if missing := {f"x_{part}", f"y_{part}"} - arrays.keys():
             raise PactlError(f"--dataset {name} has no array {min(missing)}", hint)
@@ -141,6 +144,8 @@ def _examples(name: str, part: str, x: NDArray[np.generic], y: NDArray[np.generi
     """Arrays of one part as checked tensors."""
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise PactlError(f"--dataset {name}: y_{part} must be a one-dimensional array of integers")
+    if not x.ndim:
+        raise PactlError(f"--dataset {name}: x_{part} is a single number, not images")
     if len(x) != len(y) or not len(y):
         raise PactlError(
             f"--dataset {name}: x_{part} has {len(x):,} examples and y_{part} {len(y):,}; need as many, and some"
@@ -155,7 +160,8 @@ def _images(name: str, part: str, x: NDArray[np.generic]) -> Tensor:
     if x.dtype != np.uint8:
         if x.dtype.kind not in "fiu":
             raise PactlError(f"--dataset {name}: x_{part} has type {x.dtype}", "use uint8 for images, or float32")
-        x = x.astype(np.float32)
+        with np.errstate(over="ignore"):
+            x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise PactlError(f"--dataset {name}: x_{part} has values that are not finite numbers")
     if x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
@@ -173,13 +179,13 @@ def _folder(name: str, path: Path, progress: Progress) -> Dataset:
     """Images of one size in train/CLASS/ and test/CLASS/ or val/CLASS/, as torchvision's ImageFolder orders them."""
     from torchvision.datasets import ImageFolder
 
-    if not (path / "train").is_dir():
-        raise PactlError(f"--dataset {name}: there is no folder {path / 'train'}", "it needs train/CLASS/image files")
-    test = next((part for part in ("test", "val") if (path / part).is_dir()), None)
+    if not os.path.isdir(path / "train"):
+        raise MissingError(f"--dataset {name}: there is no folder {path / 'train'}", "it needs train/CLASS/image files")
+    test = next((part for part in ("test", "val") if os.path.isdir(path / part)), None)
     parts = {"train": "train"} | ({"test": test} if test else {})
     try:
         folders = {part: ImageFolder(str(path / place)) for part, place in parts.items()}
-    except (OSError, FileNotFoundError) as error:
+    except OSError as error:
         raise PactlError(f"--dataset {name}: {error}", "every class needs a folder with at least one image") from error
     classes = folders["train"].class_to_idx
     if len(classes) < 2:

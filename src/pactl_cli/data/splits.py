@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pactl_cli import catalogue
 from pactl_cli.certificate import streams
+from pactl_cli.data.arrays import read_arrays
 from pactl_cli.errors import PactlError
 
 Indices = NDArray[np.int64]
@@ -59,10 +60,11 @@ def load_indices(path: Path, examples: int) -> Indices:
     """
     hint = "write one with numpy.save: every index of the training set once"
     try:
-        indices = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise PactlError(f"--indices-path {path} cannot be read: {error}", hint) from error
-    if not isinstance(indices, np.ndarray) or indices.ndim != 1 or indices.dtype.kind not in "iu":
+        arrays = read_arrays(path)
+    except PactlError as error:
+        raise type(error)(f"--indices-path {error.message}", hint) from error
+    indices = arrays.get("")
+    if indices is None or indices.ndim != 1 or indices.dtype.kind not in "iu":
         raise PactlError(f"--indices-path {path} is not a one-dimensional array of integers", hint)
     if len(indices) != examples:
         raise PactlError(f"--indices-path {path} has {len(indices):,} indices, the training set {examples:,}", hint)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import reprlib
+from collections.abc import Callable
 from hashlib import sha256
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any
+from tempfile import NamedTemporaryFile, TemporaryFile
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -23,8 +25,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pactl_cli import __version__
-from pactl_cli.data.arrays import read_npz
-from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.data.arrays import read_arrays
+from pactl_cli.errors import FAILED, MissingError, PactlError
+from pactl_cli.runs.config_file import read_config_file
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yml"
@@ -34,6 +37,7 @@ METRICS = "metrics.jsonl"
 MESSAGE = "message.bin"
 CERTIFICATE = "bound.json"
 RESUME = "resume"
+FILES = (MANIFEST, CONFIG, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFICATE)
 
 SCHEMA_VERSION = 1
 _LARGEST_TEXT = 1 << 26
@@ -43,12 +47,12 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 class Manifest(BaseModel):
     """`manifest.json`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    schema_version: int = SCHEMA_VERSION
-    kind: str
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    kind: Literal["train"]
     parent: str | None = None
-    stages: dict[str, str] = Field(default_factory=dict)
+    stages: dict[str, Literal["running", "complete"]] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     data_sha256: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
@@ -63,26 +67,25 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: Path, kind: str, *, force: bool = False) -> RunDirectory:
+    def create(cls, path: Path, kind: Literal["train"], *, force: bool = False) -> RunDirectory:
         """An empty run directory, its stage `kind` marked as running.
 
         Raises:
             PactlError: if the place is not empty and not `force`d, not a directory, or not writable.
         """
-        if path.exists() and not path.is_dir():
-            raise PactlError(f"--out {path} is not a directory", "choose another place")
-        if path.exists() and any(path.iterdir()):
-            if not force:
-                raise PactlError(f"--out {path} is not empty", "choose another place, or --resume or --force it")
-            if not (path / MANIFEST).exists():
-                raise PactlError(f"--out {path} holds something that is no run", "--force replaces only a run")
         try:
+            if path.exists() and not path.is_dir():
+                raise PactlError(f"--out {path} is not a directory", "choose another place")
+            if not is_vacant(path):
+                if not force:
+                    raise PactlError(f"--out {path} is not empty", "choose another place, or --resume or --force it")
+                if not (path / MANIFEST).exists():
+                    raise PactlError(f"--out {path} holds something that is no run", "--force replaces only a run")
             path.mkdir(parents=True, exist_ok=True)
-            for name in (MANIFEST, CERTIFICATE, MESSAGE, METRICS, INDICES, CHECKPOINT, CONFIG):
-                (path / name).unlink(missing_ok=True)
+            require_writable(path, "--out ")
             run = cls(path, Manifest(kind=kind, versions=package_versions()))
-            run.remove_resume()
             run.set_stage(kind, "running")
+            run.clear()
         except OSError as error:
             raise PactlError(f"--out {path} cannot be written: {error.strerror}", "choose another place") from error
         return run
@@ -95,21 +98,24 @@ class RunDirectory:
             PactlError: if it is none, or was written by a newer version.
         """
         hint = "name a directory that pactl train printed"
-        if not path.is_dir():
-            raise PactlError(f"{path} is not a run directory: there is no such directory", hint)
         try:
+            if not path.is_dir():
+                raise MissingError(f"{path} is not a run directory: there is no such directory", hint)
             content = json.loads(_read_text(path / MANIFEST))
         except FileNotFoundError as error:
-            raise PactlError(f"{path} is not a run directory: it has no {MANIFEST}", hint) from error
+            raise MissingError(f"{path} is not a run directory: it has no {MANIFEST}", hint) from error
         except (OSError, ValueError, RecursionError) as error:
-            raise PactlError(f"{path / MANIFEST} cannot be read: {error}", hint) from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PactlError(f"{path / MANIFEST} cannot be read: {reason}", hint) from error
         schema = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(schema, int) and schema > SCHEMA_VERSION:
             raise PactlError(f"{path} was written by a newer version of pactl", "upgrade pactl")
         try:
             return cls(path, Manifest.model_validate(content))
         except ValidationError as error:
-            raise PactlError(f"{path / MANIFEST} is altered: {error.errors()[0]['msg']}", hint) from error
+            first = error.errors()[0]
+            found = f"{'.'.join(map(str, first['loc']))} {reprlib.repr(first['input'])}"
+            raise PactlError(f"{path / MANIFEST} is altered: {found}: {first['msg']}", hint) from error
 
     def require_complete(self, stage: str) -> None:
         """Raises PactlError unless the stage is complete and its files are as it left them."""
@@ -138,7 +144,7 @@ class RunDirectory:
             return ""
         return digest.hexdigest()
 
-    def set_stage(self, stage: str, state: str, files: tuple[str, ...] = ()) -> None:
+    def set_stage(self, stage: str, state: Literal["running", "complete"], files: tuple[str, ...] = ()) -> None:
         """Records a stage's state and the hashes of the files it finished."""
         self.manifest.stages[stage] = state
         for name in files:
@@ -190,7 +196,7 @@ class RunDirectory:
 
     def read_config(self) -> dict[str, Any]:
         """The settings of `config.yml`, unchecked."""
-        return read_yaml(self.path / CONFIG)
+        return read_config_file(self.path / CONFIG)
 
     def read_bytes(self, name: str, limit: int = _LARGEST_TEXT) -> bytes:
         """A file's bytes.
@@ -219,21 +225,47 @@ class RunDirectory:
         Raises:
             PactlError: if it is missing, unreadable or holds something else.
         """
-        arrays = read_npz(self.path / name)
+        try:
+            arrays = read_arrays(self.path / name)
+        except MissingError as error:
+            raise PactlError(f"{self.path / name} is missing") from error
         if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays.values()):
             raise PactlError(f"{self.path / name} does not hold indices")
         return arrays
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """Adds one line to `metrics.jsonl`."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Adds one line to `metrics.jsonl`.
 
-    def keep_metrics(self, keep: Any) -> None:
-        """Drops the lines of `metrics.jsonl` for which `keep(record)` is false."""
-        if (self.path / METRICS).exists():
-            records = [json.loads(line) for line in _read_text(self.path / METRICS).splitlines()]
-            self.write_text(METRICS, "".join(json.dumps(record) + "\n" for record in records if keep(record)))
+        Raises:
+            PactlError: with exit code 1 if the disk refuses.
+        """
+        try:
+            with (self.path / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise PactlError(f"{self.path / METRICS} cannot be written: {error.strerror}", exit_code=FAILED) from error
+
+    def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
+        """Drops the lines of `metrics.jsonl` for which `keep(record)` is false, and one that a kill has cut short."""
+        if not (self.path / METRICS).exists():
+            return
+        lines = _read_text(self.path / METRICS).splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        self.write_text(METRICS, "".join(line for line in whole if keep(json.loads(line))))
+
+    def clear(self) -> None:
+        """Removes every file but the manifest."""
+        for name in FILES[1:]:
+            (self.path / name).unlink(missing_ok=True)
+        self.remove_resume()
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Removes what a kill in the middle of a write has left."""
+        for folder in (self.path, self.path / RESUME):
+            for file in folder.glob(".*"):
+                if _is_temporary(file):
+                    file.unlink(missing_ok=True)
 
     def remove_resume(self) -> None:
         """Removes the state that only `--resume` needs."""
@@ -244,19 +276,25 @@ class RunDirectory:
             folder.rmdir()
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+def _is_temporary(path: Path) -> bool:
+    """Whether a name is one that `write_bytes` writes under."""
+    return any(path.name.startswith(f".{name}.") for name in (*FILES, "state.safetensors"))
 
-    Raises:
-        PactlError: if it is missing, unreadable or something else.
-    """
+
+def is_vacant(path: Path) -> bool:
+    """Whether a place is absent, empty, or has nothing but what a kill before the first write has left."""
     try:
-        content = yaml.safe_load(_read_text(path))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise PactlError(f"{path} cannot be read: {error}", "it must be YAML: option: value") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise PactlError(f"{path} does not hold settings", "it must be YAML: option: value")
-    return content
+        return not path.exists() or all(map(_is_temporary, path.iterdir()))
+    except OSError as error:
+        raise PactlError(f"--out {path} cannot be read: {error.strerror}", "choose another place") from error
+
+
+def require_writable(path: Path, option: str = "") -> None:
+    """Raises PactlError unless files can be made in a directory."""
+    try:
+        TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise PactlError(f"{option}{path} cannot be written: {error.strerror}", "choose another place") from error
 
 
 def _read_text(path: Path) -> str:

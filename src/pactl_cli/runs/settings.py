@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
@@ -34,6 +35,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_words_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads yes and no as truth values, which Python takes for 1 and 0."""
+        if isinstance(value, bool) and bool not in _alternatives(cls.model_fields[info.field_name or ""].annotation):
+            raise ValueError("must not be true or false")
+        return value
+
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
         """The settings, from options or a file.
@@ -51,6 +60,11 @@ class Settings(BaseModel):
         return self.model_dump(mode="json")
 
 
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type alone."""
+    return get_args(annotation) or (annotation,)
+
+
 def option_name(field: str) -> str:
     """`intrinsic_dim` as `--intrinsic-dim`."""
     return "--" + field.replace("_", "-")
@@ -64,7 +78,7 @@ def _complaint(item: Any) -> str:
         return str(text)
     if item["type"] == "extra_forbidden":
         return f"{field}: there is no such setting"
-    return f"{option_name(field)} {item['input']!r}: {text[0].lower()}{text[1:]}"
+    return f"{option_name(field)} {reprlib.repr(item['input'])}: {text[0].lower()}{text[1:]}"
 
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
@@ -131,7 +145,7 @@ class TrainSettings(Settings):
     @field_validator("model_name")
     @classmethod
     def _known_model(cls, name: str | None) -> str | None:
-        return name and _or_value_error(lambda: catalogue.model_name(name))
+        return None if name is None else _or_value_error(lambda: catalogue.model_name(name))
 
     @field_validator("train_subset")
     @classmethod

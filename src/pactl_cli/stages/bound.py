@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from pactl_cli.certificate.certificate import Certificate, Posthoc, published
+from pactl_cli.certificate.certificate import Certificate, Posthoc
 from pactl_cli.certificate.message import Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.errors import PactlError
-from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory
+from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.display import Advance, Display
-from pactl_cli.stages.evidence import Measured, assemble, recount, reload_subject, restore
+from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore
 from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
@@ -55,6 +55,7 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
     runs = [RunDirectory.open(path) for path in paths]
     for run in runs:
         run.require_complete(run.manifest.kind)
+        require_writable(run.path)
     subjects = [reload_subject(run, settings.data_dir, settings.device, display) for run in runs]
     for path, subject in zip(paths, subjects, strict=True):
         if subject.population() != subjects[0].population():
@@ -68,7 +69,7 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
         if candidate is not best:
             candidate.run.abandon_stage(STAGE)
     best.run.write_bytes(MESSAGE, best.message)
-    best.run.write_text(CERTIFICATE, best.certificate.model_dump_json(indent=2) + "\n")
+    best.run.write_bytes(CERTIFICATE, best.certificate.to_bytes())
     best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
     return best.run.path, best.certificate
 
@@ -77,11 +78,12 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
     """The candidate of one run; its earlier certificate is withdrawn first."""
     module = subject.build_module()
     restore(module, run)
+    run.sweep()
     run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
     run.keep_metrics(lambda record: record["stage"] != STAGE)
 
     trained, _ = recount(subject, module, module.w.detach(), display, test=False)
-    posthoc = _posthoc(subject, module, settings, display) if settings.compare_posthoc else None
+    comparison = _best_posthoc(subject, module, settings, display) if settings.compare_posthoc else None
     quantiser = _build_quantiser(settings).to(module.w.device)
     quantiser.fit(module.w.detach())
     if settings.quant_epochs:
@@ -104,7 +106,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
         message,
         encoded,
         measured,
-        posthoc,
+        comparison,
         delta=settings.delta,
         extra_bits=settings.misc_extra_bits,
         fine_tuned=settings.quant_epochs > 0,
@@ -229,23 +231,10 @@ def _search_step(
         quantiser.log_step.fill_(start - min(bounds, key=bounds.__getitem__) * log(2))
 
 
-def _posthoc(subject: Subject, module: SubspaceModule, settings: BoundSettings, display: Display) -> Posthoc:
-    """The published path on the trained coordinates: k-means, no fine-tuning, the best of several K."""
-
-    def quantised(size: int) -> Posthoc:
-        quantiser = LevelQuantiser(size, kmeans=True).to(module.w.device)
-        quantiser.fit(module.w.detach())
-        codebook, symbols = quantiser.message_parts(module.w)
-        coordinates = torch.from_numpy(codebook.values()[symbols])
-        errors = recount(subject, module, coordinates, display, test=False)[0].cautious
-        entry = published(
-            symbols=symbols,
-            errors=errors,
-            examples=len(subject.sample),
-            delta=settings.delta,
-            fine_tuned=False,
-            extra_bits=settings.misc_extra_bits,
-        )
-        return Posthoc(levels=size, errors=errors, bits=entry.bits, bound=entry.bound)
-
-    return min(map(quantised, POSTHOC_LEVELS), key=lambda entry: entry.bound)
+def _best_posthoc(subject: Subject, module: SubspaceModule, settings: BoundSettings, display: Display) -> Posthoc:
+    """The best of several sizes, as the published program would choose it."""
+    entries = [
+        posthoc(subject, module, size, display, delta=settings.delta, extra_bits=settings.misc_extra_bits)
+        for size in POSTHOC_LEVELS
+    ]
+    return min(entries, key=lambda entry: entry.bound)

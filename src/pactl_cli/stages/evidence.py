@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pactl_cli import __version__
 from pactl_cli.certificate.certificate import (
+    SCHEMA_VERSION,
     BitParts,
     Certificate,
     Charge,
@@ -29,6 +30,7 @@ from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.subject import Subject, find_device, load_subject
 from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.quantise import LevelQuantiser
 from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
 
 
@@ -90,12 +92,31 @@ def recount(
     return on_sample, count(classifier, subject.dataset.test, subject.statistics)
 
 
+def posthoc(
+    subject: Subject, module: SubspaceModule, size: int, display: Display, *, delta: float, extra_bits: float
+) -> Posthoc:
+    """The published path on the trained coordinates: k-means with `size` levels, no fine-tuning, their accounting."""
+    quantiser = LevelQuantiser(size, kmeans=True).to(module.w.device)
+    quantiser.fit(module.w.detach())
+    codebook, symbols = quantiser.message_parts(module.w)
+    errors = recount(subject, module, torch.from_numpy(codebook.values()[symbols]), display, test=False)[0].cautious
+    entry = published(
+        symbols=symbols,
+        errors=errors,
+        examples=len(subject.sample),
+        delta=delta,
+        fine_tuned=False,
+        extra_bits=extra_bits,
+    )
+    return Posthoc(levels=size, errors=errors, bits=entry.bits, bound=entry.bound)
+
+
 def assemble(
     subject: Subject,
     message: Message,
     encoded: Encoded,
     measured: Measured,
-    posthoc: Posthoc | None,
+    comparison: Posthoc | None,
     *,
     delta: float,
     extra_bits: float,
@@ -107,6 +128,7 @@ def assemble(
     test_examples = len(subject.dataset.test) if subject.dataset.test else 0
     test_error = None if measured.test_errors is None else measured.test_errors / test_examples
     return Certificate(
+        schema_version=SCHEMA_VERSION,
         statement=sentence(bounds.binomial, delta, len(subject.sample), subject.task.dataset),
         error_bound=bounds.binomial,
         delta=delta,
@@ -130,7 +152,7 @@ def assemble(
         published=published(
             symbols=message.symbols, **counts, delta=delta, fine_tuned=fine_tuned, extra_bits=extra_bits
         ),
-        posthoc=posthoc,
+        posthoc=comparison,
         holdout_bound=holdout_bound(test_error=test_error, test_examples=test_examples, delta=delta),
         dataset=subject.task.dataset,
         hypothesis="subspace",

@@ -104,7 +104,7 @@ def data_directory(given: Path | None) -> Path:
         return platformdirs.user_cache_path("pactl", appauthor=False, ensure_exists=False)
     option, path = ("--data-dir", given) if given else ("PACTL_DATA_DIR", Path(os.environ["PACTL_DATA_DIR"]))
     path = path.expanduser()
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise PactlError(f"{option} {path} is not a directory", "name the directory that holds the data sets")
     return path.resolve()
 
@@ -184,7 +184,7 @@ def _resolve(settings: TrainSettings, configuration: Configuration, directory: P
     defaults = {"epochs": entry.epochs, "batch_size": entry.batch_size, "lr": entry.lr}
     chosen |= {name: value for name, value in defaults.items() if getattr(settings, name) is None}
     chosen |= {
-        "data_dir": directory if directory.is_dir() else None,
+        "data_dir": directory if os.path.isdir(directory) else None,
         "warmup_lr": settings.warmup_lr or settings.lr or entry.lr,
     }
     kind, colon, path = settings.dataset.partition(":")

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
-from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, METRICS, RESUME, RunDirectory
+from pactl_cli.runs.directory import (
+    CHECKPOINT,
+    CONFIG,
+    INDICES,
+    METRICS,
+    RESUME,
+    RunDirectory,
+    is_vacant,
+    require_writable,
+)
 from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.stages.display import Advance, Display
 from pactl_cli.stages.subject import Subject, find_device, load_subject
@@ -18,7 +27,7 @@ from pactl_cli.training.loop import State, Trainer
 from pactl_cli.training.objectives import RateObjective
 from pactl_cli.training.recipes import Plan
 
-STAGE = "train"
+STAGE: Final = "train"
 _STATE = f"{RESUME}/state.safetensors"
 _MAY_DIFFER_ON_RESUME = {"device", "data_dir"}
 
@@ -114,12 +123,15 @@ def _begin(run: RunDirectory, settings: TrainSettings, subject: Subject, device:
 
 def _reopen(out: Path, settings: TrainSettings, subject: Subject) -> RunDirectory | None:
     """The run that is there, if it is the same one; None if none has begun."""
-    if not out.is_dir() or not any(out.iterdir()):
+    if is_vacant(out):
         return None
     run = RunDirectory.open(out)
+    require_writable(out, "--out ")
+    run.sweep()
     if run.manifest.kind != STAGE:
         raise PactlError(f"--out {out} is a run of pactl {run.manifest.kind}, not of pactl {STAGE}")
     if CONFIG not in run.manifest.files:
+        run.clear()
         _begin(run, settings, subject, find_device(settings.device))
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing", "start again with --force")

@@ -16,15 +16,17 @@ from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
-from pactl_cli.stages.bound import STAGE
+from pactl_cli.stages.bound import POSTHOC_LEVELS, STAGE
 from pactl_cli.stages.display import Display
-from pactl_cli.stages.evidence import Measured, assemble, recount, reload_subject, restore
+from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore
 from pactl_cli.stages.subject import Subject, data_directory, find_device
+from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 
 _TOLERANCE = 1e-9
 """Relative: the last digits of a special function on another machine."""
 _NLL_TOLERANCE = 1e-3
+_KMEANS_TOLERANCE = 1e-3
 
 
 def verify(path: Path, data_dir: Path | None, device: str, display: Display) -> Certificate:
@@ -58,7 +60,9 @@ def _check(run: RunDirectory, data_dir: Path | None, device: str, display: Displ
     certificate = _read_certificate(run)
     subject = reload_subject(run, data_dir, device, display)
     message, encoded = _read_message(run, subject)
-    measured = _recount(run, subject, message, certificate, display)
+    module = subject.build_module()
+    restore(module, run)
+    measured = _recount(run, subject, module, message, certificate, display)
     expected = assemble(
         subject,
         message,
@@ -71,17 +75,21 @@ def _check(run: RunDirectory, data_dir: Path | None, device: str, display: Displ
     )
     for name, claimed, derived in _differences(certificate.model_dump(mode="json"), expected.model_dump(mode="json")):
         raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
-    _check_posthoc(run, certificate)
+    _check_posthoc(run, certificate, subject, module, display)
     return certificate
 
 
 def _read_certificate(run: RunDirectory) -> Certificate:
+    content = run.read_bytes(CERTIFICATE)
     try:
-        return Certificate.model_validate_json(run.read_bytes(CERTIFICATE))
+        certificate = Certificate.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise PactlError(f"{run.path / CERTIFICATE} is not a certificate: {where} {first['msg']}") from error
+    if certificate.to_bytes() != content:
+        raise PactlError(f"{run.path / CERTIFICATE} is not in the form in which it is written")
+    return certificate
 
 
 def _read_message(run: RunDirectory, subject: Subject) -> tuple[Message, Encoded]:
@@ -96,11 +104,14 @@ def _read_message(run: RunDirectory, subject: Subject) -> tuple[Message, Encoded
 
 
 def _recount(
-    run: RunDirectory, subject: Subject, message: Message, certificate: Certificate, display: Display
+    run: RunDirectory,
+    subject: Subject,
+    module: SubspaceModule,
+    message: Message,
+    certificate: Certificate,
+    display: Display,
 ) -> Measured:
     """The certificate's measured numbers, each found to be what this machine counts, up to the numerical margin."""
-    module = subject.build_module()
-    restore(module, run)
     trained, _ = recount(subject, module, module.w.detach(), display, test=False)
     decoded, test = recount(subject, module, torch.from_numpy(message.coordinates()), display)
     if not decoded.plain <= certificate.errors <= decoded.doubtful:
@@ -141,16 +152,25 @@ def _differences(claimed: Any, derived: Any, name: str = "") -> Iterator[tuple[s
         yield name, claimed, derived
 
 
-def _check_posthoc(run: RunDirectory, certificate: Certificate) -> None:
-    """The comparison's own arithmetic; it is not counted again."""
-    posthoc = certificate.posthoc
-    if posthoc is None:
+def _check_posthoc(
+    run: RunDirectory, certificate: Certificate, subject: Subject, module: SubspaceModule, display: Display
+) -> None:
+    """Makes the comparison again. k-means may differ by a hair on another machine, and so its counts."""
+    claimed = certificate.posthoc
+    if claimed is None:
         return
-    try:
-        bound = catoni_bound(
-            errors=posthoc.errors, examples=certificate.bound_examples, bits=posthoc.bits, delta=certificate.delta
-        )
-    except ValueError as error:
-        raise PactlError(f"{run.path / CERTIFICATE}: posthoc is impossible: {error}") from error
-    if not isclose(bound, posthoc.bound, rel_tol=_TOLERANCE):
-        raise PactlError(f"{run.path / CERTIFICATE} says posthoc.bound is {posthoc.bound}, but it is {bound}")
+    if claimed.levels not in POSTHOC_LEVELS:
+        raise PactlError(f"{run.path / CERTIFICATE}: no comparison has {claimed.levels} levels")
+    again = posthoc(
+        subject, module, claimed.levels, display, delta=certificate.delta, extra_bits=certificate.ledger_bits
+    )
+    for name in ("errors", "bits", "bound"):
+        if not isclose(getattr(claimed, name), getattr(again, name), rel_tol=_KMEANS_TOLERANCE):
+            raise PactlError(
+                f"{run.path / CERTIFICATE} says posthoc.{name} is {getattr(claimed, name)}, not {getattr(again, name)}"
+            )
+    bound = catoni_bound(
+        errors=claimed.errors, examples=certificate.bound_examples, bits=claimed.bits, delta=certificate.delta
+    )
+    if not isclose(bound, claimed.bound, rel_tol=_TOLERANCE):
+        raise PactlError(f"{run.path / CERTIFICATE} says posthoc.bound is {claimed.bound}, but it is {bound}")

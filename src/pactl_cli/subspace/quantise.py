@@ -13,6 +13,9 @@ from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid, to_half
 from pactl_cli.certificate.symbols import Symbols
 from pactl_cli.errors import FAILED, PactlError
 
+SMALLEST_STEP = 2.0**-24
+"""The smallest positive number in half precision."""
+
 
 class Quantiser(nn.Module, ABC):
     """Maps each coordinate to the nearest of K levels, and prices the symbols that come out."""
@@ -137,7 +140,7 @@ class GridQuantiser(Quantiser):
         return {"quantiser.log_step": self.LR_SCALE}
 
     def codebook(self) -> Codebook:
-        return Grid(_sent(float(self.log_step.detach().exp()), positive=True), self.RADIUS)
+        return Grid(_sent(max(float(self.log_step.detach().exp()), SMALLEST_STEP)), self.RADIUS)
 
 
 class LevelQuantiser(Quantiser):
@@ -168,21 +171,18 @@ class LevelQuantiser(Quantiser):
         return FreeLevels(tuple(map(_sent, self.levels().tolist())))
 
 
-def _sent(value: float, *, positive: bool = False) -> float:
+def _sent(value: float) -> float:
     """A level as the message carries it.
 
     Raises:
         PactlError: with exit code 1, if training has driven it out of the range of half precision.
     """
     try:
-        half = to_half(value)
-        if positive and half <= 0:
-            raise ValueError("a step must be positive")
+        return to_half(value)
     except ValueError as error:
         raise PactlError(
             f"the trained coordinates cannot be quantised: {error}", "train again with another --lr", FAILED
         ) from error
-    return half
 
 
 def spread(w: Tensor) -> float:

@@ -1,0 +1,51 @@
+"""Settings as YAML, read so that a stranger's file can do no harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pactl_cli.errors import PactlError
+
+LARGEST = 1 << 20
+_HINT = "it must be YAML: option: value"
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values only: no references, which can grow without end, and no key twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuses an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("references are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that occurs twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.YAMLError(f"{key!r} occurs twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping from names to values.
+
+    Raises:
+        PactlError: if it is missing, unreadable or something else.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError("the file is too large")
+        content = yaml.load(data.decode(), _PlainLoader)
+    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PactlError(f"{path} cannot be read: {reason}", _HINT) from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise PactlError(f"{path} does not hold settings", _HINT)
+    return content
