@@ -9,6 +9,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -51,16 +52,11 @@ def percent(error: float | None) -> str:
 def print_certificate(certificate: Certificate, directory: str) -> None:
     """The certificate as tables, on stdout."""
     console = Console(file=sys.stdout, highlight=False)
-    console.print()
-    console.print(f"  [bold]{certificate.statement}[/bold]")
-    console.print()
-    errors = Table("error", "", title=None, box=None, pad_edge=True, show_header=False)
+    counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
+    others = (certificate.bounds.kl, certificate.bounds.catoni, certificate.bounds.mcallester)
     rows = [
         ("certificate", f"[bold green]{percent(certificate.error_bound)}[/bold green]"),
-        (
-            "training error, quantised",
-            f"{percent(certificate.quantised_train_error)}  ({certificate.errors:,} of {certificate.bound_examples:,})",
-        ),
+        ("training error, quantised", f"{percent(certificate.quantised_train_error)}  {counted}"),
         ("training error, before quantising", percent(certificate.train_error)),
         ("test error (a check, not used)", percent(certificate.test_error)),
         ("hold-out bound of the test set", percent(certificate.holdout_bound)),
@@ -71,25 +67,18 @@ def print_certificate(certificate: Certificate, directory: str) -> None:
         (f"  {certificate.intrinsic_dim:,} symbols, {certificate.levels} levels", f"{certificate.bits.symbols:,}"),
         ("ledger", f"{certificate.ledger_bits:g} bits"),
         ("", ""),
-        (
-            "other bounds: kl, Catoni, McAllester",
-            "  ".join(
-                percent(b) for b in (certificate.bounds.kl, certificate.bounds.catoni, certificate.bounds.mcallester)
-            ),
-        ),
+        ("other bounds: kl, Catoni, McAllester", "  ".join(map(percent, others))),
         ("published accounting", f"{percent(certificate.published.bound)}  ({certificate.published.bits:,.0f} bits)"),
     ]
-    if certificate.posthoc is not None:
-        posthoc = certificate.posthoc
-        rows.append(
-            (f"published path, k-means K = {posthoc.levels}", f"{percent(posthoc.bound)}  ({posthoc.bits:,.0f} bits)")
-        )
+    if posthoc := certificate.posthoc:
+        result = f"{percent(posthoc.bound)}  ({posthoc.bits:,.0f} bits)"
+        rows.append((f"published path, k-means K = {posthoc.levels}", result))
+    facts = Table.grid(padding=(0, 2))
     for row in rows:
-        errors.add_row(*row)
-    console.print(errors)
-    console.print()
-    console.print("  It assumes:")
+        facts.add_row(*row)
+    assumed = Table.grid(padding=(0, 1))
     for line in certificate.assumptions:
-        console.print(f"  - {line}")
-    console.print()
-    console.print(f"  Check it: pactl verify {directory}", soft_wrap=True)
+        assumed.add_row("-", line)
+    for part in (f"[bold]{certificate.statement}[/bold]", facts, "It assumes:", assumed):
+        console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
+    console.print(f"\n  Check it: pactl verify {directory}\n", soft_wrap=True)
