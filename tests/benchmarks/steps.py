@@ -19,7 +19,7 @@ from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
 CASES = {"lenet5": (1, 28, 28), "layer13s": (3, 32, 32)}
-DIM, BATCH, PAIRS, STEPS = 1000, 128, 15, 5
+DIM, BATCH, PAIRS, STEPS = 1000, 128, 9, 3
 
 
 def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:

@@ -163,8 +163,11 @@ def test_dense_beyond_its_memory_names_another_mode() -> None:
 
 def test_dense_is_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = matrix("dense", 401, 50)
+    monkeypatch.setattr(Dense, "MAX_EXPANDED_BYTES", 0)
     monkeypatch.setattr(Dense, "BLOCK_ENTRIES", 1000)
     assert torch.equal(matrix("dense", 401, 50), whole)
+    g = torch.randn(401, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(build("dense", 401, 50).adjoint(g), whole.T @ g, rtol=1e-4, atol=1e-5)
 
 
 def test_dense_entries_are_fair_signs() -> None:

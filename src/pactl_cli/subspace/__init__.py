@@ -41,7 +41,7 @@ def _straight_film_and_kronecker(layout: Layout, dim: int, seed: int, name: str)
         )
     if not direct:
         return _rdkron(layout, dim, seed, name, orthogonal=True)
-    others = np.setdiff1d(np.arange(layout.size), layout.normalisation, assume_unique=True)
+    others = np.delete(np.arange(layout.size), layout.normalisation)
     if dim - direct > len(others):
         raise _too_large(dim, layout)
     kronecker = KroneckerProduct(len(others), dim - direct, seed, name, orthogonal=True)

@@ -9,6 +9,7 @@ Generalization" (2022), section 3 and appendix; the idea is Li et al. (2018).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from math import ceil, isqrt, sqrt
 from typing import Any
 
@@ -72,13 +73,15 @@ class _Apply(torch.autograd.Function):
 
 
 class Dense(Projector):
-    """Every entry +-1 / sqrt(D), one bit each in memory; expanded a block of rows at a time."""
+    """Every entry +-1 / sqrt(D), one bit each in memory; expanded a block of rows at a time, or once if small."""
 
     MAX_BYTES = 2 << 30
+    MAX_EXPANDED_BYTES = 2 << 30
     BLOCK_ENTRIES = 1 << 25
 
     _signs: Tensor
     _powers: Tensor
+    _expanded: Tensor | None
 
     def __init__(self, parameters: int, dim: int, seed: int, name: str) -> None:
         super().__init__(parameters, dim)
@@ -92,23 +95,32 @@ class Dense(Projector):
         signs = streams.packed_signs(seed, name, 8 * parameters * row_bytes)
         self.keep("_signs", signs.reshape(parameters, row_bytes), torch.uint8)
         self.keep("_powers", 1 << np.arange(8), torch.uint8)
+        self.register_buffer("_expanded", None, persistent=False)
+        if 4 * parameters * dim <= self.MAX_EXPANDED_BYTES:
+            self._expanded = torch.cat([entries for _, entries in self._blocks()])
 
-    def _blocks(self) -> list[slice]:
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """All rows of P as floats, in parts: (which, their entries)."""
         rows, dim = self.shape
+        if self._expanded is not None:
+            yield slice(None), self._expanded
+            return
         step = max(1, self.BLOCK_ENTRIES // dim)
-        return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+        for start in range(0, rows, step):
+            part = slice(start, min(start + step, rows))
+            yield part, self._expand(part)
 
-    def _entries(self, rows: slice) -> Tensor:
-        """The rows of P as floats: shape (len(rows), d)."""
+    def _expand(self, rows: slice) -> Tensor:
+        """Some rows of P as floats: shape (len(rows), d)."""
         bits = (self._signs[rows].unsqueeze(-1) & self._powers) != 0
         signs = bits.flatten(1)[:, : self.shape[1]].float() * 2 - 1
         return signs / sqrt(self.shape[0])
 
     def matvec(self, w: Tensor) -> Tensor:
-        return torch.cat([self._entries(rows) @ w for rows in self._blocks()])
+        return torch.cat([entries @ w for _, entries in self._blocks()])
 
     def adjoint(self, g: Tensor) -> Tensor:
-        return torch.stack([g[rows] @ self._entries(rows) for rows in self._blocks()]).sum(0)
+        return torch.stack([g[rows] @ entries for rows, entries in self._blocks()]).sum(0)
 
     def __str__(self) -> str:
         return f"sign(N[{self.shape[0]} x {self.shape[1]}]) / sqrt(D)"
