@@ -1,6 +1,6 @@
 """Large projectors: seconds to construct and to apply, and peak memory, each size in a process of its own.
 
-python tests/benchmarks/scale.py          # the table
+python tests/benchmarks/scale.py          # the table, and docs/projectors.svg
 python tests/benchmarks/scale.py MODE D d # one line of it, as JSON
 """
 
@@ -10,6 +10,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,14 +46,35 @@ def in_a_process(mode: str, parameters: int, dim: int) -> dict[str, float]:
     return found
 
 
+def plot(series: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Seconds of a matvec and an adjoint together against D, beside a line that is linear in D + sqrt(D) d."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    sizes = np.array([parameters for parameters, _ in SERIES], dtype=float)
+    for mode, results in series.items():
+        axes.loglog(sizes, [found["matvec"] + found["adjoint"] for found in results], marker="o", label=mode)
+    work = sizes + np.sqrt(sizes) * SERIES[0][1]
+    anchor = max(results[-1]["matvec"] + results[-1]["adjoint"] for results in series.values())
+    axes.loglog(sizes, anchor * work / work[-1], color="grey", linestyle="--", label="linear in D + sqrt(D) d")
+    axes.set(xlabel="D", ylabel="seconds: matvec and adjoint", title=f"d = {SERIES[0][1]:,}")
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     rows = []
+    series: dict[str, list[dict[str, float]]] = {mode: [] for mode in KRONECKER}
     for parameters, dim in [*SIZES, *SERIES]:
         for mode in KRONECKER:
             found = in_a_process(mode, parameters, dim)
             rows.append((mode, f"{parameters:,}", f"{dim:,}", *(f"{value:.3g}" for value in found.values())))
+            print(*rows[-1], file=sys.stderr)
+            if (parameters, dim) in SERIES:
+                series[mode].append(found)
     header = ("mode", "D", "d", "construct s", "matvec s", "adjoint s", "peak GiB")
     table("Large projectors", header, rows)
+    plot(series, Path(__file__).parents[2] / "docs" / "projectors.svg")
 
 
 if __name__ == "__main__":
