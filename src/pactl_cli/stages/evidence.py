@@ -176,6 +176,7 @@ def _side_information(subject: Subject) -> dict[str, Any]:
         "image_shape": [channels, height, width],
         "train_examples": subject.task.train_examples,
         "label_noise": subject.settings.label_noise,
+        "theta0_sha256": None,  # drawn from the seed, which the message carries
         "indices_sha256": subject.partition.sha256(),
     }
 

@@ -145,6 +145,9 @@ def _differences(claimed: Any, derived: Any, name: str = "") -> Iterator[tuple[s
     if isinstance(derived, dict) and isinstance(claimed, dict) and derived.keys() == claimed.keys():
         for key, value in derived.items():
             yield from _differences(claimed[key], value, f"{name}.{key}".strip("."))
+    elif isinstance(derived, list) and isinstance(claimed, list) and len(derived) == len(claimed):
+        for place, value in enumerate(derived):
+            yield from _differences(claimed[place], value, f"{name}.{place}")
     elif isinstance(derived, float) and isinstance(claimed, int | float) and not isinstance(claimed, bool):
         if not isclose(claimed, derived, rel_tol=_TOLERANCE):
             yield name, claimed, derived
