@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import safetensors
@@ -25,7 +26,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         PactlError: if the file is missing, truncated or altered.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
+        data = path.read_bytes()
+        tensors = safetensors.torch.load(data)
+        header_bytes = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + header_bytes])
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise PactlError(f"{path} cannot be read: {error}", "the file is missing, truncated or altered") from error
+    return tensors, header.get("__metadata__", {})
