@@ -27,7 +27,7 @@ from pactl_cli.training.loop import State, Trainer
 from pactl_cli.training.objectives import SubspaceObjective
 from pactl_cli.training.recipes import Plan
 
-DIM, BATCH, PAIRS = 1000, 256, 3
+DIM, BATCH, PAIRS = 1000, 256, 2
 
 
 def network() -> nn.Module:

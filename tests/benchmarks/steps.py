@@ -19,7 +19,7 @@ from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
 CASES = {"lenet5": (1, 28, 28), "layer13s": (3, 32, 32)}
-DIM, BATCH, PAIRS, STEPS = 1000, 128, 9, 3
+DIM, BATCH, PAIRS, STEPS = 1000, 128, 15, 3
 
 
 def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
@@ -51,7 +51,7 @@ def main(device: str = "cpu") -> None:
             inner = network()
             projector = build_projector(mode, parameter_layout(inner), DIM, 137)
             step = stepper(SubspaceModule(inner, projector).to(device), images, labels)
-            rows.append((mode, *compare(step, plain, pairs=PAIRS).cells()))
+            rows.append((mode, *compare(step, plain, pairs=PAIRS, warm_up=3).cells()))
         title = f"{name}, d = {DIM}, batch {BATCH}, {device}, {torch.get_num_threads()} threads: {STEPS} steps"
         table(title, ("mode", "subspace ms", "plain ms", "ratio", "quartiles"), rows)
 
