@@ -99,7 +99,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
         errors=quantised.cautious,
         train_errors=trained.plain,
         test_errors=test.plain if test else None,
-        train_nll_bits=quantised.nll_nats / log(2),
+        train_nll_bits=quantised.nll_bits,
     )
     certificate = assemble(
         subject,

@@ -119,10 +119,9 @@ def _recount(
             f"{run.path / CERTIFICATE} says errors is {certificate.errors:,}, but the decoded classifier makes "
             f"{decoded.plain:,} errors, {decoded.cautious:,} with the numerical margin"
         )
-    nll_bits = decoded.nll_nats / torch.log(torch.tensor(2.0)).item()
-    if not isclose(certificate.train_nll_bits, nll_bits, rel_tol=_NLL_TOLERANCE, abs_tol=_NLL_TOLERANCE):
+    if not isclose(certificate.train_nll_bits, decoded.nll_bits, rel_tol=_NLL_TOLERANCE, abs_tol=_NLL_TOLERANCE):
         raise PactlError(
-            f"{run.path / CERTIFICATE} says train_nll_bits is {certificate.train_nll_bits}, not {nll_bits}"
+            f"{run.path / CERTIFICATE} says train_nll_bits is {certificate.train_nll_bits}, not {decoded.nll_bits}"
         )
     return Measured(
         errors=certificate.errors,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,11 @@ class Counts:
     def plain_error(self) -> float:
         """As a fraction."""
         return self.plain / self.examples
+
+    @property
+    def nll_bits(self) -> float:
+        """The total negative log-likelihood in bits."""
+        return self.nll_nats / log(2)
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
