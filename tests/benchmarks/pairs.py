@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +53,18 @@ def compare(first: Callable[[], object], second: Callable[[], object], *, pairs:
     ratios = [one / other for one, other in times]
     low, _, high = quantiles(ratios, n=4) if pairs > 1 else (ratios[0],) * 3
     return Comparison(median(t[0] for t in times), median(t[1] for t in times), median(ratios), low, high)
+
+
+def peak_gib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def in_a_process(script: str, *arguments: object) -> dict[str, float]:
+    """The numbers that a script prints as JSON, run in a new process, so that the peak of memory is its own."""
+    command = [sys.executable, script, *map(str, arguments)]
+    found: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return found
 
 
 def table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

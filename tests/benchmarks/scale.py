@@ -7,14 +7,12 @@ python tests/benchmarks/scale.py MODE D d # one line of it, as JSON
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from pairs import seconds, table
+from pairs import in_a_process, peak_gib, seconds, table
 
 from pactl_cli.models.layers import Layout
 from pactl_cli.subspace import build_projector
@@ -36,25 +34,21 @@ def measure(mode: str, parameters: int, dim: int) -> dict[str, float]:
     w, g = torch.randn(dim), torch.randn(parameters)
     found["matvec"] = min(seconds(lambda: projectors[0].matvec(w)) for _ in range(3))
     found["adjoint"] = min(seconds(lambda: projectors[0].adjoint(g)) for _ in range(3))
-    found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return found
-
-
-def in_a_process(mode: str, parameters: int, dim: int) -> dict[str, float]:
-    """The same in a new process, so that the peak is its own."""
-    command = [sys.executable, __file__, mode, str(parameters), str(dim)]
-    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    found["peak_gib"] = peak_gib()
+    found["copy"] = min(seconds(g.clone) for _ in range(3))
     return found
 
 
 def plot(series: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Seconds of a matvec and an adjoint together against D, beside a line that is linear in D + sqrt(D) d."""
+    """Seconds of a matvec and an adjoint together against D, beside a copy and a line linear in D + sqrt(D) d."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     sizes = np.array([parameters for parameters, _ in SERIES], dtype=float)
     for mode, results in series.items():
         axes.loglog(sizes, [found["matvec"] + found["adjoint"] for found in results], marker="o", label=mode)
+    copies = np.median([[found["copy"] for found in results] for results in series.values()], axis=0)
+    axes.loglog(sizes, copies, color="black", marker=".", label="copying D numbers")
     work = sizes + np.sqrt(sizes) * SERIES[0][1]
     anchor = max(results[-1]["matvec"] + results[-1]["adjoint"] for results in series.values())
     axes.loglog(sizes, anchor * work / work[-1], color="grey", linestyle="--", label="linear in D + sqrt(D) d")
@@ -68,12 +62,12 @@ def main() -> None:
     series: dict[str, list[dict[str, float]]] = {mode: [] for mode in KRONECKER}
     for parameters, dim in [*SIZES, *SERIES[:-1]]:
         for mode in KRONECKER:
-            found = in_a_process(mode, parameters, dim)
+            found = in_a_process(__file__, mode, parameters, dim)
             rows.append((mode, f"{parameters:,}", f"{dim:,}", *(f"{value:.3g}" for value in found.values())))
             print(*rows[-1], file=sys.stderr)
             if (parameters, dim) in SERIES:
                 series[mode].append(found)
-    header = ("mode", "D", "d", "construct s", "matvec s", "adjoint s", "peak GiB")
+    header = ("mode", "D", "d", "construct s", "matvec s", "adjoint s", "peak GiB", "copy s")
     table("Large projectors", header, rows)
     for results in series.values():
         results.append(results.pop(0))  # the largest came first

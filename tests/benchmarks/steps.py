@@ -1,25 +1,29 @@
-"""A training step in the subspace over the plain training step, for every projector.
+"""A training step in the subspace over the plain training step, for every projector: time and peak memory.
 
-python tests/benchmarks/steps.py [cpu|cuda]
+python tests/benchmarks/steps.py [cpu|cuda]      # the table
+python tests/benchmarks/steps.py DEVICE NET MODE # the peak memory of one, as JSON
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 
 import torch
-from pairs import compare, table
+from pairs import compare, in_a_process, peak_gib, table
 from torch import nn
 
 from pactl_cli import catalogue
+from pactl_cli.data.dataset import FIXED_STATISTICS, normalise
 from pactl_cli.models import build_network
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
 CASES = {"lenet5": (1, 28, 28), "layer13s": (3, 32, 32)}
-DIM, BATCH, PAIRS, STEPS = 1000, 128, 15, 3
+DIM, BATCH, PAIRS, STEPS = 1000, 128, 25, 3
+PLAIN = "plain"
 
 
 def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
@@ -37,24 +41,42 @@ def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Ca
     return steps
 
 
+def batch(shape: tuple[int, int, int], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images as a network gets them, and labels."""
+    images = torch.randint(256, (BATCH, *shape), dtype=torch.uint8, device=device)
+    return normalise(images, FIXED_STATISTICS), torch.randint(10, (BATCH,), device=device)
+
+
+def module(name: str, mode: str, device: str) -> nn.Module:
+    """A network in a subspace, or, without a mode, the network itself."""
+    network = build_network(name, classes=10, shape=CASES[name], width=catalogue.MODELS[name].width, seed=137)
+    if mode == PLAIN:
+        return network.to(device)
+    return SubspaceModule(network, build_projector(mode, parameter_layout(network), DIM, 137)).to(device)
+
+
+def peak(device: str, name: str, mode: str) -> dict[str, float]:
+    """Peak memory of a few steps: of the process, or on the accelerator."""
+    stepper(module(name, mode, device), *batch(CASES[name], device))()
+    return {"gib": torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else peak_gib()}
+
+
 def main(device: str = "cpu") -> None:
     for name, shape in CASES.items():
-        images = torch.randn(BATCH, *shape, device=device)
-        labels = torch.randint(10, (BATCH,), device=device)
-
-        def network(name: str = name, shape: tuple[int, int, int] = shape) -> nn.Module:
-            return build_network(name, classes=10, shape=shape, width=catalogue.MODELS[name].width, seed=137)
-
-        plain = stepper(network().to(device), images, labels)
+        inputs = batch(shape, device)
+        plain = stepper(module(name, PLAIN, device), *inputs)
+        plain_gib = in_a_process(__file__, device, name, PLAIN)["gib"]
         rows = []
         for mode in catalogue.MODES:
-            inner = network()
-            projector = build_projector(mode, parameter_layout(inner), DIM, 137)
-            step = stepper(SubspaceModule(inner, projector).to(device), images, labels)
-            rows.append((mode, *compare(step, plain, pairs=PAIRS, warm_up=3).cells()))
+            timing = compare(stepper(module(name, mode, device), *inputs), plain, pairs=PAIRS, warm_up=3)
+            gib = in_a_process(__file__, device, name, mode)["gib"]
+            rows.append((mode, *timing.cells(), f"{gib:.2f}", f"{plain_gib:.2f}"))
         title = f"{name}, d = {DIM}, batch {BATCH}, {device}, {torch.get_num_threads()} threads: {STEPS} steps"
-        table(title, ("mode", "subspace ms", "plain ms", "ratio", "quartiles"), rows)
+        table(title, ("mode", "subspace ms", "plain ms", "ratio", "quartiles", "peak GiB", "plain GiB"), rows)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) == 4:
+        print(json.dumps(peak(*sys.argv[1:])))
+    else:
+        main(*sys.argv[1:])

@@ -80,6 +80,8 @@ class Dataset:
 def normalise(images: Tensor, statistics: Statistics) -> Tensor:
     """What a network sees: bytes over 255, then (x - mean) / std per channel; floating-point images as they are.
 
+    The result lies in memory with its channels last, in which order convolutions run up to twice as fast.
+
     Args:
         images: shape (m, C, H, W).
         statistics: mean and standard deviation, one number for all channels or one each.
@@ -87,4 +89,5 @@ def normalise(images: Tensor, statistics: Statistics) -> Tensor:
     if images.dtype != torch.uint8:
         return images
     mean, std = (torch.tensor(row, device=images.device).view(-1, 1, 1) for row in statistics)
-    return images.float().div_(255).sub_(mean).div_(std)
+    inputs = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
+    return inputs.copy_(images).div_(255).sub_(mean).div_(std)

@@ -29,11 +29,11 @@ def lenet5(classes: int, shape: Shape, width: int) -> nn.Module:
     height, breadth = ((((side - 4) // 2) - 4) // 2 for side in (height, breadth))
     network = nn.Sequential(
         nn.Conv2d(channels, first, 5),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Conv2d(first, second, 5),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Flatten(),
         nn.Linear(second * height * breadth, 25 * width),
         nn.ReLU(),
