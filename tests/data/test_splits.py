@@ -30,25 +30,25 @@ def test_a_share_and_its_complement_are_everything(
     assume(chosen and (order is not None or share != 1))
     calibration = chosen // 10 if calibrate else 0
     signed = -share if negative else share
-    parts = partition(order, examples, share=signed, calibration=calibration, seed=seed)
+    parts = partition(order, examples, share=signed).with_calibration(calibration, seed)
     assert len(parts.calibration) == calibration
     assert len(parts.bound) == chosen - calibration
     mine = np.concatenate([parts.calibration, parts.bound])
     assert len(np.unique(mine)) == chosen
     if cut and cut < examples:
-        other = partition(order, examples, share=-signed, calibration=0, seed=seed).bound
+        other = partition(order, examples, share=-signed).bound
         assert sorted([*mine, *other]) == list(range(examples))
 
 
 def test_all_of_it_keeps_its_own_order() -> None:
-    parts = partition(None, 50, share=1.0, calibration=0, seed=3)
+    parts = partition(None, 50, share=1.0)
     assert parts.is_trivial(50)
     assert parts.bound.tolist() == list(range(50))
-    assert not partition(None, 50, share=1.0, calibration=2, seed=3).is_trivial(50)
+    assert not partition(None, 50, share=1.0).with_calibration(2, 3).is_trivial(50)
 
 
 def test_calibration_follows_the_seed_and_the_permutation_does_not() -> None:
-    first, second = (partition(None, 100, share=0.5, calibration=5, seed=seed) for seed in (1, 2))
+    first, second = (partition(None, 100, share=0.5).with_calibration(5, seed) for seed in (1, 2))
     assert first.calibration.tolist() != second.calibration.tolist()
     assert {*first.calibration, *first.bound} == {*second.calibration, *second.bound}
 
@@ -58,17 +58,17 @@ def test_calibration_follows_the_seed_and_the_permutation_does_not() -> None:
 )
 def test_impossible_parts(share: float, calibration: int, complaint: str) -> None:
     with pytest.raises(PactlError, match=complaint):
-        partition(None, 100, share=share, calibration=calibration, seed=3)
+        partition(None, 100, share=share).with_calibration(calibration, 3)
 
 
 def test_recorded_indices_must_be_the_derived_ones() -> None:
-    parts = partition(None, 100, share=0.5, calibration=5, seed=3)
+    parts = partition(None, 100, share=0.5).with_calibration(5, 3)
     parts.check(parts.arrays(), Path("indices.npz"))
     swapped = parts.arrays() | {"bound": parts.bound[::-1]}
     for wrong in (swapped, {"bound": parts.bound}, parts.arrays() | {"more": parts.bound}):
         with pytest.raises(PactlError, match=r"indices\.npz"):
             parts.check(wrong, Path("indices.npz"))
-    other = partition(None, 100, share=0.5, calibration=5, seed=4)
+    other = partition(None, 100, share=0.5).with_calibration(5, 4)
     assert parts.sha256() != other.sha256()
 
 

@@ -28,20 +28,23 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models.normalisation import calibrate
 from pactl_cli.runs.directory import INDICES, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
-from pactl_cli.stages import subject as subject_module
 from pactl_cli.stages.bound import bound
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.evidence import reload_subject
 from pactl_cli.stages.train import train
+from pactl_cli.stages.training_run import Destination
 from pactl_cli.stages.verify import verify
 from pactl_cli.training.counting import count
 
 DELTA = 0.05
 
 
-def leaky_partition(*arguments: Any, **options: Any) -> Partition:
-    """The twin of `partition` that leaves calibration examples in S."""
-    parts = partition(*arguments, **options)
+honest = Partition.with_calibration
+
+
+def leaky(parts: Partition, count: int, seed: int) -> Partition:
+    """The twin of `with_calibration` that leaves calibration examples in S."""
+    parts = honest(parts, count, seed)
     return replace(parts, bound=np.sort(np.concatenate([parts.bound, parts.calibration])))
 
 
@@ -60,21 +63,24 @@ def test_calibration_examples_are_never_in_the_sample() -> None:
         examples = int(random.integers(40, 400))
         share = float(random.choice([1.0, 0.5, -0.3, random.uniform(0.3, 1)]))
         order = random.permutation(examples) if random.random() < 0.5 else None
-        options = {"share": share, "calibration": int(random.integers(0, 3)), "seed": int(random.integers(1000))}
-        parts = partition(order, examples, **options)
+        calibration, seed = int(random.integers(0, 3)), int(random.integers(1000))
+        undivided = partition(order, examples, share=share)
+        parts = honest(undivided, calibration, seed)
         assert not len(overlap(parts))
-        assert len(parts.calibration) == options["calibration"]
+        assert len(parts.calibration) == calibration
         assert len(parts.bound) + len(parts.calibration) == abs(round(abs(share) * examples) - examples * (share < 0))
-        leaky = leaky_partition(order, examples, **options)
-        assert np.array_equal(overlap(leaky), np.sort(parts.calibration)), "the check must see a leak"
+        leak = leaky(undivided, calibration, seed)
+        assert np.array_equal(overlap(leak), np.sort(parts.calibration)), "the check must see a leak"
 
 
 def test_the_seed_alone_says_which_they_are() -> None:
-    options = {"share": 1.0, "calibration": 20, "seed": 3}
-    first, again, other = (partition(None, 200, **options | {"seed": seed}) for seed in (3, 3, 4))
+    whole = partition(None, 200, share=1.0)
+    first, again, other = (whole.with_calibration(20, seed) for seed in (3, 3, 4))
     assert first.sha256() == again.sha256() != other.sha256()
     moved = permuted_indices(200)
-    assert np.array_equal(partition(moved, 200, **options).calibration, moved[first.calibration])
+    assert np.array_equal(
+        partition(moved, 200, share=1.0).with_calibration(20, 3).calibration, moved[first.calibration]
+    )
 
 
 # --- A network that recognises its calibration examples ---------------------------------------------------------------
@@ -98,7 +104,7 @@ class Recognises(nn.Module):
 def certify_recognition(pool: Examples, split: Any, random: np.random.Generator) -> tuple[float, float]:
     """The bound on a fresh sample from the pool, with no bits to pay, and the true error: the mean over the pool."""
     sample = pool[torch.from_numpy(random.integers(POOL, size=EXAMPLES))]
-    parts = split(None, EXAMPLES, share=1.0, calibration=CALIBRATION, seed=int(random.integers(10**6)))
+    parts = split(partition(None, EXAMPLES, share=1.0), CALIBRATION, int(random.integers(10**6)))
     network = Recognises()
     calibrate(network, sample[torch.from_numpy(parts.calibration)].images)
     counts = count(network, sample[torch.from_numpy(parts.bound)], FIXED_STATISTICS)
@@ -116,13 +122,13 @@ def recognition(split: Any, trials: int) -> list[bool]:
 
 
 def test_recognition_in_short(rate: Any) -> None:
-    assert rate(recognition(leaky_partition, 20), "calibration examples in S").low > DELTA
+    assert rate(recognition(leaky, 20), "calibration examples in S").low > DELTA
 
 
 @pytest.mark.slow
 def test_recognition(rate: Any) -> None:
-    assert rate(recognition(partition, 2000), "as it is").high <= 1.2 * DELTA
-    assert rate(recognition(leaky_partition, 100), "calibration examples in S").low > 0.5
+    assert rate(recognition(honest, 2000), "as it is").high <= 1.2 * DELTA
+    assert rate(recognition(leaky, 100), "calibration examples in S").low > 0.5
 
 
 # --- A seed that takes the errors out of S ----------------------------------------------------------------------------
@@ -135,7 +141,7 @@ def seeds_that_hide_errors(seeds: int, examples: int) -> tuple[NDArray[np.float3
     bits = np.zeros(seeds, dtype=np.int64)
     for seed in range(seeds):
         configuration = complete({"seed": seed, "calibration_examples": examples // 10}, task)
-        parts = partition(None, examples, share=1.0, calibration=configuration.calibration_examples, seed=seed)
+        parts = partition(None, examples, share=1.0).with_calibration(configuration.calibration_examples, seed)
         taken[seed, parts.calibration] = 1
         symbols = np.zeros(configuration.intrinsic_dim, dtype=np.int64)
         bits[seed] = encode(Message(configuration, Grid(1.0, 0), symbols), task).bits
@@ -187,7 +193,11 @@ def certify_a_run(place: Path) -> RunDirectory:
     images = random.integers(256, size=(60, 4, 4), dtype=np.uint8)
     np.savez(place / "images.npz", x_train=images, y_train=np.arange(60) % 2)
     options = {"model_name": "layer13s", "base_width": 1, "intrinsic_dim": 5, "epochs": 1, "device": "cpu"}
-    train(TrainSettings.parse({"dataset": f"npz:{place / 'images.npz'}", **options}), place / "run", Silence())
+    train(
+        TrainSettings.parse({"dataset": f"npz:{place / 'images.npz'}", **options}),
+        Destination(place / "run"),
+        Silence(),
+    )
     path, _ = bound([place / "run"], BoundSettings(quant_epochs=0, device="cpu"), Silence())
     return RunDirectory.open(path)
 
@@ -208,7 +218,7 @@ def test_a_run_keeps_them_apart(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_no_fsync")
 def test_a_certificate_of_a_program_that_leaks_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(subject_module, "partition", leaky_partition)
+        patched.setattr(Partition, "with_calibration", leaky)
         run = certify_a_run(tmp_path)
     with pytest.raises(PactlError, match="verification failed") as rejected:
         verify(run.path, None, "cpu", Silence())

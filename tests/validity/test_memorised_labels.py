@@ -17,6 +17,7 @@ from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.train import train
+from pactl_cli.stages.training_run import Destination
 from pactl_cli.stages.verify import verify
 
 EXAMPLES, CLASSES, TRUE_ERROR, NEVER_BELOW = 300, 10, 0.9, 0.85
@@ -30,7 +31,7 @@ def memorise(place: Path, *, dim: int, epochs: int, quantisation: dict[str, Any]
     np.savez(place / "random.npz", x_train=images, y_train=labels)
     options = {"base_width": 32, "intrinsic_dim": dim, "epochs": epochs, "batch_size": 50, "lr": 0.03}
     dataset = f"npz:{place / 'random.npz'}"
-    train(TrainSettings.parse({"dataset": dataset, "device": "cpu", **options}), place / "run", Silence())
+    train(TrainSettings.parse({"dataset": dataset, "device": "cpu", **options}), Destination(place / "run"), Silence())
     _, certificate = bound([place / "run"], BoundSettings.parse({"device": "cpu", **quantisation}), Silence())
     return certificate
 

@@ -27,6 +27,7 @@ from pactl_cli.stages.bound import bound
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.evidence import reload_subject
 from pactl_cli.stages.train import train
+from pactl_cli.stages.training_run import Destination
 
 DELTA = 0.05
 INPUTS = 64
@@ -95,7 +96,7 @@ def certify(
     runs = [place / f"run-{seed}" for seed in seeds]
     for seed, run in zip(seeds, runs, strict=True):
         settings = TrainSettings.parse({"dataset": f"npz:{data}", "device": "cpu", "seed": seed, **options})
-        train(settings, run, Silence(), force=True)
+        train(settings, Destination(run, force=True), Silence())
     tuning = {
         "codebook": random.choice(["grid", "kmeans", "bins"]),
         "levels": int(random.integers(2, 8)),

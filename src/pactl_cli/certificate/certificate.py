@@ -7,7 +7,7 @@ by the sender and by whoever checks, with the same functions.
 from __future__ import annotations
 
 from math import ceil, log2
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,9 @@ from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound, kl_b
 from pactl_cli.certificate.symbols import Symbols
 
 SCHEMA_VERSION = 1
+
+HOLD_OUT: Final = "d=0 hold-out"
+"""The hypothesis is the prior itself, about which the examples that are counted say nothing but how often it errs."""
 
 Error = float
 """A fraction in [0, 1]."""
@@ -90,7 +93,7 @@ class Certificate(_Record):
     posthoc: Posthoc | None
     holdout_bound: Error | None
     dataset: str
-    hypothesis: Literal["subspace", "d=0"]
+    hypothesis: Literal["subspace", "d=0 hold-out"]
     intrinsic_dim: int = Field(ge=0)
     levels: int = Field(ge=0)
     configuration: dict[str, Any]
@@ -105,13 +108,16 @@ class Certificate(_Record):
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 
-def sentence(error_bound: Error, delta: float, examples: int, dataset: str) -> str:
+def sentence(error_bound: Error, delta: float, examples: int, dataset: str, *, hold_out: bool = False) -> str:
     """The certificate in plain words; percentages are rounded up."""
     percent = ceil(error_bound * 1e4) / 100
-    return (
-        f"With {100 * (1 - delta):.10g} % confidence, this classifier errs on at most {percent:.2f} % of new examples: "
-        f"computed from {examples:,} training examples of {dataset} alone, no test set."
-    )
+    claim = f"{100 * (1 - delta):.10g} % confidence, this classifier errs on at most {percent:.2f} % of new examples"
+    if hold_out:
+        return (
+            f"Hold-out bound of the weights that training started from, d = 0 or every coordinate zero: with {claim}, "
+            f"counted on {examples:,} training examples of {dataset} on which they were not trained."
+        )
+    return f"With {claim}: computed from {examples:,} training examples of {dataset} alone, no test set."
 
 
 def all_bounds(*, errors: int, examples: int, bits: float, delta: float) -> Bounds:

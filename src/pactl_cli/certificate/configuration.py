@@ -8,7 +8,7 @@ field and keeps the best pays for exactly the one kept: the bound holds for all 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pactl_cli import catalogue
@@ -35,11 +35,15 @@ class Task:
         dataset: its name.
         train_examples: how many examples S and the calibration examples are together.
         channels: of an image.
+        calibration_pool: how many examples calibration draws from; None for as many as `train_examples`.
+        defaults: of fields for which the weights that training starts from say more than the data set.
     """
 
     dataset: str
     train_examples: int
     channels: int
+    calibration_pool: int | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,9 @@ _FIELDS: dict[str, _Field] = {
     "intrinsic_dim": _Field(lambda _, task: catalogue.default_dim(task.train_examples), _write_dim, _read_dim),
     "seed": _Field(lambda *_: catalogue.DEFAULT_SEED, _write_seed, _read_seed),
     "calibration_examples": _Field(
-        lambda known, task: catalogue.default_calibration(known["model_name"], task.train_examples),
+        lambda known, task: catalogue.default_calibration(
+            known["model_name"], task.train_examples if task.calibration_pool is None else task.calibration_pool
+        ),
         lambda writer, count: write_delta(writer, count + 1),
         lambda reader, _: read_delta(reader) - 1,
     ),
@@ -141,12 +147,17 @@ _FIELDS: dict[str, _Field] = {
 }
 
 
+def _default(name: str, known: dict[str, Any], task: Task) -> Any:
+    """What a field has where nothing is said of it."""
+    return task.defaults[name] if name in task.defaults else _FIELDS[name].default(known, task)
+
+
 def complete(given: dict[str, Any], task: Task) -> Configuration:
     """The configuration in which every field not `given`, or given as None, has its default."""
     known: dict[str, Any] = {}
-    for name, field in _FIELDS.items():
+    for name in _FIELDS:
         value = given.get(name)
-        known[name] = field.default(known, task) if value is None else value
+        known[name] = _default(name, known, task) if value is None else value
     return Configuration(**known)
 
 
@@ -157,11 +168,11 @@ def write_configuration(writer: BitWriter, configuration: Configuration, task: T
     if is_default:
         return
     known = configuration.as_dict()
-    for name, field in _FIELDS.items():
-        differs = known[name] != field.default(known, task)
+    for name, code in _FIELDS.items():
+        differs = known[name] != _default(name, known, task)
         writer.write(int(differs), 1)
         if differs:
-            field.write(writer, known[name])
+            code.write(writer, known[name])
 
 
 def read_configuration(reader: BitReader, task: Task) -> Configuration:
@@ -173,6 +184,6 @@ def read_configuration(reader: BitReader, task: Task) -> Configuration:
     if reader.read(1):
         return complete({}, task)
     known: dict[str, Any] = {}
-    for name, field in _FIELDS.items():
-        known[name] = field.read(reader, task) if reader.read(1) else field.default(known, task)
+    for name, code in _FIELDS.items():
+        known[name] = code.read(reader, task) if reader.read(1) else _default(name, known, task)
     return Configuration(**known)

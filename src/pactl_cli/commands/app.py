@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,7 +18,17 @@ from pactl_cli import __version__, catalogue
 from pactl_cli.commands.options import merge, with_settings
 from pactl_cli.commands.terminal import Terminal, percent, print_certificate
 from pactl_cli.errors import BOUND_EXCEEDED, FAILED, INTERRUPTED, MissingError, PactlError
-from pactl_cli.runs.settings import CERTIFICATE, DATA, MACHINE, BoundSettings, TrainSettings
+from pactl_cli.runs.settings import (
+    CERTIFICATE,
+    DATA,
+    MACHINE,
+    MAX_SEED,
+    SETTINGS,
+    BoundSettings,
+    PriorSettings,
+    TrainSettings,
+    TransferSettings,
+)
 
 RUN = "Run directory"
 
@@ -47,37 +58,101 @@ def _main(
     """Certified error bounds for neural networks, from the training set alone."""
 
 
+_Out = Annotated[
+    Path | None,
+    typer.Option(help="Where to write.", show_default="runs/TIME-DATASET-MODEL-MODE-dD", rich_help_panel=RUN),
+]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=RUN)]
+_Force = Annotated[bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel=RUN)]
+_Config = Annotated[Path | None, typer.Option(help="Settings as YAML; options override them.", rich_help_panel=RUN)]
+_PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the settings as YAML and leave.", rich_help_panel=RUN)
+]
+
+
 @app.command(epilog="Example:  pactl train --dataset mnist --data-dir data --intrinsic-dim 3000 | pactl bound -")
 @with_settings(TrainSettings)
 def train(
     given: dict[str, Any],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Where to write.", show_default="runs/TIME-DATASET-MODEL-MODE-dD", rich_help_panel=RUN),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=RUN)] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel=RUN)] = False,
-    config: Annotated[
-        Path | None, typer.Option(help="Settings as YAML; options override them.", rich_help_panel=RUN)
-    ] = None,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the settings as YAML and leave.", rich_help_panel=RUN)
-    ] = False,
+    out: _Out = None,
+    resume: _Resume = False,
+    force: _Force = False,
+    config: _Config = None,
+    print_config: _PrintConfig = False,
 ) -> None:
     """Train a network in a random subspace. Prints the run directory."""
+    if settings := _settings("train", given, out, config, print_config, resume, force):
+        from pactl_cli.stages.train import train as run_stage
+
+        _begin_run(run_stage, settings, out, resume, force)
+
+
+@app.command(epilog="Example:  pactl transfer runs/cifar10 --dataset mnist | pactl bound -")
+@with_settings(TransferSettings)
+def transfer(
+    given: dict[str, Any],
+    source: Annotated[str, typer.Argument(help="A run directory, or - for stdin, or torchvision:NAME.")],
+    out: _Out = None,
+    resume: _Resume = False,
+    force: _Force = False,
+    config: _Config = None,
+    print_config: _PrintConfig = False,
+) -> None:
+    """Train in a subspace around the weights of another run, or of torchvision. Prints the run directory."""
+    given["source"] = str(_run_directories([Path(source)])[-1]) if source == "-" else source
+    if settings := _settings("transfer", given, out, config, print_config, resume, force):
+        from pactl_cli.stages.transfer import transfer as run_stage
+
+        _begin_run(run_stage, settings, out, resume, force)
+
+
+@app.command(epilog="Example:  pactl prior --dataset mnist --train-subset 0.5 --intrinsic-dim 1000 | pactl bound -")
+@with_settings(PriorSettings)
+def prior(
+    given: dict[str, Any],
+    out: _Out = None,
+    resume: _Resume = False,
+    force: _Force = False,
+    config: _Config = None,
+    print_config: _PrintConfig = False,
+) -> None:
+    """Train all weights on a part of the data, then a subspace on the rest. Prints the run directory."""
+    if settings := _settings("prior", given, out, config, print_config, resume, force):
+        from pactl_cli.stages.prior import prior as run_stage
+
+        _begin_run(run_stage, settings, out, resume, force)
+
+
+def _settings(
+    kind: str,
+    given: dict[str, Any],
+    out: Path | None,
+    config: Path | None,
+    print_config: bool,
+    resume: bool,
+    force: bool,
+) -> TrainSettings | None:
+    """The settings of a run, from options and a file; None if they were to be printed only."""
     if resume and force:
         raise PactlError("--resume and --force exclude each other", "give one of them")
     if resume and out is None:
         raise PactlError("--resume needs --out", "name the run directory to go on with")
     base = out / "config.yml" if resume and out and config is None and os.path.exists(out / "config.yml") else config
-    settings = TrainSettings.parse(merge(given, base))
-    if print_config:
-        print(yaml.safe_dump(settings.as_dict(), sort_keys=False), end="")
-        return
-    from pactl_cli.stages.train import train as run_stage
+    settings = SETTINGS[kind].parse(merge(given, base))
+    if not print_config:
+        return settings
+    print(yaml.safe_dump(settings.as_dict(), sort_keys=False), end="")
+    return None
+
+
+def _begin_run(
+    stage: Callable[..., None], settings: TrainSettings, out: Path | None, resume: bool, force: bool
+) -> None:
+    """Runs a stage and prints where."""
+    from pactl_cli.stages.training_run import Destination
 
     target = out or _default_directory(settings)
-    run_stage(settings, target, Terminal(), resume=resume, force=force)
+    stage(settings, Destination(target, resume=resume, force=force), Terminal())
     print(target)
 
 
@@ -167,6 +242,29 @@ def verify(
     print("  What cannot be verified, and is assumed:")
     for line in certificate.assumptions:
         print(f"  - {line}")
+
+
+@app.command(epilog="Example:  pactl permute --dataset cifar10 --seed 137")
+def permute(
+    dataset: Annotated[str, typer.Option(help="A named data set, or npz:PATH, or folder:PATH.", rich_help_panel=DATA)],
+    seed: Annotated[int, typer.Option(help="Of the permutation.", min=0, max=MAX_SEED)] = catalogue.DEFAULT_SEED,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write.", show_default="DATASET-permutation-SEED.npy")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where named data sets lie.", show_default="$PACTL_DATA_DIR, else the cache", rich_help_panel=DATA
+        ),
+    ] = None,
+) -> None:
+    """Write a permutation of a training set's indices, the same everywhere. Prints the file's path."""
+    kind, colon, path = dataset.partition(":")
+    target = out or Path(f"{Path(path).stem if colon else kind}-permutation-{seed}.npy")
+    from pactl_cli.stages.permute import permute as run_stage
+
+    run_stage(dataset, seed, target, data_dir)
+    print(target)
 
 
 @app.command()

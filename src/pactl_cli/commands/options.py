@@ -18,18 +18,19 @@ from pactl_cli.runs.settings import Settings, option_name
 def with_settings(model: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replaces a command's `given` parameter by one option for each field of `model`.
 
-    The command is called with `given`, a dict of the options that were on the command line.
+    The command is called with `given`, a dict of the options that were on the command line. A field that the command
+    has a parameter of its own for gets no option.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "given"]
-        names = list(model.model_fields)
+        names = [name for name in model.model_fields if name not in {p.name for p in own}]
 
         def run(**arguments: Any) -> None:
             given = {name: arguments.pop(name) for name in names}
             command(given={name: value for name, value in given.items() if value is not None}, **arguments)
 
-        parameters = [_parameter(name, field) for name, field in model.model_fields.items()] + own
+        parameters = [_parameter(name, model.model_fields[name]) for name in names] + own
         positional = [p for p in parameters if isinstance(_info(p), typer.models.ArgumentInfo)]
         rest = [p for p in parameters if p not in positional]
         run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in positional + rest])  # type: ignore[attr-defined]

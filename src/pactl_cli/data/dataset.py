@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -61,6 +62,14 @@ class Dataset:
     def to(self, device: torch.device) -> Dataset:
         """The same data on `device`."""
         return replace(self, train=self.train.to(device), test=self.test and self.test.to(device))
+
+    def with_images(self, change: Callable[[Tensor], Tensor]) -> Dataset:
+        """The same labels with changed images."""
+
+        def changed(examples: Examples) -> Examples:
+            return Examples(change(examples.images), examples.labels)
+
+        return replace(self, train=changed(self.train), test=self.test and changed(self.test))
 
     def with_label_noise(self, rate: float) -> Dataset:
         """Every label, of train and test alike, replaced by a uniform one with probability `rate`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,14 +16,33 @@ from pactl_cli.errors import PactlError
 
 Indices = NDArray[np.int64]
 
+_NONE: Indices = np.zeros(0, dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class Partition:
-    """Disjoint parts of the training set, by index. Order matters for calibration and for the fingerprint of S."""
+    """Disjoint parts of the training set, by index, in order.
+
+    Attributes:
+        prior: what the prior was trained on.
+        calibration: what is taken out of S for batch statistics.
+        bound: S.
+        excluded: what would be in S, had the source of the weights not been trained on it.
+    """
 
     prior: Indices
     calibration: Indices
     bound: Indices
+    excluded: Indices
+
+    def with_calibration(self, count: int, seed: int) -> Partition:
+        """With calibration examples taken out of S.
+
+        Raises:
+            PactlError: if they are more than a tenth of it.
+        """
+        drawn = draw_calibration(self.bound, count, seed)
+        return replace(self, calibration=self.bound[drawn], bound=np.delete(self.bound, drawn))
 
     def arrays(self) -> dict[str, Indices]:
         """The parts by name."""
@@ -73,40 +92,53 @@ def load_indices(path: Path, examples: int) -> Indices:
     return indices.astype(np.int64)
 
 
-def share_size(examples: int, share: float) -> int:
-    """How many of `examples` a share takes, rounded; a negative share takes what the positive one leaves."""
-    cut = round(abs(share) * examples)
-    return cut if share > 0 else examples - cut
+def partition(
+    order: Indices | None, examples: int, *, share: float, has_prior: bool = False, excluded: Indices = _NONE
+) -> Partition:
+    """The parts of a run, calibration not yet drawn.
 
-
-def partition(order: Indices | None, examples: int, *, share: float, calibration: int, seed: int) -> Partition:
-    """S and the calibration examples of a run without a prior.
-
-    S is the first `share` of the order, rounded (a negative share: all but the first -share),
-    and calibration examples are drawn from it by the seed's own stream and taken out.
+    A share is the first `share` of the order, rounded, or, negative, all but the first -share.
+    Without a prior S is the share, with one the share is the prior's and S the rest.
 
     Args:
         order: a permutation; None for the data set's own order (all of it) or the default permutation (a share of it).
         examples: in the training set.
         share: in [-1, 1], not 0.
-        calibration: how many.
-        seed: of the run.
+        has_prior: whether weights are trained on the share first.
+        excluded: examples that must not be in S.
 
     Raises:
-        PactlError: if that leaves no example, or takes more than a tenth for calibration.
+        PactlError: if that leaves none for S or for the prior.
     """
     if order is None:
-        order = np.arange(examples) if share == 1 else permuted_indices(examples)
-    size = share_size(examples, share)
-    chosen = order[:size] if share > 0 else order[examples - size :]
-    if not len(chosen):
-        raise PactlError(f"--train-subset {share} of {examples:,} examples leaves none", "choose a larger share")
-    most = len(chosen) // catalogue.MAX_CALIBRATION_SHARE
-    if calibration > most:
+        order = np.arange(examples) if share == 1 and not has_prior else permuted_indices(examples)
+    cut = round(abs(share) * examples)
+    chosen, rest = (order[:cut], order[cut:]) if share > 0 else (order[cut:], order[:cut])
+    prior, sample = (chosen, rest) if has_prior else (_NONE, chosen)
+    if not len(chosen) or not len(sample):
+        left = "for the prior" if not len(chosen) else "to count"
         raise PactlError(
-            f"--calibration-examples {calibration} is more than a tenth of the {len(chosen):,} training examples",
+            f"--train-subset {share:g} of {examples:,} examples leaves none {left}", "choose another share"
+        )
+    left_out = np.isin(sample, excluded)
+    if left_out.all():
+        raise PactlError(
+            f"the source was trained on all {len(sample):,} examples: there is none left to count",
+            "name another --dataset, or a --train-subset that the source has not seen",
+        )
+    return Partition(prior, _NONE, sample[~left_out], sample[left_out])
+
+
+def draw_calibration(pool: Indices, count: int, seed: int) -> Indices:
+    """The places in a pool of those drawn for calibration, by the seed's own stream.
+
+    Raises:
+        PactlError: if they are more than a tenth.
+    """
+    most = len(pool) // catalogue.MAX_CALIBRATION_SHARE
+    if count > most:
+        raise PactlError(
+            f"--calibration-examples {count} is more than a tenth of the {len(pool):,} examples they are drawn from",
             f"at most {most}",
         )
-    drawn = streams.permutation(seed, "calibration", len(chosen))[:calibration]
-    rest = np.delete(chosen, drawn)
-    return Partition(np.zeros(0, dtype=np.int64), chosen[drawn], rest)
+    return streams.permutation(seed, "calibration", len(pool))[:count]

@@ -29,11 +29,9 @@ class Layout:
 
 def parameter_layout(network: nn.Module) -> Layout:
     """The layout of a network; its head is its last linear layer, or its last convolution if it has none."""
-    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     norms = [layer for layer in network.modules() if isinstance(layer, _NORMALISATION)]
     kinds = {id(p): "normalisation" for layer in norms for p in layer.parameters(recurse=False)}
-    kinds |= {id(p): "head" for layer in (linear or convolutions)[-1:] for p in layer.parameters(recurse=False)}
+    kinds |= {id(p): "head" for _, layer in find_head(network) for p in layer.parameters(recurse=False)}
     places: dict[str, list[NDArray[np.int64]]] = {"normalisation": [], "head": []}
     start = 0
     for parameter in network.parameters():
@@ -42,3 +40,18 @@ def parameter_layout(network: nn.Module) -> Layout:
         start += parameter.numel()
     empty = np.zeros(0, dtype=np.int64)
     return Layout(start, *(np.concatenate([empty, *places[kind]]) for kind in ("normalisation", "head")))
+
+
+def find_head(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The name and the layer of the head; none if there is none."""
+    named = list(network.named_modules())
+    linear = [(name, layer) for name, layer in named if isinstance(layer, nn.Linear)]
+    convolutions = [(name, layer) for name, layer in named if isinstance(layer, nn.Conv2d)]
+    return (linear or convolutions)[-1:]
+
+
+def head_names(network: nn.Module) -> tuple[str, ...]:
+    """The names of the head's parameters, its weight first."""
+    return tuple(
+        f"{name}.{key}".lstrip(".") for name, layer in find_head(network) for key, _ in layer.named_parameters()
+    )

@@ -41,3 +41,13 @@ def calibrate(network: nn.Module, inputs: Tensor) -> None:
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.eval()
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """From now on BatchNorm uses the running statistics that it has, and keeps them, in training too."""
+
+    def into_evaluation(*_: object) -> None:
+        for layer in batch_norms(network):
+            layer.eval()
+
+    network.register_forward_pre_hook(into_evaluation)

@@ -31,17 +31,22 @@ from pactl_cli.runs.config_file import read_config_file
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yml"
+INIT = "init.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 INDICES = "indices.npz"
 METRICS = "metrics.jsonl"
 MESSAGE = "message.bin"
 CERTIFICATE = "bound.json"
 RESUME = "resume"
-FILES = (MANIFEST, CONFIG, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFICATE)
+FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFICATE)
 
 SCHEMA_VERSION = 1
 _LARGEST_TEXT = 1 << 26
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
+
+
+Kind = Literal["train", "transfer", "prior"]
+"""The commands that begin a run directory."""
 
 
 class Manifest(BaseModel):
@@ -50,7 +55,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
-    kind: Literal["train"]
+    kind: Kind
     parent: str | None = None
     stages: dict[str, Literal["running", "complete"]] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
@@ -67,7 +72,7 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: Path, kind: Literal["train"], *, force: bool = False) -> RunDirectory:
+    def create(cls, path: Path, kind: Kind, *, force: bool = False) -> RunDirectory:
         """An empty run directory, its stage `kind` marked as running.
 
         Raises:
@@ -130,6 +135,10 @@ class RunDirectory:
         if altered := self.altered():
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
 
+    def is_complete(self) -> bool:
+        """Whether training has ended."""
+        return self.manifest.stages.get(self.manifest.kind) == "complete"
+
     def altered(self) -> list[Path]:
         """Finished files that are not as the manifest says."""
         return [self.path / name for name, digest in self.manifest.files.items() if self._sha256(name) != digest]
@@ -173,16 +182,7 @@ class RunDirectory:
         target = self.path / name
         try:
             target.parent.mkdir(exist_ok=True)
-            with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-                try:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.chmod(file.name, 0o644)
-                    os.replace(file.name, target)
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
+            replace_file(target, data)
         except OSError as error:
             raise PactlError(f"{target} cannot be written: {error.strerror}", exit_code=FAILED) from error
 
@@ -274,6 +274,20 @@ class RunDirectory:
             for file in folder.iterdir():
                 file.unlink()
             folder.rmdir()
+
+
+def replace_file(target: Path, data: bytes) -> None:
+    """Writes a file whole or not at all: a temporary file in the same directory, flushed to the disk and renamed."""
+    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def _is_temporary(path: Path) -> bool:

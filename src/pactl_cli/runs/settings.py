@@ -7,7 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
@@ -111,7 +121,11 @@ class TrainSettings(Settings):
     base_width: int | None = _setting(None, NETWORK, "its width", ge=1, le=4096, shown="the network's own")
 
     intrinsic_dim: int | None = _setting(
-        None, SUBSPACE, "d, the number of trained coordinates", ge=1, shown="one for ten examples"
+        None,
+        SUBSPACE,
+        "d, the number of trained coordinates; 0: see the documentation",
+        ge=0,
+        shown="one for ten examples",
     )
     intrinsic_mode: Annotated[str, _names("--intrinsic-mode", catalogue.MODES)] = _setting(
         "rdkronqr", SUBSPACE, f"the projector: {', '.join(catalogue.MODES)}"
@@ -155,13 +169,57 @@ class TrainSettings(Settings):
         return share
 
 
+class TransferSettings(TrainSettings):
+    """`config.yml` of a transfer."""
+
+    source: str = _setting("", NETWORK, "a run directory, or torchvision:NAME")
+    weights: Path | None = _setting(
+        None, NETWORK, "weights of torchvision:NAME, as .pth or .safetensors", shown="downloaded"
+    )
+    normalise: Literal["source", "fixed", "published"] = _setting(  # type: ignore[assignment]
+        "source", DATA, "source: as the source's inputs; fixed: .5 and .5, and published: both paid for"
+    )
+
+
+class PriorSettings(TrainSettings):
+    """`config.yml` of a data-dependent prior."""
+
+    train_subset: float = _setting(
+        0.5, DATA, "the prior's share of the training set, S is the rest; negative: the complement", ge=-1, le=1
+    )
+    prior_epochs: int | None = _setting(None, TRAINING, "passes over the prior's examples", ge=1, shown="= epochs")
+    prior_lr: float | None = _setting(None, TRAINING, "learning rate of the prior", gt=0, shown="= lr")
+
+
+SETTINGS: dict[str, type[TrainSettings]] = {
+    "train": TrainSettings,
+    "transfer": TransferSettings,
+    "prior": PriorSettings,
+}
+"""What `config.yml` holds, by kind of run."""
+
+
+MAX_LEVELS = 256
+AUTOMATIC_LEVELS = "3,5,7,11,15"
+
+
+def _level_counts(text: str) -> str:
+    """A list of numbers of levels, checked."""
+    counts = (AUTOMATIC_LEVELS if text == "auto" else text).split(",")
+    if not all(count.strip().isdecimal() and 1 <= int(count) <= MAX_LEVELS for count in counts):
+        raise ValueError(f"must be auto, or whole numbers from 1 to {MAX_LEVELS} with commas between them")
+    return text
+
+
 class BoundSettings(Settings):
     """How a trained run is quantised and certified."""
 
     codebook: Literal["grid", "kmeans", "bins"] = _setting(
         "grid", QUANTISATION, "grid: one learned step; kmeans, bins: free levels, and how they start"
     )
-    levels: int = _setting(7, QUANTISATION, "number of free levels", ge=1, le=256)
+    levels: Annotated[str, BeforeValidator(str), AfterValidator(_level_counts)] = _setting(
+        "7", QUANTISATION, "number of free levels; auto or a list such as 5,7,11 tries several"
+    )
     use_kmeans: bool | None = _setting(
         None, QUANTISATION, "the published flag: --codebook kmeans or bins", shown="as --codebook says"
     )
@@ -183,6 +241,17 @@ class BoundSettings(Settings):
         if isinstance(weight, float) and weight < 0:
             raise ValueError("must be auto, or 0 or more")
         return weight
+
+    @property
+    def level_counts(self) -> list[int]:
+        """The numbers of free levels to try."""
+        return [int(count) for count in (AUTOMATIC_LEVELS if self.levels == "auto" else self.levels).split(",")]
+
+    @model_validator(mode="after")
+    def _levels_are_free(self) -> Self:
+        if "levels" in self.model_fields_set and self.effective_codebook == "grid":
+            raise ValueError("--levels is for --codebook kmeans or bins: a grid has as many as it needs")
+        return self
 
     @property
     def effective_codebook(self) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pactl_cli.certificate.certificate import Certificate, Posthoc
-from pactl_cli.certificate.message import Message, decode, encode
+from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
-from pactl_cli.runs.settings import BoundSettings
+from pactl_cli.runs.settings import BoundSettings, PriorSettings
 from pactl_cli.stages.display import Advance, Display
 from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore
 from pactl_cli.stages.subject import Subject
@@ -58,9 +60,15 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
         require_writable(run.path)
     subjects = [reload_subject(run, settings.data_dir, settings.device, display) for run in runs]
     for path, subject in zip(paths, subjects, strict=True):
+        if not (subject.configuration.intrinsic_dim or isinstance(subject.settings, PriorSettings)):
+            raise PactlError(
+                f"{path} has trained all its weights (d = 0), for which there is no message",
+                f"use it as a source: pactl transfer {path}",
+            )
         if subject.population() != subjects[0].population():
             raise PactlError(
-                f"{path} and {paths[0]} were trained on different examples, which no message can tell",
+                f"{path} and {paths[0]} were trained on different examples or from different weights, "
+                "which no message can tell",
                 "choosing between them by their certificates would be cheating: certify one of them",
             )
     candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
@@ -83,41 +91,60 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
     run.keep_metrics(lambda record: record["stage"] != STAGE)
 
     trained, _ = recount(subject, module, module.w.detach(), display, test=False)
-    comparison = _best_posthoc(subject, module, settings, display) if settings.compare_posthoc else None
-    quantiser = _build_quantiser(settings).to(module.w.device)
-    quantiser.fit(module.w.detach())
-    if settings.quant_epochs:
-        _fine_tune(run, subject, module, quantiser, trained, settings, display)
-    elif isinstance(quantiser, GridQuantiser):
-        _search_step(subject, module, quantiser, settings, display)
-    codebook, symbols = quantiser.message_parts(module.w)
-    message = Message(subject.configuration, codebook, symbols)
-    encoded = encode(message, subject.task)
-    message, _ = decode(encoded.data, subject.task)
-    quantised, test = recount(subject, module, torch.from_numpy(message.coordinates()), display)
-    measured = Measured(
-        errors=quantised.cautious,
-        train_errors=trained.plain,
-        test_errors=test.plain if test else None,
-        train_nll_bits=quantised.nll_bits,
+    comparison = (
+        _best_posthoc(subject, module, settings, display) if settings.compare_posthoc and len(module.w) else None
     )
-    certificate = assemble(
-        subject,
-        message,
-        encoded,
-        measured,
-        comparison,
-        delta=settings.delta,
-        extra_bits=settings.misc_extra_bits,
-        fine_tuned=settings.quant_epochs > 0,
-    )
-    return Candidate(run, certificate, encoded.data)
+    best: tuple[Certificate, Encoded] | None = None
+    for message in _messages(run, subject, module, trained, settings, display):
+        encoded = encode(message, subject.task)
+        decoded, _ = decode(encoded.data, subject.task)
+        quantised, test = recount(subject, module, torch.from_numpy(decoded.coordinates()), display)
+        measured = Measured(
+            errors=quantised.cautious,
+            train_errors=trained.plain,
+            test_errors=test.plain if test else None,
+            train_nll_bits=quantised.nll_bits,
+        )
+        certificate = assemble(
+            subject,
+            decoded,
+            encoded,
+            measured,
+            comparison,
+            delta=settings.delta,
+            extra_bits=settings.misc_extra_bits,
+            fine_tuned=settings.quant_epochs > 0,
+        )
+        if best is None or certificate.error_bound < best[0].error_bound:
+            best = certificate, encoded
+    assert best is not None
+    return Candidate(run, best[0], best[1].data)
 
 
-def _build_quantiser(settings: BoundSettings) -> Quantiser:
-    if settings.effective_codebook == "grid":
-        return GridQuantiser()
-    return LevelQuantiser(settings.levels, kmeans=settings.effective_codebook == "kmeans")
+def _messages(
+    run: RunDirectory,
+    subject: Subject,
+    module: SubspaceModule,
+    trained: Counts,
+    settings: BoundSettings,
+    display: Display,
+) -> Iterator[Message]:
+    """The messages to choose from, which is free: one for each number of levels, or the one there is."""
+    w = module.w.detach().clone()
+    if not len(w):
+        yield Message(subject.configuration, None, np.zeros(0, dtype=np.int64))
+        return
+    for levels in (None,) if settings.effective_codebook == "grid" else settings.level_counts:
+        with torch.no_grad():
+            module.w.copy_(w)
+        kmeans = settings.effective_codebook == "kmeans"
+        quantiser = GridQuantiser() if levels is None else LevelQuantiser(levels, kmeans=kmeans)
+        quantiser.to(w.device).fit(w)
+        if settings.quant_epochs:
+            _fine_tune(run, subject, module, quantiser, trained, settings, display)
+        elif isinstance(quantiser, GridQuantiser):
+            _search_step(subject, module, quantiser, settings, display)
+        yield Message(subject.configuration, *quantiser.message_parts(module.w))
 
 
 class _FineTuning:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pactl_cli import __version__
 from pactl_cli.certificate.certificate import (
+    HOLD_OUT,
     SCHEMA_VERSION,
     BitParts,
     Certificate,
@@ -26,7 +27,8 @@ from pactl_cli.certificate.message import Encoded, Message
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, RunDirectory
-from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.runs.settings import SETTINGS, PriorSettings
+from pactl_cli.runs.start import Start
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.subject import Subject, find_device, load_subject
 from pactl_cli.subspace.module import SubspaceModule
@@ -50,10 +52,11 @@ def reload_subject(run: RunDirectory, data_dir: Path | None, device: str, displa
     Raises:
         PactlError: if configuration, indices or data are not those of the run.
     """
-    trained = TrainSettings.parse(run.read_config())
+    trained = SETTINGS[run.manifest.kind].parse(run.read_config())
     if data_dir is not None:
         trained = trained.model_copy(update={"data_dir": data_dir})
-    subject = load_subject(trained, find_device(device), display)
+    start = None if run.manifest.kind == "train" else Start.load(run)
+    subject = load_subject(trained, find_device(device), display, start)
     if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
     if not subject.whole_sample:
@@ -125,11 +128,12 @@ def assemble(
     """The certificate that follows from what was sent and what was counted."""
     counts = {"errors": measured.errors, "examples": len(subject.sample)}
     bounds = all_bounds(**counts, bits=encoded.bits + extra_bits, delta=delta)
+    is_hold_out = subject.start is not None and not message.coordinates().any()
     test_examples = len(subject.dataset.test) if subject.dataset.test else 0
     test_error = None if measured.test_errors is None else measured.test_errors / test_examples
     return Certificate(
         schema_version=SCHEMA_VERSION,
-        statement=sentence(bounds.binomial, delta, len(subject.sample), subject.task.dataset),
+        statement=sentence(bounds.binomial, delta, len(subject.sample), subject.task.dataset, hold_out=is_hold_out),
         error_bound=bounds.binomial,
         delta=delta,
         bound_examples=len(subject.sample),
@@ -155,7 +159,7 @@ def assemble(
         posthoc=comparison,
         holdout_bound=holdout_bound(test_error=test_error, test_examples=test_examples, delta=delta),
         dataset=subject.task.dataset,
-        hypothesis="subspace",
+        hypothesis="subspace" if len(message.symbols) else HOLD_OUT,
         intrinsic_dim=len(message.symbols),
         levels=message.codebook.size if message.codebook else 0,
         configuration=message.configuration.as_dict(),
@@ -176,7 +180,9 @@ def _side_information(subject: Subject) -> dict[str, Any]:
         "image_shape": [channels, height, width],
         "train_examples": subject.task.train_examples,
         "label_noise": subject.settings.label_noise,
-        "theta0_sha256": None,  # drawn from the seed, which the message carries
+        "theta0_sha256": subject.theta0_sha256,
+        "source": subject.start and subject.start.origin,
+        "excluded_examples": len(subject.partition.excluded),
         "indices_sha256": subject.partition.sha256(),
     }
 
@@ -197,6 +203,28 @@ def _assumptions(subject: Subject) -> tuple[str, ...]:
         lines.append(
             f"The distribution has its labels replaced by uniform ones with probability {settings.label_noise}."
         )
+    lines += _assumptions_on_theta0(subject)
     if settings.indices_path is not None:
         lines.append("The permutation of --indices-path was not chosen by looking at the examples.")
     return tuple(lines)
+
+
+def _assumptions_on_theta0(subject: Subject) -> list[str]:
+    """What cannot be checked of the weights that training started from."""
+    start, sample = subject.start, len(subject.sample)
+    if start is None:
+        return []
+    if isinstance(subject.settings, PriorSettings):
+        return [
+            f"The prior, the weights theta0, was trained on the {len(subject.partition.prior):,} examples recorded for "
+            f"it alone, and not chosen by looking at the {sample:,} that are counted."
+        ]
+    lines = [f"The weights theta0, from {start.origin}, were not chosen by looking at the {sample:,} examples."]
+    if excluded := len(subject.partition.excluded):
+        lines.append(
+            f"{excluded:,} examples on which theta0 was trained were removed before anything was counted: the "
+            "certificate is about examples that theta0 was not trained on."
+        )
+    if not len(start.seen):
+        lines.append("Theta0 was not trained on any of them: its own training data are not at hand to compare.")
+    return lines

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Configuration, Task, complete
+from pactl_cli.data.adaptation import framed, image_fingerprints, with_channels
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
 from pactl_cli.data.sources import load_dataset
-from pactl_cli.data.splits import Partition, load_indices, partition, share_size
+from pactl_cli.data.splits import Indices, Partition, draw_calibration, load_indices, partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.layers import parameter_layout
-from pactl_cli.models.normalisation import batch_norms, calibrate
-from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.models.normalisation import batch_norms, calibrate, freeze_statistics
+from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings, option_name
+from pactl_cli.runs.start import Start
 from pactl_cli.stages.display import Display
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
@@ -37,6 +39,7 @@ class Subject:
         task: what the receiver of a message knows beforehand.
         sample: S.
         calibration: examples for batch statistics; may be empty.
+        start: theta0, where the seed alone does not give it.
     """
 
     settings: TrainSettings
@@ -46,6 +49,7 @@ class Subject:
     partition: Partition
     sample: Examples
     calibration: Examples
+    start: Start | None = None
 
     @property
     def statistics(self) -> Statistics:
@@ -57,26 +61,49 @@ class Subject:
         """Whether S is the training set itself, in its own order."""
         return self.partition.is_trivial(len(self.dataset.train))
 
-    def population(self) -> tuple[str, str]:
-        """The data set's name and a fingerprint of S and the calibration examples together: what no message carries."""
+    @property
+    def has_frozen_statistics(self) -> bool:
+        """Whether batch statistics are the source's, for want of calibration examples."""
+        return isinstance(self.settings, TransferSettings) and not len(self.calibration)
+
+    @property
+    def theta0_sha256(self) -> str | None:
+        """A fingerprint of what training started from; None if the seed in the message gives it."""
+        return None if self.start is None else self.start.sha256()
+
+    def population(self) -> tuple[str, str, str | None]:
+        """What no message carries: the data set's name, a fingerprint of S and what calibration took of it, theta0."""
         drawn = np.sort(np.concatenate([self.partition.calibration, self.partition.bound]))
-        return self.task.dataset, self.dataset.train[torch.from_numpy(drawn)].sha256()
+        examples = self.dataset.train[torch.from_numpy(drawn)].sha256()
+        return self.task.dataset, examples, self.theta0_sha256
+
+    def initial_network(self) -> nn.Module:
+        """The network at theta0, on the CPU: drawn from the seed, but for what training starts from.
+
+        Raises:
+            PactlError: if it does not fit the images, or the weights not it.
+        """
+        network = build_network(
+            self.configuration.model_name,
+            classes=self.dataset.classes,
+            shape=self.dataset.shape,
+            width=self.configuration.base_width,
+            seed=self.configuration.seed,
+        )
+        if self.start is not None:
+            self.start.place_into(network)
+        if self.has_frozen_statistics:
+            freeze_statistics(network)
+        return network
 
     def build_module(self) -> SubspaceModule:
-        """theta0 + P w at w = 0, from the configuration alone, on the data's device.
+        """theta0 + P w at w = 0, on the data's device.
 
         Raises:
             PactlError: if the network does not fit the images, or the subspace the network.
         """
-        configuration = self.configuration
-        network = build_network(
-            configuration.model_name,
-            classes=self.dataset.classes,
-            shape=self.dataset.shape,
-            width=configuration.base_width,
-            seed=configuration.seed,
-        )
-        if batch_norms(network) and len(self.calibration) < 2:
+        configuration, network = self.configuration, self.initial_network()
+        if batch_norms(network) and len(self.calibration) < 2 and not self.has_frozen_statistics:
             raise PactlError(
                 f"--calibration-examples {len(self.calibration)} is too few: {configuration.model_name} has BatchNorm",
                 "give at least 2, and enough training examples: at most a tenth of them is taken",
@@ -86,11 +113,15 @@ class Subject:
         )
         return SubspaceModule(network, projector).to(self.sample.labels.device)
 
+    def calibrate(self, network: nn.Module) -> None:
+        """Recomputes a network's batch statistics at its present weights, and puts it into evaluation mode."""
+        calibrate(network, normalise(self.calibration.images, self.statistics))
+
     def classifier(self, module: SubspaceModule, coordinates: Tensor) -> nn.Module:
         """The network at theta0 + P w with its batch statistics recomputed: a function of one example."""
         with full_precision():
             network = module.decoded(coordinates.to(module.theta0.device))
-            calibrate(network, normalise(self.calibration.images, self.statistics))
+            self.calibrate(network)
         return network
 
 
@@ -128,8 +159,13 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def load_subject(settings: TrainSettings, device: torch.device, display: Display) -> Subject:
+def load_subject(
+    settings: TrainSettings, device: torch.device, display: Display, start: Start | None = None
+) -> Subject:
     """Loads the data, resolves every default and divides the training set.
+
+    Args:
+        start: what a transfer starts from, or a prior that has been trained; None where there is none (yet).
 
     Raises:
         PactlError: if the data, or what is asked of it, is wrong.
@@ -138,18 +174,29 @@ def load_subject(settings: TrainSettings, device: torch.device, display: Display
     with display.progress("reading images") as progress:
         dataset = load_dataset(settings.dataset, directory, progress).with_label_noise(settings.label_noise)
     examples = len(dataset.train)
-    task = Task(settings.dataset, share_size(examples, settings.train_subset), dataset.shape[0])
-    configuration = _configuration(settings, task)
-    parts = partition(
-        load_indices(settings.indices_path, examples) if settings.indices_path else None,
-        examples,
-        share=settings.train_subset,
-        calibration=configuration.calibration_examples,
-        seed=configuration.seed,
+    has_prior = isinstance(settings, PriorSettings)
+    excluded = np.zeros(0, dtype=np.int64)
+    source = start if isinstance(settings, TransferSettings) else None
+    if source is not None:
+        excluded = np.flatnonzero(np.isin(image_fingerprints(dataset.train), source.seen))
+        dataset = fit_images(dataset, source)
+        start = source = source.for_classes(dataset.classes)
+    order = load_indices(settings.indices_path, examples) if settings.indices_path else None
+    parts = partition(order, examples, share=settings.train_subset, has_prior=has_prior, excluded=excluded)
+    task = Task(
+        settings.dataset,
+        len(parts.bound),
+        dataset.shape[0],
+        calibration_pool=len(parts.prior) if has_prior else None,
+        defaults=source.defaults() if source else {},
     )
+    configuration = _configuration(settings, task, source)
+    drawn = configuration.calibration_examples, configuration.seed
+    parts = parts if has_prior else parts.with_calibration(*drawn)
+    calibration = parts.prior[draw_calibration(parts.prior, *drawn)] if has_prior else parts.calibration
     dataset = dataset.to(device)
 
-    def take(indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Examples:
+    def take(indices: Indices) -> Examples:
         return dataset.train[torch.from_numpy(indices).to(device)]
 
     return Subject(
@@ -159,21 +206,52 @@ def load_subject(settings: TrainSettings, device: torch.device, display: Display
         configuration=configuration,
         partition=parts,
         sample=dataset.train if parts.is_trivial(examples) else take(parts.bound),
-        calibration=take(parts.calibration),
+        calibration=take(calibration),
+        start=start,
     )
 
 
-def _configuration(settings: TrainSettings, task: Task) -> Configuration:
+def fit_images(dataset: Dataset, source: Start) -> Dataset:
+    """Images as the network of a transfer can take them: with its channels, and, where its weights have other shapes
+    for another size, in a black frame of its size.
+
+    Raises:
+        PactlError: if they are too large for it.
+    """
+    channels, height, width = source.shape
+    dataset = dataset.with_images(lambda images: with_channels(images, channels))
+    if dataset.shape == source.shape or source.fits(dataset.shape):
+        return dataset
+    if dataset.shape[1] > height or dataset.shape[2] > width:
+        raise PactlError(
+            f"--dataset {dataset.name} has images of {dataset.shape[1]} x {dataset.shape[2]}, and {source.model_name} "
+            f"in {source.origin} was trained on {height} x {width}: its weights have another shape for these",
+            "transfer from a network with a mean over the image, such as layer13s, or from larger images",
+        )
+    return dataset.with_images(lambda images: framed(images, height, width))
+
+
+def _configuration(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
     """The settings that a message carries, the rest of its fields at their defaults."""
-    published = None
+    normalisation = None
     if settings.normalise == "published":
-        published = catalogue.dataset_entry(settings.dataset).published
-        if published is None:
+        normalisation = catalogue.dataset_entry(settings.dataset).published
+        if normalisation is None:
             raise PactlError(f"--normalise published: there are no published constants for {settings.dataset}")
+        if len(normalisation[0]) != task.channels:
+            raise PactlError(f"--normalise published: the constants are not for {task.channels} channels")
+    elif settings.normalise == "fixed" and source is not None and source.statistics is not None:
+        normalisation = ((0.5,) * task.channels, (0.5,) * task.channels)
     given = settings.model_dump(include=set(Configuration.__dataclass_fields__) - {"normalisation"})
     if given["model_name"]:
         given["model_name"] = catalogue.model_name(given["model_name"])
-    return complete(given | {"normalisation": published}, task)
+    for name in ("model_name", "base_width"):
+        if source is not None and given[name] not in (None, getattr(source, name)):
+            raise PactlError(
+                f"{option_name(name)} {given[name]}: the weights of {source.origin} are of {getattr(source, name)}",
+                "leave it out",
+            )
+    return complete(given | {"normalisation": normalisation}, task)
 
 
 def _resolve(settings: TrainSettings, configuration: Configuration, directory: Path) -> TrainSettings:
@@ -183,6 +261,11 @@ def _resolve(settings: TrainSettings, configuration: Configuration, directory: P
     chosen.pop("normalisation")
     defaults = {"epochs": entry.epochs, "batch_size": entry.batch_size, "lr": entry.lr}
     chosen |= {name: value for name, value in defaults.items() if getattr(settings, name) is None}
+    if isinstance(settings, PriorSettings):
+        chosen |= {
+            "prior_epochs": settings.prior_epochs or settings.epochs or entry.epochs,
+            "prior_lr": settings.prior_lr or settings.lr or entry.lr,
+        }
     chosen |= {
         "data_dir": directory if os.path.isdir(directory) else None,
         "warmup_lr": settings.warmup_lr or settings.lr or entry.lr,

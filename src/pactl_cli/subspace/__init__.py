@@ -11,7 +11,7 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models.layers import Layout
 from pactl_cli.subspace.fastfood import Fastfood
 from pactl_cli.subspace.kronecker import KroneckerProduct, KroneckerSum
-from pactl_cli.subspace.projectors import Dense, DirectSum, Embedding, Identity, Mean, Projector
+from pactl_cli.subspace.projectors import Dense, DirectSum, Embedding, Identity, Mean, Nowhere, Projector
 from pactl_cli.subspace.sparse import Sparse
 
 
@@ -67,13 +67,15 @@ _MODES: dict[str, Callable[[Layout, int, int, str], Projector]] = {
 def build_projector(mode: str, layout: Layout, dim: int, seed: int) -> Projector:
     """P in R^(D x d) of a mode of the catalogue, for a network of the given layout, with d = `dim`.
 
-    Every mode draws from streams of its own.
+    Every mode draws from streams of its own; d = 0 is the same map in all.
 
     Raises:
         PactlError: if d > D, or if the mode cannot hold, or cannot be, a map of this size.
     """
     if dim > layout.size:
         raise _too_large(dim, layout)
+    if not dim:
+        return Nowhere(layout.size)
     return _MODES[mode](layout, dim, seed, f"projector/{mode}")
 
 

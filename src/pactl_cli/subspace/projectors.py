@@ -142,6 +142,22 @@ class Identity(Projector):
         return f"I[{self.shape[0]}]"
 
 
+class Nowhere(Projector):
+    """The map from R^0: theta stays theta0."""
+
+    def __init__(self, parameters: int) -> None:
+        super().__init__(parameters, 0)
+
+    def matvec(self, w: Tensor) -> Tensor:
+        return w.new_zeros(self.shape[0])
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        return g.new_zeros(0)
+
+    def __str__(self) -> str:
+        return "0"
+
+
 class Embedding(Projector):
     """A projector on some of the parameters; the others stay where they are.
 

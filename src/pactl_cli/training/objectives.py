@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from math import ceil
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.loop import Objective
 
 
-class SubspaceObjective(Objective):
-    """Mean cross-entropy at theta0 + P w, with w unconstrained."""
+class NetworkObjective(Objective):
+    """Mean cross-entropy of a network, all of whose weights are trained."""
 
-    def __init__(self, module: SubspaceModule) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
@@ -22,6 +22,12 @@ class SubspaceObjective(Objective):
         """Logits of a batch."""
         out: Tensor = self.module(inputs)
         return out
+
+
+class SubspaceObjective(NetworkObjective):
+    """Mean cross-entropy at theta0 + P w, with w unconstrained."""
+
+    module: SubspaceModule
 
 
 class RateObjective(SubspaceObjective):

@@ -1,0 +1,58 @@
+"""Images made to fit a network that was trained on others: grey to colour and back, and a black frame."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pactl_cli.data.dataset import Examples
+from pactl_cli.errors import PactlError
+
+GREY_WEIGHTS = (19595, 38470, 7471)
+"""ITU-R 601 weights of red, green and blue, in 65,536ths: those of Pillow's conversion to grey."""
+
+
+def grey(images: Tensor) -> Tensor:
+    """Colour images, shape (n, 3, H, W), as grey ones, shape (n, 1, H, W), of the same type; integers exactly."""
+    if images.dtype != torch.uint8:
+        weights = torch.tensor(GREY_WEIGHTS, dtype=images.dtype).view(-1, 1, 1) / 65536
+        return (images * weights).sum(1, keepdim=True)
+    total = sum(weight * images[:, place].int() for place, weight in enumerate(GREY_WEIGHTS))
+    return ((torch.as_tensor(total) + 32768) >> 16).to(torch.uint8).unsqueeze(1)
+
+
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """Images with as many channels as asked: grey repeated, or colours summed.
+
+    Raises:
+        PactlError: if that is neither.
+    """
+    given = images.shape[1]
+    if given == channels:
+        return images
+    if given == 1:
+        return images.expand(-1, channels, -1, -1).contiguous()
+    if given == 3 and channels == 1:
+        return grey(images)
+    raise PactlError(
+        f"images with {given} channels cannot be shown to a network for {channels}",
+        "transfer from a network for as many, or for one or three",
+    )
+
+
+def framed(images: Tensor, height: int, width: int) -> Tensor:
+    """Images in the middle of a black frame of the given size, which is at least theirs."""
+    down, right = height - images.shape[2], width - images.shape[3]
+    return nn.functional.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
+
+
+def image_fingerprints(examples: Examples) -> NDArray[np.uint64]:
+    """64 bits of a hash for each image: its pixels, their type and their shape, not its label. Shape (n,)."""
+    images = np.ascontiguousarray(examples.images.cpu().numpy())
+    kind = f"{images.dtype.newbyteorder('<').str}{images.shape[1:]}".encode()
+    digests = b"".join(blake2b(kind + image.tobytes(), digest_size=8).digest() for image in images)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)

@@ -1,0 +1,140 @@
+"""`init.safetensors`: the weights theta0 that a run starts from, where a seed alone does not give them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pactl_cli import catalogue
+from pactl_cli.catalogue import Statistics
+from pactl_cli.errors import PactlError
+from pactl_cli.models import build_network
+from pactl_cli.runs.checkpoint import load_tensors, save_tensors
+from pactl_cli.runs.directory import INIT, RunDirectory
+
+_NETWORK, _SEEN = "network/", "seen"
+
+
+@dataclass(frozen=True)
+class Start:
+    """theta0 and all that comes with it: fixed before the bound's sample is looked at, so known to a receiver.
+
+    Attributes:
+        tensors: parameters and buffers by the network's own names. What is absent, a new
+            head, is drawn from the seed that the message carries.
+        seen: fingerprints of the images that theta0 was trained on, ascending, shape (m,), uint64.
+        model_name, base_width, classes: the network.
+        head: names of the parameters of its head.
+        shape: channels, height and width of the images it was trained on.
+        statistics: the normalisation of its inputs; None for .5 and .5.
+        origin: where it came from, for people.
+    """
+
+    tensors: dict[str, Tensor]
+    seen: NDArray[np.uint64]
+    model_name: str
+    base_width: int | None
+    classes: int
+    head: tuple[str, ...]
+    shape: tuple[int, int, int]
+    statistics: Statistics | None
+    origin: str
+
+    def defaults(self) -> dict[str, Any]:
+        """The fields of a configuration that follow from it."""
+        return {"model_name": self.model_name, "base_width": self.base_width, "normalisation": self.statistics}
+
+    def for_classes(self, classes: int) -> Start:
+        """The same where the classes agree, else without the head."""
+        if classes == self.classes:
+            return self
+        kept = {name: tensor for name, tensor in self.tensors.items() if name not in self.head}
+        return replace(self, tensors=kept, classes=classes)
+
+    def fits(self, shape: tuple[int, int, int]) -> bool:
+        """Whether the same network for images of another shape has the same weights."""
+        try:
+            network = self.network(shape)
+        except PactlError:
+            return False
+        return not self._misfits(network)
+
+    def network(self, shape: tuple[int, int, int]) -> nn.Module:
+        """The network for images of a shape, its weights not placed yet."""
+        return build_network(
+            self.model_name, classes=self.classes, shape=shape, width=self.base_width, seed=catalogue.DEFAULT_SEED
+        )
+
+    def _misfits(self, network: nn.Module) -> list[str]:
+        """The names that are of another shape or type there, or too many, or too few."""
+        there = network.state_dict()
+        wrong = [
+            name
+            for name, tensor in self.tensors.items()
+            if name not in there or (there[name].shape, there[name].dtype) != (tensor.shape, tensor.dtype)
+        ]
+        return wrong + sorted(there.keys() - self.tensors.keys() - set(self.head))
+
+    def place_into(self, network: nn.Module) -> None:
+        """Copies the weights and buffers into a network.
+
+        Raises:
+            PactlError: if they do not fit, or are not finite.
+        """
+        wrong = self._misfits(network)
+        wrong += [name for name, t in self.tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+        if wrong:
+            raise PactlError(f"the weights of {self.origin or 'the prior'} do not fit {self.model_name}: {wrong[0]}")
+        network.load_state_dict(self.tensors, strict=False)
+
+    def sha256(self) -> str:
+        """A fingerprint of everything but the origin."""
+        digest = sha256(json.dumps(self._facts() | {"origin": None}, sort_keys=True).encode())
+        for name, tensor in sorted((self.tensors | {_SEEN: torch.from_numpy(self.seen.view(np.int64))}).items()):
+            values = tensor.detach().cpu().contiguous().numpy()
+            digest.update(f"{name}{values.dtype.newbyteorder('<').str}{values.shape}".encode())
+            digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
+
+    def save(self, run: RunDirectory) -> None:
+        """Writes it into a run directory."""
+        tensors = {_NETWORK + name: tensor for name, tensor in self.tensors.items()}
+        tensors[_SEEN] = torch.from_numpy(self.seen.view(np.int64))
+        save_tensors(run, INIT, tensors, {"start": json.dumps(self._facts())})
+
+    def _facts(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+
+    @classmethod
+    def load(cls, run: RunDirectory) -> Start:
+        """The one of a run directory.
+
+        Raises:
+            PactlError: if it is missing, truncated or altered.
+        """
+        tensors, metadata = load_tensors(run.path / INIT)
+        try:
+            facts = json.loads(metadata["start"])
+            seen = tensors.pop(_SEEN).numpy()
+            if seen.dtype != np.int64 or seen.ndim != 1:
+                raise ValueError("its fingerprints are of another type")
+            facts["shape"] = tuple(map(int, facts["shape"]))
+            facts["head"] = tuple(map(str, facts["head"]))
+            if len(facts["shape"]) != 3 or min(facts["shape"]) < 1:
+                raise ValueError("its images have no size")
+            if facts["statistics"] is not None:
+                mean, std = (tuple(map(float, row)) for row in facts["statistics"])
+                if not np.isfinite([*mean, *std]).all() or min(std) <= 0 or len(mean) != len(std):
+                    raise ValueError("its normalisation is none")
+                facts["statistics"] = mean, std
+            named = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
+            return cls(tensors=named, seen=seen.view(np.uint64), **facts)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise PactlError(f"{run.path / INIT} is altered: {error}") from error

@@ -1,0 +1,45 @@
+"""`pactl permute`: a permutation of a training set's indices, the same on every machine."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from pactl_cli import catalogue
+from pactl_cli.data.splits import permuted_indices
+from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.runs.directory import replace_file
+
+
+def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
+    """Writes the permutation of `seed` as int64 into the `.npy` file `out`.
+
+    A file that already holds it is left alone. Of a data set of the catalogue only the length is needed, which the
+    catalogue knows; one's own data are read for it.
+
+    Raises:
+        PactlError: if the data set is unknown or absent, or the file holds something else or cannot be written.
+    """
+    examples = catalogue.dataset_entry(dataset).train_examples or _count(dataset, data_dir)
+    buffer = BytesIO()
+    np.save(buffer, permuted_indices(examples, seed))
+    try:
+        if out.exists():
+            if out.read_bytes() == buffer.getvalue():
+                return
+            raise PactlError(f"--out {out} holds something else", "choose another name, or remove it")
+        if not out.parent.is_dir():
+            raise PactlError(f"--out {out}: there is no directory {out.parent}", "make it first")
+        replace_file(out, buffer.getvalue())
+    except OSError as error:
+        raise PactlError(f"--out {out} cannot be written: {error.strerror}", exit_code=FAILED) from error
+
+
+def _count(dataset: str, data_dir: Path | None) -> int:
+    """The number of training examples of one's own data."""
+    from pactl_cli.data.sources import load_dataset
+    from pactl_cli.stages.subject import data_directory
+
+    return len(load_dataset(dataset, data_directory(data_dir)).train)

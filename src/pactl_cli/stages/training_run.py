@@ -1,0 +1,209 @@
+"""What `train`, `transfer` and `prior` have in common: a run directory begun or gone on with, and training into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pactl_cli.data.dataset import Examples
+from pactl_cli.errors import BAD_INPUT, PactlError
+from pactl_cli.runs.checkpoint import load_tensors, save_tensors
+from pactl_cli.runs.directory import (
+    CHECKPOINT,
+    CONFIG,
+    INDICES,
+    INIT,
+    METRICS,
+    RESUME,
+    Kind,
+    RunDirectory,
+    is_vacant,
+    require_writable,
+)
+from pactl_cli.runs.settings import TrainSettings, option_name
+from pactl_cli.stages.display import Advance, Display
+from pactl_cli.stages.subject import Subject
+from pactl_cli.subspace.quantise import GridQuantiser
+from pactl_cli.training.loop import Objective, State, Trainer
+from pactl_cli.training.objectives import NetworkObjective, RateObjective
+from pactl_cli.training.recipes import Plan
+
+STAGE = "train"
+_STATE = f"{RESUME}/state.safetensors"
+_MAY_DIFFER_ON_RESUME = {"device", "data_dir"}
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a run goes, and what to do with what is there.
+
+    Attributes:
+        resume: go on with the run that is there, or begin it if none is.
+        force: replace the run that is there.
+    """
+
+    path: Path
+    resume: bool = False
+    force: bool = False
+
+    def existing(self) -> RunDirectory | None:
+        """The run to go on with, if one has begun."""
+        return RunDirectory.open(self.path) if self.resume and not is_vacant(self.path) else None
+
+
+def open_run(kind: Kind, destination: Destination, subject: Subject) -> RunDirectory:
+    """The run directory of a subject, begun, or, if it is to be gone on with, found to be of the same one.
+
+    Raises:
+        PactlError: if there is another run, or something that is none.
+    """
+    run = destination.existing()
+    if run is None:
+        run = RunDirectory.create(destination.path, kind, force=destination.force)
+        _begin(run, subject)
+        return run
+    require_writable(run.path, "--out ")
+    run.sweep()
+    if run.manifest.kind != kind:
+        raise PactlError(f"--out {run.path} is a run of pactl {run.manifest.kind}, not of pactl {kind}")
+    if CONFIG not in run.manifest.files:
+        run.clear()
+        _begin(run, subject)
+    if altered := run.altered():
+        raise PactlError(f"{altered[0]} is truncated, altered or missing", "start again with --force")
+    _require_same(run, subject)
+    return run
+
+
+def _begin(run: RunDirectory, subject: Subject) -> None:
+    """Writes what is known before the first step."""
+    run.manifest.device = str(subject.sample.labels.device)
+    run.manifest.data_sha256 = subject.sample.sha256()
+    run.write_config(subject.settings.as_dict())
+    files: tuple[str, ...] = (CONFIG,)
+    if not subject.whole_sample:
+        run.write_arrays(INDICES, subject.partition.arrays())
+        files += (INDICES,)
+    if subject.start is not None:
+        run.manifest.parent = subject.start.sha256()
+        subject.start.save(run)
+        files += (INIT,)
+    run.set_stage(run.manifest.kind, "running", files)
+
+
+def _require_same(run: RunDirectory, subject: Subject) -> None:
+    """Raises PactlError if settings or data are not those with which the run began."""
+    before, now = run.read_config(), subject.settings.as_dict()
+    for name, value in now.items():
+        if name not in _MAY_DIFFER_ON_RESUME and before.get(name) != value:
+            raise PactlError(
+                f"{option_name(name)} {value} differs from the run in {run.path}, which has {before.get(name)}",
+                "resume with the same options, or start again with --force",
+                BAD_INPUT,
+            )
+    if run.manifest.data_sha256 != subject.sample.sha256():
+        raise PactlError(f"the data set {subject.settings.dataset} has changed since the run in {run.path} began")
+
+
+def train_coordinates(run: RunDirectory, subject: Subject, display: Display) -> None:
+    """Trains w on S, or, where d is 0, all the weights; then the run is complete."""
+    settings = subject.settings
+    objective: Objective
+    if settings.intrinsic_dim == 0:
+        network = subject.initial_network().to(subject.sample.labels.device)
+        objective, trained = NetworkObjective(network), network.state_dict(keep_vars=True)
+    else:
+        module = subject.build_module()
+        objective = RateObjective(
+            module,
+            GridQuantiser(),
+            rate_weight=settings.rate_weight,
+            examples=len(subject.sample),
+            start=settings.rate_from if settings.rate_weight else 1.0,
+        ).to(module.w.device)
+        trained = {"w": module.w}
+    fit(run, objective, subject, subject.sample, plan(settings), STAGE, display)
+    finish(run, trained)
+
+
+def finish(run: RunDirectory, tensors: dict[str, torch.Tensor]) -> None:
+    """Writes the checkpoint; the run is complete."""
+    save_tensors(run, CHECKPOINT, tensors, {"stage": STAGE})
+    run.set_stage(run.manifest.kind, "complete", (CHECKPOINT, METRICS))
+    run.remove_resume()
+
+
+def plan(settings: TrainSettings) -> Plan:
+    """The recipe of resolved settings."""
+    names = Plan.__dataclass_fields__.keys() - {"recipe"}
+    return Plan(recipe=settings.optimizer, **settings.model_dump(include=set(names)))
+
+
+def fit(
+    run: RunDirectory,
+    objective: Objective,
+    subject: Subject,
+    examples: Examples,
+    plan: Plan,
+    stage: str,
+    display: Display,
+) -> None:
+    """Trains an objective on some examples of a subject, from where the run stands.
+
+    Raises:
+        PactlError: as `Trainer.run` does.
+    """
+    settings = subject.settings
+    trainer = Trainer(
+        objective,
+        examples,
+        subject.statistics,
+        plan,
+        seed=settings.seed,
+        stage=stage,
+        autocast=_precision(settings.precision),
+    )
+    what = f"training {settings.dataset} {settings.model_name}"
+    with display.progress(f"{what} {'d=' + str(settings.intrinsic_dim) if stage == STAGE else stage}") as advance:
+        trainer.run(RunObserver(run, stage, advance), _load_state(run, stage))
+
+
+def _precision(name: str) -> torch.dtype | None:
+    """The type to compute training steps in; None for single precision."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
+    return torch.bfloat16 if name == "bf16" else None
+
+
+class RunObserver:
+    """Writes what a loop reports into the run directory, and shows it."""
+
+    def __init__(self, run: RunDirectory, stage: str, advance: Advance) -> None:
+        self._run, self._stage, self._advance = run, stage, advance
+
+    def advance(self, step: int, steps: int, loss: float) -> None:
+        """Moves the bar."""
+        self._advance(step, steps)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """One line of metrics."""
+        self._run.append_metrics(record)
+
+    def save(self, state: State) -> None:
+        """Everything that `--resume` needs, in one file."""
+        numbers = {"step": state.step, "loss_sum": state.loss_sum, "errors": state.errors, "seconds": state.seconds}
+        facts = {key: repr(value) for key, value in numbers.items()} | {"stage": self._stage}
+        save_tensors(self._run, _STATE, state.tensors, facts)
+
+
+def _load_state(run: RunDirectory, stage: str) -> State:
+    """The last saved state of a stage, or the beginning."""
+    tensors, facts = load_tensors(run.path / _STATE) if (run.path / _STATE).exists() else ({}, {})
+    if facts.get("stage") != stage:
+        run.keep_metrics(lambda record: record.get("stage") != stage)
+        return State(0, {})
+    step = int(facts["step"])
+    run.keep_metrics(lambda record: record.get("stage") != stage or record["step"] <= step)
+    return State(step, tensors, float(facts["loss_sum"]), int(facts["errors"]), float(facts["seconds"]))

@@ -1,0 +1,32 @@
+"""`pactl transfer`: a network trained in a random subspace, from weights that were trained on other data."""
+
+from __future__ import annotations
+
+from pactl_cli.runs.directory import INIT
+from pactl_cli.runs.settings import TransferSettings
+from pactl_cli.runs.start import Start
+from pactl_cli.stages.display import Display
+from pactl_cli.stages.source import find_source
+from pactl_cli.stages.subject import find_device, load_subject
+from pactl_cli.stages.training_run import Destination, open_run, train_coordinates
+
+
+def transfer(settings: TransferSettings, destination: Destination, display: Display) -> None:
+    """Trains into a run directory, from the weights of `settings.source`, which is then no longer needed.
+
+    Raises:
+        PactlError: exit code 2 for anything wrong that can be found before work starts
+            (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
+    """
+    device = find_device(settings.device)
+    begun = destination.existing()
+    again = begun is not None and INIT in begun.manifest.files
+    start = Start.load(begun) if begun and again else find_source(settings, display)
+    subject = load_subject(settings, device, display, start)
+    subject.build_module()  # what does not fit is found before anything is written
+    run = open_run("transfer", destination, subject)
+    if run.is_complete():
+        return
+    if excluded := len(subject.partition.excluded):
+        display.say(f"{excluded:,} training examples are left out: the source was trained on them")
+    train_coordinates(run, subject, display)

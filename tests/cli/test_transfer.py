@@ -1,0 +1,141 @@
+"""`pactl transfer`: weights from elsewhere, and nothing they have seen is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Call = Callable[..., Any]
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+QUICK = ("--epochs", 1, "--intrinsic-dim", 10)
+
+
+def write(path: str, arrays: Arrays, **changed: Any) -> str:
+    """A data set for --dataset."""
+    np.savez(path, **(arrays | changed))
+    return f"npz:{path}"
+
+
+def other(arrays: Arrays, side: int = 8, classes: int = 3, channels: int | None = None) -> Arrays:
+    """Other images of the same kind."""
+    random = np.random.default_rng(1)
+    shape = (side, side) if channels is None else (side, side, channels)
+    return {
+        name: random.integers(256, size=(len(values), *shape), dtype=np.uint8)
+        if name.startswith("x")
+        else np.arange(len(values)) % classes
+        for name, values in arrays.items()
+    }
+
+
+def shared(pactl: Call, source: Path | str, dataset: str, *options: object) -> dict[str, Any]:
+    """The certificate of a transfer, verified after the source has gone."""
+    done = pactl("transfer", source, "--dataset", dataset, *QUICK, *options, "--out", "run")
+    assert (done.code, done.out) == (0, "run\n"), done
+    document: dict[str, Any] = pactl("bound", "run", "--quant-epochs", 1).json()
+    Path(source).rename(f"{source}-gone")
+    assert pactl("verify", "run").code == 0
+    return document
+
+
+def test_a_transfer_to_other_data_of_the_same_kind(pactl: Call, trained: Path, arrays: Arrays) -> None:
+    document = shared(pactl, trained, write("other.npz", other(arrays)))
+    assert document["bound_examples"] == 300
+    assert document["side_information"]["theta0_sha256"]
+    assert document["side_information"]["excluded_examples"] == 0
+    assert any("theta0" in line and str(trained) in line for line in document["assumptions"])
+
+
+@pytest.mark.parametrize(("side", "classes", "channels"), [(8, 5, None), (8, 3, 3), (6, 3, None), (7, 2, 3)])
+def test_a_transfer_to_other_shapes(
+    pactl: Call, trained: Path, arrays: Arrays, side: int, classes: int, channels: int | None
+) -> None:
+    document = shared(pactl, trained, write("other.npz", other(arrays, side, classes, channels)))
+    assert document["side_information"]["image_shape"] == [1, 8, 8]
+    assert document["side_information"]["classes"] == classes
+
+
+def test_colour_to_grey_and_another_size_with_batch_statistics(pactl: Call, arrays: Arrays) -> None:
+    colour = write("colour.npz", other(arrays, 8, 3, 3))
+    layer13s = ("--model-name", "layer13s", "--base-width", 1)
+    assert pactl("train", "--dataset", colour, *layer13s, *QUICK, "--normalise", "fixed", "--out", "source").code == 0
+    document = shared(pactl, "source", write("grey.npz", other(arrays, 12)))
+    assert document["side_information"]["image_shape"] == [3, 12, 12]
+    assert document["configuration"]["calibration_examples"] == 30
+
+
+def test_the_sources_statistics_can_stay(pactl: Call, arrays: Arrays) -> None:
+    layer13s = ("--model-name", "layer13s", "--base-width", 1)
+    assert pactl("train", "--dataset", write("one.npz", other(arrays)), *layer13s, *QUICK, "--out", "source").code == 0
+    document = shared(pactl, "source", write("two.npz", arrays), "--calibration-examples", 0)
+    assert (document["bound_examples"], document["configuration"]["calibration_examples"]) == (300, 0)
+
+
+def test_what_the_source_has_seen_is_not_counted(pactl: Call, trained: Path, arrays: Arrays) -> None:
+    mixed = other(arrays)
+    with np.load(trained / "indices.npz") as parts:
+        mixed["x_train"][[5, 17, 200]] = arrays["x_train"][parts["bound"][:3]]
+    document = shared(pactl, trained, write("mixed.npz", mixed))
+    with np.load("run/indices.npz") as parts:
+        assert parts["excluded"].tolist() == [5, 17, 200]
+    assert document["bound_examples"] == 297
+    assert document["side_information"]["excluded_examples"] == 3
+    assert any("removed" in line for line in document["assumptions"])
+
+
+def test_a_run_goes_on_with_what_it_has_not_seen(pactl: Call, trained: Path, npz: Path) -> None:
+    document = shared(pactl, trained, f"npz:{npz}", "--train-subset", -0.9)
+    assert document["bound_examples"] == 30
+
+
+def test_a_chain_remembers_what_its_first_link_has_seen(pactl: Call, trained: Path, npz: Path, arrays: Arrays) -> None:
+    second = write("second.npz", other(arrays))
+    assert pactl("transfer", trained, "--dataset", second, *QUICK, "--out", "second").code == 0
+    complaint = pactl("transfer", "second", "--dataset", f"npz:{npz}", "--train-subset", 0.9, *QUICK).complaint(2)
+    assert "none left to count" in complaint
+
+
+def test_an_empty_sample_is_an_error(pactl: Call, trained: Path, npz: Path) -> None:
+    done = pactl("transfer", trained, "--dataset", f"npz:{npz}", "--train-subset", 0.9, *QUICK, "--out", "run")
+    assert "trained on all" in done.complaint(2)
+    assert not Path("run").exists()
+
+
+def test_all_weights_of_a_source(pactl: Call, npz: Path, arrays: Arrays) -> None:
+    full = ("--dataset", f"npz:{npz}", "--intrinsic-dim", 0, "--epochs", 1, "--lr", 0.001, "--out", "full")
+    assert pactl("train", *full).code == 0
+    assert "no message" in pactl("bound", "full").complaint(2)
+    document = shared(pactl, "full", write("other.npz", other(arrays)))
+    assert document["intrinsic_dim"] == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--model-name", "lenet5"), "--model-name"),
+        (("--base-width", 7), "--base-width"),
+        (("--weights", "x.pth"), "--weights"),
+        (("--intrinsic-mode", "film", "--intrinsic-dim", 10**6), "--intrinsic-dim"),
+    ],
+)
+def test_what_does_not_fit_the_source(
+    pactl: Call, trained: Path, arrays: Arrays, options: tuple[object, ...], says: str
+) -> None:
+    dataset = write("other.npz", other(arrays))
+    assert says in pactl("transfer", trained, "--dataset", dataset, *options, "--out", "run").complaint(2)
+    assert not Path("run").exists()
+
+
+def test_images_that_are_too_large(pactl: Call, trained: Path, arrays: Arrays) -> None:
+    dataset = write("large.npz", other(arrays, 9))
+    assert "9 x 9" in pactl("transfer", trained, "--dataset", dataset, *QUICK).complaint(2)
+
+
+@pytest.mark.parametrize("source", ["absent", "torchvision:resnet19", "torchvision:layer13s"])
+def test_sources_that_are_none(pactl: Call, npz: Path, source: str) -> None:
+    assert source.partition(":")[2] in pactl("transfer", source, "--dataset", f"npz:{npz}").complaint(2)

@@ -1,0 +1,71 @@
+"""Data-dependent priors, simulated: labels are fair coins, so every classifier errs on half, and memory must not help.
+
+Each example has an input of its own, so a prior memorises what it is shown. The twin counts those examples too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pactl_cli.data.splits import Partition, partition
+from pactl_cli.runs.settings import BoundSettings, PriorSettings
+from pactl_cli.stages import subject as subject_module
+from pactl_cli.stages.bound import bound
+from pactl_cli.stages.display import Silence
+from pactl_cli.stages.prior import prior
+from pactl_cli.stages.training_run import Destination
+
+DELTA, EXAMPLES = 0.05, 240
+
+
+def leaky_partition(*arguments: Any, **options: Any) -> Partition:
+    """The twin of `partition` that leaves the prior's examples in S."""
+    parts = partition(*arguments, **options)
+    return replace(parts, bound=np.sort(np.concatenate([parts.prior, parts.bound])))
+
+
+def is_false(place: Path, random: np.random.Generator) -> bool:
+    """Whether the certificate of a prior on a fresh sample says that it errs on less than half."""
+    images = random.integers(256, size=(EXAMPLES, 4, 4), dtype=np.uint8)
+    np.savez(place / "coins.npz", x_train=images, y_train=random.integers(2, size=EXAMPLES))
+    options = {
+        "dataset": f"npz:{place / 'coins.npz'}",
+        "base_width": 64,
+        "intrinsic_dim": int(random.choice([0, 3, 10])),
+        "train_subset": float(random.choice([0.5, -0.5, 0.7])),
+        "seed": int(random.choice([137, 137, 5])),
+        "prior_epochs": 20,
+        "batch_size": 10,
+        "prior_lr": 0.01,
+        "epochs": 3,
+        "device": "cpu",
+    }
+    prior(PriorSettings.parse(options), Destination(place / "run", force=True), Silence())
+    settings = BoundSettings(delta=DELTA, quant_epochs=int(random.choice([0, 2])), device="cpu")
+    _, certificate = bound([place / "run"], settings, Silence())
+    return certificate.error_bound < 0.5
+
+
+def false_certificates(place: Path, trials: int) -> list[bool]:
+    """One truth value a trial."""
+    random = np.random.default_rng(11)
+    return [is_false(place, random) for _ in range(trials)]
+
+
+@pytest.mark.usefixtures("_no_fsync")
+def test_priors_in_short(tmp_path: Path, rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject_module, "partition", leaky_partition)
+    assert rate(false_certificates(tmp_path, 8), "the prior's examples in S").low > DELTA
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_fsync")
+def test_priors(tmp_path: Path, rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rate(false_certificates(tmp_path, 300), "as it is").high <= 1.5 * DELTA
+    monkeypatch.setattr(subject_module, "partition", leaky_partition)
+    assert rate(false_certificates(tmp_path, 30), "the prior's examples in S").low > 0.5
