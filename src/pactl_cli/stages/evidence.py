@@ -199,4 +199,7 @@ def _assumptions(subject: Subject) -> tuple[str, ...]:
         )
     if settings.indices_path is not None:
         lines.append("The permutation of --indices-path was not chosen by looking at the examples.")
+    if subject.task.brought:
+        name = subject.task.brought.name
+        lines.append(f"The network {name}, brought by the user, was not chosen by looking at these examples.")
     return tuple(lines)

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import Statistics
+from pactl_cli.catalogue import Statistics, is_brought
 from pactl_cli.certificate.configuration import Configuration, Task, complete
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
 from pactl_cli.data.sources import load_dataset
 from pactl_cli.data.splits import Partition, load_indices, partition, share_size
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
+from pactl_cli.models.brought import describe
+from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.normalisation import batch_norms, calibrate
 from pactl_cli.runs.settings import TrainSettings
@@ -68,14 +70,7 @@ class Subject:
         Raises:
             PactlError: if the network does not fit the images, or the subspace the network.
         """
-        configuration = self.configuration
-        network = build_network(
-            configuration.model_name,
-            classes=self.dataset.classes,
-            shape=self.dataset.shape,
-            width=configuration.base_width,
-            seed=configuration.seed,
-        )
+        configuration, network = self.configuration, self.initial_network()
         if batch_norms(network) and len(self.calibration) < 2:
             raise PactlError(
                 f"--calibration-examples {len(self.calibration)} is too few: {configuration.model_name} has BatchNorm",
@@ -86,11 +81,43 @@ class Subject:
         )
         return SubspaceModule(network, projector).to(self.sample.labels.device)
 
+    def initial_network(self) -> nn.Module:
+        """The network at theta0, on the CPU.
+
+        Raises:
+            PactlError: if it does not fit the images.
+        """
+        return build_network(
+            self.configuration.model_name,
+            classes=self.dataset.classes,
+            shape=self.dataset.shape,
+            width=self.configuration.base_width,
+            seed=self.configuration.seed,
+        )
+
+    def network_to_evaluate(self, module: SubspaceModule) -> nn.Module:
+        """A network in which training can have left nothing: the module's own, or, of the user's code, a new one."""
+        if not self.task.brought:
+            return module.network
+        return self.initial_network().to(module.theta0.device)
+
+    def calibrate(self, network: nn.Module) -> None:
+        """Recomputes a network's batch statistics at its present weights, and puts it into evaluation mode."""
+        calibrate(network, normalise(self.calibration.images, self.statistics))
+
     def classifier(self, module: SubspaceModule, coordinates: Tensor) -> nn.Module:
-        """The network at theta0 + P w with its batch statistics recomputed: a function of one example."""
+        """The network at theta0 + P w with its batch statistics recomputed: a function of one example.
+
+        Raises:
+            PactlError: if it is none.
+        """
+        device = module.theta0.device
+        few = self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=device)]
         with full_precision():
-            network = module.decoded(coordinates.to(module.theta0.device))
-            calibrate(network, normalise(self.calibration.images, self.statistics))
+            network = module.decoded(coordinates.to(device), self.network_to_evaluate(module))
+            self.calibrate(network)
+            inputs = normalise(few.images, self.statistics)
+            require_function_of_one_example(network, inputs, self.dataset.classes, self.configuration.model_name)
         return network
 
 
@@ -138,7 +165,9 @@ def load_subject(settings: TrainSettings, device: torch.device, display: Display
     with display.progress("reading images") as progress:
         dataset = load_dataset(settings.dataset, directory, progress).with_label_noise(settings.label_noise)
     examples = len(dataset.train)
-    task = Task(settings.dataset, share_size(examples, settings.train_subset), dataset.shape[0])
+    name, channels = settings.model_name, dataset.shape[0]
+    brought = describe(name, classes=dataset.classes, channels=channels) if name and is_brought(name) else None
+    task = Task(settings.dataset, share_size(examples, settings.train_subset), channels, brought)
     configuration = _configuration(settings, task)
     parts = partition(
         load_indices(settings.indices_path, examples) if settings.indices_path else None,
@@ -173,7 +202,12 @@ def _configuration(settings: TrainSettings, task: Task) -> Configuration:
     given = settings.model_dump(include=set(Configuration.__dataclass_fields__) - {"normalisation"})
     if given["model_name"]:
         given["model_name"] = catalogue.model_name(given["model_name"])
-    return complete(given | {"normalisation": published}, task)
+    configuration = complete(given | {"normalisation": published}, task)
+    if configuration.base_width is not None and task.model(configuration.model_name).width is None:
+        raise PactlError(
+            f"--base-width {configuration.base_width}: {configuration.model_name} has no base width", "leave it out"
+        )
+    return configuration
 
 
 def _resolve(settings: TrainSettings, configuration: Configuration, directory: Path) -> TrainSettings:

@@ -20,6 +20,7 @@ from pactl_cli.runs.directory import (
     require_writable,
 )
 from pactl_cli.runs.settings import TrainSettings, option_name
+from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Advance, Display
 from pactl_cli.stages.subject import Subject, find_device, load_subject
 from pactl_cli.subspace.quantise import GridQuantiser
@@ -68,6 +69,7 @@ def train(settings: TrainSettings, out: Path, display: Display, *, resume: bool 
     subject = load_subject(settings, device, display)
     settings = subject.settings
     module = subject.build_module()
+    require_trainable(subject, module, settings.batch_size or 1)
     objective = RateObjective(
         module,
         GridQuantiser(),
