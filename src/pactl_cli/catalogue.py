@@ -7,7 +7,7 @@ format: a place in these tables is what a message carries. New entries go to the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -24,13 +24,13 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Model:
-    """A network: `width` is its own base width, `batch_statistics` whether it has BatchNorm."""
+    """A network: `width` is its own base width, None where that has no meaning; `aliases` are its published names."""
 
     name: str
     summary: str
-    width: int
+    width: int | None = None
     batch_statistics: bool = False
-    alias: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,55 @@ class Dataset:
     published: Statistics | None = None
 
 
-MODELS = {
-    entry.name: entry
-    for entry in (
-        Model("lenet5", "two 5x5 convolutions and two dense layers; 431,080 parameters on MNIST", 20, alias="LeNet5"),
-        Model("fc", "two hidden layers; 199,210 parameters on MNIST", 200, alias="fc_784_10"),
-        Model("layer13s", "nine 3x3 convolutions with BatchNorm; 63,738 parameters on CIFAR-10", 8, True, "Layer13s"),
-    )
+OWN_MODELS = (
+    Model("lenet5", "two 5x5 convolutions and two dense layers; 431,080 parameters on MNIST", 20, aliases=("LeNet5",)),
+    Model("fc", "two hidden layers; 199,210 parameters on MNIST", 200, aliases=("fc_784_10",)),
+    Model("layer13s", "nine 3x3 convolutions with BatchNorm; 63,738 parameters on CIFAR-10", 8, True, ("Layer13s",)),
+    Model("lenet", "two 5x5 convolutions and three dense layers; 44,426 parameters on MNIST", 6, aliases=("LeNet",)),
+    Model("resnet20", "nine residual blocks, shortcuts without weights; 269,818 parameters on CIFAR-10", 16, True),
+    Model("resnet18k", "ResNet-18 for small images; 11,173,962 parameters on CIFAR-10", 64, True),
+)
+
+_TORCHVISION = """
+squeezenet1_0 1248424 | efficientnet_b0 5288548 bn | efficientnet_b1 7794184 bn | alexnet 61100840
+convnext_base 88591464 | convnext_large 197767336 | convnext_small 50223688 | convnext_tiny 28589128
+densenet121 7978856 bn | densenet161 28681000 bn | densenet169 14149480 bn | densenet201 20013928 bn
+efficientnet_b2 9109994 bn | efficientnet_b3 12233232 bn | efficientnet_b4 19341616 bn | efficientnet_b5 30389784 bn
+efficientnet_b6 43040704 bn | efficientnet_b7 66347960 bn | efficientnet_v2_l 118515272 bn
+efficientnet_v2_m 54139356 bn | efficientnet_v2_s 21458488 bn | googlenet 6624904 bn | inception_v3 23834568 bn
+maxvit_t 30919624 bn | mnasnet0_5 2218512 bn | mnasnet0_75 3170208 bn | mnasnet1_0 4383312 bn | mnasnet1_3 6282256 bn
+mobilenet_v2 3504872 bn | mobilenet_v3_large 5483032 bn | mobilenet_v3_small 2542856 bn
+regnet_x_16gf 54278536 bn | regnet_x_1_6gf 9190136 bn | regnet_x_32gf 107811560 bn | regnet_x_3_2gf 15296552 bn
+regnet_x_400mf 5495976 bn | regnet_x_800mf 7259656 bn | regnet_x_8gf 39572648 bn | regnet_y_128gf 644812894 bn
+regnet_y_16gf 83590140 bn | regnet_y_1_6gf 11202430 bn | regnet_y_32gf 145046770 bn | regnet_y_3_2gf 19436338 bn
+regnet_y_400mf 4344144 bn | regnet_y_800mf 6432512 bn | regnet_y_8gf 39381472 bn
+resnet101 44549160 bn | resnet152 60192808 bn | resnet18 11689512 bn | resnet34 21797672 bn | resnet50 25557032 bn
+resnext101_32x8d 88791336 bn | resnext101_64x4d 83455272 bn | resnext50_32x4d 25028904 bn
+shufflenet_v2_x0_5 1366792 bn | shufflenet_v2_x1_0 2278604 bn | shufflenet_v2_x1_5 3503624 bn
+shufflenet_v2_x2_0 7393996 bn | squeezenet1_1 1235496
+swin_b 87768224 | swin_s 49606258 | swin_t 28288354 | swin_v2_b 87930848 | swin_v2_s 49737442 | swin_v2_t 28351570
+vgg11 132863336 | vgg11_bn 132868840 bn | vgg13 133047848 | vgg13_bn 133053736 bn
+vgg16 138357544 | vgg16_bn 138365992 bn | vgg19 143667240 | vgg19_bn 143678248 bn
+vit_b_16 86567656 | vit_b_32 88224232 | vit_h_14 632045800 | vit_l_16 304326632 | vit_l_32 306535400
+wide_resnet101_2 126886696 bn | wide_resnet50_2 68883240 bn
+"""
+"""torchvision's classification models: name, parameters for 1,000 classes in colour, `bn` where there is BatchNorm."""
+
+_TORCHVISION_ALIASES = {
+    "squeezenet1_0": ("squeezenet", "SqueezeNet"),
+    "efficientnet_b0": ("surgery_efficientnet_b0",),
 }
+
+
+def _torchvision_models() -> Iterator[Model]:
+    """An entry for each line's each entry of the table above."""
+    for entry in _TORCHVISION.replace("\n", "|").strip("|").split("|"):
+        name, parameters, *mark = entry.split()
+        summary = f"torchvision's; {int(parameters):,} parameters for 1,000 classes in colour"
+        yield Model(name, summary, batch_statistics=bool(mark), aliases=_TORCHVISION_ALIASES.get(name, ()))
+
+
+MODELS = {entry.name: entry for entry in (*OWN_MODELS, *_torchvision_models())}
 
 MODES = {
     entry.name: entry
@@ -135,15 +176,18 @@ ROUND_DIMS: tuple[int, ...] = (
 """64 dimensions that a message names in six bits."""
 
 
-def default_calibration(model_name: str, train_examples: int) -> int:
+def default_calibration(model: Model, train_examples: int) -> int:
     """Calibration examples where no number is given: none for a network without batch statistics."""
-    if not MODELS[model_name].batch_statistics:
+    if not model.batch_statistics:
         return 0
     return min(DEFAULT_CALIBRATION, train_examples // MAX_CALIBRATION_SHARE)
 
 
-def resolve(option: str, name: str, names: Iterable[str]) -> str:
+def resolve(option: str, name: str, names: Iterable[str], choices: str = "") -> str:
     """The catalogue's own spelling of `name`.
+
+    Args:
+        choices: what to say there is; all names where nothing is given.
 
     Raises:
         PactlError: naming the option and the nearest name.
@@ -153,7 +197,7 @@ def resolve(option: str, name: str, names: Iterable[str]) -> str:
         return name
     near = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise PactlError(f"{option} {name!r} is not known", f"{hint}choose from {', '.join(names)}")
+    raise PactlError(f"{option} {name!r} is not known", f"{hint}choose from {choices or ', '.join(names)}")
 
 
 def dataset_entry(name: str) -> Dataset:
@@ -168,7 +212,26 @@ def dataset_entry(name: str) -> Dataset:
     return DATASETS[resolve("--dataset", kind + colon, DATASETS)]
 
 
+MODEL_CHOICES = (
+    f"{', '.join(entry.name for entry in OWN_MODELS)}, a torchvision classification model, or your own MODULE:FUNCTION"
+)
+
+
 def model_name(name: str) -> str:
-    """A network's own name, from that or from its published alias."""
-    aliases = {entry.alias: entry.name for entry in MODELS.values() if entry.alias}
-    return resolve("--model-name", aliases.get(name, name), MODELS)
+    """A network's own name, from that or from a published alias; `module:function` is what the user brings.
+
+    Raises:
+        PactlError: if there is none.
+    """
+    if is_brought(name):
+        *_, function = parts = name.replace(":", ".").split(".")
+        if name.count(":") > 1 or not name.endswith(f":{function}") or not all(part.isidentifier() for part in parts):
+            raise PactlError(f"--model-name {name!r} is not a module and a function", "write MODULE:FUNCTION")
+        return name
+    aliases = {alias: entry.name for entry in MODELS.values() for alias in entry.aliases}
+    return resolve("--model-name", aliases.get(name, name), MODELS, MODEL_CHOICES)
+
+
+def is_brought(name: str) -> bool:
+    """Whether a network's name stands for code that the user brings."""
+    return ":" in name

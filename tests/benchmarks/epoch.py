@@ -39,8 +39,9 @@ class NaiveSubspace(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = network().requires_grad_(False)
+        self.network = network()
         self.layout = parameter_layout(self.network)
+        self.network.requires_grad_(False)
         a, b = 657, 32
         self.left, self.right = (torch.linalg.qr(torch.randn(a, b))[0] for _ in range(2))
         self.order = torch.randperm(a * a)

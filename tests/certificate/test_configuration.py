@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from fractions import Fraction
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
@@ -28,7 +29,10 @@ TASKS = [
     Task("npz:some/where.npz", 50, 3),
     Task("folder:photos", 1_300_000, 3),
     Task("folder:cubes", 19_999, 4),
+    Task("digits", 1437, 1, catalogue.Model("nets:small", "", batch_statistics=True)),
 ]
+BROUGHT = TASKS[-1]
+WITHOUT_WIDTH = [entry.name for entry in catalogue.MODELS.values() if entry.width is None]
 
 DIGITS = st.integers(0, 2**14 - 1)
 
@@ -41,16 +45,18 @@ def rows(channels: int, lowest: int) -> st.SearchStrategy[tuple[float, ...]]:
 @st.composite
 def configurations(draw: st.DrawFn, task: Task) -> Configuration:
     """A configuration about a task, any field of which may have its default."""
+    names = [*catalogue.MODELS, *([task.brought.name] if task.brought else ())]
+    model = draw(st.none() | st.sampled_from(names))
     values: dict[str, st.SearchStrategy[Any]] = {
-        "model_name": st.sampled_from(list(catalogue.MODELS)),
-        "base_width": st.integers(1, 4096),
+        "base_width": st.none() if model and task.model(model).width is None else st.integers(1, 4096),
         "intrinsic_mode": st.sampled_from(list(catalogue.MODES)),
         "intrinsic_dim": st.one_of(st.sampled_from(catalogue.ROUND_DIMS), st.integers(0, 2**26)),
         "seed": st.one_of(st.integers(130, 145), st.integers(0, 2**63 - 1)),
         "calibration_examples": st.integers(0, task.train_examples),
         "normalisation": st.tuples(rows(task.channels, 0), rows(task.channels, 1)),
     }
-    return complete({name: draw(st.none() | value) for name, value in values.items()}, task)
+    given = {"model_name": model} | {name: draw(st.none() | value) for name, value in values.items()}
+    return complete(given, task)
 
 
 STATEMENTS = st.sampled_from(TASKS).flatmap(lambda task: st.tuples(configurations(task), st.just(task)))
@@ -115,7 +121,7 @@ def test_headers_about_one_task_do_not_begin_one_another(stated: tuple[set[Confi
 
 
 def test_every_number_of_four_digits_comes_back() -> None:
-    task = TASKS[-1]
+    task = TASKS[-2]
     assert task.channels == 4
     for digits in range(0, 2**14, 8):
         mean = tuple(number / 10**4 for number in range(digits, digits + 4))
@@ -263,9 +269,39 @@ def test_a_roundabout_header_is_read_but_never_written(bits: str) -> None:
 
 @pytest.mark.parametrize("field", [0, 2])
 def test_a_name_beyond_the_catalogue_is_refused(field: int) -> None:
-    bits = "0" + "0" * field + "1" + "0000001" + "000000"  # 64 in Elias gamma needs 13 bits
+    bits = "0" + "0" * field + "1" + "00000001" + "0000000"  # 128 in Elias gamma needs 15 bits
     with pytest.raises(DecodeError, match="catalogue lacks"):
         read_configuration(ExactReader(bits), MNIST)
+
+
+def test_a_brought_network_is_the_place_after_the_catalogue() -> None:
+    bits = header(BROUGHT, model_name="nets:small")
+    place = len(catalogue.MODELS) + 1
+    assert bits == "0" + "1" + "0" * (place.bit_length() - 1) + format(place, "b") + "00000"
+    stated = read_configuration(ExactReader(bits), BROUGHT)
+    assert stated == complete({"model_name": "nets:small"}, BROUGHT)
+    assert (stated.model_name, stated.base_width, stated.calibration_examples) == ("nets:small", None, 143)
+    with pytest.raises(DecodeError, match="the receiver brings"):
+        read_configuration(ExactReader(bits), replace(BROUGHT, brought=None))
+
+
+def test_whoever_brings_a_network_pays_what_others_pay_for_the_catalogue() -> None:
+    for name in catalogue.MODELS:
+        assert header(BROUGHT, model_name=name) == header(replace(BROUGHT, brought=None), model_name=name)
+
+
+def test_a_network_without_a_width_does_not_pay_for_its_flag() -> None:
+    for name in WITHOUT_WIDTH:
+        assert complete({"model_name": name}, MNIST).base_width is None
+        place = list(catalogue.MODELS).index(name) + 1
+        assert len(header(model_name=name)) == FLAGS - 1 + 2 * place.bit_length() - 1
+
+
+def test_the_order_of_the_catalogue_is_the_format() -> None:
+    """New entries go to the end: a place in these tables is what a message carries."""
+    digest = sha256(" ".join(list(catalogue.MODELS)[:86]).encode()).hexdigest()
+    assert digest == "cbbfcb0ee4bfd2726f30a5329687810ac2b450cdaeef2a38ac816e18b33889eb"
+    assert list(catalogue.MODELS)[:7] == ["lenet5", "fc", "layer13s", "lenet", "resnet20", "resnet18k", "squeezenet1_0"]
 
 
 def test_a_standard_deviation_of_zero_is_refused() -> None:
@@ -277,6 +313,9 @@ def test_a_standard_deviation_of_zero_is_refused() -> None:
     "given",
     [
         {"base_width": 0},
+        {"base_width": None},
+        {"model_name": "squeezenet1_0"},  # with the width of another
+        {"model_name": "nets:small", "base_width": None},
         {"intrinsic_dim": -1},
         {"calibration_examples": -1},
         {"seed": -2},
@@ -288,7 +327,7 @@ def test_a_standard_deviation_of_zero_is_refused() -> None:
     ids=str,
 )
 def test_what_has_no_code_is_not_written(given: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, KeyError)):
+    with pytest.raises((ValueError, KeyError, TypeError)):
         written(replace(complete({}, MNIST), **given), MNIST)
 
 

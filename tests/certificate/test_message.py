@@ -74,9 +74,11 @@ CODEBOOKS = st.one_of(
 @st.composite
 def statements(draw: st.DrawFn) -> tuple[Message, Task]:
     task = draw(st.sampled_from(TASKS))
+    model = draw(st.none() | st.sampled_from(list(catalogue.MODELS)))
+    has_width = model is None or catalogue.MODELS[model].width is not None
     configuration = {
-        "model_name": draw(st.none() | st.sampled_from(list(catalogue.MODELS))),
-        "base_width": draw(st.none() | st.integers(1, 4096)),
+        "model_name": model,
+        "base_width": draw(st.none() | st.integers(1, 4096)) if has_width else None,
         "intrinsic_mode": draw(st.none() | st.sampled_from(list(catalogue.MODES))),
         "seed": draw(st.none() | st.integers(0, 2**63 - 1)),
         "calibration_examples": draw(st.none() | st.integers(0, task.train_examples)),

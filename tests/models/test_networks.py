@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet18
 
 from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
@@ -13,18 +14,26 @@ from pactl_cli.models.initialisation import seeded
 from pactl_cli.models.normalisation import CALIBRATION_BATCH, batch_norms, calibrate
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
+OWN = [entry.name for entry in catalogue.OWN_MODELS]
 
-# Logit 0 of the first two classes for one fixed image, seed 137; any change here changes every certificate.
+# Logits of the first two classes for one fixed image, seed 137; any change here changes every certificate.
 GOLDEN = {
     "lenet5": (0.00287942, -0.0097086),
     "fc": (0.09435034, 0.04324383),
     "layer13s": (-0.03362826, -0.01035752),
+    "lenet": (0.02132432, 0.0469647),
+    "resnet20": (-1.4100331, 2.4368958),
+    "resnet18k": (0.04942559, -0.12692304),
 }
 
 
 def build(name: str, *, classes: int = 10, shape: tuple[int, int, int] = MNIST, width: int | None = None) -> nn.Module:
     width = width or catalogue.MODELS[name].width
     return build_network(name, classes=classes, shape=shape, width=width, seed=137)
+
+
+def size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def images(count: int, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -38,31 +47,44 @@ def images(count: int, shape: tuple[int, int, int]) -> torch.Tensor:
         ("fc", MNIST, None, 199_210),
         ("layer13s", CIFAR, 8, 63_738),
         ("layer13s", CIFAR, 16, 251_882),
+        ("lenet", MNIST, None, 44_426),
+        ("lenet", CIFAR, None, 62_006),
+        ("resnet20", MNIST, None, 269_530),
+        ("resnet20", CIFAR, None, 269_818),
+        ("resnet18k", CIFAR, None, 11_173_962),
     ],
 )
 def test_parameter_counts(name: str, shape: tuple[int, int, int], width: int | None, parameters: int) -> None:
-    assert sum(parameter.numel() for parameter in build(name, shape=shape, width=width).parameters()) == parameters
+    assert size(build(name, shape=shape, width=width)) == parameters
 
 
-@pytest.mark.parametrize("name", catalogue.MODELS)
+def test_the_parameter_count_of_another_number_of_classes() -> None:
+    assert size(build("resnet18k", classes=100, shape=CIFAR)) == 11_220_132
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_golden_output(name: str) -> None:
+    """A scale that starts at 0 is set to 1, so that every weight plays a part."""
     image = torch.linspace(-1, 1, 28 * 28).view(1, 1, 28, 28)
-    logits = build(name).eval()(image)[0, :2]
+    network = build(name).eval()
+    for layer in batch_norms(network):
+        nn.init.ones_(layer.weight)
+    logits = network(image)[0, :2]
     assert logits.tolist() == pytest.approx(GOLDEN[name], rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", catalogue.MODELS)
+@pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("shape", [(1, 16, 20), (4, 17, 33)])
 def test_any_channels_classes_and_sizes(name: str, shape: tuple[int, int, int]) -> None:
     assert build(name, classes=3, shape=shape, width=4).eval()(images(2, shape)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", catalogue.MODELS)
+@pytest.mark.parametrize("name", OWN)
 def test_the_catalogue_knows_which_have_batch_statistics(name: str) -> None:
     assert bool(batch_norms(build(name))) == catalogue.MODELS[name].batch_statistics
 
 
-@pytest.mark.parametrize("name", catalogue.MODELS)
+@pytest.mark.parametrize("name", OWN)
 def test_prediction_does_not_depend_on_the_batch(name: str) -> None:
     """One example alone, among others, and among other others."""
     network = build(name)
@@ -110,6 +132,34 @@ def test_other_random_numbers_are_refused() -> None:
 
     with pytest.raises(PactlError, match="not the same on every machine"):
         seeded(Scrambled, 7)
+
+
+def test_resnet18k_is_resnet18_with_a_small_stem() -> None:
+    theirs = resnet18(num_classes=3)
+    theirs.conv1, theirs.maxpool = nn.Conv2d(1, 64, 3, padding=1, bias=False), nn.Identity()
+    ours = build("resnet18k", classes=3)
+    calibrate(ours, images(4, MNIST))
+    for state in ("parameters", "buffers"):
+        for mine, other in zip(getattr(ours, state)(), getattr(theirs, state)(), strict=True):
+            other.data.copy_(mine)
+    torch.testing.assert_close(ours(images(2, MNIST)), theirs.eval()(images(2, MNIST)))
+
+
+def test_a_residual_network_begins_as_its_shortcuts() -> None:
+    """The last scale of each of the nine blocks is 0, and a shortcut's is not."""
+    zeros = [layer for layer in batch_norms(build("resnet20")) if not layer.weight.any()]
+    assert [layer.num_features for layer in zeros] == [16] * 3 + [32] * 3 + [64] * 3
+    stem, first = build("resnet20").eval()[:3], build("resnet20").eval()[:4]
+    torch.testing.assert_close(first(images(2, MNIST)), stem(images(2, MNIST)))
+
+
+def test_shortcuts_without_weights_keep_every_second_pixel_and_add_zeros() -> None:
+    shortcut = build("resnet20").eval()[6].shortcut
+    maps = images(2, (16, 5, 6))
+    found = shortcut(maps)
+    assert found.shape == (2, 32, 3, 3)
+    torch.testing.assert_close(found[:, :16], maps[:, :, ::2, ::2] / (1 + 1e-5) ** 0.5)
+    assert not found[:, 16:].any()
 
 
 def test_calibration_is_the_mean_over_equal_batches() -> None:

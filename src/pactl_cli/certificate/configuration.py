@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import Statistics
+from pactl_cli.catalogue import Model, Statistics
 from pactl_cli.certificate.codes import (
     BitReader,
     BitWriter,
@@ -35,6 +35,7 @@ class Task:
         dataset: its name.
         train_examples: how many examples S and the calibration examples are together.
         channels: of an image.
+        brought: the network that the receiver brings, if there is one that the catalogue lacks.
         calibration_pool: how many examples calibration draws from; None for as many as `train_examples`.
         defaults: of fields for which the weights that training starts from say more than the data set.
     """
@@ -42,6 +43,16 @@ class Task:
     dataset: str
     train_examples: int
     channels: int
+    brought: Model | None = None
+
+    def model(self, name: str) -> Model:
+        """The entry of a network by its name.
+
+        Raises:
+            KeyError: if neither the catalogue nor the receiver has it.
+        """
+        return self.brought if self.brought and self.brought.name == name else catalogue.MODELS[name]
+
     calibration_pool: int | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
 
@@ -51,13 +62,14 @@ class Configuration:
     """All that rebuilds P and theta0, in the order in which it is written.
 
     Attributes:
-        model_name, intrinsic_mode: names of the catalogue.
-        base_width, intrinsic_dim, seed, calibration_examples: integers.
+        model_name, intrinsic_mode: names of the catalogue, or of the network that the receiver brings.
+        base_width: None for a network that has none.
+        intrinsic_dim, seed, calibration_examples: integers.
         normalisation: mean and standard deviation per channel, four digits each, or None for .5 and .5.
     """
 
     model_name: str
-    base_width: int
+    base_width: int | None
     intrinsic_mode: str
     intrinsic_dim: int
     seed: int
@@ -71,27 +83,36 @@ class Configuration:
 
 @dataclass(frozen=True)
 class _Field:
-    """How one field is written; its default may depend on the fields before it."""
+    """How one field is written; whether there is one, and its default, may depend on the fields before it."""
 
     default: Callable[[dict[str, Any], Task], Any]
-    write: Callable[[BitWriter, Any], None]
+    write: Callable[[BitWriter, Any, Task], None]
     read: Callable[[BitReader, Task], Any]
+    exists: Callable[[dict[str, Any], Task], bool] = lambda known, task: True
 
 
-def _place(names: dict[str, Any]) -> tuple[Callable[[BitWriter, str], None], Callable[[BitReader, Task], str]]:
-    """The code of a name: its place in a table of the catalogue, from 1, in Elias gamma."""
-    order = list(names)
+def _place(
+    names: Callable[[Task], list[str]],
+) -> tuple[Callable[[BitWriter, str, Task], None], Callable[[BitReader, Task], str]]:
+    """The code of a name: its place in a table, from 1, in Elias gamma."""
 
-    def read(reader: BitReader, _: Task) -> str:
-        place = read_gamma(reader)
+    def read(reader: BitReader, task: Task) -> str:
+        place, order = read_gamma(reader), names(task)
         if place > len(order):
-            raise DecodeError("the message names something that this version's catalogue lacks")
+            raise DecodeError(
+                "the message names something that this version's catalogue lacks, or a network that the receiver brings"
+            )
         return order[place - 1]
 
-    return lambda writer, name: write_gamma(writer, order.index(name) + 1), read
+    return lambda writer, name, task: write_gamma(writer, names(task).index(name) + 1), read
 
 
-def _write_dim(writer: BitWriter, dim: int) -> None:
+def _model_names(task: Task) -> list[str]:
+    """The networks in the order of their places: what the receiver brings comes after the catalogue."""
+    return [*catalogue.MODELS, *([task.brought.name] if task.brought else ())]
+
+
+def _write_dim(writer: BitWriter, dim: int, _: Task) -> None:
     if dim in catalogue.ROUND_DIMS:
         writer.write(catalogue.ROUND_DIMS.index(dim), 7)
     else:
@@ -103,7 +124,7 @@ def _read_dim(reader: BitReader, _: Task) -> int:
     return read_delta(reader) - 1 if reader.read(1) else catalogue.ROUND_DIMS[reader.read(6)]
 
 
-def _write_seed(writer: BitWriter, seed: int) -> None:
+def _write_seed(writer: BitWriter, seed: int, _: Task) -> None:
     """The seed's rank, in an order that puts the default first."""
     rank = 1 if seed == catalogue.DEFAULT_SEED else seed + 2 - (seed > catalogue.DEFAULT_SEED)
     write_delta(writer, rank)
@@ -114,7 +135,7 @@ def _read_seed(reader: BitReader, _: Task) -> int:
     return catalogue.DEFAULT_SEED if rank == 1 else rank - 2 + (rank - 2 >= catalogue.DEFAULT_SEED)
 
 
-def _write_normalisation(writer: BitWriter, statistics: Statistics) -> None:
+def _write_normalisation(writer: BitWriter, statistics: Statistics, _: Task) -> None:
     """Four decimal digits of every mean, then of every standard deviation."""
     for row in statistics:
         for value in row:
@@ -129,18 +150,22 @@ def _read_normalisation(reader: BitReader, task: Task) -> Statistics:
 
 
 _FIELDS: dict[str, _Field] = {
-    "model_name": _Field(lambda _, task: catalogue.dataset_entry(task.dataset).model, *_place(catalogue.MODELS)),
+    "model_name": _Field(lambda _, task: catalogue.dataset_entry(task.dataset).model, *_place(_model_names)),
     "base_width": _Field(
-        lambda known, _: catalogue.MODELS[known["model_name"]].width, write_gamma, lambda reader, _: read_gamma(reader)
+        lambda known, task: task.model(known["model_name"]).width,
+        lambda writer, width, _: write_gamma(writer, width),
+        lambda reader, _: read_gamma(reader),
+        exists=lambda known, task: task.model(known["model_name"]).width is not None,
     ),
-    "intrinsic_mode": _Field(lambda *_: next(iter(catalogue.MODES)), *_place(catalogue.MODES)),
+    "intrinsic_mode": _Field(lambda *_: next(iter(catalogue.MODES)), *_place(lambda _: list(catalogue.MODES))),
     "intrinsic_dim": _Field(lambda _, task: catalogue.default_dim(task.train_examples), _write_dim, _read_dim),
     "seed": _Field(lambda *_: catalogue.DEFAULT_SEED, _write_seed, _read_seed),
     "calibration_examples": _Field(
         lambda known, task: catalogue.default_calibration(
-            known["model_name"], task.train_examples if task.calibration_pool is None else task.calibration_pool
+            task.model(known["model_name"]),
+            task.train_examples if task.calibration_pool is None else task.calibration_pool,
         ),
-        lambda writer, count: write_delta(writer, count + 1),
+        lambda writer, count, _: write_delta(writer, count + 1),
         lambda reader, _: read_delta(reader) - 1,
     ),
     "normalisation": _Field(lambda *_: None, _write_normalisation, _read_normalisation),
@@ -162,7 +187,11 @@ def complete(given: dict[str, Any], task: Task) -> Configuration:
 
 
 def write_configuration(writer: BitWriter, configuration: Configuration, task: Task) -> None:
-    """Appends the configuration: one bit if it is the default throughout."""
+    """Appends the configuration: one bit if it is the default throughout.
+
+    Raises:
+        ValueError, KeyError: if a value has no code.
+    """
     is_default = configuration == complete({}, task)
     writer.write(int(is_default), 1)
     if is_default:
@@ -170,9 +199,12 @@ def write_configuration(writer: BitWriter, configuration: Configuration, task: T
     known = configuration.as_dict()
     for name, code in _FIELDS.items():
         differs = known[name] != _default(name, known, task)
-        writer.write(int(differs), 1)
-        if differs:
-            code.write(writer, known[name])
+        if code.exists(known, task):
+            writer.write(int(differs), 1)
+            if differs:
+                code.write(writer, known[name], task)
+        elif differs:
+            raise ValueError(f"{name} has no meaning for {known['model_name']}")
 
 
 def read_configuration(reader: BitReader, task: Task) -> Configuration:
@@ -185,5 +217,6 @@ def read_configuration(reader: BitReader, task: Task) -> Configuration:
         return complete({}, task)
     known: dict[str, Any] = {}
     for name, code in _FIELDS.items():
-        known[name] = code.read(reader, task) if reader.read(1) else _default(name, known, task)
+        differs = code.exists(known, task) and reader.read(1)
+        known[name] = code.read(reader, task) if differs else _default(name, known, task)
     return Configuration(**known)

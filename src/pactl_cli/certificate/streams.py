@@ -18,7 +18,7 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 
 def _raw(seed: int, name: str, count: int) -> NDArray[np.uint64]:
@@ -36,6 +36,14 @@ def uniforms(seed: int, name: str, count: int) -> NDArray[np.float64]:
 def gaussians(seed: int, name: str, count: int) -> NDArray[np.float64]:
     """`count` standard normal numbers, by inversion of the distribution function."""
     return np.asarray(ndtri(uniforms(seed, name, count)), dtype=np.float64)
+
+
+def truncated_gaussians(seed: int, name: str, count: int, low: float, high: float) -> NDArray[np.float64]:
+    """`count` standard normal numbers conditioned on [low, high], by inversion of the distribution function."""
+    if low > 0:  # the other tail, where the distribution function has more digits
+        return -truncated_gaussians(seed, name, count, -high, -low)
+    below, within = ndtr(low), ndtr(high) - ndtr(low)
+    return np.clip(ndtri(below + within * uniforms(seed, name, count)), low, high)
 
 
 def packed_signs(seed: int, name: str, count: int) -> NDArray[np.uint8]:

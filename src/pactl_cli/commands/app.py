@@ -23,6 +23,7 @@ from pactl_cli.runs.settings import (
     DATA,
     MACHINE,
     MAX_SEED,
+    NETWORK,
     SETTINGS,
     BoundSettings,
     PriorSettings,
@@ -162,7 +163,7 @@ def _default_directory(settings: TrainSettings) -> Path:
     model = settings.model_name or catalogue.dataset_entry(settings.dataset).model
     dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{time}-{dataset}-{model}-{settings.intrinsic_mode}{dim}"
+    name = f"{time}-{dataset}-{model.replace(':', '.')}-{settings.intrinsic_mode}{dim}"
     path, number = Path("runs") / name, 1
     while path.exists():
         number += 1
@@ -224,15 +225,24 @@ def verify(
         Path | None,
         typer.Option(help="Where named data sets lie.", show_default="where training found them", rich_help_panel=DATA),
     ] = None,
+    model_name: Annotated[
+        str | None,
+        typer.Option(
+            help="The network, if it is code of somebody's own, MODULE:FUNCTION: it is loaded only if named here.",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
     as_json: _Json = False,
 ) -> None:
     """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees."""
     settings = BoundSettings.parse({"device": device})
+    model_name = None if model_name is None else catalogue.model_name(model_name)
     [directory] = _run_directories([run_dir])[-1:]
     from pactl_cli.stages.verify import verify as run_stage
 
-    certificate = run_stage(directory, data_dir, settings.device, Terminal())
+    certificate = run_stage(directory, data_dir, settings.device, Terminal(), model_name)
     if as_json:
         verdict = {"verified": True, "run_dir": str(directory), "error_bound": certificate.error_bound}
         print(json.dumps(verdict | {"assumptions": certificate.assumptions}, indent=2))

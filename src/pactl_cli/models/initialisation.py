@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pactl_cli.certificate import streams
@@ -16,9 +18,10 @@ from pactl_cli.errors import PactlError
 class _PortableDraws(TorchDispatchMode):
     """Answers torch's in-place `normal_` and `uniform_` from our own streams.
 
-    Every initialiser of `torch.nn.init`, and so every network written with it, draws
-    through these two operations. Any other random operation would differ between
-    releases and devices, and is refused.
+    The initialisers of `torch.nn.init`, and so networks written with them, draw through
+    these two operations. Any other random operation would differ between releases and
+    devices, and is refused. `trunc_normal_` is answered as a whole: it draws through
+    `uniform_` in some releases, and in others through as many `normal_` as it takes.
     """
 
     def __init__(self, seed: int) -> None:
@@ -37,21 +40,46 @@ class _PortableDraws(TorchDispatchMode):
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
-        target: Tensor = args[0]
-        stream = f"initialisation/{self._draws}"
-        self._draws += 1
-        if func is torch.ops.aten.uniform_.default:
-            low, high = (*args[1:3], 0.0, 1.0)[:2] if len(args) == 3 else (0.0, 1.0)
-            values = low + (high - low) * streams.uniforms(self._seed, stream, target.numel())
-        elif func is torch.ops.aten.normal_.default:
-            mean, std = args[1:3] if len(args) == 3 else (0.0, 1.0)
-            values = mean + std * streams.gaussians(self._seed, stream, target.numel())
-        else:
+        if func not in (torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default):
             raise PactlError(
                 f"the network's initialisation draws through {func}, which is not the same on every machine",
                 "use torch.nn.init's normal and uniform initialisers",
             )
+        target: Tensor = args[0]
+        first, second = list[float]([*args[1:], *(0.0, 1.0)[len(args) - 1 :]])  # defaults at the end are not passed on
+        if func is torch.ops.aten.uniform_.default:
+            values = first + (second - first) * streams.uniforms(self._seed, self._next_stream(), target.numel())
+        else:
+            values = first + second * streams.gaussians(self._seed, self._next_stream(), target.numel())
         return target.copy_(torch.from_numpy(values).view(target.shape))
+
+    def _next_stream(self) -> str:
+        self._draws += 1
+        return f"initialisation/{self._draws - 1}"
+
+    @torch.no_grad()
+    def truncated(
+        self, tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, **_: Any
+    ) -> Tensor:
+        """What `torch.nn.init.trunc_normal_` does, and takes."""
+        bounds = (a - mean) / std, (b - mean) / std
+        values = mean + std * streams.truncated_gaussians(self._seed, self._next_stream(), tensor.numel(), *bounds)
+        return tensor.copy_(torch.from_numpy(values).view(tensor.shape))
+
+
+@contextmanager
+def _answering(draws: _PortableDraws) -> Iterator[None]:
+    """For the time of a construction, all of torch's initialisers draw from `draws`."""
+    names = ("trunc_normal_", "_no_grad_trunc_normal_")  # the second is what a name imported earlier calls
+    before = {name: getattr(nn.init, name) for name in names if hasattr(nn.init, name)}
+    try:
+        for name in before:
+            setattr(nn.init, name, draws.truncated)
+        with draws:
+            yield
+    finally:
+        for name, function in before.items():
+            setattr(nn.init, name, function)
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -60,5 +88,20 @@ def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     Raises:
         PactlError: if construction draws random numbers otherwise than by `normal_` or `uniform_`.
     """
-    with torch.device("cpu"), _PortableDraws(seed):
+    with torch.device("cpu"), _answering(_PortableDraws(seed)):
         return build().float()
+
+
+class _NoStorage(TorchFunctionMode):
+    """Every `torch.empty`, from which layers make their weights, is on the meta device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
+
+
+def sketched(build: Callable[[], nn.Module]) -> nn.Module:
+    """The network that `build` constructs, on the meta device: shapes without numbers, at once whatever its size."""
+    with _NoStorage():
+        return build().to("meta")

@@ -49,10 +49,33 @@ def lenet5(classes: int, shape: Shape, width: int) -> nn.Module:
     return network
 
 
-class _Mean(nn.Module):
+def lenet(classes: int, shape: Shape, width: int) -> nn.Module:
+    """LeNet-5 with rectifiers and maxima: `width` and 8/3 `width` filters of 5 x 5; 44,426 parameters on MNIST."""
+    _require_side("lenet", shape, 16)
+    channels, height, breadth = shape
+    second = 8 * width // 3
+    height, breadth = ((((side - 4) // 2) - 4) // 2 for side in (height, breadth))
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, second, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(second * height * breadth, 20 * width),
+        nn.ReLU(),
+        nn.Linear(20 * width, 14 * width),
+        nn.ReLU(),
+        nn.Linear(14 * width, classes),
+    )
+
+
+class Mean(nn.Module):
     """The mean over height and width."""
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Shape (m, C, H, W) to shape (m, C)."""
         return maps.mean((-2, -1))
 
 
@@ -66,7 +89,7 @@ def layer13s(classes: int, shape: Shape, width: int) -> nn.Module:
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
         if index in (2, 5):
             layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, _Mean(), nn.Linear(2 * k, classes))
+    return nn.Sequential(*layers, Mean(), nn.Linear(2 * k, classes))
 
 
 def fc(classes: int, shape: Shape, width: int) -> nn.Module:

@@ -117,8 +117,10 @@ class TrainSettings(Settings):
         "fixed", DATA, "fixed: .5 and .5; published: statistics of the training set, paid for"
     )
 
-    model_name: str | None = _setting(None, NETWORK, "the network", shown="by data set")
-    base_width: int | None = _setting(None, NETWORK, "its width", ge=1, le=4096, shown="the network's own")
+    model_name: str | None = _setting(None, NETWORK, f"the network: {catalogue.MODEL_CHOICES}", shown="by data set")
+    base_width: int | None = _setting(
+        None, NETWORK, "its width, where it has one", ge=1, le=4096, shown="the network's own"
+    )
 
     intrinsic_dim: int | None = _setting(
         None,

@@ -18,6 +18,7 @@ from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
 from pactl_cli.runs.settings import BoundSettings, PriorSettings
+from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Advance, Display
 from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore
 from pactl_cli.stages.subject import Subject
@@ -71,6 +72,12 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
                 "which no message can tell",
                 "choosing between them by their certificates would be cheating: certify one of them",
             )
+    brought = sorted({subject.task.brought.name for subject in subjects if subject.task.brought})
+    if len(brought) > 1:
+        raise PactlError(
+            f"the runs have different networks of your own, {' and '.join(brought)}, which no message can tell",
+            "choosing between them by their certificates would be cheating: certify one of them",
+        )
     candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
     best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
     for candidate in candidates:
@@ -86,6 +93,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
     """The candidate of one run; its earlier certificate is withdrawn first."""
     module = subject.build_module()
     restore(module, run)
+    require_trainable(subject, module, settings.batch_size or subject.settings.batch_size or 1)
     run.sweep()
     run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
     run.keep_metrics(lambda record: record["stage"] != STAGE)

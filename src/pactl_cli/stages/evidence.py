@@ -206,6 +206,9 @@ def _assumptions(subject: Subject) -> tuple[str, ...]:
     lines += _assumptions_on_theta0(subject)
     if settings.indices_path is not None:
         lines.append("The permutation of --indices-path was not chosen by looking at the examples.")
+    if subject.task.brought:
+        name = subject.task.brought.name
+        lines.append(f"The network {name}, brought by the user, was not chosen by looking at these examples.")
     return tuple(lines)
 
 

@@ -11,6 +11,7 @@ from pactl_cli.models.layers import head_names
 from pactl_cli.runs.directory import INIT, RunDirectory
 from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
+from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.subject import Subject, find_device, load_subject
 from pactl_cli.stages.training_run import Destination, finish, fit, open_run, plan, train_coordinates
@@ -29,7 +30,7 @@ def prior(settings: PriorSettings, destination: Destination, display: Display) -
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
     subject = load_subject(settings, find_device(settings.device), display)
-    subject.build_module()  # what does not fit is found before anything is written
+    require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     run = open_run("prior", destination, subject)
     if run.is_complete():
         return

@@ -117,7 +117,7 @@ def _pretrained(settings: TransferSettings) -> Start:
 def _download(name: str) -> dict[str, Tensor]:
     """torchvision's best weights for a network, from its cache or fetched, checked by their hash."""
     try:
-        return torchvision.models.get_model(name, weights="DEFAULT", progress=False).state_dict()
+        return dict(torchvision.models.get_model(name, weights="DEFAULT", progress=False).state_dict())
     except (OSError, RuntimeError) as error:
         raise MissingError(
             f"the weights of torchvision:{name} could not be downloaded: {error}", "give a file of them with --weights"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import Statistics
+from pactl_cli.catalogue import Statistics, is_brought
 from pactl_cli.certificate.configuration import Configuration, Task, complete
 from pactl_cli.data.adaptation import framed, image_fingerprints, with_channels
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
@@ -20,6 +20,8 @@ from pactl_cli.data.sources import load_dataset
 from pactl_cli.data.splits import Indices, Partition, draw_calibration, load_indices, partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
+from pactl_cli.models.brought import describe
+from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.normalisation import batch_norms, calibrate, freeze_statistics
 from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings, option_name
@@ -113,15 +115,29 @@ class Subject:
         )
         return SubspaceModule(network, projector).to(self.sample.labels.device)
 
+    def network_to_evaluate(self, module: SubspaceModule) -> nn.Module:
+        """A network in which training can have left nothing: the module's own, or, of the user's code, a new one."""
+        if not self.task.brought:
+            return module.network
+        return self.initial_network().to(module.theta0.device)
+
     def calibrate(self, network: nn.Module) -> None:
         """Recomputes a network's batch statistics at its present weights, and puts it into evaluation mode."""
         calibrate(network, normalise(self.calibration.images, self.statistics))
 
     def classifier(self, module: SubspaceModule, coordinates: Tensor) -> nn.Module:
-        """The network at theta0 + P w with its batch statistics recomputed: a function of one example."""
+        """The network at theta0 + P w with its batch statistics recomputed: a function of one example.
+
+        Raises:
+            PactlError: if it is none.
+        """
+        device = module.theta0.device
+        few = self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=device)]
         with full_precision():
-            network = module.decoded(coordinates.to(module.theta0.device))
+            network = module.decoded(coordinates.to(device), self.network_to_evaluate(module))
             self.calibrate(network)
+            inputs = normalise(few.images, self.statistics)
+            require_function_of_one_example(network, inputs, self.dataset.classes, self.configuration.model_name)
         return network
 
 
@@ -187,6 +203,7 @@ def load_subject(
         settings.dataset,
         len(parts.bound),
         dataset.shape[0],
+        _brought(settings, dataset, source),
         calibration_pool=len(parts.prior) if has_prior else None,
         defaults=source.defaults() if source else {},
     )
@@ -231,6 +248,12 @@ def fit_images(dataset: Dataset, source: Start) -> Dataset:
     return dataset.with_images(lambda images: framed(images, height, width))
 
 
+def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> catalogue.Model | None:
+    """The user's own network, if it is one."""
+    name = source.model_name if source else settings.model_name
+    return describe(name, classes=dataset.classes, channels=dataset.shape[0]) if name and is_brought(name) else None
+
+
 def _configuration(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
     """The settings that a message carries, the rest of its fields at their defaults."""
     normalisation = None
@@ -251,7 +274,12 @@ def _configuration(settings: TrainSettings, task: Task, source: Start | None) ->
                 f"{option_name(name)} {given[name]}: the weights of {source.origin} are of {getattr(source, name)}",
                 "leave it out",
             )
-    return complete(given | {"normalisation": normalisation}, task)
+    configuration = complete(given | {"normalisation": normalisation}, task)
+    if configuration.base_width is not None and task.model(configuration.model_name).width is None:
+        raise PactlError(
+            f"--base-width {configuration.base_width}: {configuration.model_name} has no base width", "leave it out"
+        )
+    return configuration
 
 
 def _resolve(settings: TrainSettings, configuration: Configuration, directory: Path) -> TrainSettings:

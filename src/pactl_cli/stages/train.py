@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.subject import find_device, load_subject
 from pactl_cli.stages.training_run import Destination, open_run, train_coordinates
@@ -16,7 +17,7 @@ def train(settings: TrainSettings, destination: Destination, display: Display) -
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
     subject = load_subject(settings, find_device(settings.device), display)
-    subject.build_module()  # what does not fit is found before anything is written
+    require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     run = open_run("train", destination, subject)
     if run.is_complete():
         return

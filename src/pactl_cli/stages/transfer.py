@@ -5,6 +5,7 @@ from __future__ import annotations
 from pactl_cli.runs.directory import INIT
 from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start
+from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.source import find_source
 from pactl_cli.stages.subject import find_device, load_subject
@@ -23,7 +24,7 @@ def transfer(settings: TransferSettings, destination: Destination, display: Disp
     again = begun is not None and INIT in begun.manifest.files
     start = Start.load(begun) if begun and again else find_source(settings, display)
     subject = load_subject(settings, device, display, start)
-    subject.build_module()  # what does not fit is found before anything is written
+    require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     run = open_run("transfer", destination, subject)
     if run.is_complete():
         return

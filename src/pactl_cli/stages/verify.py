@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.message import Encoded, Message, decode
@@ -29,15 +30,20 @@ _NLL_TOLERANCE = 1e-3
 _KMEANS_TOLERANCE = 1e-3
 
 
-def verify(path: Path, data_dir: Path | None, device: str, display: Display) -> Certificate:
+def verify(
+    path: Path, data_dir: Path | None, device: str, display: Display, model_name: str | None = None
+) -> Certificate:
     """Checks the certificate in a run directory.
+
+    Args:
+        model_name: what the user says the network is; code is loaded only if it is named here.
 
     Returns:
         The certificate, if nothing disagrees.
 
     Raises:
         PactlError: exit code 1 with the reason if anything disagrees; 2 if there is no
-            certificate, or the data or the device is missing.
+            certificate, or the data, the device or a network that is not ours is missing.
     """
     find_device(device)
     if data_dir is not None:
@@ -46,18 +52,21 @@ def verify(path: Path, data_dir: Path | None, device: str, display: Display) -> 
     if run.manifest.stages.get(STAGE) != "complete":
         raise MissingError(f"{path} has no complete certificate", f"run pactl bound {path}")
     try:
-        return _check(run, data_dir, device, display)
+        return _check(run, data_dir, device, display, model_name)
     except MissingError:
         raise
     except PactlError as error:
         raise PactlError(f"verification failed: {error.message}", error.hint, FAILED) from error
 
 
-def _check(run: RunDirectory, data_dir: Path | None, device: str, display: Display) -> Certificate:
+def _check(
+    run: RunDirectory, data_dir: Path | None, device: str, display: Display, model_name: str | None
+) -> Certificate:
     """Everything, cheap checks first."""
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing")
     certificate = _read_certificate(run)
+    _require_consent(run, model_name)
     subject = reload_subject(run, data_dir, device, display)
     message, encoded = _read_message(run, subject)
     module = subject.build_module()
@@ -77,6 +86,18 @@ def _check(run: RunDirectory, data_dir: Path | None, device: str, display: Displ
         raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
     _check_posthoc(run, certificate, subject, module, display)
     return certificate
+
+
+def _require_consent(run: RunDirectory, model_name: str | None) -> None:
+    """Raises MissingError where the run needs code that the user has not named, or another network than named."""
+    needed = str(run.read_config().get("model_name"))
+    if model_name is None and is_brought(needed):
+        raise MissingError(
+            f"{run.path} is about a network that is not pactl's but code, {needed}, which verify does not load unasked",
+            f"if you trust it: --model-name {needed}",
+        )
+    if model_name is not None and model_name != needed:
+        raise MissingError(f"--model-name {model_name} is not the network of {run.path}, which is {needed}")
 
 
 def _read_certificate(run: RunDirectory) -> Certificate:

@@ -22,6 +22,11 @@ def _rdkron(layout: Layout, dim: int, seed: int, name: str, *, orthogonal: bool)
 def _film(layout: Layout, dim: int, seed: int, name: str) -> Projector:
     """Dense, on normalisation layers and the head only."""
     places = np.sort(np.concatenate([layout.normalisation, layout.head]))
+    if not len(places):
+        raise PactlError(
+            f"--intrinsic-mode {name.split('/')[1]} needs normalisation layers or a head, and the network has neither",
+            "use --intrinsic-mode rdkronqr",
+        )
     return Embedding(layout.size, places, Dense(len(places), dim, seed, name))
 
 

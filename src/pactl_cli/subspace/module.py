@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pactl_cli.models.layers import trained_parameters
 from pactl_cli.subspace.projectors import Projector
 
 
@@ -14,8 +15,8 @@ class SubspaceModule(nn.Module):
 
     Args:
         network: its present weights are theta0; they are frozen, and never changed.
-        projector: P, of shape (D, d) with D the number of the network's parameters,
-            in `named_parameters()` order.
+        projector: P, of shape (D, d) with D the number of the network's parameters
+            that ask for gradients, in `named_parameters()` order.
 
     Attributes:
         w: the coordinates, shape (d,), zero at the start.
@@ -25,7 +26,7 @@ class SubspaceModule(nn.Module):
 
     def __init__(self, network: nn.Module, projector: Projector) -> None:
         super().__init__()
-        named = dict(network.named_parameters())
+        named = trained_parameters(network)
         self._names = list(named)
         self._shapes = [p.shape for p in named.values()]
         self._sizes = [p.numel() for p in named.values()]
@@ -35,7 +36,7 @@ class SubspaceModule(nn.Module):
         self.w = nn.Parameter(torch.zeros(projector.shape[1]))
 
     def weights(self, w: Tensor) -> dict[str, Tensor]:
-        """The network's parameters by name at coordinates w, each a view of one flat vector."""
+        """The network's trained parameters by name at coordinates w, each a view of one flat vector."""
         theta = self.theta0 + self.projector(w)
         pieces = theta.split(self._sizes)
         return {n: piece.view(shape) for n, piece, shape in zip(self._names, pieces, self._shapes, strict=True)}
@@ -45,13 +46,22 @@ class SubspaceModule(nn.Module):
         out: Tensor = functional_call(self.network, self.weights(self.w if w is None else w), (images,))
         return out
 
-    @torch.no_grad()
-    def decoded(self, w: Tensor) -> nn.Module:
-        """The network itself with its weights set to theta0 + P w: what a receiver evaluates.
+    def decoded(self, w: Tensor, network: nn.Module | None = None) -> nn.Module:
+        """A network with its weights set to theta0 + P w: what a receiver evaluates.
 
-        The module's own network is used, so its parameters hold these weights from now on; theta0 does not change.
+        Args:
+            w: shape (d,).
+            network: one like the module's own; where none is given the module's own is used, so its
+                parameters hold these weights from now on. theta0 does not change.
         """
-        weights = self.weights(w)
-        for name, parameter in self.network.named_parameters():
-            parameter.copy_(weights[name])
-        return self.network
+        network = self.network if network is None else network
+        set_weights(network, self.weights(w))
+        return network
+
+
+@torch.no_grad()
+def set_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copies weights into the parameters of their names."""
+    parameters = dict(network.named_parameters())
+    for name, weight in weights.items():
+        parameters[name].copy_(weight)

@@ -1,0 +1,119 @@
+"""Whether a network can be trained and certified: tried on a few examples before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pactl_cli.certificate import streams
+from pactl_cli.data.dataset import normalise
+from pactl_cli.errors import PactlError
+from pactl_cli.models.brought import described
+from pactl_cli.models.independence import (
+    EXAMPLES,
+    agree,
+    evaluated,
+    require_function_of_one_example,
+    require_logits,
+)
+from pactl_cli.models.normalisation import batch_norms
+from pactl_cli.stages.subject import Subject
+from pactl_cli.subspace.module import SubspaceModule, set_weights
+from pactl_cli.training.counting import full_precision
+
+RELATIVE_STEP, CONSTANT_STEP = 0.1, 0.05
+"""How far each weight is moved for a trial: of the spread of its tensor, or, in one that is constant, as it is."""
+
+
+def require_trainable(subject: Subject, module: SubspaceModule, batch_size: int) -> None:
+    """Evaluates the network near its weights, and makes a training step that leaves no trace.
+
+    Weights are moved a little, because one that starts at zero can hide what it multiplies.
+
+    Args:
+        subject: what the network is for.
+        module: at any coordinates.
+        batch_size: of the training to come.
+
+    Raises:
+        PactlError: if evaluation is no function of one example, if it is another than what is trained, if training
+            fails, or if it changes something that no message carries.
+    """
+    name, classes = subject.configuration.model_name, subject.dataset.classes
+    count = min(EXAMPLES, len(subject.sample))
+    examples = subject.sample[torch.arange(count, device=subject.sample.labels.device)]
+    inputs = normalise(examples.images, subject.statistics)
+    weights = _nearby(module, subject.configuration.seed)
+    with full_precision():
+        module.eval()
+        substituted = evaluated(partial(functional_call, module.network, weights), inputs, classes, name)
+        network = subject.network_to_evaluate(module)
+        set_weights(network, weights)
+        own = evaluated(network.eval(), inputs, classes, name)
+        subject.calibrate(network)
+        require_function_of_one_example(network, inputs, classes, name)
+    if not agree(substituted, own):
+        raise PactlError(
+            f"--model-name {name} is refused: weights put in the place of its own do not act as its own",
+            "every layer must take its weights from its own parameters when it is called",
+        )
+    last = min(count, len(subject.sample) % batch_size or batch_size)  # the smallest batch that there will be
+    _try_step(module, inputs[:last], examples.labels[:last], classes, name)
+
+
+@torch.no_grad()
+def _nearby(module: SubspaceModule, seed: int) -> dict[str, Tensor]:
+    """The present weights, each moved up or down a little."""
+    moved = {}
+    for name, weight in module.weights(module.w).items():
+        constant = bool(weight.min() == weight.max())
+        step = CONSTANT_STEP if constant else RELATIVE_STEP * float(weight.std())
+        signs = torch.from_numpy(streams.signs(seed, f"acceptance/{name}", weight.numel()))
+        moved[name] = weight + step * signs.view(weight.shape).to(weight)
+    return moved
+
+
+def _try_step(module: SubspaceModule, inputs: Tensor, labels: Tensor, classes: int, name: str) -> None:
+    """One step of training without the step."""
+    network = module.network
+    with _restored(network) as before:
+        try:
+            logits = require_logits(module.train()(inputs), len(inputs), classes, name)
+            torch.autograd.grad(nn.functional.cross_entropy(logits, labels), module.w)
+        except PactlError:
+            raise
+        except Exception as error:
+            raise PactlError(
+                f"--model-name {name} cannot be trained on a batch of {len(inputs)}: {described(error)}",
+                "choose another --batch-size, so that the last batch of an epoch has more" if len(inputs) == 1 else "",
+            ) from error
+        recomputed = {id(buffer) for layer in batch_norms(network) for buffer in layer.buffers()}
+        for key, buffer in network.named_buffers():
+            if id(buffer) not in recomputed and not _is_same(buffer, before.get(key)):
+                raise PactlError(
+                    f"--model-name {name} is refused: training changes its buffer {key}, which no message carries",
+                    "use BatchNorm for running statistics: they are computed anew from calibration examples",
+                )
+
+
+@contextmanager
+def _restored(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """The buffers as they are, which is how they will be again; the ambient generators do not notice either."""
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield before
+    finally:
+        for name, buffer in network.named_buffers():
+            if name in before and before[name].shape == buffer.shape:
+                buffer.copy_(before[name])
+
+
+def _is_same(now: Tensor, before: Tensor | None) -> bool:
+    """Whether a buffer has not changed; one that is not a number is not."""
+    return before is not None and before.shape == now.shape and torch.allclose(now, before, 0, 0, equal_nan=True)

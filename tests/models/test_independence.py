@@ -1,0 +1,114 @@
+"""Evaluation that is random, or looks at the batch, is seen; everything else passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.errors import PactlError
+from pactl_cli.models.independence import agree, require_function_of_one_example
+from pactl_cli.models.normalisation import calibrate
+
+INPUTS = torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+class Layer(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.function(maps)
+
+
+class Counting(nn.Module):
+    """Scales by how often it was called."""
+
+    calls = 0
+
+    def forward(self, maps: Tensor) -> Tensor:
+        self.calls += 1
+        return maps * self.calls
+
+
+def network(*layers: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    found = nn.Sequential(nn.Conv2d(2, 4, 3), *layers, nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    calibrate(found, INPUTS.flip(0))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("layer", "complaint"),
+    [
+        (Layer(lambda maps: nn.functional.dropout(maps, 0.1)), "every time"),
+        (Layer(lambda maps: maps + 0.1 * torch.randn_like(maps)), "every time"),
+        (Counting(), "every time"),
+        (nn.BatchNorm2d(4, track_running_stats=False), "others in its batch"),
+        (Layer(lambda maps: maps - 0.1 * maps.mean(0)), "others in its batch"),
+        (Layer(lambda maps: maps / maps.abs().max()), "others in its batch"),
+        (Layer(lambda maps: maps.sort(0).values), "others in its batch"),
+        (Layer(lambda maps: maps / len(maps)), "others in its batch"),
+    ],
+)
+def test_no_function_of_one_example(layer: nn.Module, complaint: str) -> None:
+    with pytest.raises(PactlError, match=f"--model-name mine is refused: .*{complaint}"):
+        require_function_of_one_example(network(layer), INPUTS, 3, "mine")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Identity(),
+        nn.Dropout(0.5),
+        nn.Dropout2d(0.5),
+        nn.AlphaDropout(0.5),
+        nn.RReLU(),
+        nn.BatchNorm2d(4),
+        nn.GroupNorm(2, 4),
+        nn.LayerNorm((4, 4)),
+        nn.RMSNorm((4, 4)),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.InstanceNorm2d(4, track_running_stats=True),
+        nn.LocalResponseNorm(2),
+        nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)),
+        Layer(lambda maps: torch.fft.fft2(maps).abs()),
+        Layer(lambda maps: 1e6 * maps),
+        Layer(lambda maps: 1e-12 * maps),
+        Layer(lambda maps: 0 * maps),
+        Layer(lambda maps: maps * torch.inf),
+    ],
+)
+def test_functions_of_one_example_pass(layer: nn.Module) -> None:
+    require_function_of_one_example(network(layer), INPUTS, 3, "mine")
+    require_function_of_one_example(network(layer), INPUTS[:1], 3, "mine")
+
+
+@pytest.mark.parametrize(
+    ("layer", "complaint"),
+    [
+        (nn.Linear(3, 4), "gives torch.float32 (4, 4) for 4 images (it must give a tensor of logits of shape (4, 3))"),
+        (Layer(lambda logits: (logits, logits)), "gives tuple for 4 images"),
+        (Layer(lambda logits: logits.argmax(1)), "gives torch.int64 (4,)"),
+        (Layer(lambda logits: logits.long()), "gives torch.int64"),
+        (nn.Linear(7, 3), "fails on images of 2 x 6 x 6: RuntimeError: "),
+    ],
+)
+def test_what_gives_no_logits(layer: nn.Module, complaint: str) -> None:
+    with pytest.raises(PactlError) as refusal:
+        require_function_of_one_example(nn.Sequential(network(), layer), INPUTS, 3, "mine")
+    assert f"--model-name mine {complaint}" in refusal.value.one_line()
+
+
+def test_agreement_is_relative_to_the_largest_logit() -> None:
+    logits = torch.tensor([[1000.0, 0.0], [0.0, 1.0]])
+    assert agree(logits, logits + 0.9)
+    assert not agree(logits, logits + 1.1)
+    assert not agree(logits, torch.tensor([[1000.0, 0.0], [0.0, torch.nan]]))
+    assert agree(torch.full((2, 2), torch.nan), torch.full((2, 2), torch.inf))
