@@ -290,3 +290,44 @@ def test_real_mnist_with_one_bad_file(refused: Call, tmp_path: Path, data_dir: P
     if change != "gone":
         (raw / name).write_bytes(data[:-1] if change == "truncated" else flipped(data, 5000))
     refused("mnist", str(raw / name), options=("--data-dir", tmp_path))
+
+
+# --- Other published data sets ----------------------------------------------------------------------------------------
+
+PUBLISHED = {
+    "fmnist": ("FashionMNIST/raw", "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+    "svhn": ("svhn", "train_32x32.mat", "test_32x32.mat"),
+    "svhn28": ("svhn", "train_32x32.mat", "test_32x32.mat"),
+    "cifar10": ("cifar-10-batches-py", "data_batch_3", "test_batch"),
+    "cifar100": ("cifar-100-python", "train", "meta"),
+    "tiny-imagenet": ("", "tiny-imagenet-200.zip"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_data_set_that_is_not_there_and_cannot_be_fetched(refused: Call, tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    folder, *_ = PUBLISHED[name]
+    refused(name, f"{name} is not in {tmp_path / 'data'}", "--data-dir", folder, options=("--data-dir", "data"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"\0\0\x08\x03", b"PK\x03\x04"])
+@pytest.mark.parametrize(("name", "file"), [(name, file) for name, (_, *files) in PUBLISHED.items() for file in files])
+def test_a_data_set_that_is_incomplete_or_altered(
+    refused: Call, tmp_path: Path, name: str, file: str, content: bytes
+) -> None:
+    folder = tmp_path / "data" / PUBLISHED[name][0]
+    folder.mkdir(parents=True)
+    (folder / file).write_bytes(content)
+    refused(name, str(folder), "fetched again", options=("--data-dir", tmp_path / "data"))
+
+
+@pytest.mark.parametrize("place", ["wnids.txt", "train/n01443537/images", "val/val_annotations.txt"])
+def test_tiny_imagenet_unpacked_in_part(refused: Call, tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "data" / "tiny-imagenet-200"
+    for name in ("train/n01443537/images", "val/images"):
+        (folder / name).mkdir(parents=True)
+    (folder / "wnids.txt").write_text("n01443537\n")
+    (folder / "val" / "val_annotations.txt").write_text("")
+    remove(folder / place)
+    refused("tiny-imagenet", str(folder / place), options=("--data-dir", tmp_path / "data"))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pactl_cli.data import sources
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
+from pactl_cli.data.idx_files import MNIST_SHA256
 from pactl_cli.data.sources import load_dataset
 from pactl_cli.errors import PactlError
 
@@ -169,12 +169,12 @@ def test_mnist(data_dir: Path) -> None:
     assert pixels.mean().item() == pytest.approx(0.1307, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", sources.MNIST_SHA256)
+@pytest.mark.parametrize("name", MNIST_SHA256)
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
 def test_damaged_mnist_is_refused_by_file(tmp_path: Path, data_dir: Path, name: str, damage: str) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for other in sources.MNIST_SHA256:
+    for other in MNIST_SHA256:
         (raw / other).symlink_to(data_dir / "MNIST" / "raw" / other)
     content = bytearray((raw / name).read_bytes())
     (raw / name).unlink()
@@ -189,7 +189,7 @@ def test_absent_mnist_that_cannot_be_fetched_leaves_nothing(tmp_path: Path, monk
     from torchvision.datasets import MNIST
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(PactlError, match="could not be downloaded") as caught:
+    with pytest.raises(PactlError, match="cannot be fetched") as caught:
         load_dataset("mnist", tmp_path)
     assert "--data-dir" in caught.value.hint
     assert not list(tmp_path.iterdir())

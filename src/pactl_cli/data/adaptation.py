@@ -17,12 +17,22 @@ GREY_WEIGHTS = (19595, 38470, 7471)
 
 
 def grey(images: Tensor) -> Tensor:
-    """Colour images, shape (n, 3, H, W), as grey ones, shape (n, 1, H, W), of the same type; integers exactly."""
+    """Colour images, shape (n, 3, H, W), as luma, shape (n, 1, H, W), of the same type.
+
+    Bytes are rounded from integers throughout, so they are alike everywhere.
+
+    >>> grey(torch.tensor([255, 0, 255], dtype=torch.uint8).view(1, 3, 1, 1)).item()
+    105
+    """
     if images.dtype != torch.uint8:
         weights = torch.tensor(GREY_WEIGHTS, dtype=images.dtype).view(-1, 1, 1) / 65536
         return (images * weights).sum(1, keepdim=True)
-    total = sum(weight * images[:, place].int() for place, weight in enumerate(GREY_WEIGHTS))
-    return ((torch.as_tensor(total) + 32768) >> 16).to(torch.uint8).unsqueeze(1)
+    out = torch.empty_like(images[:, :1])
+    for start in range(0, len(images), 4096):  # a few at a time: in four bytes each they are large
+        colours = images[start : start + 4096].int().unbind(1)
+        luma = sum(weight * colour for weight, colour in zip(GREY_WEIGHTS, colours, strict=True))
+        out[start : start + 4096, 0] = (luma + 2**15) >> 16
+    return out
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:

@@ -1,0 +1,165 @@
+"""Published data sets: found where torchvision keeps them, or fetched there once, and never opened unchecked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from http.client import HTTPException
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+from filelock import FileLock
+
+from pactl_cli.data.progress import Progress
+from pactl_cli.errors import MissingError, PactlError
+
+_MD5_DIGITS = 32
+_TORCHVISION_SAYS = "File not found or corrupted."
+
+
+@dataclass(frozen=True)
+class Published:
+    """The files of a published data set.
+
+    Attributes:
+        name: of the data set.
+        folder: where they lie below a data directory; "" for that directory itself.
+        checksums: md5 or sha256 of each file, in hexadecimal; "" where none is known.
+        fetch: downloads them, in the same layout, below the directory that it is given.
+        origin: where from, for people.
+    """
+
+    name: str
+    folder: str
+    checksums: Mapping[str, str]
+    fetch: Callable[[Path], object]
+    origin: str
+
+    def located(self, data_dir: Path, progress: Progress) -> Path:
+        """The folder that holds the files, each with the right checksum; they are fetched if none of them is there.
+
+        Raises:
+            MissingError: if some are missing, or all of them and they cannot be fetched.
+            PactlError: if one is unreadable, truncated or altered.
+        """
+        folder = data_dir / self.folder
+        if not self.lie_in(folder):
+            self._fetch_once(data_dir, progress)
+        for file, expected in self.checksums.items():
+            check_file(folder / file, expected, self._remedy(folder))
+        return folder
+
+    def lie_in(self, folder: Path) -> bool:
+        """Whether any of the files is there, good or bad."""
+        return any(os.path.lexists(folder / file) for file in self.checksums)
+
+    def _fetch_once(self, data_dir: Path, progress: Progress) -> None:
+        """Fetches the files beside their place and moves them there whole, unless another process did meanwhile."""
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            with _only_process(data_dir / f".{self.name}.lock"):
+                if not self.lie_in(data_dir / self.folder):
+                    self._fetch(data_dir, data_dir / f".{self.name}.partial", progress)
+        except (OSError, RuntimeError, HTTPException) as error:
+            if isinstance(error, HTTPError):
+                error.close()
+            reason = str(error).replace(_TORCHVISION_SAYS, "what came is truncated or altered")
+            place = f"{self.folder} below a directory" if self.folder else "a directory"
+            raise MissingError(
+                f"{self.name} is not in {data_dir / self.folder} and cannot be fetched from {self.origin}: {reason}",
+                f"put {self._list()} into {place} and name that directory with --data-dir",
+            ) from error
+
+    def _fetch(self, data_dir: Path, scratch: Path, progress: Progress) -> None:
+        place = data_dir / self.folder
+        if self.folder and os.path.isdir(place) and os.listdir(place):
+            raise FileExistsError(f"{place} is in the way, a folder with other files")
+        shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left
+        try:
+            with _shown(progress):
+                self.fetch(scratch)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for source in [scratch / self.folder] if self.folder else [scratch / file for file in self.checksums]:
+                source.rename(data_dir / source.relative_to(scratch))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _list(self) -> str:
+        """The files, for people."""
+        first, *others = self.checksums
+        return f"{first} and {len(others)} more files" if len(others) > 3 else " and ".join(self.checksums)
+
+    def _remedy(self, folder: Path) -> str:
+        """What to do about a bad file."""
+        things = folder if self.folder else self._list()
+        return f"restore the file, or delete {things} to have it fetched again"
+
+
+def check_file(path: Path, expected: str, remedy: str) -> None:
+    """Does nothing if the file can be read and has the md5 or sha256 `expected`; "" is any.
+
+    Raises:
+        MissingError: if it is not there.
+        PactlError: if it is unreadable, truncated or altered; `remedy` says what to do.
+    """
+    algorithm = "md5" if len(expected) == _MD5_DIGITS else "sha256"
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    except OSError as error:
+        kind = MissingError if isinstance(error, FileNotFoundError) else PactlError
+        raise kind(f"{path} cannot be read: {error.strerror}", remedy) from error
+    if expected not in ("", digest.hexdigest()):
+        raise PactlError(f"{path} is truncated or altered", remedy)
+
+
+@contextmanager
+def _only_process(path: Path) -> Iterator[None]:
+    """Waits until no other process is in here with the same lock file, which goes when the last one leaves."""
+    with FileLock(path):
+        try:
+            yield
+        finally:
+            path.unlink(
+                missing_ok=True
+            )  # while it is held: who waits notices that its file has gone, and makes another
+
+
+@contextmanager
+def _shown(progress: Progress) -> Iterator[None]:
+    """Shows torchvision's downloads as progress, in place of its own bar on stderr, and keeps stdout clean."""
+    from torchvision.datasets import utils
+
+    before = getattr(utils, "tqdm", None)
+    finished = 0
+
+    class Meter:
+        """As much of tqdm as torchvision uses."""
+
+        def __init__(self, total: int | None = None, **_: Any) -> None:
+            self._done, self._total = 0, total
+
+        def __enter__(self) -> Meter:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            nonlocal finished
+            finished += self._done
+
+        def update(self, count: int) -> None:
+            """So many bytes more."""
+            self._done += count
+            progress(finished + self._done, finished + max(self._done, self._total or 0))
+
+    utils.tqdm = Meter
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        utils.tqdm = before

@@ -1,0 +1,61 @@
+"""Folders of images, as torchvision's ImageFolder orders them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.decoded_cache import decoded
+from pactl_cli.data.pictures import Pictures
+from pactl_cli.data.progress import Progress
+from pactl_cli.errors import MissingError, PactlError
+
+Samples = list[tuple[str, int]]
+"""Paths of images, each with its label."""
+
+
+def load_folder(name: str, data_dir: Path, progress: Progress) -> Dataset:
+    """The data set `folder:PATH`: images of one size in train/CLASS/ and test/CLASS/ or val/CLASS/.
+
+    Raises:
+        PactlError: if they are not there, or one cannot be read or has another size, or the classes differ.
+    """
+    folder = Path(os.path.expanduser(name.partition(":")[2]))
+    classes, train, test = _listed(name, folder)
+    pictures = Pictures(name, tuple(path for path, _ in (*train, *test)))
+    images = decoded(pictures, f"folder:{os.path.abspath(folder)}", data_dir, progress)
+    return divided(name, classes, torch.from_numpy(images), [label for _, label in train], [label for _, label in test])
+
+
+def divided(
+    name: str, classes: int, images: torch.Tensor, train_labels: Sequence[int], test_labels: Sequence[int]
+) -> Dataset:
+    """The data set of images in one tensor, those of the training set first; without test labels it has no test set."""
+    train = len(train_labels)
+    test = Examples(images[train:], torch.tensor(test_labels)) if test_labels else None
+    return Dataset(name, classes, Examples(images[:train], torch.tensor(train_labels)), test)
+
+
+def _listed(name: str, folder: Path) -> tuple[int, Samples, Samples]:
+    """The number of classes, the training set, and the test set, empty where there is none."""
+    from torchvision.datasets import ImageFolder
+
+    if not os.path.isdir(folder / "train"):
+        raise MissingError(
+            f"--dataset {name}: there is no folder {folder / 'train'}", "it needs train/CLASS/image files"
+        )
+    test = next((part for part in ("test", "val") if os.path.isdir(folder / part)), None)
+    try:
+        parts = [ImageFolder(str(folder / part)) for part in ("train", test) if part]
+    except OSError as error:
+        raise PactlError(f"--dataset {name}: {error}", "every class needs a folder with at least one image") from error
+    classes = parts[0].class_to_idx
+    if len(classes) < 2:
+        raise PactlError(f"--dataset {name} has a single class", "train/ needs at least two class folders")
+    if any(part.class_to_idx != classes for part in parts):
+        raise PactlError(f"--dataset {name}: {test}/ and train/ have different classes")
+    return len(classes), parts[0].samples, parts[1].samples if test else []

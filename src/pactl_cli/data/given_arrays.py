@@ -1,0 +1,80 @@
+"""Arrays that the user brings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pactl_cli.data.arrays import read_arrays
+from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.progress import Progress
+from pactl_cli.errors import PactlError
+
+MOST_CLASSES = 100_000
+
+
+def load_npz(name: str, data_dir: Path, progress: Progress) -> Dataset:
+    """The data set `npz:PATH`: images (n, H, W), (n, H, W, C), (n, C, H, W) or features (n, F), and integer labels.
+
+    Raises:
+        PactlError: if the file cannot be read, or its arrays are no data set.
+    """
+    path = Path(os.path.expanduser(name.partition(":")[2]))
+    hint = "save it with numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
+    try:
+        arrays = read_arrays(path, ("x_train", "y_train", "x_test", "y_test"))
+    except PactlError as error:
+        raise type(error)(f"--dataset {name}: {error.message}", hint) from error
+    for part in ("train", "test") if {"x_test", "y_test"} & arrays.keys() else ("train",):
+        if missing := {f"x_{part}", f"y_{part}"} - arrays.keys():
+            raise PactlError(f"--dataset {name} has no array {min(missing)}", hint)
+    train = _examples(name, "train", arrays["x_train"], arrays["y_train"])
+    test = _examples(name, "test", arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
+    if test is not None and (test.images.shape[1:], test.images.dtype) != (train.images.shape[1:], train.images.dtype):
+        raise PactlError(f"--dataset {name}: x_test and x_train differ in shape or type", hint)
+    classes = 1 + max(int(part.labels.max()) for part in (train, test) if part is not None)
+    if classes < 2:
+        raise PactlError(
+            f"--dataset {name} has a single class", "labels must be 0 .. classes - 1, at least two classes"
+        )
+    return Dataset(name, classes, train, test)
+
+
+def _examples(name: str, part: str, x: NDArray[np.generic], y: NDArray[np.generic]) -> Examples:
+    """Arrays of one part as checked tensors."""
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise PactlError(f"--dataset {name}: y_{part} must be a one-dimensional array of integers")
+    if not x.ndim:
+        raise PactlError(f"--dataset {name}: x_{part} is a single number, not images")
+    if len(x) != len(y) or not len(y):
+        raise PactlError(
+            f"--dataset {name}: x_{part} has {len(x):,} examples and y_{part} {len(y):,}; need as many, and some"
+        )
+    if y.min() < 0 or y.max() >= MOST_CLASSES:
+        raise PactlError(f"--dataset {name}: labels of y_{part} must lie in 0 .. {MOST_CLASSES - 1}")
+    return Examples(_images(name, part, x), torch.from_numpy(y.astype(np.int64)))
+
+
+def _images(name: str, part: str, x: NDArray[np.generic]) -> Tensor:
+    """An array of images or features as (n, C, H, W), bytes or single precision."""
+    if x.dtype != np.uint8:
+        if x.dtype.kind not in "fiu":
+            raise PactlError(f"--dataset {name}: x_{part} has type {x.dtype}", "use uint8 for images, or float32")
+        with np.errstate(over="ignore"):
+            x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise PactlError(f"--dataset {name}: x_{part} has values that are not finite numbers")
+    if x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        x = np.moveaxis(x, -1, 1)
+    elif x.ndim in (2, 3):
+        x = x[:, None] if x.ndim == 3 else x[:, None, None]
+    elif x.ndim != 4:
+        raise PactlError(f"--dataset {name}: x_{part} has {x.ndim} dimensions", "use (n, H, W), (n, H, W, C) or (n, F)")
+    if not x.size:
+        raise PactlError(f"--dataset {name}: x_{part} is empty")
+    return torch.from_numpy(np.ascontiguousarray(x))

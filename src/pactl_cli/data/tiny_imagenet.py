@@ -1,0 +1,137 @@
+"""Tiny ImageNet, unpacked or in the archive that it comes in."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+import torch
+
+from pactl_cli import catalogue
+from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.decoded_cache import decoded
+from pactl_cli.data.downloads import Published
+from pactl_cli.data.folders import divided
+from pactl_cli.data.pictures import Pictures
+from pactl_cli.data.progress import Progress
+from pactl_cli.errors import MissingError, PactlError
+
+FOLDER = "tiny-imagenet-200"
+URL = f"http://cs231n.stanford.edu/{FOLDER}.zip"
+MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+
+_CLASSES = "wnids.txt"
+_ANNOTATIONS = "val/val_annotations.txt"
+_VALIDATION = "val/images"
+
+
+def load_tiny_imagenet(name: str, data_dir: Path, progress: Progress) -> Dataset:
+    """Tiny ImageNet: 100,000 colour images of 64 x 64 in 200 classes, and its 10,000 validation images as test set.
+
+    Classes, and the images of each, are in the order of their names. The archive is read as it is and not unpacked;
+    a folder beside it is not looked at, for only the archive has a checksum.
+
+    Raises:
+        PactlError: if it is absent, incomplete, truncated or altered.
+    """
+    published = _published(name)
+    if os.path.isdir(data_dir / FOLDER) and not published.lie_in(data_dir):
+        content = _unpacked(data_dir / FOLDER)
+    else:
+        content = _packed(published.located(data_dir, progress) / f"{FOLDER}.zip")
+    train, test = content.train(), content.test()
+    paths = tuple(f"{content.root}/{path}" for path in (*train, *test))
+    pictures = Pictures(name, paths, content.archive, mode="RGB")
+    images = decoded(pictures, f"{name}:{os.path.abspath(content.archive or content.root)}", data_dir, progress)
+    return divided(name, len(content.classes), torch.from_numpy(images), list(train.values()), list(test.values()))
+
+
+def _published(name: str) -> Published:
+    """The archive, which is checked when it comes and at every reading."""
+    from torchvision.datasets.utils import download_url
+
+    file = f"{FOLDER}.zip"
+    return Published(name, "", {file: MD5}, lambda place: download_url(URL, place, file, MD5), origin=URL)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What lies in the folder or the archive.
+
+    Attributes:
+        archive: its path; "" if unpacked.
+        root: before every name.
+        classes: in order.
+        files: names of files by the name of their folder.
+        annotations: file name and class of each validation image, and more, one line each.
+    """
+
+    archive: str
+    root: str
+    classes: list[str]
+    files: dict[str, list[str]]
+    annotations: str
+
+    def train(self) -> dict[str, int]:
+        """The label of each training image by its name, in order."""
+        examples = catalogue.DATASETS["tiny-imagenet"].train_examples or 0
+        labels: dict[str, int] = {}
+        for label, wnid in enumerate(self.classes):
+            folder = f"train/{wnid}/images"
+            images = self._images(folder)
+            if len(images) * len(self.classes) != examples:
+                raise self._incomplete(f"{folder} has {len(images):,} images, not {examples // len(self.classes):,}")
+            labels |= {f"{folder}/{image}": label for image in images}
+        return labels
+
+    def test(self) -> dict[str, int]:
+        """The label of each validation image by its name, in order."""
+        label = {wnid: label for label, wnid in enumerate(self.classes)}
+        wnids = dict(line.split("\t")[:2] for line in self.annotations.splitlines() if "\t" in line)
+        images = self._images(_VALIDATION)
+        if odd := wnids.keys() ^ set(images):
+            raise self._incomplete(f"{_VALIDATION}/{min(odd)} is missing, or its line in {_ANNOTATIONS}")
+        if odd := wnids.values() - label.keys():
+            raise self._incomplete(f"{_ANNOTATIONS} has a class {min(odd)}, which {_CLASSES} has not")
+        return {f"{_VALIDATION}/{image}": label[wnids[image]] for image in images}
+
+    def _images(self, folder: str) -> list[str]:
+        return sorted(file for file in self.files.get(folder, ()) if file.endswith(".JPEG"))
+
+    def _incomplete(self, complaint: str) -> PactlError:
+        return PactlError(
+            f"{self.root}/{complaint}", f"restore it, or delete {self.archive or self.root} to have it fetched again"
+        )
+
+
+def _packed(path: Path) -> _Content:
+    """Of the archive, which has been checked."""
+    files = defaultdict(list)
+    with ZipFile(path) as archive:
+        for name in archive.namelist():
+            folder, _, file = name.removeprefix(f"{FOLDER}/").rpartition("/")
+            files[folder].append(file)
+        classes, annotations = (archive.read(f"{FOLDER}/{name}").decode() for name in (_CLASSES, _ANNOTATIONS))
+    return _Content(str(path), FOLDER, sorted(classes.split()), files, annotations)
+
+
+def _unpacked(path: Path) -> _Content:
+    """Of the folder.
+
+    Raises:
+        PactlError: naming what is missing of it or cannot be read.
+    """
+    try:
+        classes, annotations = ((path / name).read_text("utf-8", "replace") for name in (_CLASSES, _ANNOTATIONS))
+        folders = [_VALIDATION, *(f"train/{wnid}/images" for wnid in classes.split())]
+        files = {folder: os.listdir(path / folder) for folder in folders}
+    except OSError as error:
+        kind = MissingError if isinstance(error, FileNotFoundError) else PactlError
+        raise kind(
+            f"{error.filename} cannot be read: {error.strerror}",
+            f"restore it, or delete {path} to have it fetched again",
+        ) from error
+    return _Content("", str(path), sorted(classes.split()), files, annotations)

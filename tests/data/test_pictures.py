@@ -1,0 +1,298 @@
+"""Many image files: decoded by several processes, and kept decoded until one of them changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pactl_cli.data import decoded_cache, pictures
+from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.pictures import Pictures
+from pactl_cli.data.sources import load_dataset
+from pactl_cli.errors import PactlError
+
+RNG = np.random.default_rng(0)
+
+
+def unheard(done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+# --- Workers ----------------------------------------------------------------------------------------------------------
+
+MANY = 700
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Paths of many small colour images."""
+    place = tmp_path_factory.mktemp("many")
+    paths = [str(place / f"{number:04}.png") for number in range(MANY)]
+    for path in paths:
+        Image.fromarray(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture(params=[0, 2])
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """So many processes decode, and it is worth it."""
+    monkeypatch.setattr(pictures, "_FEW", 2 if request.param else 10**9)
+    monkeypatch.setattr(pictures, "_cores", lambda: request.param)
+    return int(request.param)
+
+
+def test_every_image_is_in_its_place(stored: list[str], workers: int) -> None:
+    seen: list[tuple[int, int]] = []
+    images = Pictures("many", tuple(stored)).read(lambda done, total: seen.append((done, total)))
+    assert images.shape == (MANY, 3, 5, 6)
+    for image, path in zip(images, stored, strict=True):
+        np.testing.assert_array_equal(image, np.moveaxis(np.asarray(Image.open(path)), -1, 0))
+    assert seen == sorted(set(seen))
+    assert len(seen) > 3
+    assert seen[-1] == (MANY, MANY)
+
+
+def test_the_first_image_says_whether_all_are_grey(stored: list[str], workers: int, tmp_path: Path) -> None:
+    Image.open(stored[0]).convert("L").save(tmp_path / "grey.png")
+    paths = (str(tmp_path / "grey.png"), *stored[1:])
+    images = Pictures("many", paths).read(unheard)
+    assert images.shape == (MANY, 1, 5, 6)
+    np.testing.assert_array_equal(images[-1, 0], np.asarray(Image.open(stored[-1]).convert("L")))
+    assert Pictures("many", paths, mode="RGB").read(unheard).shape == (MANY, 3, 5, 6)
+
+
+@pytest.mark.parametrize("place", [1, 130, MANY - 1])
+def test_the_first_bad_image_is_named(stored: list[str], workers: int, tmp_path: Path, place: int) -> None:
+    faults = {"not a readable image": tmp_path / "broken.png", "another size": tmp_path / "large.png"}
+    (tmp_path / "broken.png").write_bytes(Path(stored[0]).read_bytes()[:60])
+    Image.new("RGB", (6, 6)).save(tmp_path / "large.png")
+    for complaint, path in faults.items():
+        paths = (*stored[:place], str(path), *stored[place + 1 : -1], str(tmp_path / "absent.png"))
+        with pytest.raises(PactlError, match=f"--dataset many: {path} .*{complaint}"):
+            Pictures("many", paths[:MANY]).read(unheard)
+
+
+def test_images_are_read_though_no_worker_starts(
+    stored: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pictures, "_FEW", 2)
+    monkeypatch.setattr(pictures, "_cores", lambda: 2)
+    expected = Pictures("many", tuple(stored)).read(unheard)
+    for program in (shutil.which("false"), str(tmp_path / "absent")):
+        monkeypatch.setattr("sys.executable", program)
+        np.testing.assert_array_equal(Pictures("many", tuple(stored)).read(unheard), expected)
+
+
+# --- The cache --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files just written may be kept: these tests change them only where the clock has moved on."""
+    monkeypatch.setattr(decoded_cache, "_SETTLED_SECONDS", -60.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three training images and a test image in each of two classes, uncompressed."""
+    for part, count in (("train", 3), ("test", 1)):
+        for label in ("cat", "dog"):
+            (tmp_path / "pictures" / part / label).mkdir(parents=True)
+            for number in range(count):
+                image = Image.fromarray(RNG.integers(0, 256, (7, 9, 3), dtype=np.uint8))
+                image.save(tmp_path / "pictures" / part / label / f"{number}.bmp")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the images that are opened, as it happens."""
+    paths: list[str] = []
+    opening = Image.open
+
+    def watched(path: str, *others: Any) -> Any:
+        paths.append(path)
+        return opening(path, *others)
+
+    monkeypatch.setattr(Image, "open", watched)
+    return paths
+
+
+@pytest.fixture
+def load(folder: Path, tmp_path: Path) -> Callable[[], Dataset]:
+    """Loads the folder, with a cache in `tmp_path/data`."""
+    return lambda: load_dataset(f"folder:{folder}", tmp_path / "data")
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    """The files of the cache."""
+    return sorted((tmp_path / "data" / "folders").iterdir())
+
+
+def same(one: Dataset, other: Dataset) -> bool:
+    """Whether two data sets hold the same."""
+    assert one.test is not None
+    assert other.test is not None
+    return (one.train.sha256(), one.test.sha256()) == (other.train.sha256(), other.test.sha256())
+
+
+def test_images_are_opened_once(load: Callable[[], Dataset], opened: list[str], tmp_path: Path) -> None:
+    first = load()
+    assert len(set(opened)) == 8
+    assert first.test is not None
+    assert (first.train.labels.tolist(), first.test.labels.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 1])
+    del opened[:]
+    second = load()
+    assert same(first, second)
+    assert not opened
+    assert len(kept(tmp_path)) == 1
+    second.train.images.add_(1)
+    assert same(first, load()), "what is loaded may be changed"
+
+
+def rewrite(path: Path) -> None:
+    """Another image of the same length, and the old time of change put back."""
+    before = path.stat()
+    Image.fromarray(RNG.integers(0, 256, (7, 9, 3), dtype=np.uint8)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "rewritten": rewrite,
+    "in another format": lambda path: Image.open(path).convert("L").save(path),
+    "touched": lambda path: os.utime(path),
+    "renamed": lambda path: path.rename(path.with_name("9.bmp")),
+    "removed": Path.unlink,
+    "added": lambda path: shutil.copy(path, path.with_name("7.bmp")),
+    "another class": lambda path: path.rename(path.parents[1] / "cat" / "8.bmp"),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_change_is_seen(
+    load: Callable[[], Dataset], folder: Path, tmp_path: Path, opened: list[str], change: str, part: str
+) -> None:
+    for label in ("cat", "dog"):  # so that one may go
+        shutil.copy(folder / part / label / "0.bmp", folder / part / label / "5.bmp")
+    load()
+    old = kept(tmp_path)
+    time.sleep(0.02)  # more than the tick of a file system's clock
+    CHANGES[change](folder / part / "dog" / "0.bmp")
+    del opened[:]
+    found = load()
+    assert opened
+    assert len(kept(tmp_path)) == 1
+    assert kept(tmp_path) != old, "what is stale is removed"
+    assert same(found, load_dataset(f"folder:{folder}", tmp_path / "another cache"))
+    assert same(found, load())
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, -1, None])
+def test_a_damaged_cache_is_not_trusted(
+    load: Callable[[], Dataset], tmp_path: Path, opened: list[str], length: int | None
+) -> None:
+    first = load()
+    (path,) = kept(tmp_path)
+    good = path.read_bytes()
+    bad = good[:length] if length is not None else good.replace(good[400:404], b"\0\1\2\3")
+    assert bad != good
+    path.write_bytes(bad)
+    del opened[:]
+    assert same(first, load())
+    assert opened
+    assert path.read_bytes() == good, "and repaired"
+
+
+def test_any_byte_of_the_pixels_may_be_damaged(load: Callable[[], Dataset], tmp_path: Path) -> None:
+    first = load()
+    (path,) = kept(tmp_path)
+    good = path.read_bytes()
+    for place in range(0, len(good), 7):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1 :])
+        assert same(first, load())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": np.zeros((7, 3, 7, 9), np.uint8)},
+        {"images": np.zeros((8, 3, 7, 9), np.float32)},
+        {"images": np.zeros((8, 7, 9), np.uint8)},
+        {"pictures": np.zeros((8, 3, 7, 9), np.uint8)},
+        {"images": np.array([{}] * 8)},
+    ],
+)
+def test_a_cache_of_something_else_is_not_trusted(
+    load: Callable[[], Dataset], tmp_path: Path, content: dict[str, Any]
+) -> None:
+    first = load()
+    np.savez(kept(tmp_path)[0], allow_pickle=True, **content)
+    assert same(first, load())
+
+
+def test_each_folder_has_a_cache(load: Callable[[], Dataset], folder: Path, tmp_path: Path, opened: list[str]) -> None:
+    load()
+    shutil.copytree(folder, tmp_path / "copy")
+    load_dataset(f"folder:{tmp_path / 'copy'}", tmp_path / "data")
+    assert len(kept(tmp_path)) == 2
+    del opened[:]
+    load()
+    load_dataset(f"folder:{tmp_path / 'copy'}", tmp_path / "data")
+    assert not opened
+
+
+@pytest.mark.usefixtures("_unwritable")
+def test_a_cache_that_cannot_be_written_is_done_without(
+    load: Callable[[], Dataset], folder: Path, tmp_path: Path, tree: Callable[[Path], set[str]]
+) -> None:
+    before = tree(tmp_path)
+    assert same(load(), load())
+    assert tree(tmp_path) == before
+
+
+@pytest.fixture(params=["a file in its place", "a file above it", "a dangling link"])
+def _unwritable(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if request.param == "a file above it":
+        (tmp_path / "data").write_text("")
+    elif request.param == "a dangling link":
+        (tmp_path / "data").symlink_to(tmp_path / "absent" / "place")
+    else:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "folders").write_text("")
+
+
+def test_images_that_have_just_changed_are_not_kept(
+    load: Callable[[], Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoded_cache, "_SETTLED_SECONDS", 60.0)
+    load()
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_bad_image_leaves_no_cache(load: Callable[[], Dataset], folder: Path, tmp_path: Path) -> None:
+    (folder / "train" / "dog" / "2.bmp").write_bytes(b"no image")
+    with pytest.raises(PactlError, match=r"2\.bmp is not a readable image"):
+        load()
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("made", ["tiny-imagenet"], indirect=True)
+def test_the_archive_of_tiny_imagenet_is_decoded_once(made: Any, tmp_path: Path, opened: list[str]) -> None:
+    first = load_dataset(made.name, made.write(tmp_path / "data"))
+    assert len(kept(tmp_path)) == 1
+    del opened[:]
+    assert same(first, load_dataset(made.name, tmp_path / "data"))
+    assert not opened
+    (tmp_path / "data" / "tiny-imagenet-200.zip").write_bytes(made.served["tiny-imagenet-200.zip"][:-1])
+    with pytest.raises(PactlError, match="truncated or altered"):
+        load_dataset(made.name, tmp_path / "data")
