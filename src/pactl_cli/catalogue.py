@@ -113,6 +113,12 @@ DATASETS = {
     for entry in (
         Dataset("digits", "1,437 + 360 images of 8x8, inside scikit-learn", "fc", 60, 1e-2, 32, 1437),
         Dataset("mnist", "60,000 + 10,000 handwritten digits", "lenet5", 10, 1e-2, 256, 60_000, ((0.1307,), (0.3081,))),
+        Dataset(
+            "imagenet",
+            "1,281,167 + 50,000 photographs in 1,000 classes, streamed from their files",
+            *("layer13s", 90, 1e-3, 256, 1_281_167),
+            ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ),
         Dataset("npz:", "your own arrays x_train, y_train and optionally x_test, y_test", "fc", 20, 1e-2),
         Dataset(
             "folder:", "your own images in train/CLASS/ and optionally test/CLASS/ or val/CLASS/", "layer13s", 20, 1e-2

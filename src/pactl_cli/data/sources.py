@@ -19,6 +19,7 @@ from pactl_cli import catalogue
 from pactl_cli.certificate import streams
 from pactl_cli.data.arrays import read_arrays
 from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.imagenet import imagenet
 from pactl_cli.errors import MissingError, PactlError
 
 Progress = Callable[[int, int], None]
@@ -44,7 +45,7 @@ def load_dataset(name: str, data_dir: Path, progress: Progress = lambda done, to
         return _npz(name, Path(os.path.expanduser(path)))
     if kind == "folder":
         return _folder(name, Path(os.path.expanduser(path)), progress)
-    return {"digits": _digits, "mnist": _mnist}[kind](data_dir)
+    return {"digits": _digits, "mnist": _mnist, "imagenet": imagenet}[kind](data_dir)
 
 
 def _digits(_: Path) -> Dataset:

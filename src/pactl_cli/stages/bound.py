@@ -22,7 +22,7 @@ from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
 from pactl_cli.training.counting import Counts
-from pactl_cli.training.loop import State, Trainer
+from pactl_cli.training.loop import State, Trainer, require_batches
 from pactl_cli.training.objectives import RateObjective
 from pactl_cli.training.recipes import Plan
 
@@ -57,8 +57,9 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
         run.require_complete(run.manifest.kind)
         require_writable(run.path)
     subjects = [reload_subject(run, settings.data_dir, settings.device, display) for run in runs]
-    for path, subject in zip(paths, subjects, strict=True):
-        if subject.population() != subjects[0].population():
+    population = subjects[0].population() if len(subjects) > 1 else None
+    for path, subject in zip(paths[1:], subjects[1:], strict=True):
+        if subject.population() != population:
             raise PactlError(
                 f"{path} and {paths[0]} were trained on different examples, which no message can tell",
                 "choosing between them by their certificates would be cheating: certify one of them",
@@ -78,6 +79,8 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
     """The candidate of one run; its earlier certificate is withdrawn first."""
     module = subject.build_module()
     restore(module, run)
+    plan = _plan(subject, settings)
+    require_batches(module, plan.batch_size)
     run.sweep()
     run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
     run.keep_metrics(lambda record: record["stage"] != STAGE)
@@ -87,7 +90,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
     quantiser = _build_quantiser(settings).to(module.w.device)
     quantiser.fit(module.w.detach())
     if settings.quant_epochs:
-        _fine_tune(run, subject, module, quantiser, trained, settings, display)
+        _fine_tune(run, subject, module, quantiser, trained, plan, settings, display)
     elif isinstance(quantiser, GridQuantiser):
         _search_step(subject, module, quantiser, settings, display)
     codebook, symbols = quantiser.message_parts(module.w)
@@ -112,6 +115,11 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
         fine_tuned=settings.quant_epochs > 0,
     )
     return Candidate(run, certificate, encoded.data)
+
+
+def _plan(subject: Subject, settings: BoundSettings) -> Plan:
+    """How fine-tuning goes: Adam, cosine to 0; augmented where training was."""
+    return Plan("adam_cos", settings.quant_epochs, settings.batch_size or subject.settings.batch_size or 1, settings.lr)
 
 
 def _build_quantiser(settings: BoundSettings) -> Quantiser:
@@ -181,6 +189,7 @@ def _fine_tune(
     module: SubspaceModule,
     quantiser: Quantiser,
     trained: Counts,
+    plan: Plan,
     settings: BoundSettings,
     display: Display,
 ) -> None:
@@ -195,7 +204,6 @@ def _fine_tune(
     else:
         rate_weight = float(settings.rate_weight)
     objective = RateObjective(module, quantiser, rate_weight=rate_weight, examples=examples)
-    plan = Plan("adam_cos", settings.quant_epochs, settings.batch_size or subject.settings.batch_size or 1, settings.lr)
     trainer = Trainer(
         objective,
         subject.sample,
@@ -203,6 +211,7 @@ def _fine_tune(
         plan,
         seed=subject.settings.seed,
         stage=STAGE,
+        augment=bool(subject.settings.augment),
         advice="run pactl bound again",
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
     )

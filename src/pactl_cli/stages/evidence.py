@@ -58,7 +58,7 @@ def reload_subject(run: RunDirectory, data_dir: Path | None, device: str, displa
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
     if not subject.whole_sample:
         subject.partition.check(run.read_arrays(INDICES), run.path / INDICES)
-    if run.manifest.data_sha256 != subject.sample.sha256():
+    if run.manifest.data_sha256 != subject.data_sha256:
         raise PactlError(
             f"the data set {trained.dataset} is not the one that the run in {run.path} was trained on",
             "restore its files, or name the right --data-dir",
@@ -160,7 +160,7 @@ def assemble(
         levels=message.codebook.size if message.codebook else 0,
         configuration=message.configuration.as_dict(),
         numerical_margin=NUMERICAL_MARGIN,
-        data_sha256=subject.sample.sha256(),
+        data_sha256=subject.data_sha256,
         message_sha256=sha256(encoded.data).hexdigest(),
         side_information=_side_information(subject),
         assumptions=_assumptions(subject),
@@ -199,4 +199,4 @@ def _assumptions(subject: Subject) -> tuple[str, ...]:
         )
     if settings.indices_path is not None:
         lines.append("The permutation of --indices-path was not chosen by looking at the examples.")
-    return tuple(lines)
+    return (*lines, *subject.sample.assumptions)

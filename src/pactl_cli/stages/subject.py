@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Configuration, Task, complete
-from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
+from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, LabelledImages, normalise
 from pactl_cli.data.sources import load_dataset
 from pactl_cli.data.splits import Partition, load_indices, partition, share_size
 from pactl_cli.errors import PactlError
@@ -36,6 +36,7 @@ class Subject:
         settings: with every default resolved.
         task: what the receiver of a message knows beforehand.
         sample: S.
+        data_sha256: its fingerprint.
         calibration: examples for batch statistics; may be empty.
     """
 
@@ -44,7 +45,8 @@ class Subject:
     task: Task
     configuration: Configuration
     partition: Partition
-    sample: Examples
+    sample: LabelledImages
+    data_sha256: str
     calibration: Examples
 
     @property
@@ -137,6 +139,8 @@ def load_subject(settings: TrainSettings, device: torch.device, display: Display
     directory = data_directory(settings.data_dir)
     with display.progress("reading images") as progress:
         dataset = load_dataset(settings.dataset, directory, progress).with_label_noise(settings.label_noise)
+    dataset = dataset.with_workers(None if settings.num_workers == "auto" else settings.num_workers)
+    augment = _augments(settings, dataset)
     examples = len(dataset.train)
     task = Task(settings.dataset, share_size(examples, settings.train_subset), dataset.shape[0])
     configuration = _configuration(settings, task)
@@ -149,18 +153,35 @@ def load_subject(settings: TrainSettings, device: torch.device, display: Display
     )
     dataset = dataset.to(device)
 
-    def take(indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Examples:
+    def take(indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> LabelledImages:
         return dataset.train[torch.from_numpy(indices).to(device)]
 
+    sample = dataset.train if parts.is_trivial(examples) else take(parts.bound)
+    with display.progress("fingerprinting the examples") as progress:
+        data_sha256 = sample.sha256(progress)
     return Subject(
-        settings=_resolve(settings, configuration, directory),
+        settings=_resolve(settings, configuration, directory).model_copy(update={"augment": augment}),
         dataset=dataset,
         task=task,
         configuration=configuration,
         partition=parts,
-        sample=dataset.train if parts.is_trivial(examples) else take(parts.bound),
-        calibration=take(parts.calibration),
+        sample=sample,
+        data_sha256=data_sha256,
+        calibration=take(parts.calibration).resident(),
     )
+
+
+def _augments(settings: TrainSettings, dataset: Dataset) -> bool:
+    """Whether training images are augmented: as asked, else where they are colour images.
+
+    Raises:
+        PactlError: if it was asked for and the data are no images of bytes.
+    """
+    if settings.augment is None:
+        return dataset.train.dtype == torch.uint8 and dataset.shape[0] == 3
+    if settings.augment and dataset.train.dtype != torch.uint8:
+        raise PactlError("--augment needs images of type uint8, the data are floating-point numbers", "--no-augment")
+    return settings.augment
 
 
 def _configuration(settings: TrainSettings, task: Task) -> Configuration:

@@ -29,7 +29,7 @@ from pactl_cli.training.recipes import Plan
 
 STAGE: Final = "train"
 _STATE = f"{RESUME}/state.safetensors"
-_MAY_DIFFER_ON_RESUME = {"device", "data_dir"}
+_MAY_DIFFER_ON_RESUME = {"device", "data_dir", "num_workers"}
 
 
 class RunObserver:
@@ -82,6 +82,7 @@ def train(settings: TrainSettings, out: Path, display: Display, *, resume: bool 
         _plan(settings),
         seed=settings.seed,
         stage=STAGE,
+        augment=bool(settings.augment),
         autocast=_precision(settings.precision, device),
     )
     run = _reopen(out, settings, subject) if resume else None
@@ -112,7 +113,7 @@ def _precision(name: str, device: torch.device) -> torch.dtype | None:
 def _begin(run: RunDirectory, settings: TrainSettings, subject: Subject, device: torch.device) -> None:
     """Writes what is known before the first step."""
     run.manifest.device = str(device)
-    run.manifest.data_sha256 = subject.sample.sha256()
+    run.manifest.data_sha256 = subject.data_sha256
     run.write_config(settings.as_dict())
     files: tuple[str, ...] = (CONFIG,)
     if not subject.whole_sample:
@@ -143,7 +144,7 @@ def _reopen(out: Path, settings: TrainSettings, subject: Subject) -> RunDirector
                 "resume with the same options, or start again with --force",
                 BAD_INPUT,
             )
-    if run.manifest.data_sha256 != subject.sample.sha256():
+    if run.manifest.data_sha256 != subject.data_sha256:
         raise PactlError(f"the data set {settings.dataset} has changed since the run in {out} began")
     return run
 
