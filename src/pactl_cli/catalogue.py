@@ -192,6 +192,12 @@ DATASETS = {
             train_examples=100_000,
             published=((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
         ),
+        Dataset(
+            "imagenet",
+            "1,281,167 + 50,000 photographs in 1,000 classes, streamed from their files",
+            *("squeezenet1_0", 90, 1e-3, 256, 1_281_167),
+            ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ),
         Dataset("npz:", "your own arrays x_train, y_train and optionally x_test, y_test", "fc", 20, 1e-2),
         Dataset(
             "folder:", "your own images in train/CLASS/ and optionally test/CLASS/ or val/CLASS/", "layer13s", 20, 1e-2

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torchvision
+
+from pactl_cli.runs.checkpoint import load_tensors
 
 Call = Callable[..., Any]
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -139,3 +145,56 @@ def test_images_that_are_too_large(pactl: Call, trained: Path, arrays: Arrays) -
 @pytest.mark.parametrize("source", ["absent", "torchvision:resnet19", "torchvision:layer13s"])
 def test_sources_that_are_none(pactl: Call, npz: Path, source: str) -> None:
     assert source.partition(":")[2] in pactl("transfer", source, "--dataset", f"npz:{npz}").complaint(2)
+
+
+# --- torchvision ------------------------------------------------------------------------------------------------------
+
+NETWORK = "shufflenet_v2_x0_5"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights in torchvision's own form, for seven classes."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "weights.pth"
+    torch.save(torchvision.models.get_model(NETWORK, weights=None, num_classes=7).state_dict(), path)
+    return path
+
+
+def test_weights_in_torchvisions_form(pactl: Call, weights: Path, arrays: Arrays) -> None:
+    dataset = write("colour.npz", {name: values[:60] for name, values in other(arrays, 32, 3, 3).items()})
+    options = ("--weights", weights, "--epochs", 1, "--intrinsic-dim", 5, "--out", "run")
+    assert pactl("transfer", f"torchvision:{NETWORK}", "--dataset", dataset, *options).code == 0
+    document = pactl("bound", "run", "--quant-epochs", 0).json()
+    assert document["configuration"]["model_name"] == NETWORK
+    assert document["configuration"]["normalisation"][0] == [0.485, 0.456, 0.406]
+    assert document["bits"]["configuration"] <= 20, "the source's normalisation is known, not sent"
+    assert any("not at hand" in line for line in document["assumptions"])
+    assert pactl("verify", "run").code == 0
+    tensors, _ = load_tensors(Path("run/init.safetensors"))
+    assert "network/fc.weight" not in tensors
+    original = torch.load(weights)
+    assert all(torch.equal(tensors[f"network/{name}"], t) for name, t in original.items() if not name.startswith("fc."))
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", "pickle", "list"])
+def test_weights_that_are_none(pactl: Call, npz: Path, tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "bad.pth"
+    if content == "pickle":
+        path.write_bytes(pickle.dumps(os.system))
+    elif content == "list":
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes(content)
+    done = pactl("transfer", f"torchvision:{NETWORK}", "--weights", path, "--dataset", f"npz:{npz}", "--out", "run")
+    assert "--weights" in done.complaint(2)
+    assert not Path("run").exists()
+
+
+def test_weights_of_another_network(pactl: Call, npz: Path, weights: Path) -> None:
+    done = pactl("transfer", "torchvision:resnet18", "--weights", weights, "--dataset", f"npz:{npz}")
+    assert "resnet18" in done.complaint(2)
+
+
+def test_weights_that_cannot_be_fetched(pactl: Call, npz: Path) -> None:
+    assert "--weights" in pactl("transfer", f"torchvision:{NETWORK}", "--dataset", f"npz:{npz}").complaint(2)

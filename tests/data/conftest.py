@@ -1,4 +1,4 @@
-"""Published data sets in their true formats, but small, and a file server that has them."""
+"""Published data sets in their true formats, but small, a file server that has them, and folders of images."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from pactl_cli import catalogue
+from pactl_cli.data.workers import mapped
 
 RNG = np.random.default_rng(0)
 
@@ -324,3 +325,33 @@ def idx_files() -> Callable[..., Made]:
 def tree() -> Callable[[Path], set[str]]:
     """`tree(path)`: the names of all files below it."""
     return lambda path: {str(item.relative_to(path)) for item in path.rglob("*") if item.is_file()}
+
+
+Samples = list[tuple[str, int]]
+
+
+@pytest.fixture(scope="session")
+def _warm_workers() -> None:
+    """The server of worker processes has imported what they need: it takes seconds, once."""
+    assert list(mapped(abs, [-1, -2], 2, 2)) == [1, 2]
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., Samples]:
+    """`pictures(place, count)`: paths and labels of images of noise, written there; `size` None: of many sizes."""
+
+    def write(
+        place: Path, count: int, *, kind: str = "png", size: tuple[int, int] | None = (9, 7), channels: int = 3
+    ) -> Samples:
+        random = np.random.default_rng(count)
+        place.mkdir(parents=True)
+        samples = []
+        for number in range(count):
+            width, height = size or random.integers(30, 90, 2)
+            coarse = random.integers(0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8)
+            fine = np.kron(coarse, np.ones((4, 4, 1), np.uint8))[:height, :width]
+            Image.fromarray(fine.squeeze()).save(place / f"{number}.{kind}")
+            samples.append((str(place / f"{number}.{kind}"), number % 3))
+        return samples
+
+    return write

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
+from pactl_cli.certificate import streams
+from pactl_cli.data.augmentation import Augmentation
+from pactl_cli.data.dataset import FIXED_STATISTICS, Examples, normalise
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.recipes import Plan
@@ -119,3 +121,74 @@ def test_every_example_is_seen_once_an_epoch() -> None:
     expected = sorted(examples().images[:, 0].flatten().tolist())
     assert sorted(seen[:50]) == sorted(seen[50:]) == expected
     assert seen[:50] != seen[50:]
+
+
+# --- Batches ----------------------------------------------------------------------------------------------------------
+
+
+class Recorder(Objective):
+    """Remembers the images of every batch it is given while training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 3)
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(images)
+        return self.layer(images.mean((1, 2, 3))[:, None])
+
+
+def bytes_of(count: int) -> Examples:
+    images = torch.randint(256, (count, 3, 6, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    return Examples(images, torch.arange(count) % 3)
+
+
+def recorded(count: int, batch_size: int, *, epochs: int = 1, stage: str = "train", augment: bool = False) -> Recorder:
+    recorder = Recorder()
+    plan = Plan("adam", epochs, batch_size, 0.1)
+    runner = Trainer(recorder, bytes_of(count), FIXED_STATISTICS, plan, seed=1, stage=stage, augment=augment)
+    watcher = Watcher()
+    runner.run(watcher)
+    assert len(recorder.seen) == runner.steps == epochs * runner.steps_per_epoch == watcher.records[-1]["step"]
+    return recorder
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"),
+    [
+        (17, 8, [8, 9]),
+        (18, 8, [8, 8, 2]),
+        (16, 8, [8, 8]),
+        (9, 8, [9]),
+        (8, 8, [8]),
+        (5, 8, [5]),
+        (1, 8, [1]),
+        (3, 1, [1, 1, 1]),
+        (3, 2, [3]),
+    ],
+)
+def test_a_single_example_left_over_joins_the_batch_before(count: int, batch_size: int, sizes: list[int]) -> None:
+    batches = recorded(count, batch_size).seen
+    assert [len(batch) for batch in batches] == sizes
+    assert torch.equal(
+        torch.cat(batches).sort(0).values, normalise(bytes_of(count).images, FIXED_STATISTICS).sort(0).values
+    )
+
+
+def test_a_batch_of_one_is_refused_where_there_is_batch_norm() -> None:
+    with pytest.raises(PactlError, match="--batch-size 1"):
+        Trainer(
+            nn.Sequential(Recorder(), nn.BatchNorm2d(3)), bytes_of(4), FIXED_STATISTICS, Plan("adam", 1, 1, 0.1), 1, "x"
+        )
+
+
+def test_augmented_batches_are_random_views_drawn_afresh_for_every_epoch_and_stage() -> None:
+    plain, augmented = recorded(20, 8), recorded(20, 8, epochs=2, augment=True)
+    views = [torch.cat(augmented.seen[:3]), torch.cat(augmented.seen[3:])]
+    assert not torch.equal(torch.cat(plain.seen), views[0])
+    for epoch in range(2):
+        crops = Augmentation(1, f"train/augment/{epoch}").crops(20, torch.device("cpu"))
+        order = torch.from_numpy(streams.permutation(1, f"train/order/{epoch}", 20))
+        assert torch.equal(views[epoch], normalise(crops.cut(bytes_of(20).images)[order], FIXED_STATISTICS))
+    assert not torch.equal(torch.cat(recorded(20, 8, stage="bound", augment=True).seen), views[0])

@@ -6,8 +6,11 @@ from math import cos, pi
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pactl_cli import catalogue
+from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
+from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.recipes import RECIPES, Plan, build_optimizer, learning_rate
 
 EPOCHS, STEPS = 8, 25
@@ -72,3 +75,62 @@ def test_every_recipe_of_the_catalogue_is_built() -> None:
         if kind == "sgd":
             assert optimizer.defaults["momentum"] == 0.8
         assert optimizer.defaults.get("weight_decay", 0) == (0.01 if kind in ("sgd", "adamw") else 0)
+
+
+# --- As the optimiser has it ------------------------------------------------------------------------------------------
+
+EXAMPLES, BATCH = 17, 4
+RUN = 4 * EPOCHS
+"""Steps of a run: four an epoch, because a single example left over joins the batch before."""
+
+
+class Two(Objective):
+    """Two parameters, one of which learns at another rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fast, self.slow = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) * 1e-3 * (self.fast + self.slow)
+
+
+class Rates:
+    """An observer that writes down the learning rates with which every step was made."""
+
+    def __init__(self) -> None:
+        self.trainer: Trainer
+        self.rates: list[tuple[float, ...]] = []
+
+    def advance(self, step: int, steps: int, loss: float) -> None:
+        groups = self.trainer._optimizer.param_groups
+        assert [group["name"] for group in groups] == ["fast", "slow"]
+        self.rates.append(tuple(group["lr"] for group in groups))
+
+    def epoch(self, record: dict[str, object]) -> None:
+        assert record["lr"] == self.rates[-1][0]
+
+    def save(self, state: State) -> None: ...
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 0.5, 2])
+@pytest.mark.parametrize("recipe", catalogue.RECIPES)
+def test_every_step_of_a_run_is_made_at_the_defined_rate(recipe: str, warmup_epochs: float) -> None:
+    images = torch.ones(EXAMPLES, 3, 1, 1)
+    plan = Plan(recipe, EPOCHS, BATCH, lr=0.3, warmup_epochs=warmup_epochs, warmup_lr=0.6 if warmup_epochs else None)
+    rates = Rates()
+    rates.trainer = Trainer(
+        Two(),
+        Examples(images, torch.arange(EXAMPLES) % 3),
+        FIXED_STATISTICS,
+        plan,
+        seed=1,
+        stage="train",
+        lr_scales={"slow": 0.25},
+    )
+    rates.trainer.run(rates)
+    warm = round(4 * warmup_epochs)
+    expected = [0.6 * step / warm for step in range(warm)]
+    expected += [0.3 * DEFINITIONS[recipe]((step - warm) / (RUN - warm)) for step in range(warm, RUN)]
+    assert [fast for fast, _ in rates.rates] == pytest.approx(expected, abs=1e-12)
+    assert [slow for _, slow in rates.rates] == pytest.approx([0.25 * rate for rate in expected], abs=1e-12)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pactl_cli.data.dataset import Examples
+from pactl_cli.data.dataset import Examples, LabelledImages
 from pactl_cli.errors import PactlError
 
 GREY_WEIGHTS = (19595, 38470, 7471)
@@ -60,8 +60,13 @@ def framed(images: Tensor, height: int, width: int) -> Tensor:
     return nn.functional.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
 
 
-def image_fingerprints(examples: Examples) -> NDArray[np.uint64]:
-    """64 bits of a hash for each image: its pixels, their type and their shape, not its label. Shape (n,)."""
+def image_fingerprints(examples: LabelledImages) -> NDArray[np.uint64]:
+    """64 bits of a hash for each image: its pixels, their type and their shape, not its label. Shape (n,).
+
+    None at all for examples that stream: their pixels depend on the decoder.
+    """
+    if not isinstance(examples, Examples):
+        return np.zeros(0, dtype=np.uint64)
     images = np.ascontiguousarray(examples.images.cpu().numpy())
     kind = f"{images.dtype.newbyteorder('<').str}{images.shape[1:]}".encode()
     digests = b"".join(blake2b(kind + image.tobytes(), digest_size=8).digest() for image in images)

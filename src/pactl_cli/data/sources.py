@@ -15,6 +15,7 @@ from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.folders import load_folder
 from pactl_cli.data.given_arrays import load_npz
 from pactl_cli.data.idx_files import load_fmnist, load_mnist
+from pactl_cli.data.imagenet import load_imagenet
 from pactl_cli.data.progress import Progress, unheard
 from pactl_cli.data.svhn import load_svhn, load_svhn28
 from pactl_cli.data.tiny_imagenet import load_tiny_imagenet
@@ -64,6 +65,7 @@ LOADERS: dict[str, Callable[[str, Path, Progress], Dataset]] = {
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
     "tiny-imagenet": load_tiny_imagenet,
+    "imagenet": load_imagenet,
     "npz:": load_npz,
     "folder:": load_folder,
 }

@@ -43,8 +43,4 @@ def load_svhn(name: str, data_dir: Path, progress: Progress) -> Dataset:
 def load_svhn28(name: str, data_dir: Path, progress: Progress) -> Dataset:
     """SVHN as MNIST's shape, a source for transfers to it: grey, the inner 28 x 28 of the 32 x 32 pixels."""
     colour = load_svhn(name, data_dir, progress)
-
-    def reduced(examples: Examples) -> Examples:
-        return Examples(grey(examples.images[:, :, 2:30, 2:30]), examples.labels)
-
-    return replace(colour, train=reduced(colour.train), test=colour.test and reduced(colour.test))
+    return colour.with_images(lambda images: grey(images[:, :, 2:30, 2:30]))

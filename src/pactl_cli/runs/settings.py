@@ -26,6 +26,7 @@ DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Tra
 QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
 
 MAX_SEED = 2**63 - 1
+MAX_WORKERS = 256
 
 _T = TypeVar("_T")
 
@@ -146,11 +147,17 @@ class TrainSettings(Settings):
     weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
     warmup_epochs: float = _setting(0.0, TRAINING, "linear warm-up from 0 before the schedule", ge=0)
     warmup_lr: float | None = _setting(None, TRAINING, "learning rate that the warm-up reaches", gt=0, shown="= lr")
+    augment: bool | None = _setting(
+        None, TRAINING, "crop and mirror training images at random; never in a count", shown="on for colour images"
+    )
     rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss; 0: free", ge=0)
     rate_from: float = _setting(0.5, TRAINING, "share of the run after which bits are paid for", ge=0, le=1)
 
     device: Device = _DEVICE
     precision: Literal["auto", "fp32", "tf32", "bf16"] = _setting("auto", MACHINE, "of training; counts are fp32")
+    num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = _setting(
+        "auto", MACHINE, "processes that decode data too large for memory; auto: one fewer than cores, at most 8"
+    )
 
     @field_validator("dataset")
     @classmethod

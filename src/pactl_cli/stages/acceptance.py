@@ -15,7 +15,6 @@ from pactl_cli.data.dataset import normalise
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import described
 from pactl_cli.models.independence import (
-    EXAMPLES,
     agree,
     evaluated,
     require_function_of_one_example,
@@ -45,8 +44,7 @@ def require_trainable(subject: Subject, module: SubspaceModule, batch_size: int)
             fails, or if it changes something that no message carries.
     """
     name, classes = subject.configuration.model_name, subject.dataset.classes
-    count = min(EXAMPLES, len(subject.sample))
-    examples = subject.sample[torch.arange(count, device=subject.sample.labels.device)]
+    examples = subject.few_examples()
     inputs = normalise(examples.images, subject.statistics)
     weights = _nearby(module, subject.configuration.seed)
     with full_precision():
@@ -62,8 +60,9 @@ def require_trainable(subject: Subject, module: SubspaceModule, batch_size: int)
             f"--model-name {name} is refused: weights put in the place of its own do not act as its own",
             "every layer must take its weights from its own parameters when it is called",
         )
-    last = min(count, len(subject.sample) % batch_size or batch_size)  # the smallest batch that there will be
-    _try_step(module, inputs[:last], examples.labels[:last], classes, name)
+    rest = len(subject.sample) % batch_size
+    smallest = min(len(examples), rest if rest > 1 else batch_size)
+    _try_step(module, inputs[:smallest], examples.labels[:smallest], classes, name)
 
 
 @torch.no_grad()

@@ -60,24 +60,7 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
         run.require_complete(run.manifest.kind)
         require_writable(run.path)
     subjects = [reload_subject(run, settings.data_dir, settings.device, display) for run in runs]
-    for path, subject in zip(paths, subjects, strict=True):
-        if not (subject.configuration.intrinsic_dim or isinstance(subject.settings, PriorSettings)):
-            raise PactlError(
-                f"{path} has trained all its weights (d = 0), for which there is no message",
-                f"use it as a source: pactl transfer {path}",
-            )
-        if subject.population() != subjects[0].population():
-            raise PactlError(
-                f"{path} and {paths[0]} were trained on different examples or from different weights, "
-                "which no message can tell",
-                "choosing between them by their certificates would be cheating: certify one of them",
-            )
-    brought = sorted({subject.task.brought.name for subject in subjects if subject.task.brought})
-    if len(brought) > 1:
-        raise PactlError(
-            f"the runs have different networks of your own, {' and '.join(brought)}, which no message can tell",
-            "choosing between them by their certificates would be cheating: certify one of them",
-        )
+    _require_comparable(paths, subjects)
     candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
     best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
     for candidate in candidates:
@@ -89,11 +72,33 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
     return best.run.path, best.certificate
 
 
+def _require_comparable(paths: list[Path], subjects: list[Subject]) -> None:
+    """Raises PactlError if there is no message for a run, or if runs differ in something that no message can tell."""
+    for path, subject in zip(paths, subjects, strict=True):
+        if not (subject.configuration.intrinsic_dim or isinstance(subject.settings, PriorSettings)):
+            raise PactlError(
+                f"{path} has trained all its weights (d = 0), for which there is no message",
+                f"use it as a source: pactl transfer {path}",
+            )
+    populations = [subject.population() for subject in subjects] if len(subjects) > 1 else []
+    brought = sorted({subject.task.brought.name for subject in subjects if subject.task.brought})
+    differs = f"have different networks of your own, {' and '.join(brought)}" if len(brought) > 1 else ""
+    for path, population in zip(paths, populations, strict=False):
+        if population != populations[0]:
+            differs = f"were trained on different examples or from different weights ({path} and {paths[0]})"
+    if differs:
+        raise PactlError(
+            f"the runs {differs}, which no message can tell",
+            "choosing between them by their certificates would be cheating: certify one of them",
+        )
+
+
 def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, display: Display) -> Candidate:
     """The candidate of one run; its earlier certificate is withdrawn first."""
     module = subject.build_module()
     restore(module, run)
-    require_trainable(subject, module, settings.batch_size or subject.settings.batch_size or 1)
+    plan = _plan(subject, settings)
+    require_trainable(subject, module, plan.batch_size)
     run.sweep()
     run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
     run.keep_metrics(lambda record: record["stage"] != STAGE)
@@ -103,7 +108,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
         _best_posthoc(subject, module, settings, display) if settings.compare_posthoc and len(module.w) else None
     )
     best: tuple[Certificate, Encoded] | None = None
-    for message in _messages(run, subject, module, trained, settings, display):
+    for message in _messages(run, subject, module, trained, plan, settings, display):
         encoded = encode(message, subject.task)
         decoded, _ = decode(encoded.data, subject.task)
         quantised, test = recount(subject, module, torch.from_numpy(decoded.coordinates()), display)
@@ -134,6 +139,7 @@ def _messages(
     subject: Subject,
     module: SubspaceModule,
     trained: Counts,
+    plan: Plan,
     settings: BoundSettings,
     display: Display,
 ) -> Iterator[Message]:
@@ -149,10 +155,15 @@ def _messages(
         quantiser = GridQuantiser() if levels is None else LevelQuantiser(levels, kmeans=kmeans)
         quantiser.to(w.device).fit(w)
         if settings.quant_epochs:
-            _fine_tune(run, subject, module, quantiser, trained, settings, display)
+            _fine_tune(run, subject, module, quantiser, trained, plan, settings, display)
         elif isinstance(quantiser, GridQuantiser):
             _search_step(subject, module, quantiser, settings, display)
         yield Message(subject.configuration, *quantiser.message_parts(module.w))
+
+
+def _plan(subject: Subject, settings: BoundSettings) -> Plan:
+    """How fine-tuning goes: Adam, cosine to 0; augmented where training was."""
+    return Plan("adam_cos", settings.quant_epochs, settings.batch_size or subject.settings.batch_size or 1, settings.lr)
 
 
 class _FineTuning:
@@ -216,6 +227,7 @@ def _fine_tune(
     module: SubspaceModule,
     quantiser: Quantiser,
     trained: Counts,
+    plan: Plan,
     settings: BoundSettings,
     display: Display,
 ) -> None:
@@ -230,7 +242,6 @@ def _fine_tune(
     else:
         rate_weight = float(settings.rate_weight)
     objective = RateObjective(module, quantiser, rate_weight=rate_weight, examples=examples)
-    plan = Plan("adam_cos", settings.quant_epochs, settings.batch_size or subject.settings.batch_size or 1, settings.lr)
     trainer = Trainer(
         objective,
         subject.sample,
@@ -238,6 +249,7 @@ def _fine_tune(
         plan,
         seed=subject.settings.seed,
         stage=STAGE,
+        augment=bool(subject.settings.augment),
         advice="run pactl bound again",
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
     )

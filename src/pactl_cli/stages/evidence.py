@@ -24,6 +24,7 @@ from pactl_cli.certificate.certificate import (
     sentence,
 )
 from pactl_cli.certificate.message import Encoded, Message
+from pactl_cli.data.dataset import Examples
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, RunDirectory
@@ -61,7 +62,7 @@ def reload_subject(run: RunDirectory, data_dir: Path | None, device: str, displa
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
     if not subject.whole_sample:
         subject.partition.check(run.read_arrays(INDICES), run.path / INDICES)
-    if run.manifest.data_sha256 != subject.sample.sha256():
+    if run.manifest.data_sha256 != subject.data_sha256:
         raise PactlError(
             f"the data set {trained.dataset} is not the one that the run in {run.path} was trained on",
             "restore its files, or name the right --data-dir",
@@ -164,7 +165,7 @@ def assemble(
         levels=message.codebook.size if message.codebook else 0,
         configuration=message.configuration.as_dict(),
         numerical_margin=NUMERICAL_MARGIN,
-        data_sha256=subject.sample.sha256(),
+        data_sha256=subject.data_sha256,
         message_sha256=sha256(encoded.data).hexdigest(),
         side_information=_side_information(subject),
         assumptions=_assumptions(subject),
@@ -209,7 +210,7 @@ def _assumptions(subject: Subject) -> tuple[str, ...]:
     if subject.task.brought:
         name = subject.task.brought.name
         lines.append(f"The network {name}, brought by the user, was not chosen by looking at these examples.")
-    return tuple(lines)
+    return (*lines, *subject.sample.assumptions)
 
 
 def _assumptions_on_theta0(subject: Subject) -> list[str]:
@@ -228,6 +229,6 @@ def _assumptions_on_theta0(subject: Subject) -> list[str]:
             f"{excluded:,} examples on which theta0 was trained were removed before anything was counted: the "
             "certificate is about examples that theta0 was not trained on."
         )
-    if not len(start.seen):
+    if not len(start.seen) or not isinstance(subject.sample, Examples):
         lines.append("Theta0 was not trained on any of them: its own training data are not at hand to compare.")
     return lines

@@ -15,7 +15,7 @@ from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics, is_brought
 from pactl_cli.certificate.configuration import Configuration, Task, complete
 from pactl_cli.data.adaptation import framed, image_fingerprints, with_channels
-from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
+from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, LabelledImages, normalise
 from pactl_cli.data.sources import load_dataset
 from pactl_cli.data.splits import Indices, Partition, draw_calibration, load_indices, partition
 from pactl_cli.errors import PactlError
@@ -40,6 +40,7 @@ class Subject:
         settings: with every default resolved.
         task: what the receiver of a message knows beforehand.
         sample: S.
+        data_sha256: its fingerprint.
         calibration: examples for batch statistics; may be empty.
         start: theta0, where the seed alone does not give it.
     """
@@ -49,7 +50,8 @@ class Subject:
     task: Task
     configuration: Configuration
     partition: Partition
-    sample: Examples
+    sample: LabelledImages
+    data_sha256: str
     calibration: Examples
     start: Start | None = None
 
@@ -121,6 +123,10 @@ class Subject:
             return module.network
         return self.initial_network().to(module.theta0.device)
 
+    def few_examples(self) -> Examples:
+        """The first of S, on which a network is tried."""
+        return self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=self.sample.labels.device)].resident()
+
     def calibrate(self, network: nn.Module) -> None:
         """Recomputes a network's batch statistics at its present weights, and puts it into evaluation mode."""
         calibrate(network, normalise(self.calibration.images, self.statistics))
@@ -132,11 +138,10 @@ class Subject:
             PactlError: if it is none.
         """
         device = module.theta0.device
-        few = self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=device)]
         with full_precision():
             network = module.decoded(coordinates.to(device), self.network_to_evaluate(module))
             self.calibrate(network)
-            inputs = normalise(few.images, self.statistics)
+            inputs = normalise(self.few_examples().images, self.statistics)
             require_function_of_one_example(network, inputs, self.dataset.classes, self.configuration.model_name)
         return network
 
@@ -189,6 +194,8 @@ def load_subject(
     directory = data_directory(settings.data_dir)
     with display.progress("reading images") as progress:
         dataset = load_dataset(settings.dataset, directory, progress).with_label_noise(settings.label_noise)
+    dataset = dataset.with_workers(None if settings.num_workers == "auto" else settings.num_workers)
+    augment = _augments(settings, dataset)
     examples = len(dataset.train)
     has_prior = isinstance(settings, PriorSettings)
     excluded = np.zeros(0, dtype=np.int64)
@@ -213,17 +220,21 @@ def load_subject(
     calibration = parts.prior[draw_calibration(parts.prior, *drawn)] if has_prior else parts.calibration
     dataset = dataset.to(device)
 
-    def take(indices: Indices) -> Examples:
+    def take(indices: Indices) -> LabelledImages:
         return dataset.train[torch.from_numpy(indices).to(device)]
 
+    sample = dataset.train if parts.is_trivial(examples) else take(parts.bound)
+    with display.progress("fingerprinting the examples") as progress:
+        data_sha256 = sample.sha256(progress)
     return Subject(
-        settings=_resolve(settings, configuration, directory),
+        settings=_resolve(settings, configuration, directory).model_copy(update={"augment": augment}),
         dataset=dataset,
         task=task,
         configuration=configuration,
         partition=parts,
-        sample=dataset.train if parts.is_trivial(examples) else take(parts.bound),
-        calibration=take(calibration),
+        sample=sample,
+        data_sha256=data_sha256,
+        calibration=take(calibration).resident(),
         start=start,
     )
 
@@ -236,7 +247,8 @@ def fit_images(dataset: Dataset, source: Start) -> Dataset:
         PactlError: if they are too large for it.
     """
     channels, height, width = source.shape
-    dataset = dataset.with_images(lambda images: with_channels(images, channels))
+    if dataset.shape[0] != channels:
+        dataset = dataset.with_images(lambda images: with_channels(images, channels))
     if dataset.shape == source.shape or source.fits(dataset.shape):
         return dataset
     if dataset.shape[1] > height or dataset.shape[2] > width:
@@ -246,6 +258,19 @@ def fit_images(dataset: Dataset, source: Start) -> Dataset:
             "transfer from a network with a mean over the image, such as layer13s, or from larger images",
         )
     return dataset.with_images(lambda images: framed(images, height, width))
+
+
+def _augments(settings: TrainSettings, dataset: Dataset) -> bool:
+    """Whether training images are augmented: as asked, else where they are colour images.
+
+    Raises:
+        PactlError: if it was asked for and the data are no images of bytes.
+    """
+    if settings.augment is None:
+        return dataset.train.dtype == torch.uint8 and dataset.shape[0] == 3
+    if settings.augment and dataset.train.dtype != torch.uint8:
+        raise PactlError("--augment needs images of type uint8, the data are floating-point numbers", "--no-augment")
+    return settings.augment
 
 
 def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> catalogue.Model | None:

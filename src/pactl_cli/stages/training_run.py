@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pactl_cli.data.dataset import Examples
+from pactl_cli.data.dataset import LabelledImages
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
 from pactl_cli.runs.directory import (
@@ -33,7 +33,7 @@ from pactl_cli.training.recipes import Plan
 
 STAGE = "train"
 _STATE = f"{RESUME}/state.safetensors"
-_MAY_DIFFER_ON_RESUME = {"device", "data_dir"}
+_MAY_DIFFER_ON_RESUME = {"device", "data_dir", "num_workers"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def open_run(kind: Kind, destination: Destination, subject: Subject) -> RunDirec
 def _begin(run: RunDirectory, subject: Subject) -> None:
     """Writes what is known before the first step."""
     run.manifest.device = str(subject.sample.labels.device)
-    run.manifest.data_sha256 = subject.sample.sha256()
+    run.manifest.data_sha256 = subject.data_sha256
     run.write_config(subject.settings.as_dict())
     files: tuple[str, ...] = (CONFIG,)
     if not subject.whole_sample:
@@ -104,7 +104,7 @@ def _require_same(run: RunDirectory, subject: Subject) -> None:
                 "resume with the same options, or start again with --force",
                 BAD_INPUT,
             )
-    if run.manifest.data_sha256 != subject.sample.sha256():
+    if run.manifest.data_sha256 != subject.data_sha256:
         raise PactlError(f"the data set {subject.settings.dataset} has changed since the run in {run.path} began")
 
 
@@ -146,7 +146,7 @@ def fit(
     run: RunDirectory,
     objective: Objective,
     subject: Subject,
-    examples: Examples,
+    examples: LabelledImages,
     plan: Plan,
     stage: str,
     display: Display,
@@ -164,6 +164,7 @@ def fit(
         plan,
         seed=settings.seed,
         stage=stage,
+        augment=bool(settings.augment),
         autocast=_precision(settings.precision),
     )
     what = f"training {settings.dataset} {settings.model_name}"

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from math import log
+from math import log, prod
 
 import torch
 from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
-from pactl_cli.data.dataset import Examples, normalise
+from pactl_cli.data.dataset import LabelledImages, normalise
 
 NUMERICAL_MARGIN = 1e-4
 """An example is an error unless its class leads by more than this, relative to its largest logit in size."""
 
 BATCH = 500
+_BATCH_PIXELS = 1 << 24
+"""Large images are counted in smaller batches."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def full_precision() -> Iterator[None]:
 @torch.no_grad()
 def count(
     network: nn.Module,
-    examples: Examples,
+    examples: LabelledImages,
     statistics: Statistics,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Counts:
@@ -75,15 +77,17 @@ def count(
 
     Args:
         network: images to logits; put into evaluation mode here.
-        examples: on the network's device.
+        examples: their batches on the network's device.
         statistics: for `normalise`.
         advance: told of (examples counted, examples in all).
     """
     network.eval()
     total = Counts(0, 0, 0, 0, 0, 0.0)
-    with full_precision():
-        for images, labels in zip(examples.images.split(BATCH), examples.labels.split(BATCH), strict=True):
-            total += _count_batch(network(normalise(images, statistics)).float(), labels)
+    size = min(BATCH, -(-_BATCH_PIXELS // prod(examples.image_shape)))
+    parts = torch.arange(len(examples), device=examples.labels.device).split(size)
+    with full_precision(), closing(examples.batches(parts)) as batches:
+        for batch in batches:
+            total += _count_batch(network(normalise(batch.images, statistics)).float(), batch.labels)
             advance(total.examples, len(examples))
     return total
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate import streams
-from pactl_cli.data.dataset import Examples, normalise
+from pactl_cli.data.augmentation import Augmentation
+from pactl_cli.data.dataset import Examples, LabelledImages, normalise
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
+from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.training.interruption import Interruption
 from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
 
@@ -59,7 +61,7 @@ class Observer(Protocol):
 
 @dataclass
 class Trainer:
-    """Minimises an objective over examples, resident on the device, one plan at a time.
+    """Minimises an objective over examples, one plan at a time.
 
     Attributes:
         examples: the training examples.
@@ -67,17 +69,19 @@ class Trainer:
         plan: recipe, epochs, batch size and numbers.
         seed: of the data order, drawn afresh for every epoch from the seed and the epoch alone.
         stage: a name for the data order's stream and for messages.
+        augment: whether each epoch shows every example in a random view, drawn from seed, epoch and example alone.
         autocast: the type to compute in, or None for float32.
         lr_scales: factors on the learning rates of single parameters, by name.
         advice: what a user can do after an interruption.
     """
 
     objective: Objective
-    examples: Examples
+    examples: LabelledImages
     statistics: Statistics
     plan: Plan
     seed: int
     stage: str
+    augment: bool = False
     autocast: torch.dtype | None = None
     lr_scales: dict[str, float] = field(default_factory=dict)
     advice: str = "go on with --resume"
@@ -85,9 +89,10 @@ class Trainer:
     def __post_init__(self) -> None:
         self._trained = {n: p for n, p in self.objective.named_parameters() if p.requires_grad}
         self._optimizer = build_optimizer(self.plan, [{"params": [p], "name": n} for n, p in self._trained.items()])
-        self.steps_per_epoch = -(-len(self.examples) // self.plan.batch_size)
+        require_batches(self.objective, self.plan.batch_size)
+        whole, rest = divmod(len(self.examples), self.plan.batch_size)
+        self.steps_per_epoch = max(1, whole + (rest > 1))
         self.steps = self.plan.epochs * self.steps_per_epoch
-        self._kept_order: tuple[int, Tensor] | None = None
 
     def run(self, observer: Observer, state: State | None = None) -> None:
         """Trains to the end of the plan, from the beginning or from `state`.
@@ -99,10 +104,10 @@ class Trainer:
         state = state or State(0, {})
         self._load(state.tensors)
         last_save = time.monotonic()
-        with Interruption() as interruption:
+        with Interruption() as interruption, closing(self._batches(state.step)) as batches:
             while state.step < self.steps:
                 started = time.monotonic()
-                loss = self._step(state)
+                loss = self._step(state, next(batches))
                 state.seconds += time.monotonic() - started
                 observer.advance(state.step, self.steps, loss)
                 if state.step % self.steps_per_epoch == 0:
@@ -116,10 +121,8 @@ class Trainer:
                         f"interrupted after step {state.step:,} of {self.steps:,}", self.advice, INTERRUPTED
                     )
 
-    def _step(self, state: State) -> float:
+    def _step(self, state: State, batch: Examples) -> float:
         """One step of the optimiser; `state` moves on."""
-        epoch, place = divmod(state.step, self.steps_per_epoch)
-        batch = self.examples[self._order(epoch)[place * self.plan.batch_size :][: self.plan.batch_size]]
         self._set_learning_rate(state.step)
         self.objective.train()
         self.objective.begin(state.step, self.steps)
@@ -140,12 +143,21 @@ class Trainer:
         state.errors += int((logits.detach().argmax(1) != batch.labels).sum())
         return value
 
-    def _order(self, epoch: int) -> Tensor:
-        """The order of the examples in an epoch, kept until the next."""
-        if self._kept_order is None or self._kept_order[0] != epoch:
-            order = streams.permutation(self.seed, f"{self.stage}/order/{epoch}", len(self.examples))
-            self._kept_order = epoch, torch.from_numpy(order).to(self.examples.labels.device)
-        return self._kept_order[1]
+    def _batches(self, step: int) -> Generator[Examples, None, None]:
+        """The batches from a step on, to the end of the plan."""
+        for epoch in range(step // self.steps_per_epoch, self.plan.epochs):
+            done = max(0, step - epoch * self.steps_per_epoch)
+            augmentation = Augmentation(self.seed, f"{self.stage}/augment/{epoch}") if self.augment else None
+            yield from self.examples.batches(self._parts(epoch)[done:], augmentation)
+
+    def _parts(self, epoch: int) -> Sequence[Tensor]:
+        """The examples of an epoch's batches, in the order of that epoch.
+
+        What is left over is a smaller batch, but a single example joins the batch before: it has no batch statistics.
+        """
+        order = streams.permutation(self.seed, f"{self.stage}/order/{epoch}", len(self.examples))
+        ends = [self.plan.batch_size * batch for batch in range(1, self.steps_per_epoch)]
+        return torch.from_numpy(order).to(self.examples.labels.device).tensor_split(ends)
 
     def _set_learning_rate(self, step: int) -> None:
         lr = learning_rate(self.plan, step, self.steps_per_epoch)
@@ -186,6 +198,12 @@ class Trainer:
                 self._optimizer.state[parameter] = {
                     key: value if key == "step" else value.to(parameter.device) for key, value in found.items()
                 }
+
+
+def require_batches(network: nn.Module, batch_size: int) -> None:
+    """Raises PactlError if batches are too small to train a network."""
+    if batch_size < 2 and batch_norms(network):
+        raise PactlError("--batch-size 1 is too small: a network with BatchNorm needs at least 2 examples a step")
 
 
 @contextmanager

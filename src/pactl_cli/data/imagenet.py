@@ -1,0 +1,66 @@
+"""ImageNet from torchvision's layout: 1.3 million photographs, streamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.progress import Progress
+from pactl_cli.data.streaming import View, streamed
+from pactl_cli.errors import MissingError, PactlError
+
+VIEW = View((3, 224, 224), shorter_side=256)
+
+_DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+_ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
+_HINT = (
+    "it cannot be downloaded freely: register at image-net.org, and put "
+    f"{', '.join([_DEVKIT, *_ARCHIVES.values()])}, or their images as train/WNID/*.JPEG and val/WNID/*.JPEG, into a "
+    "folder imagenet; then name the directory above it with --data-dir"
+)
+
+
+def load_imagenet(name: str, data_dir: Path, progress: Progress) -> Dataset:
+    """The photographs below `imagenet/` in train/WNID/ and val/WNID/, unpacked first where only the archives are there.
+
+    Raises:
+        PactlError: if there are no images, or the archives are truncated or altered.
+    """
+    from torchvision.datasets import ImageFolder
+
+    root = data_dir / "imagenet"
+    packed = [part for part, name in _ARCHIVES.items() if os.path.exists(root / name)]
+    parts = [part for part in _ARCHIVES if part in packed or os.path.isdir(root / part)]
+    if "train" not in parts:
+        raise MissingError(f"imagenet is not in {data_dir}", _HINT)
+    for part in parts:
+        if not os.path.isdir(root / part):
+            _unpack(root, part)
+    try:
+        folders = {part: ImageFolder(str(root / part)) for part in parts}
+    except OSError as error:
+        raise PactlError(f"imagenet: {error}", _HINT) from error
+    classes = folders["train"].class_to_idx
+    if len(classes) < 2:
+        raise PactlError(f"imagenet: {root / 'train'} has a single class", _HINT)
+    if "val" in folders and folders["val"].class_to_idx != classes:
+        raise PactlError(f"imagenet: {root / 'val'} and {root / 'train'} have different classes", _HINT)
+    examples = {part: streamed(folder.samples, VIEW) for part, folder in folders.items()}
+    return Dataset(name, len(classes), examples["train"], examples.get("val"))
+
+
+def _unpack(root: Path, part: str) -> None:
+    """Has torchvision check and unpack one part beside its place, and moves it there whole."""
+    from torchvision.datasets import ImageNet
+
+    try:
+        with TemporaryDirectory(prefix="pactl-unpack-", dir=root) as scratch:
+            for archive in (_DEVKIT, *_ARCHIVES.values()):
+                (Path(scratch) / archive).symlink_to(root.resolve() / archive)
+            ImageNet(scratch, part)
+            (Path(scratch) / part).rename(root / part)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise PactlError(f"imagenet: {root / _ARCHIVES[part]} cannot be unpacked: {reason}", _HINT) from error

@@ -1,0 +1,134 @@
+"""Random views: each is one that torchvision could give, and they are as frequent as torchvision's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from pactl_cli.data.augmentation import PADDING, Augmentation, Crops
+from pactl_cli.data.dataset import Examples
+
+SIDE = 6
+OFFSETS = 2 * PADDING + 1
+VIEWS = 2 * OFFSETS**2
+UNLIKELY = 1e-4
+"""How rarely a test of a right program would fail, were its seeds not fixed."""
+
+IMAGE = torch.arange(1, 1 + 3 * SIDE**2, dtype=torch.uint8).view(3, SIDE, SIDE)
+"""No two pixels alike, none black."""
+
+
+def torchvision_view(row: int, column: int, mirrored: int) -> Tensor:
+    cropped = functional.crop(functional.pad(IMAGE, [PADDING]), row, column, SIDE, SIDE)
+    return functional.horizontal_flip(cropped) if mirrored else cropped
+
+
+POSSIBLE = {
+    torchvision_view(row, column, mirrored).numpy().tobytes(): (row, column, mirrored)
+    for row in range(OFFSETS)
+    for column in range(OFFSETS)
+    for mirrored in range(2)
+}
+
+
+def our_views(count: int) -> Tensor:
+    crops = Augmentation(3, "train/augment/0").crops(count, torch.device("cpu"))
+    return crops.cut(IMAGE.expand(count, -1, -1, -1))
+
+
+def torchvision_views(count: int) -> Tensor:
+    transform = v2.Compose([v2.RandomCrop(SIDE, padding=PADDING), v2.RandomHorizontalFlip()])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.stack([transform(IMAGE) for _ in range(count)])
+
+
+def frequencies(views: Tensor) -> np.ndarray:
+    """How often each possible view occurs, shape (VIEWS,); an impossible one is a KeyError."""
+    found = Counter(POSSIBLE[view.tobytes()] for view in views.contiguous().numpy())
+    return np.array([found[place] for place in POSSIBLE.values()])
+
+
+def p_value(observed: np.ndarray) -> float:
+    """Of Pearson's test that all are equally likely."""
+    expected = observed.sum() / len(observed)
+    return float(chi2.sf(((observed - expected) ** 2 / expected).sum(), len(observed) - 1))
+
+
+def test_there_are_as_many_views_as_torchvision_has() -> None:
+    assert len(POSSIBLE) == VIEWS
+
+
+@pytest.mark.parametrize(("views", "each"), [(our_views, 200), (torchvision_views, 20)])
+def test_every_view_is_as_likely_as_any_other(views: Callable[[int], Tensor], each: int) -> None:
+    observed = frequencies(views(each * VIEWS))
+    assert observed.min() > 0
+    assert p_value(observed) > UNLIKELY
+
+
+def test_both_are_one_distribution() -> None:
+    ours, theirs = frequencies(our_views(20 * VIEWS)), frequencies(torchvision_views(20 * VIEWS))
+    statistic = ((ours - theirs) ** 2 / (ours + theirs)).sum()
+    assert chi2.sf(statistic, VIEWS) > UNLIKELY
+
+
+def test_another_distribution_would_be_seen() -> None:
+    drawn = Augmentation(3, "train/augment/0").crops(20 * VIEWS, torch.device("cpu"))
+    images = IMAGE.expand(20 * VIEWS, -1, -1, -1)
+    for wrong in (
+        Crops(drawn.rows.clamp(max=OFFSETS - 2), drawn.columns, drawn.mirrored),
+        Crops(drawn.rows, drawn.rows, drawn.mirrored),
+        Crops(drawn.rows, drawn.columns, drawn.mirrored & (drawn.rows > 0)),
+    ):
+        assert p_value(frequencies(wrong.cut(images))) < UNLIKELY
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 7), (3, 8, 4), (2, 1, 1)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_each_image_gets_its_own_crop(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    images = torch.randint(256, (40, *shape), generator=torch.Generator().manual_seed(0)).to(dtype)
+    crops = Augmentation(1, "any").crops(40, torch.device("cpu"))
+    seen = crops.cut(images)
+    assert (seen.shape, seen.dtype) == (images.shape, dtype)
+    for image, view, row, column, mirrored in zip(
+        images, seen, crops.rows.tolist(), crops.columns.tolist(), crops.mirrored.tolist(), strict=True
+    ):
+        expected = functional.crop(functional.pad(image, [PADDING]), row, column, *shape[1:])
+        assert torch.equal(view, functional.horizontal_flip(expected) if mirrored else expected)
+
+
+def test_a_view_depends_on_seed_epoch_and_example_and_not_on_the_batch() -> None:
+    images = torch.randint(256, (60, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    examples = Examples(images, torch.arange(60))
+
+    def epoch(parts: list[Tensor], seed: int = 1, stream: str = "train/augment/0") -> Tensor:
+        batches = list(examples.batches(parts, Augmentation(seed, stream)))
+        return torch.cat([batch.images for batch in batches])[torch.cat([batch.labels for batch in batches]).argsort()]
+
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    whole = epoch([order])
+    assert torch.equal(epoch(list(torch.arange(60).split(7))), whole)
+    assert not torch.equal(epoch([order], seed=2), whole)
+    assert not torch.equal(epoch([order], stream="train/augment/1"), whole)
+
+
+def test_without_augmentation_a_batch_is_what_is_there() -> None:
+    examples = Examples(torch.randint(256, (9, 1, 2, 2)).to(torch.uint8), torch.arange(9))
+    parts = [torch.tensor([3, 1]), torch.tensor([8])]
+    for part, batch in zip(parts, examples.batches(parts), strict=True):
+        assert torch.equal(batch.images, examples.images[part])
+        assert torch.equal(batch.labels, part)
+
+
+def test_keys_are_drawn_afresh_for_every_epoch() -> None:
+    first, second = (Augmentation(1, f"train/augment/{epoch}").keys(10_000) for epoch in range(2))
+    assert len({*first.tolist(), *second.tolist()}) == 20_000
+    assert first.tolist() == Augmentation(1, "train/augment/0").keys(10_000).tolist()
