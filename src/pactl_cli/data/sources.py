@@ -35,7 +35,7 @@ def load_dataset(name: str, data_dir: Path, progress: Progress = unheard) -> Dat
     """
     entry = catalogue.dataset_entry(name)
     dataset = LOADERS[entry.name](name, data_dir, progress)
-    if entry.train_examples not in (None, len(dataset.train)):
+    if isinstance(dataset.train, Examples) and entry.train_examples not in (None, len(dataset.train)):
         raise PactlError(
             f"{name} in {data_dir} has {len(dataset.train):,} training examples, not {entry.train_examples:,}",
             "restore its files, or delete them to have them fetched again",

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.augmentation import Augmentation
-from pactl_cli.data.dataset import Examples, Progress, fingerprint, unheard
+from pactl_cli.data.dataset import Examples, fingerprint
+from pactl_cli.data.progress import Progress, unheard
 from pactl_cli.data.workers import mapped, shared_tensor, useful_workers
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +119,8 @@ def _pretrained(settings: TransferSettings) -> Start:
 def _download(name: str) -> dict[str, Tensor]:
     """torchvision's best weights for a network, from its cache or fetched, checked by their hash."""
     try:
-        return dict(torchvision.models.get_model(name, weights="DEFAULT", progress=False).state_dict())
+        with redirect_stdout(StringIO()):  # on which torch says what it fetches
+            return dict(torchvision.models.get_model(name, weights="DEFAULT", progress=False).state_dict())
     except (OSError, RuntimeError) as error:
         raise MissingError(
             f"the weights of torchvision:{name} could not be downloaded: {error}", "give a file of them with --weights"
