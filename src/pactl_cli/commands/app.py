@@ -16,6 +16,7 @@ import yaml
 
 from pactl_cli import __version__, catalogue
 from pactl_cli.commands.options import merge, with_settings
+from pactl_cli.commands.reference import names_epilog
 from pactl_cli.commands.terminal import Terminal, percent, print_certificate
 from pactl_cli.errors import BOUND_EXCEEDED, FAILED, INTERRUPTED, MissingError, PactlError
 from pactl_cli.runs.settings import (
@@ -71,7 +72,7 @@ _PrintConfig = Annotated[
 ]
 
 
-@app.command(epilog="Example:  pactl train --dataset mnist --data-dir data --intrinsic-dim 3000 | pactl bound -")
+@app.command(epilog=names_epilog("pactl train --dataset mnist --data-dir data --intrinsic-dim 3000 | pactl bound -"))
 @with_settings(TrainSettings)
 def train(
     given: dict[str, Any],

@@ -126,7 +126,7 @@ class TrainSettings(Settings):
     intrinsic_dim: int | None = _setting(
         None,
         SUBSPACE,
-        "d, the number of trained coordinates; 0: see the documentation",
+        "d, the number of trained coordinates; 0: all weights (train, transfer) or the prior alone (prior)",
         ge=0,
         shown="one for ten examples",
     )

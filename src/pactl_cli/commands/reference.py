@@ -1,0 +1,89 @@
+"""The pages of the documentation that are generated from the program itself, and the names that help lists.
+
+python -m pactl_cli.commands.reference docs
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pactl_cli import catalogue
+
+_CATALOGUE: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "--dataset": ("Data sets", catalogue.DATASETS),
+    "--model-name": ("Networks", catalogue.MODELS),
+    "--intrinsic-mode": ("Subspaces", catalogue.MODES),
+    "--optimizer": ("Recipes", catalogue.RECIPES),
+}
+"""The tables of names, by the option that takes them."""
+
+
+def names_epilog(example: str) -> str:
+    """What a command's help ends with: an example, then every name with its line."""
+    groups = [f"Example:  {example}"]
+    for option, (title, entries) in _CATALOGUE.items():
+        width = max(map(len, entries))
+        lines = (f"  [cyan]{name:<{width}}[/cyan]  {_line(entry)}" for name, entry in entries.items())
+        groups.append("\n".join([f"[bold]{title}[/bold] ({option})", *lines]))
+    return "\n\n".join(groups)
+
+
+def _line(entry: Any) -> str:
+    """An entry's summary, and its other names."""
+    aliases: tuple[str, ...] = getattr(entry, "aliases", ())
+    return f"{entry.summary} (also {', '.join(aliases)})" if aliases else str(entry.summary)
+
+
+def catalogue_page() -> str:
+    """`docs/catalogue.md`."""
+    parts = ["# Names", "Every name that an option takes. This page is generated from the program."]
+    for option, (title, entries) in _CATALOGUE.items():
+        parts += [f"## {title}: `{option}`", _table(("name", ""), ((f"`{n}`", _line(e)) for n, e in entries.items()))]
+    return "\n\n".join(parts) + "\n"
+
+
+def commands_page() -> str:
+    """`docs/commands.md`."""
+    from pactl_cli.commands.app import app
+
+    parts = ["# Commands", "Every command and option, as `--help` says it. This page is generated from the program."]
+    commands: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        arguments = "".join(f" {p.display_name_raw}" for p in command.params if p.param_type_name == "argument")
+        parts += [f"## `pactl {name}{arguments}`", _plain(command.help), f"`{_example(command.epilog)}`"]
+        options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+        parts.append(_table(("option", ""), ((_spelling(p), _plain(p.help)) for p in options)))
+    return "\n\n".join(part for part in parts if part and part != "``") + "\n"
+
+
+def _spelling(option: Any) -> str:
+    return ", ".join(f"`{text}`" for text in (*option.opts, *option.secondary_opts))
+
+
+def _example(epilog: str | None) -> str:
+    """The example that a command's help ends with."""
+    return (epilog or "").split("\n\n")[0].removeprefix("Example:").strip()
+
+
+def _plain(text: str | None) -> str:
+    """Help without its markup, on one line."""
+    words = re.sub(r"\[/?(?:dim|bold|cyan)?\]", "", (text or "").replace("\\[", "(").replace("][/dim]", ")"))
+    return " ".join(words.split()).replace("|", "\\|")
+
+
+def _table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+PAGES = {"catalogue.md": catalogue_page, "commands.md": commands_page}
+
+if __name__ == "__main__":
+    for page, write in PAGES.items():
+        (Path(sys.argv[1]) / page).write_text(write(), encoding="utf-8")

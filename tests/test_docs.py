@@ -1,0 +1,38 @@
+"""Pages that are generated from the program are as it would generate them, and help knows every name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pactl_cli import catalogue
+from pactl_cli.commands.app import app
+from pactl_cli.commands.reference import PAGES, catalogue_page
+
+DOCS = Path(__file__).parents[1] / "docs"
+TABLES = (catalogue.DATASETS, catalogue.MODELS, catalogue.MODES, catalogue.RECIPES)
+NAMES = [(name, entry.summary) for table in TABLES for name, entry in table.items()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_generated_page_is_up_to_date(page: str) -> None:
+    """If not: python -m pactl_cli.commands.reference docs."""
+    assert (DOCS / page).read_text(encoding="utf-8") == PAGES[page]()
+
+
+def test_help_has_a_line_for_every_name() -> None:
+    text = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "250", "TERM": "dumb"}).output
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for name, summary in NAMES:
+        assert any(line.startswith(f"{name} {summary}") for line in lines), name
+
+
+def test_the_catalogue_page_has_every_name_and_misses_one_that_is_taken_away() -> None:
+    page = catalogue_page()
+    for name, summary in NAMES:
+        line = f"| `{name}` | {summary}"
+        assert len(re.findall(re.escape(line), page)) == 1
+        assert line not in page.replace(line, "")
