@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from importlib import import_module
@@ -51,6 +52,7 @@ def become_pactl(job: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(job["env"])
     torch.set_num_threads(job["threads"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf to it
     sys.argv = ["pactl", *job["arguments"]]
     if job["blow"]:
         arm(*job["blow"], job["cwd"])
