@@ -9,15 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pactl_cli.data.workers import mapped
-
 Samples = list[tuple[str, int]]
-
-
-@pytest.fixture(scope="session")
-def _warm_workers() -> None:
-    """The server of worker processes has imported what they need: it takes seconds, once."""
-    assert list(mapped(abs, [-1, -2], 2, 2)) == [1, 2]
 
 
 @pytest.fixture(scope="session")

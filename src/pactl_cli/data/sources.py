@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from pactl_cli.certificate import streams
 from pactl_cli.data.arrays import read_arrays
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.imagenet import imagenet
+from pactl_cli.data.streaming import exceeds_memory, streamed, view_of
 from pactl_cli.errors import MissingError, PactlError
 
 Progress = Callable[[int, int], None]
@@ -194,7 +196,8 @@ def _folder(name: str, path: Path, progress: Progress) -> Dataset:
     if "test" in folders and folders["test"].class_to_idx != classes:
         raise PactlError(f"--dataset {name}: {parts['test']}/ and train/ have different classes")
     total = sum(len(folder.samples) for folder in folders.values())
-    read = _FolderReader(name, total, progress)
+    view = view_of(folders["train"].samples[0][0])
+    read = partial(streamed, view=view) if exceeds_memory(total, view) else _FolderReader(name, total, progress)
     examples = {part: read(folder.samples) for part, folder in folders.items()}
     return Dataset(name, len(classes), examples["train"], examples.get("test"))
 
