@@ -24,6 +24,14 @@ def data_dir() -> Path:
     return directory
 
 
+@pytest.fixture(scope="session")
+def _warm_workers() -> None:
+    """The server of worker processes has imported what they need: it takes seconds, once."""
+    from pactl_cli.data.workers import mapped
+
+    assert list(mapped(abs, [-1, -2], 2, 2)) == [1, 2]
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

@@ -25,7 +25,6 @@ from PIL import Image
 from scipy.io import savemat
 
 from pactl_cli import catalogue
-from pactl_cli.data.workers import mapped
 
 RNG = np.random.default_rng(0)
 
@@ -328,12 +327,6 @@ def tree() -> Callable[[Path], set[str]]:
 
 
 Samples = list[tuple[str, int]]
-
-
-@pytest.fixture(scope="session")
-def _warm_workers() -> None:
-    """The server of worker processes has imported what they need: it takes seconds, once."""
-    assert list(mapped(abs, [-1, -2], 2, 2)) == [1, 2]
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,7 @@ def test_images_are_opened_once(load: Callable[[], Dataset], opened: list[str], 
     del opened[:]
     second = load()
     assert same(first, second)
-    assert not opened
+    assert len(opened) <= 1, "the first, whose size says whether all fit into memory"
     assert len(kept(tmp_path)) == 1
     second.train.images.add_(1)
     assert same(first, load()), "what is loaded may be changed"
@@ -248,7 +248,7 @@ def test_each_folder_has_a_cache(load: Callable[[], Dataset], folder: Path, tmp_
     del opened[:]
     load()
     load_dataset(f"folder:{tmp_path / 'copy'}", tmp_path / "data")
-    assert not opened
+    assert len(opened) <= 2, "the first of each, for its size"
 
 
 @pytest.mark.usefixtures("_unwritable")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from pactl_cli.data import streaming
 from pactl_cli.data.augmentation import Augmentation
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.streaming import FileExamples, View, streamed
-from pactl_cli.data.workers import mapped, useful_workers
+from pactl_cli.data.workers import mapped, shared_tensor, useful_workers
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
 
 pytestmark = pytest.mark.usefixtures("_warm_workers")
@@ -268,3 +269,17 @@ def test_a_worker_that_dies_is_an_error_and_not_a_wait() -> None:
 def test_useful_workers_leave_a_core_to_the_main_process() -> None:
     assert 0 <= useful_workers() <= 8
     assert useful_workers() < (os.cpu_count() or 1)
+
+
+def test_no_room_for_shared_memory_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on the size of a file stands in for a full /dev/shm."""
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "somebody")
+    assert shared_tensor(4, 5).is_shared()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(PactlError, match="shared memory") as caught:
+            shared_tensor(100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (caught.value.exit_code, "--num-workers 0" in caught.value.hint) == (FAILED, True)

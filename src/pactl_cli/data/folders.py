@@ -12,6 +12,7 @@ from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.decoded_cache import decoded
 from pactl_cli.data.pictures import Pictures
 from pactl_cli.data.progress import Progress
+from pactl_cli.data.streaming import exceeds_memory, streamed, view_of
 from pactl_cli.errors import MissingError, PactlError
 
 Samples = list[tuple[str, int]]
@@ -26,6 +27,9 @@ def load_folder(name: str, data_dir: Path, progress: Progress) -> Dataset:
     """
     folder = Path(os.path.expanduser(name.partition(":")[2]))
     classes, train, test = _listed(name, folder)
+    view = view_of(train[0][0])
+    if exceeds_memory(len(train) + len(test), view):
+        return Dataset(name, classes, streamed(train, view), streamed(test, view) if test else None)
     pictures = Pictures(name, tuple(path for path, _ in (*train, *test)))
     images = decoded(pictures, f"folder:{os.path.abspath(folder)}", data_dir, progress)
     return divided(name, classes, torch.from_numpy(images), [label for _, label in train], [label for _, label in test])

@@ -6,10 +6,12 @@ import os
 import warnings
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import file_digest, sha256
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -247,3 +249,34 @@ def streamed(samples: Sequence[tuple[str, int]], view: View) -> FileExamples:
     """Examples from pairs of a path and a label, as torchvision's ImageFolder lists them."""
     labels = torch.tensor([label for _, label in samples])
     return FileExamples(Files([path for path, _ in samples]), np.arange(len(samples)), labels, view)
+
+
+def view_of(path: str) -> View:
+    """How images of the size of one file are seen: grey if that one is, else in colour.
+
+    Raises:
+        PactlError: if it is no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return View((1 if image.mode in ("1", "L") else 3, image.height, image.width))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PactlError(f"{path} is not a readable image: {error}", "remove or replace it") from error
+
+
+def exceeds_memory(images: int, view: View) -> bool:
+    """Whether that many images, decoded, would take more than half of the memory that is available."""
+    return images * prod(view.shape) > available_memory() // 2
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: as Linux estimates it, within its control group; else all there are."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        limits.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
+    with suppress(OSError, ValueError):  # there may be no limit, which is the word max
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)

@@ -26,7 +26,7 @@ DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Tra
 QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
 
 MAX_SEED = 2**63 - 1
-MAX_WORKERS = 256
+MAX_WORKERS = 64
 
 _T = TypeVar("_T")
 

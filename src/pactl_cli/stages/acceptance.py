@@ -24,6 +24,7 @@ from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule, set_weights
 from pactl_cli.training.counting import full_precision
+from pactl_cli.training.loop import require_batches
 
 RELATIVE_STEP, CONSTANT_STEP = 0.1, 0.05
 """How far each weight is moved for a trial: of the spread of its tensor, or, in one that is constant, as it is."""
@@ -43,6 +44,7 @@ def require_trainable(subject: Subject, module: SubspaceModule, batch_size: int)
         PactlError: if evaluation is no function of one example, if it is another than what is trained, if training
             fails, or if it changes something that no message carries.
     """
+    require_batches(module, batch_size)
     name, classes = subject.configuration.model_name, subject.dataset.classes
     examples = subject.few_examples()
     inputs = normalise(examples.images, subject.statistics)

@@ -162,7 +162,7 @@ def _messages(
 
 
 def _plan(subject: Subject, settings: BoundSettings) -> Plan:
-    """How fine-tuning goes: Adam, cosine to 0; augmented where training was."""
+    """How fine-tuning goes: Adam, cosine to 0."""
     return Plan("adam_cos", settings.quant_epochs, settings.batch_size or subject.settings.batch_size or 1, settings.lr)
 
 
@@ -231,7 +231,7 @@ def _fine_tune(
     settings: BoundSettings,
     display: Display,
 ) -> None:
-    """Trains w and the levels through the quantiser, paying for bits."""
+    """Trains w and the levels through the quantiser, paying for bits; on augmented images where training was."""
     examples = len(subject.sample)
     price = None
     if settings.rate_weight == "auto":

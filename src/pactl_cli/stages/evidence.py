@@ -24,7 +24,6 @@ from pactl_cli.certificate.certificate import (
     sentence,
 )
 from pactl_cli.certificate.message import Encoded, Message
-from pactl_cli.data.dataset import Examples
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, RunDirectory
@@ -229,6 +228,6 @@ def _assumptions_on_theta0(subject: Subject) -> list[str]:
             f"{excluded:,} examples on which theta0 was trained were removed before anything was counted: the "
             "certificate is about examples that theta0 was not trained on."
         )
-    if not len(start.seen) or not isinstance(subject.sample, Examples):
+    if not len(start.seen) or subject.sample.assumptions:
         lines.append("Theta0 was not trained on any of them: its own training data are not at hand to compare.")
     return lines

@@ -1,0 +1,156 @@
+"""Training and counting do not know whether their examples are resident or streamed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pactl_cli.data.dataset import FIXED_STATISTICS, Examples, LabelledImages
+from pactl_cli.data.streaming import FileExamples, View, streamed
+from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
+from pactl_cli.training import counting
+from pactl_cli.training.counting import BATCH, count
+from pactl_cli.training.loop import Objective, State, Trainer
+from pactl_cli.training.recipes import Plan
+
+pytestmark = pytest.mark.usefixtures("_warm_workers")
+
+COUNT = 43
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> FileExamples:
+    """Small colour images in files, decoded by this process."""
+    place, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for number in range(COUNT):
+        Image.fromarray(random.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(place / f"{number}.png")
+    return streamed([(str(place / f"{n}.png"), n % 3) for n in range(COUNT)], View((3, 6, 5))).with_workers(0)
+
+
+class Convolution(Objective):
+    """With dropout and batch statistics, so that nothing may be seen twice or in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(48, 3)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class Watcher:
+    """Keeps losses and states; after one step it interrupts the run."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.losses: list[float] = []
+        self.states: list[State] = []
+        self._at = at
+
+    def advance(self, step: int, steps: int, loss: float) -> None:
+        self.losses.append(loss)
+        if step == self._at:
+            signal.raise_signal(signal.SIGINT)
+
+    def epoch(self, record: dict[str, Any]) -> None: ...
+
+    def save(self, state: State) -> None:
+        self.states.append(state)
+
+
+def trainer(examples: LabelledImages, augment: bool) -> Trainer:
+    plan = Plan("adam_cos", 3, 6, 0.05)
+    return Trainer(Convolution(), examples, FIXED_STATISTICS, plan, seed=1, stage="train", augment=augment)
+
+
+def weights(of: Trainer) -> Tensor:
+    return nn.utils.parameters_to_vector(of.objective.parameters()).detach()
+
+
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_streamed_run_is_the_resident_one_to_the_last_bit(files: FileExamples, workers: int, augment: bool) -> None:
+    resident, watched = trainer(files.resident(), augment), Watcher()
+    resident.run(watched)
+    other, watcher = trainer(files.with_workers(workers), augment), Watcher()
+    other.run(watcher)
+    assert watcher.losses == watched.losses
+    assert torch.equal(weights(other), weights(resident))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("step", [1, 7, 10])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupted_streamed_run_goes_on_where_it_was(files: FileExamples, workers: int, step: int) -> None:
+    whole, watched = trainer(files, True), Watcher()
+    whole.run(watched)
+    first, before = trainer(files.with_workers(workers), True), Watcher(at=step)
+    with pytest.raises(PactlError) as caught:
+        first.run(before)
+    assert caught.value.exit_code == INTERRUPTED
+    assert not multiprocessing.active_children()
+    assert before.states[-1].step == step
+    second, after = trainer(files.with_workers(workers), True), Watcher()
+    second.run(after, before.states[-1])
+    assert before.losses + after.losses == watched.losses
+    assert torch.equal(weights(second), weights(whole))
+
+
+def test_a_file_that_fails_in_training_ends_the_run_with_one_line(files: FileExamples, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    paths = [path.decode() for path in files.files.paths[:20]]
+    broken = streamed([(path, 0) for path in [*paths, str(tmp_path / "bad.png")]], files.view)
+    with pytest.raises(PactlError, match=r"bad\.png") as caught:
+        trainer(broken.with_workers(2), False).run(Watcher())
+    assert caught.value.exit_code == FAILED
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_counts_are_the_same(files: FileExamples, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = count(Convolution(), files.resident(), FIXED_STATISTICS)
+    assert expected.examples == COUNT
+    assert count(Convolution(), files.with_workers(workers), FIXED_STATISTICS) == expected
+    monkeypatch.setattr(counting, "BATCH", 8)
+    smaller = count(Convolution(), files.with_workers(workers), FIXED_STATISTICS)
+    assert (smaller.cautious, smaller.plain) == (expected.cautious, expected.plain)
+    assert smaller.nll_nats == pytest.approx(expected.nll_nats)
+
+
+@pytest.mark.parametrize(("side", "size"), [(28, BATCH), (64, BATCH), (224, 112), (1000, 6), (4000, 1)])
+def test_large_images_are_counted_in_smaller_batches(side: int, size: int) -> None:
+    class Sizes(Examples):
+        """Examples that do not exist: only the sizes of their batches are asked for."""
+
+        def batches(self, parts: Any, augmentation: Any = None) -> Iterator[Examples]:  # type: ignore[override]
+            sizes.extend(len(part) for part in parts)
+            yield from ()
+
+    sizes: list[int] = []
+    images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(2 * BATCH, 3, side, side)
+    count(Convolution(), Sizes(images, torch.zeros(2 * BATCH, dtype=torch.int64)), FIXED_STATISTICS)
+    assert sizes[0] == max(sizes) == size
+    assert sum(sizes) == 2 * BATCH
+
+
+def test_an_interrupted_count_ends_the_workers(files: FileExamples) -> None:
+    class Interrupted(Convolution):
+        def forward(self, images: Tensor) -> Tensor:
+            assert multiprocessing.active_children()
+            raise KeyboardInterrupt
+
+    counted = files[torch.arange(COUNT).repeat(2 * BATCH // COUNT)].with_workers(2)
+    with pytest.raises(KeyboardInterrupt):
+        count(Interrupted(), counted, FIXED_STATISTICS)
+    assert not multiprocessing.active_children()
