@@ -6,7 +6,7 @@ import numpy as np
 
 from pactl_cli.certificate.certificate import Bounds, Certificate, all_bounds
 
-_POINTS = 29
+_SIZES, _DELTAS = 25, 10
 _MOST_EXAMPLES, _FEWEST_EXAMPLES = 10**9, 20
 _SPAN = 32
 _LEAST_DELTA, _LARGEST_DELTA = 1e-9, 0.5
@@ -17,7 +17,7 @@ def bounds_by_examples(certificate: Certificate) -> list[tuple[int, Bounds]]:
     n, k = certificate.bound_examples, certificate.errors
     low, high = max(_FEWEST_EXAMPLES, n // _SPAN), min(_MOST_EXAMPLES, max(_FEWEST_EXAMPLES, n) * _SPAN)
     bits = certificate.message_bits + certificate.ledger_bits
-    sizes = sorted({*np.geomspace(low, high, _POINTS).round().astype(int).tolist(), n})
+    sizes = sorted({*np.geomspace(low, high, _SIZES).round().astype(int).tolist(), n})
     return [
         (size, all_bounds(errors=-(-k * size // n), examples=size, bits=bits, delta=certificate.delta))
         for size in sizes
@@ -28,5 +28,5 @@ def bounds_by_delta(certificate: Certificate) -> list[tuple[float, Bounds]]:
     """The bounds with the same counts and bits at other probabilities to fail, ascending."""
     bits = certificate.message_bits + certificate.ledger_bits
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
-    deltas = sorted({*np.geomspace(_LEAST_DELTA, _LARGEST_DELTA, _POINTS).tolist(), certificate.delta})
+    deltas = sorted({*np.geomspace(_LEAST_DELTA, _LARGEST_DELTA, _DELTAS).tolist(), certificate.delta})
     return [(delta, all_bounds(**counts, bits=bits, delta=min(delta, 0.5))) for delta in deltas]

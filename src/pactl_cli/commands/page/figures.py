@@ -300,7 +300,7 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
 
 
 def _every_factor_of_two(by_examples: list[tuple[int, Bounds]], n: float) -> list[tuple[int, Bounds]]:
-    """The sizes nearest to n times powers of four."""
+    """The sizes nearest to n times powers of four, each once."""
     wanted = [n * 4.0**power for power in (-2, -1, 0, 1, 2)]
     nearest = [min(by_examples, key=lambda entry: abs(entry[0] / size - 1)) for size in wanted]
     return [next(group) for _, group in groupby(nearest, key=lambda entry: entry[0])]
