@@ -66,7 +66,7 @@ def require_alone(text: str) -> Page:
     assert len(ids) == len(set(ids))
     named = [value.split() for name, value in page.attributes if name == "aria-labelledby"]
     assert all(set(names) <= set(ids) for names in named)
-    assert page.tags.count("svg") > page.tags.count("desc") == len(named)
+    assert page.tags.count("svg") >= page.tags.count("desc") == len(named)
     return page
 
 
@@ -151,18 +151,19 @@ def test_runs_come_through_a_pipe(pactl, certified, trained):
     assert [report["run_dir"] for report in reports] == [str(trained), str(certified)]
 
 
-def test_a_terminal_gets_a_table(start, terminal, certified, trained, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_a_terminal_gets_a_table(start, terminal, certified, trained):
     assert start("report", certified, trained, stdout=terminal.path).end().code == 0
     text = terminal.close()
     certificate = json.loads((certified / "bound.json").read_text())
     for name in ("error_bound", "quantised_train_error", "test_error", "holdout_bound"):
         assert f"{ceil(certificate[name] * 1e4 - 1e-9) / 100:.2f} %" in text
     bits = certificate["bits"]
-    assert f"{bits['configuration']} + {bits['codebook']} + {bits['symbols']} + 0" in text
+    assert f"{bits['configuration']}+{bits['codebook']}+{bits['symbols']}+0" in text
     assert str(certified) in text
     assert "pactl verify" in text
-    assert "trained" in next(line for line in text.splitlines() if str(trained) in line)
+    lines = text.splitlines()
+    assert lines[next(place for place, line in enumerate(lines) if str(trained) in line) + 1].split()[4] == "trained"
+    assert max(len(line) for line in lines if " %" in line) < 100
 
 
 def test_the_page_says_what_the_files_say(pactl, certified, trained):
@@ -343,8 +344,8 @@ def test_a_message_that_cannot_be_read_is_said_not_drawn(pactl, certified, conte
         "x",
         {"dataset": "nothing", "train_examples": 1, "channels": 1, "brought": None, "calibration_pool": 1},
         Task("digits", 1437, 1, defaults={"model_name": "x"}).as_dict(),
-        Task("digits", 1437, 1, defaults={"intrinsic_dim": "x"}).as_dict(),
-        Task("digits", 3, 10**9).as_dict(),
+        Task("digits", 1437, 1, defaults={"base_width": 7}).as_dict(),
+        Task("mnist", 60_000, 1).as_dict(),
     ],
 )
 def test_a_message_about_something_else_is_said_not_drawn(pactl, tmp_path, task):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from pactl_cli.commands.page.markup import plain
@@ -21,9 +20,10 @@ from pactl_cli.errors import PactlError
 if TYPE_CHECKING:
     from pactl_cli.stages.report import Report
 
-_COLUMNS = ("run", "d", "train", "test", "bits", "certificate", "published", "hold-out")
+_COLUMNS = {"d": 9, "train": 8, "test": 8, "bits": 17, "certificate": 11, "published": 12, "hold-out": 8}
+"""The table's columns and their widths."""
 _NAMED = ("model_name", "intrinsic_mode")
-_NOTE = "Not verified here: pactl verify RUN_DIR. Bits: configuration + codebook + symbols + ledger."
+_NOTE = "Bits: configuration+codebook+symbols+ledger. Unverified: pactl verify RUN_DIR."
 
 
 def report(
@@ -65,37 +65,39 @@ def _write_page(path: Path, reports: Sequence[Report]) -> None:
 
 
 def _print_table(reports: Sequence[Report]) -> None:
-    """A row of two lines for each run."""
-    table = Table(box=None, padding=(0, 0, 1, 2), header_style="bold", pad_edge=False)
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=name != "run", overflow="fold")
-    for run in reports:
-        table.add_row(*_row(run))
+    """For each run its name, a line of numbers, and a line of what they are made of; 80 columns wide."""
     console = Console(file=sys.stdout, highlight=False)
-    console.print()
-    console.print(table)
-    console.print(_NOTE, style="dim")
+    lines = [_line(_COLUMNS.keys(), "bold")]
+    for run in reports:
+        named = [plain(run.named(fact), 60) for fact in _NAMED if run.named(fact)]
+        about = " ".join([plain(run.dataset or run.kind, 60), *named])
+        lines += [Text(), Text.assemble((plain(run.path), "bold"), "  ", (about, "dim")), *_numbers(run)]
+    for line in [*lines, Text(), Text(_NOTE, "dim")]:
+        console.print(line, soft_wrap=True)  # what comes from files is Text, never rich's own markup
 
 
-def _row(run: Report) -> list[Text]:
-    """A run's cells; what comes from files is plain text, never markup."""
-    named = [plain(run.named(fact), 60) for fact in _NAMED if run.named(fact)]
-    about = " ".join([plain(run.dataset or run.kind, 60), *named])
+def _line(cells: Iterable[str], style: str = "") -> Text:
+    """Cells under each other, to the right."""
+    return Text(" ".join(f"{cell:>{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True)), style)
+
+
+def _numbers(run: Report) -> list[Text]:
+    """A run's lines."""
     certificate, dim = run.certificate, run.named("intrinsic_dim")
-    shown_dim = Text("-" if dim is None else f"{dim:,}" if isinstance(dim, int) else plain(dim, 12))
-    name = Text.assemble((plain(run.path), "bold"), "\n", (about, "dim"))
+    shown_dim = "-" if dim is None else f"{dim:,}" if isinstance(dim, int) else plain(dim, 9)
     if certificate is None:
-        return [name, shown_dim, *(Text("-") for _ in range(4)), Text(run.state, "dim"), Text("-")]
+        return [_line([shown_dim, "-", "-", "-", run.state, "-", "-"])]
     bits, published = certificate.bits, certificate.published
-    in_all = certificate.message_bits + certificate.ledger_bits
-    parts = f"{bits.configuration} + {bits.codebook} + {bits.symbols:,} + {bits.ledger:g}"
-    return [
-        name,
+    numbers = [
         shown_dim,
-        Text(percent(certificate.quantised_train_error)),
-        Text(percent(certificate.test_error)),
-        Text.assemble(f"{in_all:,.6g}", "\n", (parts, "dim")),
-        Text(percent(certificate.error_bound), "bold green"),
-        Text.assemble(percent(published.bound), "\n", (f"{published.bits:,.0f} bits", "dim")),
-        Text(percent(certificate.holdout_bound)),
+        percent(certificate.quantised_train_error),
+        percent(certificate.test_error),
+        f"{certificate.message_bits + certificate.ledger_bits:,.6g}",
+        percent(certificate.error_bound),
+        percent(published.bound),
+        percent(certificate.holdout_bound),
     ]
+    parts = f"{bits.configuration}+{bits.codebook}+{bits.symbols:,}+{bits.ledger:g}"
+    line = _line(numbers)
+    line.highlight_words([numbers[4]], "bold green")
+    return [line, _line(["", "", "", parts, "", f"{published.bits:,.0f} bits", ""], "dim")]
