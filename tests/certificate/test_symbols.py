@@ -17,6 +17,7 @@ from pactl_cli.certificate.symbols import (
     Symbols,
     SymbolTree,
     ideal_bits,
+    learned_probabilities,
     ordered_tree,
     read_symbols,
     symbol_trees,
@@ -351,3 +352,18 @@ def test_half_a_million_symbols_come_back(size: int) -> None:
 
 def test_the_ordered_tree_of_one_symbol_has_no_decision() -> None:
     assert ordered_tree(1).paths() == [[]]
+
+
+# --- what the model has learned ---
+
+
+@given(st.sampled_from([1, 2, 3, 5, 7, 21]), st.data())
+def test_what_was_learned_is_the_chance_of_the_next_symbol(size, data):
+    symbols = np.array(data.draw(st.lists(st.integers(0, size - 1), max_size=40)), dtype=np.int64)
+    tree = min(symbol_trees(size), key=lambda tree: ideal_bits(tree, symbols))
+    chances = learned_probabilities(np.bincount(symbols, minlength=size))
+    costs = [ideal_bits(tree, np.append(symbols, symbol)) - ideal_bits(tree, symbols) for symbol in range(size)]
+    assert chances.sum() == pytest.approx(1)
+    assert chances.shape == (size,)
+    if len({round(ideal_bits(tree, symbols), 6) for tree in symbol_trees(size)}) > 1 or len(symbol_trees(size)) == 1:
+        assert -np.log2(chances) == pytest.approx(np.array(costs), abs=1e-6)

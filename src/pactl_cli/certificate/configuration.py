@@ -25,6 +25,8 @@ from pactl_cli.certificate.codes import (
 
 _DIGITS = 10**4
 _DIGIT_BITS = 14
+_FREE_DEFAULTS = ("model_name", "base_width", "normalisation")
+"""The fields of a configuration for which the weights that training starts from can say more than the data set."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,37 @@ class Task:
     channels: int
     brought: Model | None = None
 
+    calibration_pool: int | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name: enough, as JSON, to read a message without the data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Task:
+        """The task that `as_dict` described, after a way through JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: if there is none.
+        """
+        brought, defaults = values["brought"], dict(values["defaults"])
+        if not isinstance(defaults.get("model_name", ""), str):
+            raise TypeError("a network's name is a string")
+        if defaults.get("base_width") is not None:
+            defaults["base_width"] = int(defaults["base_width"])
+        if defaults.get("normalisation") is not None:
+            mean, std = (tuple(map(float, row)) for row in defaults["normalisation"])
+            defaults["normalisation"] = mean, std
+        return cls(
+            dataset=str(values["dataset"]),
+            train_examples=int(values["train_examples"]),
+            channels=int(values["channels"]),
+            brought=None if brought is None else Model(**brought | {"aliases": ()}),
+            calibration_pool=None if values["calibration_pool"] is None else int(values["calibration_pool"]),
+            defaults={name: defaults[name] for name in _FREE_DEFAULTS if name in defaults},
+        )
+
     def model(self, name: str) -> Model:
         """The entry of a network by its name.
 
@@ -52,9 +85,6 @@ class Task:
             KeyError: if neither the catalogue nor the receiver has it.
         """
         return self.brought if self.brought and self.brought.name == name else catalogue.MODELS[name]
-
-    calibration_pool: int | None = None
-    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

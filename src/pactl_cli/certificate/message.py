@@ -71,10 +71,23 @@ def encode(message: Message, task: Task) -> Encoded:
 def decode(data: bytes, task: Task, max_dim: int | None = None) -> tuple[Message, Encoded]:
     """The message, and its bits by part.
 
+    Raises:
+        DecodeError: unless `data` is, to the last bit, what `encode` writes for it.
+    """
+    message, num_bits = read_message(data, task, max_dim)
+    encoded = encode(message, task)
+    if encoded.data != data or encoded.bits != num_bits:
+        raise DecodeError("the message is not in the form in which it is written")
+    return message, encoded
+
+
+def read_message(data: bytes, task: Task, max_dim: int | None = None) -> tuple[Message, int]:
+    """The message, and how many bits it took; whether `encode` would write the same is not checked.
+
     A few bytes can claim many coordinates: who knows what to expect says so in `max_dim`.
 
     Raises:
-        DecodeError: unless `data` is, to the last bit, what `encode` writes for it.
+        DecodeError: unless `data` is one message.
     """
     reader = BitReader(data)
     configuration = read_configuration(reader, task)
@@ -84,8 +97,4 @@ def decode(data: bytes, task: Task, max_dim: int | None = None) -> tuple[Message
     codebook = read_codebook(reader) if dim else None
     symbols = read_symbols(reader, dim, codebook.size) if codebook else np.zeros(0, dtype=np.int64)
     reader.finish()
-    message = Message(configuration, codebook, symbols)
-    encoded = encode(message, task)
-    if encoded.data != data or encoded.bits != reader.position:
-        raise DecodeError("the message is not in the form in which it is written")
-    return message, encoded
+    return Message(configuration, codebook, symbols), reader.position

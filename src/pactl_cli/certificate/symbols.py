@@ -149,6 +149,33 @@ def ideal_bits(tree: SymbolTree, symbols: Symbols) -> float:
     return float(nats / np.log(2) + np.count_nonzero(~learned))
 
 
+def learned_probabilities(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What the adaptive model has learned from a whole sequence: for each symbol the probability to come next.
+
+    The tree is the one under which the sequence is shortest, up to the coder's excess.
+
+    Args:
+        counts: how often each of the K >= 1 symbols occurred, shape (K,).
+
+    Returns:
+        Shape (K,), of sum 1.
+    """
+    codes: list[tuple[float, list[float]]] = []
+    for tree in symbol_trees(len(counts)):
+        tallies = np.zeros((len(tree.contexts) + 1, 2))  # the last row is that of fair decisions
+        paths = tree.paths()
+        for path, count in zip(paths, counts, strict=True):
+            for context, decision in path:
+                tallies[context, decision] += count
+        tallies[_FAIR] = tallies[_FAIR].sum() / 2
+        chances = (tallies + 0.5) / (tallies.sum(1, keepdims=True) + 1)
+        learned = tallies[:-1]
+        nats = -(betaln(*(learned.T + 0.5)) - betaln(0.5, 0.5)).sum() + tallies[_FAIR].sum() * np.log(2)
+        probabilities = [float(np.prod([chances[pair] for pair in path])) for path in paths]
+        codes.append((float(nats), probabilities))
+    return np.array(min(codes, key=lambda code: code[0])[1])
+
+
 def write_symbols(writer: BitWriter, symbols: Symbols, size: int) -> None:
     """Appends a sequence over 0 .. size-1, with the tree that makes it shortest. Its length is not transmitted."""
     if len(symbols) and not 0 <= symbols.min() <= symbols.max() < size:

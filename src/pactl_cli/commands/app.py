@@ -17,6 +17,7 @@ import yaml
 from pactl_cli import __version__, catalogue
 from pactl_cli.commands.options import merge, with_settings
 from pactl_cli.commands.reference import names_epilog
+from pactl_cli.commands.report import report
 from pactl_cli.commands.terminal import Terminal, percent, print_certificate
 from pactl_cli.errors import BOUND_EXCEEDED, FAILED, INTERRUPTED, MissingError, PactlError
 from pactl_cli.runs.settings import (
@@ -101,7 +102,7 @@ def transfer(
     print_config: _PrintConfig = False,
 ) -> None:
     """Train in a subspace around the weights of another run, or of torchvision. Prints the run directory."""
-    given["source"] = str(_run_directories([Path(source)])[-1]) if source == "-" else source
+    given["source"] = str(run_directories([Path(source)])[-1]) if source == "-" else source
     if settings := _settings("transfer", given, out, config, print_config, resume, force):
         from pactl_cli.stages.transfer import transfer as run_stage
 
@@ -172,7 +173,7 @@ def _default_directory(settings: TrainSettings) -> Path:
     return path
 
 
-def _run_directories(paths: list[Path]) -> list[Path]:
+def run_directories(paths: list[Path]) -> list[Path]:
     """The run directories named, `-` standing for the lines of stdin."""
     found: list[Path] = []
     for path in paths:
@@ -204,7 +205,7 @@ def bound(
     settings = BoundSettings.parse(given)
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
-    directories = _run_directories(run_dirs)
+    directories = run_directories(run_dirs)
     from pactl_cli.stages.bound import bound as run_stage
 
     path, certificate = run_stage(directories, settings, Terminal())
@@ -240,7 +241,7 @@ def verify(
     """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees."""
     settings = BoundSettings.parse({"device": device})
     model_name = None if model_name is None else catalogue.model_name(model_name)
-    [directory] = _run_directories([run_dir])[-1:]
+    [directory] = run_directories([run_dir])[-1:]
     from pactl_cli.stages.verify import verify as run_stage
 
     certificate = run_stage(directory, data_dir, settings.device, Terminal(), model_name)
@@ -253,6 +254,9 @@ def verify(
     print("  What cannot be verified, and is assumed:")
     for line in certificate.assumptions:
         print(f"  - {line}")
+
+
+app.command(epilog="Example:  pactl report runs/* --html report.html")(report)
 
 
 @app.command(epilog="Example:  pactl permute --dataset cifar10 --seed 137")

@@ -40,12 +40,23 @@ def read_config_file(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise PactlError(f"{path} cannot be read: {error.strerror}", _HINT) from error
+    return parse_config(data, path)
+
+
+def parse_config(data: bytes, path: Path) -> dict[str, Any]:
+    """The mapping from names to values that the bytes of a file at `path` are.
+
+    Raises:
+        PactlError: if they are something else.
+    """
+    try:
         if len(data) > LARGEST:
             raise ValueError("the file is too large")
         content = yaml.load(data.decode(), _PlainLoader)
-    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise PactlError(f"{path} cannot be read: {reason}", _HINT) from error
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        raise PactlError(f"{path} cannot be read: {error}", _HINT) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise PactlError(f"{path} does not hold settings", _HINT)
     return content

@@ -27,7 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pactl_cli import __version__
 from pactl_cli.data.arrays import read_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError
-from pactl_cli.runs.config_file import read_config_file
+from pactl_cli.runs.config_file import LARGEST, parse_config
+from pactl_cli.runs.plain_files import read_plain_file
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yml"
@@ -42,6 +43,7 @@ FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFIC
 
 SCHEMA_VERSION = 1
 _LARGEST_TEXT = 1 << 26
+_LARGEST_MANIFEST = 1 << 20
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
@@ -106,7 +108,7 @@ class RunDirectory:
         try:
             if not path.is_dir():
                 raise MissingError(f"{path} is not a run directory: there is no such directory", hint)
-            content = json.loads(_read_text(path / MANIFEST))
+            content = json.loads(read_plain_file(path / MANIFEST, _LARGEST_MANIFEST))
         except FileNotFoundError as error:
             raise MissingError(f"{path} is not a run directory: it has no {MANIFEST}", hint) from error
         except (OSError, ValueError, RecursionError) as error:
@@ -196,22 +198,20 @@ class RunDirectory:
 
     def read_config(self) -> dict[str, Any]:
         """The settings of `config.yml`, unchecked."""
-        return read_config_file(self.path / CONFIG)
+        return parse_config(self.read_bytes(CONFIG, LARGEST), self.path / CONFIG)
 
     def read_bytes(self, name: str, limit: int = _LARGEST_TEXT) -> bytes:
         """A file's bytes.
 
         Raises:
-            PactlError: if it is missing, unreadable or larger than `limit`.
+            PactlError: if it is missing, unreadable, no plain file or larger than `limit`.
         """
         try:
-            with (self.path / name).open("rb") as file:
-                data = file.read(limit + 1)
+            return read_plain_file(self.path / name, limit)
         except OSError as error:
             raise PactlError(f"{self.path / name} cannot be read: {error.strerror}") from error
-        if len(data) > limit:
-            raise PactlError(f"{self.path / name} is larger than any that pactl writes")
-        return data
+        except ValueError as error:
+            raise PactlError(f"{self.path / name} cannot be read: {error}") from error
 
     def write_arrays(self, name: str, arrays: dict[str, NDArray[np.int64]]) -> None:
         """Writes integer arrays as one `.npz` file."""

@@ -179,6 +179,7 @@ def _side_information(subject: Subject) -> dict[str, Any]:
         "classes": subject.dataset.classes,
         "image_shape": [channels, height, width],
         "train_examples": subject.task.train_examples,
+        "task": subject.task.as_dict(),
         "label_noise": subject.settings.label_noise,
         "theta0_sha256": subject.theta0_sha256,
         "source": subject.start and subject.start.origin,

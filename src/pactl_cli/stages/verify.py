@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.certificate import Certificate
@@ -18,6 +17,7 @@ from pactl_cli.certificate.risk_bounds import catoni_bound
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
 from pactl_cli.stages.bound import POSTHOC_LEVELS, STAGE
+from pactl_cli.stages.claims import read_certificate
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore
 from pactl_cli.stages.subject import Subject, data_directory, find_device
@@ -65,7 +65,7 @@ def _check(
     """Everything, cheap checks first."""
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing")
-    certificate = _read_certificate(run)
+    certificate = read_certificate(run)
     _require_consent(run, model_name)
     subject = reload_subject(run, data_dir, device, display)
     message, encoded = _read_message(run, subject)
@@ -98,19 +98,6 @@ def _require_consent(run: RunDirectory, model_name: str | None) -> None:
         )
     if model_name is not None and model_name != needed:
         raise MissingError(f"--model-name {model_name} is not the network of {run.path}, which is {needed}")
-
-
-def _read_certificate(run: RunDirectory) -> Certificate:
-    content = run.read_bytes(CERTIFICATE)
-    try:
-        certificate = Certificate.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise PactlError(f"{run.path / CERTIFICATE} is not a certificate: {where} {first['msg']}") from error
-    if certificate.to_bytes() != content:
-        raise PactlError(f"{run.path / CERTIFICATE} is not in the form in which it is written")
-    return certificate
 
 
 def _read_message(run: RunDirectory, subject: Subject) -> tuple[Message, Encoded]:

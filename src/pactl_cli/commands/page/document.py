@@ -1,0 +1,223 @@
+"""The page of `pactl report --html`: one file, no script, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib.resources import files
+from shlex import quote
+
+from pactl_cli import __version__
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.commands.page import figures
+from pactl_cli.commands.page.figures import COLOURS, Shown, table
+from pactl_cli.commands.page.markup import Child, Markup, plain, tag
+from pactl_cli.commands.terminal import percent
+from pactl_cli.stages.report import Report, are_comparable, best_certified, read_details
+
+_LONGEST_NAME = 44
+_INCOMPARABLE = (
+    "These certificates are not all about the same examples, starting weights and delta. Each holds with its own "
+    "confidence. Choosing the lowest is paid for only among runs on one training set from the same weights, which "
+    "pactl bound RUN_A RUN_B checks."
+)
+
+
+def page(reports: Sequence[Report]) -> str:
+    """The whole document."""
+    runs = _shown(reports)
+    best = best_certified(reports)
+    chosen = next((run for run in runs if run.report is best), None)
+    style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"pactl: {chosen.name if chosen else 'runs'}"),
+        tag("style", Markup(style)),
+    )
+    sections: list[Markup | None] = [
+        _hero(chosen, len(reports), comparable=are_comparable(reports)),
+        _runs(runs, chosen),
+        figures.bound_against_test(runs),
+        figures.where_bits_go(runs),
+        figures.symbols(runs),
+        figures.learning(runs),
+    ]
+    if chosen and best and best.certificate:
+        sections.append(figures.what_it_depends_on(chosen.name, best.certificate))
+    sections.append(_particulars(runs))
+    body = tag("body", tag("main", sections), _footer())
+    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+
+
+def _shown(reports: Sequence[Report]) -> list[Shown]:
+    """Runs with names short enough for a plot: the directory's own where that tells them apart."""
+    own = [report.path.resolve().name for report in reports]
+    times = Counter(own)
+    names = [name if times[name] == 1 else str(report.path) for name, report in zip(own, reports, strict=True)]
+    times = Counter(names)
+    names = [name if times[name] == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
+    return [
+        Shown(
+            plain(name, _LONGEST_NAME),
+            f"run-{place % COLOURS} dash-{place // COLOURS % 3}",
+            report,
+            read_details(report),
+        )
+        for place, (name, report) in enumerate(zip(names, reports, strict=True))
+    ]
+
+
+def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
+    """The certificate in words."""
+    if chosen is None or chosen.report.certificate is None:
+        return tag(
+            "header",
+            tag("p", "pactl report", class_="eyebrow"),
+            tag("h1", "No certificate yet."),
+            tag(
+                "p",
+                "None of these runs is certified: ",
+                tag("code", "pactl bound RUN_DIR"),
+                " does that.",
+                class_="lede",
+            ),
+        )
+    certificate = chosen.report.certificate
+    claim, ground = _claim(certificate)
+    number = percent(certificate.error_bound)
+    before, _, after = claim.partition(number)
+    which = f"The lowest certificate of {runs} runs" if runs > 1 else "The certificate"
+    return tag(
+        "header",
+        tag("p", f"{which}: ", tag("span", chosen.name, class_="verbatim"), class_="eyebrow"),
+        tag("h1", before, tag("span", number, class_="number"), after),
+        tag("p", ground, class_="lede"),
+        _tiles(certificate),
+        tag(
+            "p",
+            "This is what the run's own files say. Nothing was verified here: ",
+            tag("code", f"pactl verify {quote(str(chosen.report.path))}"),
+            " decodes the message, rebuilds the classifier and counts again.",
+            class_="caution",
+        ),
+        None if comparable else tag("p", _INCOMPARABLE, class_="caution"),
+    )
+
+
+def _claim(certificate: Certificate) -> tuple[str, str]:
+    """The statement in two sentences: what holds, and of what it was computed."""
+    first, _, second = certificate.statement.partition(": ")
+    if second.startswith("with "):  # a hold-out bound says so first
+        claim, _, ground = second.partition(", counted on")
+        return f"W{claim[1:]}.", f"{first}, counted on{ground}"
+    return f"{first}.", f"{second[:1].upper()}{second[1:]}"
+
+
+def _tiles(certificate: Certificate) -> Markup:
+    """The numbers next to the headline."""
+    bits = certificate.message_bits + certificate.ledger_bits
+    counted = f"{certificate.errors:,} of {certificate.bound_examples:,}"
+    test = "no test set" if certificate.test_error is None else "a check, not used"
+    facts = [
+        ("training error", percent(certificate.quantised_train_error), counted),
+        ("test error", percent(certificate.test_error), test),
+        ("message", _bits(bits), f"{certificate.intrinsic_dim:,} symbols"),
+        ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits)),
+    ]
+    tiles = [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in facts]
+    return tag("dl", tiles, class_="tiles")
+
+
+def _bits(number: float) -> str:
+    return f"{number:,.0f} bit{'' if number == 1 else 's'}"
+
+
+def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
+    """The table of runs."""
+    rows = [_row(run, run is chosen and len(runs) > 1) for run in runs]
+    header = ("run", "d", "training error", "test error", "bits", "certificate", "published", "hold-out")
+    note = "Bits are followed by their parts: configuration + codebook + symbols + ledger. Percentages are rounded up."
+    return tag(
+        "section", tag("h2", "The runs"), tag("div", table(header, rows, "The runs"), class_="runs"),
+        tag("p", note, class_="note"),
+    )  # fmt: skip
+
+
+def _row(run: Shown, is_best: bool) -> list[Child]:
+    """One run's cells."""
+    report, certificate = run.report, run.report.certificate
+    words = [plain(report.named(fact), 60) for fact in ("model_name", "intrinsic_mode") if report.named(fact)]
+    about = " · ".join([plain(report.dataset or report.kind, 60), *words])
+    badge = tag("span", "lowest", class_="badge") if is_best else None
+    if certificate is None:
+        badge = tag(
+            "span", "trained, not certified" if report.state == "trained" else report.state, class_="badge faint"
+        )
+    dim = report.named("intrinsic_dim")
+    name: Child = [tag("span", run.name, class_="name"), badge, tag("small", about)]
+    first: list[Child] = (
+        [name, plain(dim) if not isinstance(dim, int) else f"{dim:,}"] if dim is not None else [name, "-"]
+    )
+    if certificate is None:
+        return [*first, *"------"]
+    bits = certificate.bits
+    parts = f"{bits.configuration} + {bits.codebook} + {bits.symbols:,} + {bits.ledger:g}"
+    return [
+        *first,
+        percent(certificate.quantised_train_error),
+        percent(certificate.test_error),
+        [f"{certificate.message_bits + certificate.ledger_bits:,.6g}", tag("small", parts)],
+        tag("strong", percent(certificate.error_bound)),
+        [percent(certificate.published.bound), tag("small", _bits(certificate.published.bits))],
+        percent(certificate.holdout_bound),
+    ]
+
+
+def _particulars(runs: Sequence[Shown]) -> Markup:
+    """What each run is, what it assumes, and how to check it."""
+    return tag("section", tag("h2", "Run by run"), [_article(run) for run in runs], class_="particulars")
+
+
+def _article(run: Shown) -> Markup:
+    report, certificate = run.report, run.report.certificate
+    path = quote(str(report.path))
+    facts: dict[str, object] = {"directory": report.path, "command": report.kind}
+    names = ("model_name", "base_width", "intrinsic_mode", "intrinsic_dim", "seed", "calibration_examples")
+    facts |= {name.replace("_", " "): report.named(name) for name in names}
+    if settings := report.settings:
+        facts |= {"recipe": settings.optimizer, "epochs": settings.epochs, "learning rate": settings.lr}
+        facts |= {"label noise": settings.label_noise or None}
+    if certificate:
+        facts |= {
+            "other bounds": "  ".join(f"{name} {percent(b)}" for name, b in certificate.bounds.model_dump().items()),
+            "log-loss": f"{certificate.train_nll_bits:,.1f} bits on the training examples",
+            "sha256 of the message": certificate.message_sha256,
+            "sha256 of the examples": certificate.data_sha256,
+        }
+        if posthoc := certificate.posthoc:
+            facts["published path"] = (
+                f"{percent(posthoc.bound)}, k-means K = {posthoc.levels}, {posthoc.bits:,.0f} bits"
+            )
+    shown = {name: value for name, value in facts.items() if value is not None and value != ""}
+    listed = [tag("div", tag("dt", name), tag("dd", plain(value))) for name, value in shown.items()]
+    next_step = f"pactl verify {path}" if certificate else f"pactl bound {path}"
+    return tag(
+        "article",
+        tag("h3", run.name),
+        tag("p", certificate.statement) if certificate else None,
+        tag("dl", listed, class_="facts"),
+        _assumptions(certificate) if certificate else None,
+        tag("p", "Check it: " if certificate else "Next: ", tag("code", next_step), class_="note"),
+    )
+
+
+def _assumptions(certificate: Certificate) -> list[Markup]:
+    lines = [tag("li", line) for line in certificate.assumptions]
+    return [tag("p", "It assumes, and no program can check:"), tag("ul", lines)]
+
+
+def _footer() -> Markup:
+    return tag("footer", tag("p", f"Made by pactl {__version__} from run directories alone. No script, no network."))

@@ -1,0 +1,338 @@
+"""The figures of a report: each a heading, a sentence that says what it shows, a plot, and its numbers as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from pactl_cli.certificate.certificate import Bounds, Certificate
+from pactl_cli.commands.page.markup import Child, Markup, tag
+from pactl_cli.commands.page.plot import (
+    Axis,
+    curves,
+    drawing,
+    key_of,
+    legend,
+    marker,
+    percent_of,
+    show_count,
+    show_percent,
+    show_small,
+)
+from pactl_cli.commands.terminal import percent
+from pactl_cli.stages.claims import Histogram
+from pactl_cli.stages.report import Details, Epoch, Report
+from pactl_cli.stages.sweeps import bounds_by_delta, bounds_by_examples
+
+PARTS = ("configuration", "codebook", "symbols", "ledger")
+COLOURS = 8
+MOST_POINTS = 500
+MOST_HISTOGRAMS = 12
+_BOUNDS = {"binomial": "binomial tail", "kl": "kl", "catoni": "Catoni", "mcallester": "McAllester"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run on the page.
+
+    Attributes:
+        name: short and unique.
+        style: the class that gives it its colour and its dashes.
+    """
+
+    name: str
+    style: str
+    report: Report
+    details: Details
+
+
+def figure(title: str, sentence: Child, *content: Child) -> Markup:
+    """A section with one message."""
+    return tag("section", tag("h2", title), tag("p", sentence, class_="says"), *content, class_="figure")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Child]], caption: str) -> Markup:
+    """Numbers as text; the first cell of a row is its heading."""
+    head = tag("tr", [tag("th", text, scope="col") for text in header])
+    body = [
+        tag("tr", tag("th", first, scope="row"), [tag("td", cell, data_label=f"{name} ") for name, cell in cells])
+        for first, *rest in rows
+        for cells in [list(zip(header[1:], rest, strict=True))]
+    ]
+    parts = tag("caption", caption), tag("thead", head), tag("tbody", body)
+    return tag("div", tag("table", *parts), class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def _certified(runs: Sequence[Shown]) -> list[tuple[Shown, Certificate]]:
+    return [(run, run.report.certificate) for run in runs if run.report.certificate]
+
+
+def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
+    """Every run's errors and bounds on one line."""
+    certified = _certified(runs)
+    if not certified:
+        return None
+    largest = max(max(c.error_bound, c.published.bound, c.holdout_bound or 0, c.test_error or 0) for _, c in certified)
+    x = Axis(0.0, min(1.0, max(0.01, 1.08 * largest)), show_percent, "error")
+    marks = [
+        _errors_of(run.name, certificate, x, (row + 0.48) / len(certified))
+        for row, (run, certificate) in enumerate(certified)
+    ]
+    entries = [
+        key_of("dot", "train", "training error, quantised"),
+        key_of("dot", "test", "test error (a check, not used)"),
+        key_of("bar", "holdout", "hold-out bound of the test set"),
+        key_of("diamond", "certificate", "certificate"),
+        key_of("diamond", "published", "published accounting"),
+    ]
+    text = "; ".join(
+        f"{run.name}: test {percent(c.test_error)}, at most {percent(c.error_bound)}" for run, c in certified
+    )
+    plot = drawing(
+        "errors", "The bound against the test error", text, x, None, marks, height=f"{4.2 * len(certified):.1f}rem"
+    )
+    return figure(
+        "The bound against the test error",
+        "The thick line is the gap between what was seen and what is guaranteed: from the test error, which nothing "
+        "uses, to the certificate, which no test example went into.",
+        legend(entries),
+        plot,
+    )
+
+
+def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup:
+    """One row of marks."""
+    start = certificate.quantised_train_error if certificate.test_error is None else certificate.test_error
+    ends = x.place(start), x.place(certificate.error_bound)
+    height = percent_of(y)
+    parts = [
+        tag("text", name, x="0%", y=height, dy="-1.35em", class_="row-name"),
+        tag("line", x1="0%", x2="100%", y1=height, y2=height, class_="rule"),
+        tag("line", x1=percent_of(ends[0]), x2=percent_of(ends[1]), y1=height, y2=height, class_="gap"),
+        marker("diamond", "published", x.place(certificate.published.bound), y),
+    ]
+    if certificate.holdout_bound is not None:
+        parts.append(marker("bar", "holdout", x.place(certificate.holdout_bound), y))
+    parts.append(marker("dot", "train", x.place(certificate.quantised_train_error), y))
+    if certificate.test_error is not None:
+        parts.append(marker("dot", "test", x.place(certificate.test_error), y))
+    parts.append(marker("diamond", "certificate", ends[1], y))
+    side = "end" if ends[1] > 0.9 else "middle"
+    text = percent(certificate.error_bound)
+    parts.append(tag("text", text, x=percent_of(ends[1]), y=height, dy="1.75em", class_=f"value {side}"))
+    return Markup("".join(parts))
+
+
+def where_bits_go(runs: Sequence[Shown]) -> Markup | None:
+    """Stacked bars, and a table."""
+    certified = _certified(runs)
+    if not certified:
+        return None
+    parts = {run.name: [getattr(certificate.bits, part) for part in PARTS] for run, certificate in certified}
+    x = Axis(0.0, max(1.0, 1.02 * max(map(sum, parts.values()))), show_count, "bits")
+    marks = [_bar(name, bits, x, row, len(parts)) for row, (name, bits) in enumerate(parts.items())]
+    text = "; ".join(f"{name}: {sum(bits):,.6g} bits" for name, bits in parts.items())
+    rows = [
+        [run.name, *(f"{bits:,.6g}" for bits in parts[run.name]), f"{sum(parts[run.name]):,.6g}", _nats(certificate)]
+        for run, certificate in certified
+    ]
+    return figure(
+        "Where the bits go",
+        "Everything that tells the classifier from others is paid for. The last column is the price of a run's bits in "
+        "what the bound is made of: nats for each example that was counted.",
+        legend(key_of("square", f"part-{part}", part) for part in PARTS),
+        drawing("bits", "Where the bits go", text, x, None, marks, height=f"{3.4 * len(parts):.1f}rem"),
+        table(("run", *PARTS, "in all", "nats an example"), rows, "Bits by part"),
+    )
+
+
+def _nats(certificate: Certificate) -> str:
+    bits = certificate.message_bits + certificate.ledger_bits
+    return f"{bits * 0.6931471805599453 / certificate.bound_examples:.4f}"
+
+
+def _bar(name: str, bits: Sequence[float], x: Axis, row: int, rows: int) -> Markup:
+    """One row: its name above a bar of parts."""
+    top, height, left = (row + 0.5) / rows, 0.3 / rows, 0.0
+    marks = [tag("text", name, x="0%", y=percent_of(top), dy="-0.6em", class_="row-name")]
+    for part, size in zip(PARTS, bits, strict=True):
+        if size:
+            place, width = percent_of(x.place(left)), percent_of(x.place(left + size) - x.place(left))
+            area = {"x": place, "y": percent_of(top), "width": width, "height": percent_of(height)}
+            marks.append(tag("rect", tag("title", f"{part}: {size:,.6g} bits"), class_=f"part-{part}", **area))
+        left += size
+    return Markup("".join(marks))
+
+
+def symbols(runs: Sequence[Shown]) -> Markup | None:
+    """A histogram for each certified run, small beside each other."""
+    certified = _certified(runs)
+    drawn = [(run, c, run.details.histogram) for run, c in certified if run.details.histogram]
+    if not certified:
+        return None
+    panels = [_histogram(place, run, c, h) for place, (run, c, h) in enumerate(drawn[:MOST_HISTOGRAMS])]
+    absent = [f"{run.name}: {run.details.reason}." for run, _ in certified if not run.details.histogram]
+    absent += [f"{run.name}: left out of a long page." for run, *_ in drawn[MOST_HISTOGRAMS:]]
+    return figure(
+        "The symbols and the code's model",
+        "How often each level occurs in the message (bars), and how often the adaptive code, which is told no "
+        "frequencies, expects it by the end (lines). Heights grow as square roots, so that rare symbols are seen.",
+        legend([key_of("square", "count", "symbols"), key_of("line", "model", "the code's model")]) if drawn else None,
+        tag("div", panels, class_="panels"),
+        tag("ul", [tag("li", line) for line in absent], class_="absent") if absent else None,
+    )
+
+
+def _histogram(place: int, run: Shown, certificate: Certificate, histogram: Histogram) -> Markup:
+    """One run's panel."""
+    size, total = len(histogram.counts), certificate.intrinsic_dim
+    expected = histogram.probabilities * total
+    y = Axis(
+        0.0, 1.08 * float(max(histogram.counts.max(), expected.max(), 1.0)), show_count, "symbols", "root", whole=True
+    )
+    low, high = float(histogram.levels[0]), float(histogram.levels[-1])
+    x = Axis(-0.5, size - 0.5, lambda value: "", "level")
+    gap = 0.12 / size
+    marks: list[Markup] = []
+    for symbol in range(size):
+        left, width = percent_of(symbol / size + gap), percent_of(1 / size - 2 * gap)
+        right, up = percent_of((symbol + 1) / size - gap), 1 - y.place(float(expected[symbol]))
+        share = y.place(float(histogram.counts[symbol]))
+        name = tag("title", f"{histogram.levels[symbol]:.4g}: {histogram.counts[symbol]:,}")
+        area = {"x": left, "width": width, "y": percent_of(1 - share), "height": percent_of(share)}
+        marks.append(tag("rect", name, class_="count", **area))
+        marks.append(tag("line", x1=left, x2=right, y1=percent_of(up), y2=percent_of(up), class_="model"))
+    for symbol in sorted({0, size // 2, size - 1}):
+        text = f"{histogram.levels[symbol]:.3g}"
+        marks.append(tag("text", text, x=percent_of((symbol + 0.5) / size), y="100%", dy="1.5em", class_="tick middle"))
+    spent, entropy = certificate.bits.symbols, histogram.entropy_bits
+    words = f"{total:,} symbols, {size} levels from {low:.4g} to {high:.4g}"
+    cost = f"{spent:,} bits, {spent / total:.2f} a symbol; with known frequencies {entropy / total:.2f}."
+    plot = drawing(f"symbols-{place}", f"Symbols of {run.name}", words, x, y, marks, height="11rem", unruled=True)
+    return tag("div", tag("h3", run.name), plot, tag("p", f"{words}: {cost}", class_="note"), class_="panel")
+
+
+_STAGES = {
+    "prior": "Training of the prior",
+    "train": "Training in the subspace",
+    "bound": "Fine-tuning through the quantiser",
+}
+
+
+def learning(runs: Sequence[Shown]) -> Markup | None:
+    """A panel for each stage that any run has been through, and one for the bits."""
+    panels: list[Markup] = []
+    for stage, title in _STAGES.items():
+        points = {run.name: [e for e in run.details.epochs if e.stage == stage] for run in runs}
+        panels += _learning_panel(f"learning-{stage}", title, runs, points, "error", "training error")
+    bits = {run.name: [e for e in run.details.epochs if e.symbols_bits is not None] for run in runs}
+    panels += _learning_panel("learning-bits", "Bits of the symbols meanwhile", runs, bits, "symbols_bits", "bits")
+    unread = sum(run.details.unread_lines for run in runs)
+    if not panels and not unread:
+        return None
+    note = f"{unread:,} lines of metrics could not be read." if unread else None
+    return figure(
+        "Learning curves",
+        "Mean error over the batches of each epoch, while the weights still moved (and on augmented images, if there "
+        "are any): not the error that is certified.",
+        legend(key_of("line", run.style, run.name) for run in runs if run.details.epochs),
+        tag("div", panels, class_="panels"),
+        tag("p", note, class_="note") if note else None,
+    )
+
+
+def _learning_panel(
+    key: str, title: str, runs: Sequence[Shown], points: dict[str, list[Epoch]], quantity: str, label: str
+) -> list[Markup]:
+    """The panel, if there is anything on it."""
+    values = {name: [(e.epoch, getattr(e, quantity)) for e in epochs] for name, epochs in points.items() if epochs}
+    if not values:
+        return []
+    all_values = [pair for pairs in values.values() for pair in pairs]
+    longest, highest = max(epoch for epoch, _ in all_values), max(value for _, value in all_values)
+    x = Axis(1.0, max(2.0, longest), show_count, "epoch", whole=True)
+    is_share = quantity == "error"
+    y = Axis(0.0, (1.05 * highest) or 0.01, show_percent if is_share else show_count, label)
+    styles = {run.name: run.style for run in runs}
+    lines = [(styles[name], part) for name, pairs in values.items() for part in _passes(pairs)]
+    show = percent if is_share else lambda value: f"{value:,.0f}"
+    text = "; ".join(f"{name}: from {show(p[0][1])} to {show(p[-1][1])}" for name, p in values.items())
+    plot = drawing(key, title, text, x, y, curves(lines, x, y), height="13rem", unruled=True)
+    return [tag("div", tag("h3", title), plot, tag("p", f"{text}.", class_="note"), class_="panel")]
+
+
+def _passes(pairs: list[tuple[int, float]]) -> list[list[tuple[float, float]]]:
+    """A line for each time that the epochs begin anew, thinned to what can be seen."""
+    starts = [0, *(place + 1 for place, (a, b) in enumerate(pairwise(pairs)) if b[0] <= a[0]), len(pairs)]
+    stride = 1 + len(pairs) // MOST_POINTS
+    return [[*pairs[a : b - 1 : stride], pairs[b - 1]] for a, b in pairwise(starts)]
+
+
+def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
+    """The four bounds of one run over n and over delta, on the same scale."""
+    by_examples, by_delta = bounds_by_examples(certificate), bounds_by_delta(certificate)
+    highest = max(max(b.model_dump().values()) for _, b in [*by_examples, *by_delta])
+    y = Axis(0.0, min(1.0, 1.05 * highest), show_percent, "bound")
+    n, delta = float(certificate.bound_examples), certificate.delta
+    by_n = Axis(float(by_examples[0][0]), float(by_examples[-1][0]), show_count, "examples n", "log")
+    by_d = Axis(by_delta[0][0], max(by_delta[-1][0], delta), show_small, "delta", "log")
+    rate = certificate.quantised_train_error
+    panels = [
+        _sweep("examples", "Over the number of examples", by_examples, by_n, y, n, rate),
+        _sweep("delta", "Over the probability to fail", by_delta, by_d, y, delta, rate),
+    ]
+    entries = [key_of("line", f"bound-{bound}", text) for bound, text in _BOUNDS.items()]
+    entries.append(key_of("line", "rate", "the error rate itself"))
+    rows = [[f"{size:,}", *map(percent, b.model_dump().values())] for size, b in _every_factor_of_two(by_examples, n)]
+    return figure(
+        "The bound as a function of n and delta",
+        [
+            f"Of {name}: the same {certificate.message_bits + certificate.ledger_bits:,.6g} bits, ",
+            "had the same error rate been counted on more examples, or on fewer; and at other confidences. The mark is "
+            "the certificate. Confidence is cheap: delta costs its logarithm. The four bounds do not hold jointly; the "
+            "binomial tail is the certificate.",
+        ],
+        legend(entries),
+        tag("div", panels, class_="panels"),
+        table(("examples", *_BOUNDS.values()), rows, "The bounds at the same error rate and bits"),
+    )
+
+
+def _every_factor_of_two(by_examples: list[tuple[int, Bounds]], n: float) -> list[tuple[int, Bounds]]:
+    """The sizes nearest to n times powers of four."""
+    wanted = [n * 4.0**power for power in (-2, -1, 0, 1, 2)]
+    nearest = [min(by_examples, key=lambda entry: abs(entry[0] / size - 1)) for size in wanted]
+    return [next(group) for _, group in groupby(nearest, key=lambda entry: entry[0])]
+
+
+def _exactly(value: float) -> str:
+    """Where a sweep begins or ends."""
+    return show_small(value) if value < 1 else f"{value:,.0f}"
+
+
+def _sweep(
+    key: str,
+    title: str,
+    points: Sequence[tuple[float, Bounds]],
+    x: Axis,
+    y: Axis,
+    here: float,
+    rate: float,
+) -> Markup:
+    """One panel of the four bounds."""
+    lines = [("rate", [(x.low, rate), (x.high, rate)])]
+    lines += [(f"bound-{name}", [(at, getattr(b, name)) for at, b in points]) for name in reversed(_BOUNDS)]
+    at, bound = x.place(here), next(b.binomial for value, b in points if value == here)
+    marks = [
+        tag("line", x1=percent_of(at), x2=percent_of(at), y1="0%", y2="100%", class_="here"),
+        curves(lines, x, y),
+        marker("diamond", "certificate", at, 1 - y.place(bound)),
+    ]
+    first, last = points[0], points[-1]
+    text = (
+        f"The binomial bound goes from {percent(first[1].binomial)} at {_exactly(first[0])} "
+        f"to {percent(last[1].binomial)} at {_exactly(last[0])}"
+    )
+    plot = drawing(key, title, text, x, y, marks, height="15rem", unruled=True)
+    return tag("div", tag("h3", title), plot, tag("p", f"{text}.", class_="note"), class_="panel")

@@ -1,0 +1,167 @@
+"""What a run directory claims of itself: read without the data, without a network, and without belief.
+
+Everything here may come from a stranger. What can be derived from the file alone must agree with it, every number has
+its range, and no header decides how much memory is taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from math import isclose
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pactl_cli.certificate.certificate import HOLD_OUT, Certificate, all_bounds, sentence
+from pactl_cli.certificate.codebook import MAX_LEVELS
+from pactl_cli.certificate.configuration import Task
+from pactl_cli.certificate.message import MAX_DIM, Message, read_message
+from pactl_cli.certificate.symbols import learned_probabilities
+from pactl_cli.errors import PactlError
+from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
+
+LARGEST_CERTIFICATE = 1 << 20
+LARGEST_MESSAGE = 1 << 22
+LARGEST_DIM = 1 << 20
+"""Coordinates that are decoded only to be drawn."""
+
+_MOST_EXAMPLES = 10**9
+_TOLERANCE = 1e-9
+"""Relative: the last digits of a special function on another machine."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often each level occurs in a message, and what the code's model has learned of it.
+
+    Attributes:
+        levels: the values that symbols stand for, ascending, shape (K,).
+        counts: shape (K,).
+        probabilities: of each symbol, as the adaptive model holds them after the last, shape (K,).
+    """
+
+    levels: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def entropy_bits(self) -> float:
+        """Of all symbols together, had their frequencies been known."""
+        used = self.counts[self.counts > 0]
+        return float((used * np.log2(used.sum() / used)).sum())
+
+
+def read_certificate(run: RunDirectory) -> Certificate:
+    """The certificate of a run, in the form in which it is written.
+
+    Raises:
+        PactlError: if it is none.
+    """
+    content = run.read_bytes(CERTIFICATE, LARGEST_CERTIFICATE)
+    try:
+        certificate = Certificate.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PactlError(f"{run.path / CERTIFICATE} is not a certificate: {where} {first['msg']}") from error
+    if certificate.to_bytes() != content:
+        raise PactlError(f"{run.path / CERTIFICATE} is not in the form in which it is written")
+    return certificate
+
+
+def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
+    """Raises PactlError unless a certificate's bounds and sentence follow from its own counts and bits."""
+    for name in _contradictions(certificate):
+        raise PactlError(
+            f"{run.path / CERTIFICATE} contradicts itself: {name} does not follow from its counts and bits",
+            f"it was altered: run pactl bound {run.path} again",
+        )
+
+
+def _contradictions(certificate: Certificate) -> Iterator[str]:
+    """The fields that cannot be as they are, by name."""
+    parts = certificate.bits
+    posthoc = certificate.posthoc
+    fractions: dict[str, float | None] = {
+        "train_error": certificate.train_error,
+        "test_error": certificate.test_error,
+        "holdout_bound": certificate.holdout_bound,
+        "published": certificate.published.bound,
+        "posthoc": posthoc.bound if posthoc else None,
+    }
+    yield from (name for name, value in fractions.items() if value is not None and not 0 <= value <= 1)
+    counts = {
+        "intrinsic_dim": (certificate.intrinsic_dim, MAX_DIM),
+        "levels": (certificate.levels, MAX_LEVELS),
+        "test_examples": (certificate.test_examples, _MOST_EXAMPLES),
+        "posthoc": (posthoc.levels if posthoc else 0, MAX_LEVELS),
+    }
+    yield from (name for name, (value, most) in counts.items() if not 0 <= value <= most)
+    if certificate.message_bits != parts.configuration + parts.codebook + parts.symbols:
+        yield "message_bits"
+    if certificate.ledger_bits != parts.ledger:
+        yield "ledger_bits"
+    if (certificate.hypothesis == HOLD_OUT) != (certificate.intrinsic_dim == 0):
+        yield "hypothesis"
+    yield from _wrong_bounds(certificate)
+
+
+def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
+    """The fields that the bounds of the certificate's own counts and bits do not bear out, by name."""
+    counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
+    try:
+        bits = certificate.message_bits + certificate.ledger_bits
+        derived = all_bounds(**counts, bits=bits, delta=certificate.delta)
+    except (ValueError, OverflowError):
+        yield "bounds"
+        return
+    claimed = certificate.bounds.model_dump()
+    for name, value in derived.model_dump().items():
+        if not isclose(claimed[name], value, rel_tol=_TOLERANCE):
+            yield f"bounds.{name}"
+    if not isclose(certificate.error_bound, derived.binomial, rel_tol=_TOLERANCE):
+        yield "error_bound"
+    if certificate.quantised_train_error != certificate.errors / certificate.bound_examples:
+        yield "quantised_train_error"
+    facts = certificate.error_bound, certificate.delta, certificate.bound_examples, certificate.dataset
+    if certificate.statement not in {sentence(*facts, hold_out=hold_out) for hold_out in (False, True)}:
+        yield "statement"
+
+
+def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
+    """The symbols of a run's message.
+
+    Raises:
+        PactlError: with the reason, if the message cannot be read from these two files alone.
+    """
+    if certificate.intrinsic_dim > LARGEST_DIM:
+        raise PactlError(f"{certificate.intrinsic_dim:,} symbols are more than a report decodes")
+    data = run.read_bytes(MESSAGE, LARGEST_MESSAGE)
+    if sha256(data).hexdigest() != certificate.message_sha256:
+        raise PactlError(f"{MESSAGE} is not the message that {CERTIFICATE} is about")
+    try:
+        task = Task.from_dict(certificate.side_information["task"])
+        message, num_bits = read_message(data, task, certificate.intrinsic_dim)
+    except (PactlError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise PactlError(f"{MESSAGE} cannot be decoded with what {CERTIFICATE} says of it") from error
+    if message.codebook is None:
+        raise PactlError("the message has no symbols")
+    if num_bits != certificate.message_bits or _describe(message) != _described(certificate):
+        raise PactlError(f"{MESSAGE} says something else than {CERTIFICATE}")
+    counts = np.bincount(message.symbols, minlength=message.codebook.size)
+    return Histogram(message.codebook.values(), counts, learned_probabilities(counts))
+
+
+def _describe(message: Message) -> tuple[Any, ...]:
+    """What a certificate says of a message, from the message."""
+    size = message.codebook.size if message.codebook else 0
+    return len(message.symbols), size, json.loads(json.dumps(message.configuration.as_dict()))
+
+
+def _described(certificate: Certificate) -> tuple[Any, ...]:
+    return certificate.intrinsic_dim, certificate.levels, certificate.configuration

@@ -1,0 +1,167 @@
+"""`pactl report`: what runs say of themselves, read from their directories alone; no data, no network, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.errors import PactlError
+from pactl_cli.runs.directory import CONFIG, METRICS, RunDirectory
+from pactl_cli.runs.settings import SETTINGS, TrainSettings
+from pactl_cli.stages.claims import Histogram, read_certificate, read_histogram, require_arithmetic
+
+CERTIFIED, TRAINED, UNFINISHED = "certified", "trained", "unfinished"
+
+_LARGEST_METRICS = 1 << 23
+_LONGEST_LINE = 1 << 12
+
+_CERTIFIED_FACTS = (
+    *("hypothesis", "levels", "delta", "bound_examples", "errors", "error_bound", "train_error"),
+    *("quantised_train_error", "test_error", "test_examples", "holdout_bound", "train_nll_bits"),
+    *("message_bits", "ledger_bits", "bits", "bounds", "published", "posthoc", "statement", "assumptions"),
+)
+_NAMED_FACTS = ("model_name", "base_width", "intrinsic_mode", "intrinsic_dim", "seed")
+
+
+class Epoch(BaseModel):
+    """One line of metrics: the mean error over an epoch's batches, and, in fine-tuning, the bits of the symbols."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    stage: Literal["prior", "train", "bound"]
+    epoch: Annotated[int, Field(ge=1, le=10**9)]
+    error: Annotated[float, Field(ge=0, le=1)]
+    symbols_bits: Annotated[float, Field(ge=0, le=1e12)] | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run says of itself.
+
+    Attributes:
+        path: its directory, as the user named it.
+        kind: the command that began it.
+        state: certified, trained or unfinished.
+        settings: of its training; None if it ended before it had any.
+        certificate: None unless it is certified.
+    """
+
+    path: Path
+    kind: str
+    state: str
+    settings: TrainSettings | None
+    certificate: Certificate | None
+
+    @property
+    def dataset(self) -> str | None:
+        """The name of its data set."""
+        if self.certificate:
+            return self.certificate.dataset
+        return self.settings.dataset if self.settings else None
+
+    def named(self, fact: str) -> Any:
+        """A field of its configuration, or None."""
+        if self.certificate:
+            return self.certificate.configuration.get(fact)
+        return self.settings and getattr(self.settings, fact)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that is told of it, as JSON; null where it has nothing."""
+        certified = self.certificate.model_dump(mode="json") if self.certificate else {}
+        return {
+            "run_dir": str(self.path),
+            "kind": self.kind,
+            "state": self.state,
+            "dataset": self.dataset,
+            **{fact: self.named(fact) for fact in _NAMED_FACTS},
+            **{fact: certified.get(fact) for fact in _CERTIFIED_FACTS},
+        }
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is only drawn.
+
+    Attributes:
+        epochs: in the order in which they went by.
+        unread_lines: how many lines of metrics were none.
+        histogram: of the message's symbols; else `reason` says why there is none.
+    """
+
+    epochs: tuple[Epoch, ...]
+    unread_lines: int
+    histogram: Histogram | None
+    reason: str
+
+
+def report(paths: list[Path]) -> list[Report]:
+    """Reads the runs.
+
+    Raises:
+        PactlError: if a directory is no run, or what it says is not in order.
+    """
+    return [_read(path) for path in paths]
+
+
+def best_certified(reports: Sequence[Report]) -> Report | None:
+    """The run with the lowest certificate, if any has one."""
+    certified = [run for run in reports if run.certificate]
+    return min(certified, key=lambda run: run.certificate.error_bound if run.certificate else 1.0, default=None)
+
+
+def are_comparable(reports: Sequence[Report]) -> bool:
+    """Whether choosing among the certificates is paid for by what their messages say, as far as they tell."""
+
+    def population(certificate: Certificate) -> str:
+        known = certificate.side_information
+        brought = known["task"].get("brought") if isinstance(known.get("task"), dict) else None
+        return repr(
+            (certificate.dataset, certificate.delta, certificate.data_sha256, known.get("theta0_sha256"), brought)
+        )
+
+    return len({population(run.certificate) for run in reports if run.certificate}) <= 1
+
+
+def _read(path: Path) -> Report:
+    run = RunDirectory.open(path)
+    certificate = None
+    if run.manifest.stages.get("bound") == "complete":
+        certificate = read_certificate(run)
+        require_arithmetic(run, certificate)
+    state = CERTIFIED if certificate else TRAINED if run.is_complete() else UNFINISHED
+    has_settings = (path / CONFIG).is_symlink() or (path / CONFIG).exists()
+    settings = SETTINGS[run.manifest.kind].parse(run.read_config()) if has_settings else None
+    return Report(path, run.manifest.kind, state, settings, certificate)
+
+
+def read_details(report: Report) -> Details:
+    """Reads what only a page shows. Nothing that is wrong here is an error: it is said, and not drawn."""
+    run = RunDirectory.open(report.path)
+    epochs, unread_lines = _read_metrics(run)
+    if report.certificate is None:
+        return Details(epochs, unread_lines, None, "it is not certified")
+    try:
+        return Details(epochs, unread_lines, read_histogram(run, report.certificate), "")
+    except PactlError as error:
+        return Details(epochs, unread_lines, None, error.message)
+
+
+def _read_metrics(run: RunDirectory) -> tuple[tuple[Epoch, ...], int]:
+    """The epochs of a run, and how many lines told of none; one unread line if there is no such file to read."""
+    try:
+        lines = run.read_bytes(METRICS, _LARGEST_METRICS).splitlines()
+    except PactlError:
+        return (), int((run.path / METRICS).exists())
+    epochs: list[Epoch] = []
+    for line in lines:
+        try:
+            if len(line) <= _LONGEST_LINE:
+                epochs.append(Epoch.model_validate_json(line))
+        except ValidationError:
+            continue
+    return tuple(epochs), len(lines) - len(epochs)

@@ -1,0 +1,32 @@
+"""The same counts and bits at other numbers of examples, and at other deltas: what a bound is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pactl_cli.certificate.certificate import Bounds, Certificate, all_bounds
+
+_POINTS = 29
+_MOST_EXAMPLES, _FEWEST_EXAMPLES = 10**9, 20
+_SPAN = 32
+_LEAST_DELTA, _LARGEST_DELTA = 1e-9, 0.5
+
+
+def bounds_by_examples(certificate: Certificate) -> list[tuple[int, Bounds]]:
+    """The bounds had the same error rate, rounded up to whole errors, been counted on other numbers of examples."""
+    n, k = certificate.bound_examples, certificate.errors
+    low, high = max(_FEWEST_EXAMPLES, n // _SPAN), min(_MOST_EXAMPLES, max(_FEWEST_EXAMPLES, n) * _SPAN)
+    bits = certificate.message_bits + certificate.ledger_bits
+    sizes = sorted({*np.geomspace(low, high, _POINTS).round().astype(int).tolist(), n})
+    return [
+        (size, all_bounds(errors=-(-k * size // n), examples=size, bits=bits, delta=certificate.delta))
+        for size in sizes
+    ]
+
+
+def bounds_by_delta(certificate: Certificate) -> list[tuple[float, Bounds]]:
+    """The bounds with the same counts and bits at other probabilities to fail, ascending."""
+    bits = certificate.message_bits + certificate.ledger_bits
+    counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
+    deltas = sorted({*np.geomspace(_LEAST_DELTA, _LARGEST_DELTA, _POINTS).tolist(), certificate.delta})
+    return [(delta, all_bounds(**counts, bits=bits, delta=min(delta, 0.5))) for delta in deltas]

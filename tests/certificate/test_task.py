@@ -1,0 +1,37 @@
+"""What sender and receiver know before the message, as a certificate says it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pactl_cli import catalogue
+from pactl_cli.certificate.configuration import Task
+
+
+@given(st.booleans(), st.none() | st.integers(0, 10**6), st.booleans())
+def test_a_task_goes_through_json(is_brought, pool, has_defaults):
+    """What a certificate says of it is enough to read its message."""
+    defaults = {"model_name": "fc", "base_width": 3, "normalisation": ((0.1, 0.2), (0.3, 0.4))} if has_defaults else {}
+    brought = catalogue.Model("own:net", "brought", batch_statistics=True) if is_brought else None
+    task = Task("npz:/x", 100, 2, brought, calibration_pool=pool, defaults=defaults)
+    assert Task.from_dict(json.loads(json.dumps(task.as_dict()))) == task
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channels": "many"},
+        {"train_examples": None},
+        {"defaults": "x"},
+        {"defaults": {"model_name": 3}},
+        {"defaults": {"base_width": "x"}},
+        {"defaults": {"normalisation": 3}},
+        {"brought": {"shape": 1}},
+        {"calibration_pool": {}},
+    ],
+)
+def test_what_is_no_task_is_refused(change):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Task.from_dict(Task("mnist", 100, 1).as_dict() | change)
