@@ -295,7 +295,7 @@ def launch(
             raise PactlError(f"--nnodes {nnodes} needs --out", "name a directory that all machines share")
         target = given["out"] or _default_directory(settings)
         crew = replace(crew, words=[*crew.words, "--out", str(target)])
-        advice = f"its last checkpoint is good: go on with --resume --out {target}"
+        advice = f"what it has saved is whole: go on with --resume --out {target}"
     paths = with_paths(words, lambda: _run_directories([Path("-")])[-1 if name == "transfer" else 0 :])
     code, said = run_crew(replace(crew, words=[*crew.words, *paths]), advice)
     print(said, end="", file=sys.stderr)

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from tempfile import TemporaryFile
 from types import FrameType
 from typing import IO
@@ -28,6 +28,7 @@ OTHERS_END_SECONDS = 5.0
 """How long those that are left have after one has failed: they notice by themselves, unless they hang."""
 SAVE_SECONDS = 30.0
 """How long all have after an interruption."""
+ECHO_SECONDS = 0.3
 _COMPLAINT_BYTES = 1 << 14
 _LOOPBACK = "127.0.0.1"
 
@@ -94,14 +95,16 @@ class _Member:
 
 @dataclass
 class _Signals:
-    """How often somebody has asked for an end, by SIGINT or SIGTERM."""
+    """How often somebody has asked for an end, by SIGINT or SIGTERM; what comes at once again is the same wish."""
 
     asked: int = 0
-    _previous: dict[int, object] = field(default_factory=dict)
+    _last: float = float("-inf")
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Counts."""
-        self.asked += 1
+        if time.monotonic() - self._last > ECHO_SECONDS:
+            self.asked += 1
+        self._last = time.monotonic()
 
 
 @contextmanager
