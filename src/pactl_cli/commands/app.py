@@ -242,8 +242,8 @@ def bound(
 
 @app.command(
     context_settings={"allow_interspersed_args": False},
-    epilog="Examples:  pactl launch --gpus 4 train --dataset cifar10 | pactl launch --gpus 4 bound -      "
-    "pactl launch --cpus 2 train --out runs/mine --resume      "
+    epilog="Examples:\n\npactl launch --gpus 4 train --dataset cifar10 | pactl launch --gpus 4 bound -\n\n"
+    "pactl launch --cpus 2 train --out runs/mine --resume\n\n"
     "pactl launch --gpus 8 --nnodes 2 --node-rank 0 --rdzv-endpoint node0:29500 train --out /shared/run",
 )
 def launch(

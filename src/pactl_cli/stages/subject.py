@@ -179,6 +179,8 @@ def find_device(name: str, world: World = ALONE) -> torch.device:
     """
     if world.joined and name in ("auto", "cuda") and torch.cuda.is_available():
         return _own_gpu(world)
+    if world.size > 1 and name.startswith("cuda:"):
+        raise PactlError(f"--device {name} is one GPU, for {world.size} processes", "use --device cuda")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
