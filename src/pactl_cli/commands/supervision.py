@@ -150,8 +150,8 @@ def _start(crew: Crew, stack: ExitStack) -> list[_Member]:
         for local_rank in range(crew.size):
             rank = crew.machine * crew.size + local_rank
             # The port is chosen by listening on it, and rank 0 inherits the listening socket: nobody can take it away.
-            handoff = Handoff(watch, listener.fileno() if listener else None, crew.timeout_seconds)
-            shared = [watch, listener.fileno()] if listener and rank == 0 else [watch]
+            listen = listener.fileno() if listener and rank == 0 else None
+            handoff = Handoff(watch, listener is not None, listen, crew.timeout_seconds)
             complaint = stack.enter_context(TemporaryFile()) if rank else None  # noqa: SIM115
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pactl_cli", *crew.words],
@@ -159,7 +159,7 @@ def _start(crew: Crew, stack: ExitStack) -> list[_Member]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL if rank else None,
                 stderr=complaint,
-                pass_fds=shared,
+                pass_fds=[watch] if listen is None else [watch, listen],
                 start_new_session=True,
             )
             members.append(_Member(rank, process, complaint))

@@ -21,11 +21,13 @@ class Handoff:
 
     Attributes:
         watch: a descriptor at whose other end is the launcher: it reads as ended when the launcher has.
-        listen: a listening socket on which rank 0 answers; None if there is none, and the usual variables say where.
+        listens: whether the launcher has listened on MASTER_PORT already.
+        listen: in rank 0, that socket.
         timeout_seconds: for `TIMEOUT_SECONDS`.
     """
 
     watch: int
+    listens: bool
     listen: int | None
     timeout_seconds: float
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from pactl_cli.errors import FAILED, PactlError, PeerLostError
 from pactl_cli.training.placement import TIMEOUT_SECONDS, Handoff, Placement
 
 _T = TypeVar("_T")
-_COMPLAINTS = "pactl/complaints"
+_COMPLAINTS, _ARRIVED, _ALL_ARRIVED = "pactl/complaints", "pactl/arrived", "pactl/all-arrived"
+_MEETING_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -158,27 +159,15 @@ def joined() -> Iterator[World]:
 
 def _join(place: Placement, handoff: Handoff | None) -> World:
     """Meets the others. Tensors on GPUs go by NCCL, all others by gloo."""
-    seconds = handoff.timeout_seconds if handoff else TIMEOUT_SECONDS
     if handoff:
         _end_with(handoff.watch)
-    backend = "gloo"
-    if torch.cuda.is_available() and torch.distributed.is_nccl_available():
-        backend = "cpu:gloo,cuda:nccl"
+    seconds = handoff.timeout_seconds if handoff else TIMEOUT_SECONDS
+    gpus = torch.cuda.is_available() and torch.distributed.is_nccl_available()
+    group: dict[str, Any] = {"backend": "cpu:gloo,cuda:nccl" if gpus else "gloo", "timeout": timedelta(seconds=seconds)}
     try:
-        if handoff is None or (listen := handoff.listen) is None:
-            torch.distributed.init_process_group(backend, timeout=timedelta(seconds=seconds))
-        else:
-            from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-            port = int(os.environ["MASTER_PORT"])
-            first = {"is_master": True, "master_listen_fd": listen} if place.rank == 0 else {"is_master": False}
-            store = TCPStore(
-                os.environ["MASTER_ADDR"], port, place.size, timeout=timedelta(seconds=seconds),
-                wait_for_workers=False, **first,
-            )  # fmt: skip
-            torch.distributed.init_process_group(
-                backend, store=store, rank=place.rank, world_size=place.size, timeout=timedelta(seconds=seconds)
-            )
+        if handoff is not None and handoff.listens:
+            group |= {"store": _store(place, handoff), "rank": place.rank, "world_size": place.size}
+        torch.distributed.init_process_group(**group)
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise PeerLostError(
@@ -187,6 +176,22 @@ def _join(place: Placement, handoff: Handoff | None) -> World:
             FAILED,
         ) from error
     return World(place.rank, place.size, place.local_rank, place.local_size, True, seconds)
+
+
+def _store(place: Placement, handoff: Handoff) -> Any:
+    """Where the processes of one machine meet: at the socket on which the launcher has listened for rank 0."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    patience = timedelta(seconds=max(_MEETING_SECONDS, handoff.timeout_seconds))
+    first: dict[str, Any] = {"is_master": place.rank == 0} | (
+        {} if handoff.listen is None else {"master_listen_fd": handoff.listen}
+    )
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, place.size, timeout=patience, wait_for_workers=False, **first)
+    if store.add(_ARRIVED, 1) == place.size:
+        store.set(_ALL_ARRIVED, "")
+    store.wait([_ALL_ARRIVED], patience)  # they start at different speeds: the short timeout is for later
+    return store
 
 
 def _end_with(watch: int) -> None:
