@@ -63,7 +63,8 @@ def require_trainable(subject: Subject, module: SubspaceModule, batch_size: int)
             "every layer must take its weights from its own parameters when it is called",
         )
     rest = len(subject.sample) % batch_size
-    smallest = min(len(examples), rest if rest > 1 else batch_size)
+    batch = torch.arange(min(len(examples), rest if rest > 1 else batch_size))
+    smallest = len(subject.world.share(batch).part)
     _try_step(module, inputs[:smallest], examples.labels[:smallest], classes, name)
 
 
