@@ -105,18 +105,20 @@ class Subject:
         """Recomputes a network's batch statistics at its present weights, and puts it into evaluation mode."""
         calibrate(network, normalise(self.calibration.images, self.statistics))
 
+    def few_examples(self) -> Examples:
+        """The first examples of S, on which a network is tried."""
+        return self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=self.sample.labels.device)]
+
     def classifier(self, module: SubspaceModule, coordinates: Tensor) -> nn.Module:
         """The network at theta0 + P w with its batch statistics recomputed: a function of one example.
 
         Raises:
             PactlError: if it is none.
         """
-        device = module.theta0.device
-        few = self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=device)]
         with full_precision():
-            network = module.decoded(coordinates.to(device), self.network_to_evaluate(module))
+            network = module.decoded(coordinates.to(module.theta0.device), self.network_to_evaluate(module))
             self.calibrate(network)
-            inputs = normalise(few.images, self.statistics)
+            inputs = normalise(self.few_examples().images, self.statistics)
             require_function_of_one_example(network, inputs, self.dataset.classes, self.configuration.model_name)
         return network
 
