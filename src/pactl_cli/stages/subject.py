@@ -147,9 +147,8 @@ class Subject:
         Raises:
             PactlError: if it is none.
         """
-        device = module.theta0.device
         with full_precision():
-            network = module.decoded(coordinates.to(device), self.network_to_evaluate(module))
+            network = module.decoded(coordinates.to(module.theta0.device), self.network_to_evaluate(module))
             self.calibrate(network)
             inputs = normalise(self.few_examples().images, self.statistics)
             require_function_of_one_example(network, inputs, self.dataset.classes, self.configuration.model_name)
