@@ -6,6 +6,8 @@ FAILED = 1
 BAD_INPUT = 2
 BOUND_EXCEEDED = 3
 INTERRUPTED = 130
+PEER_LOST = 113
+"""What a process says to `pactl launch` alone: it has ended only because another did."""
 
 
 class PactlError(Exception):
@@ -31,3 +33,7 @@ class PactlError(Exception):
 
 class MissingError(PactlError):
     """Something the user has to bring is not there: data, a device, a run directory."""
+
+
+class PeerLostError(PactlError):
+    """Another process of the same run does not answer: what is wrong is its to say."""

@@ -58,7 +58,7 @@ def network(*layers: nn.Module) -> nn.Module:
 )
 def test_no_function_of_one_example(layer: nn.Module, complaint: str) -> None:
     with pytest.raises(PactlError, match=f"--model-name mine is refused: .*{complaint}"):
-        require_function_of_one_example(network(layer), INPUTS, 3, "mine")
+        require_function_of_one_example(network(layer), INPUTS, 3, "mine", stable=False)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,23 @@ def test_functions_of_one_example_pass(layer: nn.Module) -> None:
     require_function_of_one_example(network(layer), INPUTS[:1], 3, "mine")
 
 
+def rough(maps: Tensor) -> Tensor:
+    """Errors as of rounding, which differ with the size of the batch, made much larger."""
+    return (1e5 * maps * (1 + 4 * len(maps) * torch.finfo(maps.dtype).eps)).sin()
+
+
+def test_rounding_is_told_from_dependence() -> None:
+    unstable = network(Layer(rough))
+    before = {key: value.clone() for key, value in unstable.state_dict().items()}
+    require_function_of_one_example(unstable, INPUTS, 3, "mine", stable=False)
+    with pytest.raises(PactlError, match="--model-name mine is refused: rounding alone changes its logits"):
+        require_function_of_one_example(unstable, INPUTS, 3, "mine")
+    assert all(torch.equal(value, before[key]) for key, value in unstable.state_dict().items())
+    only_single = network(Layer(lambda maps: rough(maps.float())))
+    with pytest.raises(PactlError, match="others in its batch"):
+        require_function_of_one_example(only_single, INPUTS, 3, "mine", stable=False)
+
+
 @pytest.mark.parametrize(
     ("layer", "complaint"),
     [
@@ -112,3 +129,10 @@ def test_agreement_is_relative_to_the_largest_logit() -> None:
     assert not agree(logits, logits + 1.1)
     assert not agree(logits, torch.tensor([[1000.0, 0.0], [0.0, torch.nan]]))
     assert agree(torch.full((2, 2), torch.nan), torch.full((2, 2), torch.inf))
+
+
+def test_an_example_that_overflows_says_nothing_about_the_others() -> None:
+    one = torch.tensor([[1e31, 0.0], [2.0, 1.0]])
+    assert agree(one, torch.tensor([[torch.inf, 5.0], [2.0, 1.001]]))
+    assert not agree(one, torch.tensor([[torch.inf, 5.0], [2.0, 1.1]]))
+    assert not agree(one, torch.tensor([[1e29, 5.0], [2.0, 1.0]]))

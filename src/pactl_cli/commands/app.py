@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from pactl_cli import __version__, catalogue
+from pactl_cli.commands.launch import assembled_crew, require_device, require_launchable, require_sound, with_paths
 from pactl_cli.commands.options import merge, with_settings
+from pactl_cli.commands.outcome import end, silence_followers
 from pactl_cli.commands.reference import names_epilog
 from pactl_cli.commands.report import report
+from pactl_cli.commands.supervision import run_crew
 from pactl_cli.commands.terminal import Terminal, percent, print_certificate
-from pactl_cli.errors import BOUND_EXCEEDED, FAILED, INTERRUPTED, MissingError, PactlError
+from pactl_cli.errors import BOUND_EXCEEDED, MissingError, PactlError
 from pactl_cli.runs.settings import (
     CERTIFICATE,
     DATA,
@@ -33,7 +38,12 @@ from pactl_cli.runs.settings import (
     TransferSettings,
 )
 
+if TYPE_CHECKING:
+    from pactl_cli.stages.display import Display
+    from pactl_cli.training.processes import World
+
 RUN = "Run directory"
+SEVERAL = "Several machines"
 
 app = typer.Typer(
     name="pactl",
@@ -155,8 +165,19 @@ def _begin_run(
     from pactl_cli.stages.training_run import Destination
 
     target = out or _default_directory(settings)
-    stage(settings, Destination(target, resume=resume, force=force), Terminal())
-    print(target)
+    with _shared() as (world, display):
+        stage(settings, Destination(target, resume=resume, force=force), display, world)
+        print(target)
+
+
+@contextmanager
+def _shared() -> Iterator[tuple[World, Display]]:
+    """The processes that share a command, and what this one shows: only rank 0 does."""
+    from pactl_cli.stages.display import Silence
+    from pactl_cli.training.processes import joined
+
+    with joined() as world:
+        yield world, Terminal() if world.leads else Silence()
 
 
 def _default_directory(settings: TrainSettings) -> Path:
@@ -208,16 +229,79 @@ def bound(
     directories = run_directories(run_dirs)
     from pactl_cli.stages.bound import bound as run_stage
 
-    path, certificate = run_stage(directories, settings, Terminal())
-    if as_json or not sys.stdout.isatty():
-        print(certificate.model_dump_json(indent=2))
-    else:
-        print_certificate(certificate, str(path))
+    with _shared() as (world, display):
+        path, certificate = run_stage(directories, settings, display, world)
+        if as_json or not sys.stdout.isatty():
+            print(certificate.model_dump_json(indent=2))
+        else:
+            print_certificate(certificate, str(path))
     if fail_above is not None and certificate.error_bound > fail_above:
         raise PactlError(
             f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",
             exit_code=BOUND_EXCEEDED,
         )
+
+
+@app.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="Examples:\n\npactl launch --gpus 4 train --dataset cifar10 | pactl launch --gpus 4 bound -\n\n"
+    "pactl launch --cpus 2 train --out runs/mine --resume\n\n"
+    "pactl launch --gpus 8 --nnodes 2 --node-rank 0 --rdzv-endpoint node0:29500 train --out /shared/run",
+)
+def launch(
+    context: typer.Context,
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND ...", help="train, transfer, prior or bound, with its options.")
+    ],
+    gpus: Annotated[int | None, typer.Option(help="One process on each of N GPUs.", min=1, metavar="N")] = None,
+    cpus: Annotated[int | None, typer.Option(help="N processes without GPUs.", min=1, metavar="N")] = None,
+    nnodes: Annotated[
+        int, typer.Option(help="Machines: run the same command on each, with --out.", min=1, rich_help_panel=SEVERAL)
+    ] = 1,
+    node_rank: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0, rich_help_panel=SEVERAL)] = 0,
+    rdzv_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of machine 0.",
+            show_default="a free port of this machine",
+            metavar="HOST:PORT",
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a process that hangs.", min=1.0)] = 1800.0,
+) -> None:
+    """Run a command on several processes as if it were one. Prints what the command prints, once."""
+    name, *words = command
+    require_launchable(name)
+    assert context.parent is not None
+    inner = context.parent.command.get_command(context.parent, name)  # type: ignore[attr-defined]
+    with inner.make_context(name, list(words), parent=context.parent) as parsed:
+        given = parsed.params
+        if given.get("print_config"):
+            inner.invoke(parsed)
+            return
+    device = require_device(given["device"], gpus)
+    settings = require_sound(name, given, _settings)
+    crew = assembled_crew(
+        [name, "--device", device],
+        gpus=gpus,
+        cpus=cpus,
+        nnodes=nnodes,
+        node_rank=node_rank,
+        rdzv_endpoint=rdzv_endpoint,
+        timeout=timeout,
+    )
+    advice = f"certify again: pactl launch bound {' '.join(words)}"
+    if settings is not None:
+        if given["out"] is None and nnodes > 1:
+            raise PactlError(f"--nnodes {nnodes} needs --out", "name a directory that all machines share")
+        target = given["out"] or _default_directory(settings)
+        crew = replace(crew, words=[*crew.words, "--out", str(target)])
+        advice = f"what it has saved is whole: go on with --resume --out {target}"
+    paths = with_paths(words, lambda: run_directories([Path("-")])[-1 if name == "transfer" else 0 :])
+    code, said = run_crew(replace(crew, words=[*crew.words, *paths]), advice)
+    print(said, end="", file=sys.stderr)
+    sys.exit(code)
 
 
 @app.command(epilog="Example:  pactl verify runs/mine --data-dir data")
@@ -301,34 +385,10 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a path is bytes, whatever the locale
-    try:
-        code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # what is made of Ctrl-C
-            _complain("interrupted", INTERRUPTED)
-    except PactlError as error:
-        code = _complain(error.one_line(), error.exit_code)
-    except typer.TyperException as error:
-        text = error.format_message()
-        code = _complain(f"{text} (see {_command_path(error)} --help)", error.exit_code) if text else error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        code = _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
-    except OSError as error:
-        code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
-    except MemoryError:
-        code = _complain("out of memory (try a smaller --batch-size or --intrinsic-dim)", FAILED)
-    sys.exit(code or 0)
+    end(run)
 
 
-def _command_path(error: typer.TyperException) -> str:
-    """The command that a usage error is about."""
-    context = getattr(error, "ctx", None)
-    return context.command_path if context else "pactl"
-
-
-def _complain(text: str, exit_code: int) -> int:
-    """One line on stderr, whatever the text."""
-    print("pactl: " + " ".join(text.split()), file=sys.stderr)
-    return exit_code
+def run() -> int:
+    """The command that was called; gives the exit code."""
+    silence_followers()
+    return int(app(standalone_mode=False) or 0)

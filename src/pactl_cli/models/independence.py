@@ -16,31 +16,66 @@ EXAMPLES = 4
 TOLERANCE = 1e-3
 """Of logits, relative to the largest: far above rounding, and far below what dropout or batch statistics do."""
 
+_HUGE = 1e30
 
-def require_function_of_one_example(network: nn.Module, inputs: Tensor, classes: int, name: str) -> None:
+
+def require_function_of_one_example(
+    network: nn.Module, inputs: Tensor, classes: int, name: str, *, stable: bool = True
+) -> None:
     """Evaluates a few examples together, again, and one by one.
 
+    Where single precision leaves a doubt, double precision decides whether it is only rounding.
+
     Args:
-        network: in evaluation mode.
+        network: in evaluation mode, in single precision.
         inputs: normalised examples, shape (m, C, H, W).
         classes: how many logits an example must get.
         name: of the network, for the message.
+        stable: whether rounding alone may not change logits by more than `TOLERANCE` either.
 
     Raises:
         PactlError: unless each example has the same logits every time, up to `TOLERANCE`.
     """
+    doubt = _dependence(network, inputs, classes, name)
+    if doubt and _is_rounding(network, inputs, classes, name):
+        doubt = _UNSTABLE if stable else None
+    if doubt:
+        raise PactlError(f"--model-name {name} is refused: {doubt[0]}", doubt[1])
+
+
+_RANDOM = (
+    "in evaluation mode the same examples get other logits every time",
+    "leave nothing random, such as dropout, and nothing that counts calls",
+)
+_DEPENDENT = (
+    "in evaluation mode an example's logits depend on the others in its batch",
+    "a certificate is about a function of one example: use no batch statistics but BatchNorm's running ones",
+)
+_UNSTABLE = (
+    f"rounding alone changes its logits by more than {TOLERANCE:g} of the largest",
+    "try more --calibration-examples or more --epochs, or another network",
+)
+
+
+def _dependence(network: nn.Module, inputs: Tensor, classes: int, name: str) -> tuple[str, str] | None:
+    """What an example's logits depend on that they must not, and a hint; None if there is no such thing."""
     together = evaluated(network, inputs, classes, name)
     if not agree(together, evaluated(network, inputs, classes, name)):
-        raise PactlError(
-            f"--model-name {name} is refused: in evaluation mode the same examples get other logits every time",
-            "leave nothing random, such as dropout, and nothing that counts calls",
-        )
-    alone = [evaluated(network, image, classes, name) for image in inputs.split(1)]
-    if not agree(together, torch.cat(alone)):
-        raise PactlError(
-            f"--model-name {name} is refused: in evaluation mode an example's logits depend on the others in its batch",
-            "a certificate is about a function of one example: use no batch statistics but BatchNorm's running ones",
-        )
+        return _RANDOM
+    alone = torch.cat([evaluated(network, image, classes, name) for image in inputs.split(1)])
+    return None if agree(together, alone) else _DEPENDENT
+
+
+def _is_rounding(network: nn.Module, inputs: Tensor, classes: int, name: str) -> bool:
+    """Whether a dependence is gone in double precision. A network that cannot be evaluated in it does not show that."""
+    if inputs.device.type == "mps":  # which has none
+        return False
+    try:
+        return _dependence(network.double(), inputs.double(), classes, name) is None
+    except PactlError:
+        return False
+    finally:
+        network.float()
 
 
 @torch.no_grad()
@@ -74,9 +109,12 @@ def require_logits(logits: object, examples: int, classes: int, name: str) -> Te
 
 
 def agree(one: Tensor, other: Tensor) -> bool:
-    """Whether logits are the same up to `TOLERANCE`; a number that is not finite agrees with any such."""
-    finite = one.isfinite() & other.isfinite()
-    if not torch.equal(one.isfinite(), other.isfinite()):
+    """Whether logits, shape (m, classes), are the same up to `TOLERANCE`.
+
+    Examples with a logit that is too large, or no number, agree with each other: rounding decides what overflows.
+    """
+    usual = [(logits.abs() < _HUGE).all(1) for logits in (one, other)]
+    if not torch.equal(*usual):
         return False
-    one, other = one[finite], other[finite]
-    return bool(((one - other).abs() <= TOLERANCE * one.abs().max()).all()) if len(one) else True
+    one, other = one[usual[0]], other[usual[0]]
+    return not len(one) or bool(((one - other).abs() <= TOLERANCE * one.abs().max()).all())

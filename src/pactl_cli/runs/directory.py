@@ -168,7 +168,7 @@ class RunDirectory:
             self.manifest.files.pop(name, None)
         self.set_stage(stage, "running")
         for name in withdrawn:
-            (self.path / name).unlink(missing_ok=True)
+            self.remove(name)
 
     def abandon_stage(self, stage: str) -> None:
         """Forgets a stage that ended without files of its own."""
@@ -256,9 +256,13 @@ class RunDirectory:
     def clear(self) -> None:
         """Removes every file but the manifest."""
         for name in FILES[1:]:
-            (self.path / name).unlink(missing_ok=True)
+            self.remove(name)
         self.remove_resume()
         self.sweep()
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Removes what a kill in the middle of a write has left."""

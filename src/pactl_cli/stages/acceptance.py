@@ -14,12 +14,7 @@ from pactl_cli.certificate import streams
 from pactl_cli.data.dataset import normalise
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import described
-from pactl_cli.models.independence import (
-    agree,
-    evaluated,
-    require_function_of_one_example,
-    require_logits,
-)
+from pactl_cli.models.independence import agree, evaluated, require_function_of_one_example, require_logits
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule, set_weights
@@ -56,14 +51,15 @@ def require_trainable(subject: Subject, module: SubspaceModule, batch_size: int)
         set_weights(network, weights)
         own = evaluated(network.eval(), inputs, classes, name)
         subject.calibrate(network)
-        require_function_of_one_example(network, inputs, classes, name)
+        require_function_of_one_example(network, inputs, classes, name, stable=False)
     if not agree(substituted, own):
         raise PactlError(
             f"--model-name {name} is refused: weights put in the place of its own do not act as its own",
             "every layer must take its weights from its own parameters when it is called",
         )
     rest = len(subject.sample) % batch_size
-    smallest = min(len(examples), rest if rest > 1 else batch_size)
+    batch = torch.arange(min(len(examples), rest if rest > 1 else batch_size))
+    smallest = len(subject.world.share(batch).part)
     _try_step(module, inputs[:smallest], examples.labels[:smallest], classes, name)
 
 
@@ -72,7 +68,7 @@ def _nearby(module: SubspaceModule, seed: int) -> dict[str, Tensor]:
     """The present weights, each moved up or down a little."""
     moved = {}
     for name, weight in module.weights(module.w).items():
-        constant = bool(weight.min() == weight.max())
+        constant = not weight.numel() or bool(weight.min() == weight.max())
         step = CONSTANT_STEP if constant else RELATIVE_STEP * float(weight.std())
         signs = torch.from_numpy(streams.signs(seed, f"acceptance/{name}", weight.numel()))
         moved[name] = weight + step * signs.view(weight.shape).to(weight)
@@ -83,6 +79,7 @@ def _try_step(module: SubspaceModule, inputs: Tensor, labels: Tensor, classes: i
     """One step of training without the step."""
     network = module.network
     with _restored(network) as before:
+        torch.manual_seed(0)
         try:
             logits = require_logits(module.train()(inputs), len(inputs), classes, name)
             torch.autograd.grad(nn.functional.cross_entropy(logits, labels), module.w)
@@ -117,4 +114,6 @@ def _restored(network: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 def _is_same(now: Tensor, before: Tensor | None) -> bool:
     """Whether a buffer has not changed; one that is not a number is not."""
-    return before is not None and before.shape == now.shape and torch.allclose(now, before, 0, 0, equal_nan=True)
+    if before is None or before.shape != now.shape or before.dtype != now.dtype:
+        return False
+    return bool(((now == before) | ((now != now) & (before != before))).all())

@@ -17,6 +17,7 @@ from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
+from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings, PriorSettings
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Advance, Display
@@ -27,6 +28,7 @@ from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
 from pactl_cli.training.counting import Counts
 from pactl_cli.training.loop import State, Trainer
 from pactl_cli.training.objectives import RateObjective
+from pactl_cli.training.processes import ALONE, World
 from pactl_cli.training.recipes import Plan
 
 STAGE = "bound"
@@ -44,10 +46,13 @@ class Candidate:
     message: bytes
 
 
-def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple[Path, Certificate]:
+def bound(
+    paths: list[Path], settings: BoundSettings, display: Display, world: World = ALONE
+) -> tuple[Path, Certificate]:
     """Certifies the runs and writes the best certificate into its run directory.
 
     The configuration is in the message, so choosing among runs on the same examples costs nothing further.
+    Several processes share training and counting; rank 0 writes.
 
     Returns:
         The directory that got the files, and its certificate.
@@ -55,11 +60,10 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
     Raises:
         PactlError: exit code 2 if a run cannot be certified, 1 if fine-tuning fails.
     """
-    runs = [RunDirectory.open(path) for path in paths]
-    for run in runs:
-        run.require_complete(run.manifest.kind)
-        require_writable(run.path)
-    subjects = [reload_subject(run, settings.data_dir, settings.device, display) for run in runs]
+    runs = world.from_first(lambda: _opened(paths))
+    if not world.leads:
+        runs = [FollowedRun(run.path, run.manifest) for run in runs]
+    subjects = [reload_subject(run, settings.data_dir, settings.device, display, world) for run in runs]
     _require_comparable(paths, subjects)
     candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
     best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
@@ -70,6 +74,15 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display) -> tuple
     best.run.write_bytes(CERTIFICATE, best.certificate.to_bytes())
     best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
     return best.run.path, best.certificate
+
+
+def _opened(paths: list[Path]) -> list[RunDirectory]:
+    """Runs that can be certified."""
+    runs = [RunDirectory.open(path) for path in paths]
+    for run in runs:
+        run.require_complete(run.manifest.kind)
+        require_writable(run.path)
+    return runs
 
 
 def _require_comparable(paths: list[Path], subjects: list[Subject]) -> None:
@@ -110,6 +123,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
     best: tuple[Certificate, Encoded] | None = None
     for message in _messages(run, subject, module, trained, plan, settings, display):
         encoded = encode(message, subject.task)
+        subject.world.require_same("the message", encoded.data)
         decoded, _ = decode(encoded.data, subject.task)
         quantised, test = recount(subject, module, torch.from_numpy(decoded.coordinates()), display)
         measured = Measured(
@@ -252,6 +266,7 @@ def _fine_tune(
         augment=bool(subject.settings.augment),
         advice="run pactl bound again",
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
+        world=subject.world,
     )
     with display.progress(f"fine-tuning {settings.effective_codebook} codebook") as advance:
         trainer.run(_FineTuning(run, objective, price, advance))

@@ -34,6 +34,7 @@ from pactl_cli.stages.subject import Subject, find_device, load_subject
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import LevelQuantiser
 from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
+from pactl_cli.training.processes import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Measured:
     train_nll_bits: float
 
 
-def reload_subject(run: RunDirectory, data_dir: Path | None, device: str, display: Display) -> Subject:
+def reload_subject(
+    run: RunDirectory, data_dir: Path | None, device: str, display: Display, world: World = ALONE
+) -> Subject:
     """The subject of a run, from its configuration and the data, named anew or where they were.
 
     Raises:
@@ -56,7 +59,7 @@ def reload_subject(run: RunDirectory, data_dir: Path | None, device: str, displa
     if data_dir is not None:
         trained = trained.model_copy(update={"data_dir": data_dir})
     start = None if run.manifest.kind == "train" else Start.load(run)
-    subject = load_subject(trained, find_device(device), display, start)
+    subject = load_subject(trained, find_device(device, world), display, start, world)
     if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
     if not subject.whole_sample:
@@ -89,10 +92,10 @@ def recount(
     """Counts the classifier at some coordinates on S, and on the test set if there is one and it is wanted."""
     classifier = subject.classifier(module, coordinates)
     with display.progress("counting errors") as advance:
-        on_sample = count(classifier, subject.sample, subject.statistics, advance)
+        on_sample = count(classifier, subject.sample, subject.statistics, advance, world=subject.world)
     if not test or subject.dataset.test is None:
         return on_sample, None
-    return on_sample, count(classifier, subject.dataset.test, subject.statistics)
+    return on_sample, count(classifier, subject.dataset.test, subject.statistics, world=subject.world)
 
 
 def posthoc(

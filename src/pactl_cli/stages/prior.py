@@ -16,11 +16,12 @@ from pactl_cli.stages.display import Display
 from pactl_cli.stages.subject import Subject, find_device, load_subject
 from pactl_cli.stages.training_run import Destination, finish, fit, open_run, plan, train_coordinates
 from pactl_cli.training.objectives import NetworkObjective
+from pactl_cli.training.processes import ALONE, World
 
 STAGE = "prior"
 
 
-def prior(settings: PriorSettings, destination: Destination, display: Display) -> None:
+def prior(settings: PriorSettings, destination: Destination, display: Display, world: World = ALONE) -> None:
     """Trains into a run directory: all weights on the prior's examples, then d coordinates on the others, which are S.
 
     With d = 0 the prior itself is what `bound` certifies.
@@ -29,14 +30,14 @@ def prior(settings: PriorSettings, destination: Destination, display: Display) -
         PactlError: exit code 2 for anything wrong that can be found before work starts
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
-    subject = load_subject(settings, find_device(settings.device), display)
+    subject = load_subject(settings, find_device(settings.device, world), display, world=world)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     run = open_run("prior", destination, subject)
     if run.is_complete():
         return
     if INIT not in run.manifest.files:
         _train_prior(run, subject, display)
-    subject = replace(subject, start=Start.load(run))
+    subject = replace(subject, start=world.from_first(lambda: Start.load(run)))
     if subject.settings.intrinsic_dim:
         train_coordinates(run, subject, display)
     else:

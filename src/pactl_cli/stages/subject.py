@@ -18,6 +18,7 @@ from pactl_cli.data.adaptation import framed, image_fingerprints, with_channels
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, LabelledImages, normalise
 from pactl_cli.data.sources import load_dataset
 from pactl_cli.data.splits import Indices, Partition, draw_calibration, load_indices, partition
+from pactl_cli.data.workers import useful_workers
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.brought import describe
@@ -30,6 +31,7 @@ from pactl_cli.stages.display import Display
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import full_precision
+from pactl_cli.training.processes import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Subject:
         data_sha256: its fingerprint.
         calibration: examples for batch statistics; may be empty.
         start: theta0, where the seed alone does not give it.
+        world: the processes that share the work; each has a subject like this one.
     """
 
     settings: TrainSettings
@@ -54,6 +57,7 @@ class Subject:
     data_sha256: str
     calibration: Examples
     start: Start | None = None
+    world: World = ALONE
 
     @property
     def statistics(self) -> Statistics:
@@ -128,8 +132,14 @@ class Subject:
         return self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=self.sample.labels.device)].resident()
 
     def calibrate(self, network: nn.Module) -> None:
-        """Recomputes a network's batch statistics at its present weights, and puts it into evaluation mode."""
+        """Recomputes a network's batch statistics at its present weights, and puts it into evaluation mode.
+
+        Every process computes them alike; then all take rank 0's, so that what they count is one classifier.
+        """
         calibrate(network, normalise(self.calibration.images, self.statistics))
+        self.world.copy_first(
+            buffer for layer in batch_norms(network) for buffer in layer.buffers() if buffer.is_floating_point()
+        )
 
     def classifier(self, module: SubspaceModule, coordinates: Tensor) -> nn.Module:
         """The network at theta0 + P w with its batch statistics recomputed: a function of one example.
@@ -137,9 +147,8 @@ class Subject:
         Raises:
             PactlError: if it is none.
         """
-        device = module.theta0.device
         with full_precision():
-            network = module.decoded(coordinates.to(device), self.network_to_evaluate(module))
+            network = module.decoded(coordinates.to(module.theta0.device), self.network_to_evaluate(module))
             self.calibrate(network)
             inputs = normalise(self.few_examples().images, self.statistics)
             require_function_of_one_example(network, inputs, self.dataset.classes, self.configuration.model_name)
@@ -161,12 +170,16 @@ def data_directory(given: Path | None) -> Path:
     return path.resolve()
 
 
-def find_device(name: str) -> torch.device:
-    """The device of a name; `auto` is CUDA where there is one.
+def find_device(name: str, world: World = ALONE) -> torch.device:
+    """The device of a name; `auto` is CUDA where there is one. Each process of several has a GPU of its own.
 
     Raises:
-        PactlError: if this machine has no such device.
+        PactlError: if this machine has no such device, or not one for every process.
     """
+    if world.joined and name in ("auto", "cuda") and torch.cuda.is_available():
+        return _own_gpu(world)
+    if world.size > 1 and name.startswith("cuda:"):
+        raise PactlError(f"--device {name} is one GPU, for {world.size} processes", "use --device cuda")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -180,13 +193,30 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def _own_gpu(world: World) -> torch.device:
+    """The GPU of a process's place among those of its machine."""
+    if world.local_rank >= torch.cuda.device_count():
+        raise PactlError(
+            f"{world.local_size} processes need as many GPUs, and this machine shows {torch.cuda.device_count()}",
+            "start fewer, or look at CUDA_VISIBLE_DEVICES",
+        )
+    device = torch.device("cuda", world.local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
 def load_subject(
-    settings: TrainSettings, device: torch.device, display: Display, start: Start | None = None
+    settings: TrainSettings,
+    device: torch.device,
+    display: Display,
+    start: Start | None = None,
+    world: World = ALONE,
 ) -> Subject:
     """Loads the data, resolves every default and divides the training set.
 
     Args:
         start: what a transfer starts from, or a prior that has been trained; None where there is none (yet).
+        world: the processes that share the work, each of which calls this.
 
     Raises:
         PactlError: if the data, or what is asked of it, is wrong.
@@ -194,7 +224,7 @@ def load_subject(
     directory = data_directory(settings.data_dir)
     with display.progress("reading images") as progress:
         dataset = load_dataset(settings.dataset, directory, progress).with_label_noise(settings.label_noise)
-    dataset = dataset.with_workers(None if settings.num_workers == "auto" else settings.num_workers)
+    dataset = dataset.with_workers(_workers(settings, world))
     augment = _augments(settings, dataset)
     examples = len(dataset.train)
     has_prior = isinstance(settings, PriorSettings)
@@ -236,7 +266,15 @@ def load_subject(
         data_sha256=data_sha256,
         calibration=take(calibration).resident(),
         start=start,
+        world=world,
     )
+
+
+def _workers(settings: TrainSettings, world: World) -> int | None:
+    """Decoding processes of each process; None for as many as are useful to one."""
+    if settings.num_workers != "auto":
+        return settings.num_workers
+    return None if world.local_size == 1 else max(1, useful_workers() // world.local_size)
 
 
 def fit_images(dataset: Dataset, source: Start) -> Dataset:

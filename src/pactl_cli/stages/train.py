@@ -7,16 +7,17 @@ from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.subject import find_device, load_subject
 from pactl_cli.stages.training_run import Destination, open_run, train_coordinates
+from pactl_cli.training.processes import ALONE, World
 
 
-def train(settings: TrainSettings, destination: Destination, display: Display) -> None:
-    """Trains into a run directory.
+def train(settings: TrainSettings, destination: Destination, display: Display, world: World = ALONE) -> None:
+    """Trains into a run directory, which of several processes rank 0 writes.
 
     Raises:
         PactlError: exit code 2 for anything wrong that can be found before work starts
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
-    subject = load_subject(settings, find_device(settings.device), display)
+    subject = load_subject(settings, find_device(settings.device, world), display, world=world)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     run = open_run("train", destination, subject)
     if run.is_complete():

@@ -23,6 +23,7 @@ from pactl_cli.runs.directory import (
     is_vacant,
     require_writable,
 )
+from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.stages.display import Advance, Display
 from pactl_cli.stages.subject import Subject
@@ -57,9 +58,16 @@ class Destination:
 def open_run(kind: Kind, destination: Destination, subject: Subject) -> RunDirectory:
     """The run directory of a subject, begun, or, if it is to be gone on with, found to be of the same one.
 
+    Of several processes rank 0 does this and all writing to come; the others follow.
+
     Raises:
         PactlError: if there is another run, or something that is none.
     """
+    run = subject.world.from_first(lambda: _begun_or_found(kind, destination, subject))
+    return run if subject.world.leads else FollowedRun(run.path, run.manifest)
+
+
+def _begun_or_found(kind: Kind, destination: Destination, subject: Subject) -> RunDirectory:
     run = destination.existing()
     if run is None:
         run = RunDirectory.create(destination.path, kind, force=destination.force)
@@ -166,10 +174,12 @@ def fit(
         stage=stage,
         augment=bool(settings.augment),
         autocast=_precision(settings.precision),
+        world=subject.world,
     )
     what = f"training {settings.dataset} {settings.model_name}"
     with display.progress(f"{what} {'d=' + str(settings.intrinsic_dim) if stage == STAGE else stage}") as advance:
-        trainer.run(RunObserver(run, stage, advance), _load_state(run, stage))
+        state = subject.world.from_first(lambda: _load_state(run, stage))
+        trainer.run(RunObserver(run, stage, advance), state)
 
 
 def _precision(name: str) -> torch.dtype | None:

@@ -10,20 +10,19 @@ from pactl_cli.stages.display import Display
 from pactl_cli.stages.source import find_source
 from pactl_cli.stages.subject import find_device, load_subject
 from pactl_cli.stages.training_run import Destination, open_run, train_coordinates
+from pactl_cli.training.processes import ALONE, World
 
 
-def transfer(settings: TransferSettings, destination: Destination, display: Display) -> None:
+def transfer(settings: TransferSettings, destination: Destination, display: Display, world: World = ALONE) -> None:
     """Trains into a run directory, from the weights of `settings.source`, which is then no longer needed.
 
     Raises:
         PactlError: exit code 2 for anything wrong that can be found before work starts
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
-    device = find_device(settings.device)
-    begun = destination.existing()
-    again = begun is not None and INIT in begun.manifest.files
-    start = Start.load(begun) if begun and again else find_source(settings, display)
-    subject = load_subject(settings, device, display, start)
+    device = find_device(settings.device, world)
+    start = world.from_first(lambda: _start(settings, destination, display))
+    subject = load_subject(settings, device, display, start, world)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     run = open_run("transfer", destination, subject)
     if run.is_complete():
@@ -31,3 +30,10 @@ def transfer(settings: TransferSettings, destination: Destination, display: Disp
     if excluded := len(subject.partition.excluded):
         display.say(f"{excluded:,} training examples are left out: the source was trained on them")
     train_coordinates(run, subject, display)
+
+
+def _start(settings: TransferSettings, destination: Destination, display: Display) -> Start:
+    """The weights of the source, or, once a run has begun, those that it has of it."""
+    begun = destination.existing()
+    again = begun is not None and INIT in begun.manifest.files
+    return Start.load(begun) if begun and again else find_source(settings, display)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
 from pactl_cli.data.dataset import LabelledImages, normalise
+from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.training.processes import ALONE, World
 
 NUMERICAL_MARGIN = 1e-4
 """An example is an error unless its class leads by more than this, relative to its largest logit in size."""
@@ -72,23 +74,39 @@ def count(
     examples: LabelledImages,
     statistics: Statistics,
     advance: Callable[[int, int], None] = lambda done, total: None,
+    world: World = ALONE,
 ) -> Counts:
     """Counts the errors of a network on clean examples.
+
+    Of several processes each counts whole batches of its own. The batches are the same whatever their number, and are
+    added up in the same order.
 
     Args:
         network: images to logits; put into evaluation mode here.
         examples: their batches on the network's device.
         statistics: for `normalise`.
         advance: told of (examples counted, examples in all).
+        world: the processes that share the batches; all have the same network, and get the same counts.
+
+    Raises:
+        PactlError: with exit code 1 if not every example was counted once.
     """
     network.eval()
-    total = Counts(0, 0, 0, 0, 0, 0.0)
     size = min(BATCH, -(-_BATCH_PIXELS // prod(examples.image_shape)))
     parts = torch.arange(len(examples), device=examples.labels.device).split(size)
-    with full_precision(), closing(examples.batches(parts)) as batches:
-        for batch in batches:
-            total += _count_batch(network(normalise(batch.images, statistics)).float(), batch.labels)
-            advance(total.examples, len(examples))
+    table = torch.zeros(len(parts), len(Counts.__dataclass_fields__), dtype=torch.float64)
+    own = range(world.rank, len(parts), world.size)
+    with full_precision(), closing(examples.batches([parts[place] for place in own])) as batches:
+        for place, batch in zip(own, batches, strict=True):
+            counted = _count_batch(network(normalise(batch.images, statistics)).float(), batch.labels)
+            table[place] = torch.tensor(list(vars(counted).values()), dtype=torch.float64)
+            advance(min(len(examples), (place + 1) * size), len(examples))
+    total = Counts(0, 0, 0, 0, 0, 0.0)
+    for row in world.total(table).tolist():  # every entry is one process's alone: the sum is exact
+        integers = dict(zip(Counts.__dataclass_fields__, map(int, row[:-1]), strict=False))
+        total += Counts(**integers, nll_nats=row[-1])
+    if total.examples != len(examples):
+        raise PactlError(f"{total.examples:,} of {len(examples):,} examples were counted", "run it again", FAILED)
     return total
 
 

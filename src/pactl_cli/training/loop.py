@@ -19,9 +19,12 @@ from pactl_cli.data.dataset import Examples, LabelledImages, normalise
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.training.interruption import Interruption
+from pactl_cli.training.processes import ALONE, Share, World
 from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
 
 SAVE_EVERY_SECONDS = 60.0
+_ECHO_SECONDS = 1.0
+_STREAMS_APART = 1 << 40
 
 
 class Objective(nn.Module):
@@ -73,6 +76,7 @@ class Trainer:
         autocast: the type to compute in, or None for float32.
         lr_scales: factors on the learning rates of single parameters, by name.
         advice: what a user can do after an interruption.
+        world: the processes that share every batch; the observers of all but the first hear the same.
     """
 
     objective: Objective
@@ -85,6 +89,7 @@ class Trainer:
     autocast: torch.dtype | None = None
     lr_scales: dict[str, float] = field(default_factory=dict)
     advice: str = "go on with --resume"
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         self._trained = {n: p for n, p in self.objective.named_parameters() if p.requires_grad}
@@ -103,52 +108,73 @@ class Trainer:
         """
         state = state or State(0, {})
         self._load(state.tensors)
+        self.world.copy_first(self._trained.values())
         last_save = time.monotonic()
-        with Interruption() as interruption, closing(self._batches(state.step)) as batches:
+        echo = _ECHO_SECONDS if self.world.size > 1 else 0.0
+        with Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
             while state.step < self.steps:
                 started = time.monotonic()
-                loss = self._step(state, next(batches))
+                loss, stop = self._step(state, *next(batches), interruption)
                 state.seconds += time.monotonic() - started
                 observer.advance(state.step, self.steps, loss)
                 if state.step % self.steps_per_epoch == 0:
                     self._end_epoch(state, observer)
                 due = time.monotonic() - last_save > SAVE_EVERY_SECONDS or state.step % self.steps_per_epoch == 0
-                if interruption.requested or (due and state.step < self.steps):
+                if not self.world.joined or state.step == self.steps:
+                    stop = stop or self.world.any(interruption.requested)
+                if stop or (due and state.step < self.steps):
                     observer.save(State(state.step, self._tensors(), state.loss_sum, state.errors, state.seconds))
                     last_save = time.monotonic()
-                if interruption.requested:
+                if stop:
                     raise PactlError(
                         f"interrupted after step {state.step:,} of {self.steps:,}", self.advice, INTERRUPTED
                     )
 
-    def _step(self, state: State, batch: Examples) -> float:
-        """One step of the optimiser; `state` moves on."""
+    def _step(self, state: State, batch: Examples, share: Share, interruption: Interruption) -> tuple[float, bool]:
+        """One step of the optimiser; `state` moves on. Gives the loss, and whether any process is to stop."""
         self._set_learning_rate(state.step)
         self.objective.train()
         self.objective.begin(state.step, self.steps)
         device = batch.labels.device.type
-        with _seeded(self.seed, state.step), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
+        stream = self.seed * 1_000_003 + state.step + self.world.rank * _STREAMS_APART
+        with _seeded(stream), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
             logits = self.objective(normalise(batch.images, self.statistics))
             loss = self.objective.loss(logits, batch.labels)
-        value = loss.item()
+        self._optimizer.zero_grad(set_to_none=True)
+        (loss if share.weight == 1 else loss * share.weight).backward()
+        errors = (logits.detach().argmax(1) != batch.labels).sum() if share.weight else torch.zeros(())
+        value, wrong, stop = self._exchange(loss.item() * share.weight, int(errors), interruption)
         if not np.isfinite(value):
             raise PactlError(
                 f"the loss is {value} at step {state.step:,}", "try a smaller --lr; the last checkpoint is kept", FAILED
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         self._optimizer.step()
         state.step += 1
-        state.loss_sum += value * len(batch)
-        state.errors += int((logits.detach().argmax(1) != batch.labels).sum())
-        return value
+        state.loss_sum += value * share.whole
+        state.errors += wrong
+        return value, stop
 
-    def _batches(self, step: int) -> Generator[Examples, None, None]:
-        """The batches from a step on, to the end of the plan."""
+    def _exchange(self, loss: float, errors: int, interruption: Interruption) -> tuple[float, int, bool]:
+        """Sums gradients, loss, errors and the wish to stop over all processes, in one message of d + 3 numbers."""
+        if not self.world.joined:
+            return loss, errors, False
+        gradients = [p.grad for p in self._trained.values() if p.grad is not None]
+        own = torch.tensor([loss, errors, interruption.requested], dtype=torch.float32)
+        flat = [gradient.flatten().float() for gradient in gradients]
+        total = self.world.total(torch.cat([own.to(flat[0].device), *flat]))
+        sums = total[3:].split([gradient.numel() for gradient in gradients])
+        for gradient, values in zip(gradients, sums, strict=True):
+            gradient.copy_(values.view_as(gradient))
+        return float(total[0]), round(float(total[1])), bool(total[2] > 0)
+
+    def _batches(self, step: int) -> Generator[tuple[Examples, Share], None, None]:
+        """This process's shares of the batches from a step on, to the end of the plan."""
         for epoch in range(step // self.steps_per_epoch, self.plan.epochs):
             done = max(0, step - epoch * self.steps_per_epoch)
             augmentation = Augmentation(self.seed, f"{self.stage}/augment/{epoch}") if self.augment else None
-            yield from self.examples.batches(self._parts(epoch)[done:], augmentation)
+            shares = [self.world.share(batch) for batch in self._parts(epoch)[done:]]
+            with closing(self.examples.batches([share.part for share in shares], augmentation)) as batches:
+                yield from zip(batches, shares, strict=True)
 
     def _parts(self, epoch: int) -> Sequence[Tensor]:
         """The examples of an epoch's batches, in the order of that epoch.
@@ -207,8 +233,8 @@ def require_batches(network: nn.Module, batch_size: int) -> None:
 
 
 @contextmanager
-def _seeded(seed: int, step: int) -> Iterator[None]:
-    """Within it, torch's own generators start from the seed and the step; after it, they are as before."""
+def _seeded(stream: int) -> Iterator[None]:
+    """Within it, torch's own generators start from a number; after it, they are as before."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed((seed * 1_000_003 + step) % 2**63)
+        torch.manual_seed(stream % 2**63)
         yield

@@ -1,0 +1,93 @@
+"""What `pactl launch` decides once for all processes: where they meet, where they write, on what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pactl_cli.commands.supervision import Crew
+from pactl_cli.errors import PactlError
+from pactl_cli.runs.settings import SETTINGS, BoundSettings, TrainSettings
+
+LAUNCHED = (*SETTINGS, "bound")
+
+
+def require_launchable(name: str) -> None:
+    """Raises PactlError unless a command can be shared by processes."""
+    if name not in LAUNCHED:
+        raise PactlError(
+            f"launch {name}: only {', '.join(LAUNCHED[:-1])} and {LAUNCHED[-1]} run on several processes",
+            "options of launch come before the command",
+        )
+
+
+def require_device(device: str | None, gpus: int | None) -> str:
+    """The kind of device that all processes compute on.
+
+    Raises:
+        PactlError: if the command was told another.
+    """
+    kind, option = ("cuda", "--gpus") if gpus else ("cpu", "--cpus")
+    if device not in (None, "auto", kind):
+        raise PactlError(f"--device {device} does not go with launch {option}", "leave it out")
+    return kind
+
+
+def assembled_crew(
+    words: list[str],
+    *,
+    gpus: int | None,
+    cpus: int | None,
+    nnodes: int,
+    node_rank: int,
+    rdzv_endpoint: str | None,
+    timeout: float,
+) -> Crew:
+    """The processes to start.
+
+    Raises:
+        PactlError: if it is not clear how many, or where they meet.
+    """
+    if (gpus is None) == (cpus is None):
+        raise PactlError("launch needs --gpus N or --cpus N", "give one of them")
+    if node_rank >= nnodes:
+        raise PactlError(f"--node-rank {node_rank} is not below --nnodes {nnodes}", "machines are counted from 0")
+    if nnodes > 1 and rdzv_endpoint is None:
+        raise PactlError(f"--nnodes {nnodes} needs --rdzv-endpoint", "HOST:PORT of machine 0, the same on all")
+    endpoint = None if rdzv_endpoint is None else _endpoint(rdzv_endpoint)
+    return Crew(words, gpus or cpus or 1, nnodes, node_rank, endpoint, timeout)
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise PactlError(f"--rdzv-endpoint {text} is not HOST:PORT", "such as node0:29500")
+    return host.strip("[]"), int(port)
+
+
+def require_sound(name: str, given: dict[str, Any], parse: Callable[..., TrainSettings | None]) -> TrainSettings | None:
+    """The settings of a training command, checked before any process starts; None for `bound`, whose are checked too.
+
+    Args:
+        given: the command's parameters, as parsed from the command line.
+        parse: makes settings of a kind, options, and the options about the run directory.
+
+    Raises:
+        PactlError: naming every wrong value.
+    """
+    model = BoundSettings if name == "bound" else SETTINGS[name]
+    options = {field: given[field] for field in model.model_fields if given.get(field) is not None}
+    if name == "bound":
+        BoundSettings.parse(options)
+        return None
+    return parse(name, options, given["out"], given["config"], False, given["resume"], given["force"])
+
+
+def with_paths(words: list[str], directories: Callable[[], list[Path]]) -> list[str]:
+    """A command line whose `-` is replaced by the paths that came through the pipe, which only one process can read."""
+    if "-" not in words:
+        return words
+    paths = [str(path) for path in directories()]
+    paths = [f"./{path}" if path.startswith("-") else path for path in paths]
+    return [word for given in words for word in (paths if given == "-" else [given])]

@@ -1,0 +1,94 @@
+"""How the program ends: one line on stderr and an exit code, whatever happened, and, of several processes, once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import typer
+
+from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError
+from pactl_cli.training.placement import HANDOFF, Placement
+
+
+def silence_followers() -> None:
+    """Of several processes only rank 0 has a stdout.
+
+    Raises:
+        PactlError: if the environment contradicts itself.
+    """
+    place = Placement.here()
+    if place is not None and place.rank:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
+
+
+def end(command: Callable[[], int]) -> NoReturn:
+    """Runs a command and leaves with its exit code; an error is one line on stderr."""
+    try:
+        code = command()
+        if code == INTERRUPTED:  # what is made of Ctrl-C
+            _complain("interrupted", INTERRUPTED)
+    except PeerLostError as error:
+        code = PEER_LOST if HANDOFF in os.environ else _complain(error.one_line(), error.exit_code)
+    except PactlError as error:
+        code = _complain(error.one_line(), error.exit_code)
+    except typer.TyperException as error:
+        text = error.format_message()
+        code = _complain(f"{text} (see {_command_path(error)} --help)", error.exit_code) if text else error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except OSError as error:
+        code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
+    except MemoryError:
+        code = _complain("out of memory (try a smaller --batch-size or --intrinsic-dim)", FAILED)
+    except Exception:
+        if not _is_one_of_several():
+            raise
+        traceback.print_exc()
+        code = FAILED
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process; after a failure among several, without taking leave of the others, which may not answer."""
+    if code and _is_one_of_several():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _is_one_of_several() -> bool:
+    try:
+        return Placement.here() is not None
+    except PactlError:
+        return False
+
+
+def _command_path(error: typer.TyperException) -> str:
+    """The command that a usage error is about."""
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else "pactl"
+
+
+def _complain(text: str, exit_code: int) -> int:
+    """One line on stderr, whatever the text, unless another process has said it or a launcher of ours will."""
+    if HANDOFF in os.environ or not _is_one_of_several() or _is_first_to_complain():
+        print("pactl: " + " ".join(text.split()), file=sys.stderr)
+    return exit_code
+
+
+def _is_first_to_complain() -> bool:
+    place = Placement.here()
+    assert place is not None
+    if "torch" not in sys.modules:  # all processes have parsed the same words
+        return place.rank == 0
+    from pactl_cli.training.processes import claims_to_speak
+
+    return claims_to_speak(place)

@@ -1,0 +1,347 @@
+"""Several processes, really started, talking over gloo: what one process would have done, and an end together."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Call = Callable[..., Any]
+
+SCRIPT = Path(sys.executable).with_name("pactl")
+NET = """
+import os
+import torch
+
+
+class Fragile(torch.nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, classes)
+        self.calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.training and self.calls > 12 and os.environ.get("RANK") == "1":
+            raise ValueError("this network is tired")
+        return self.layer(images.flatten(1))
+
+
+def fragile(classes, channels):
+    return Fragile(classes)
+"""
+
+
+@dataclass
+class Launch:
+    """A running `pactl launch`."""
+
+    process: subprocess.Popen[str]
+
+    def end(self, timeout: float = 120.0) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        out, err = self.process.communicate(timeout=timeout)
+        return self.process.returncode, out, err
+
+    def ranks(self) -> list[int]:
+        """The process ids of its ranks, in order."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return sorted(map(int, children.read_text().split()))
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:
+    """`launch(*arguments)`: the installed `pactl launch`, in a directory of its own, another torchrun first on PATH."""
+    tools = tmp_path / "other-tools"
+    tools.mkdir()
+    for name in ("torchrun", "python"):
+        (tools / name).write_text("#!/bin/sh\necho the wrong one was called; exit 99\n")
+        (tools / name).chmod(0o755)
+    started: list[Launch] = []
+
+    def start(*arguments: object, stdin: str = "", command: str = "launch") -> Launch:
+        script = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "pactl_cli"]
+        process = subprocess.Popen(
+            [*script, command, *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(stdin)
+        started.append(Launch(process))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.process.kill()
+        running.process.communicate()
+
+
+@pytest.fixture(scope="session")
+def odd(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray[Any, Any]]) -> Path:
+    """The first 101 examples of the tiny data set."""
+    path = tmp_path_factory.mktemp("data") / "odd.npz"
+    np.savez(path, **arrays | {"x_train": arrays["x_train"][:101], "y_train": arrays["y_train"][:101]})
+    return path
+
+
+@pytest.fixture(scope="session")
+def train(odd: Path, quick: tuple[object, ...]) -> tuple[object, ...]:
+    """A short training that pays for bits, its last batches of 5 examples, but for `--out`."""
+    rate = ("--rate-weight", 0.5, "--rate-from", 0.5)
+    return ("train", "--dataset", f"npz:{odd}", *quick, "--batch-size", 32, *rate, "--out")
+
+
+@pytest.fixture(scope="session")
+def alone(quiet: Call, train: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    return Path(quiet(*train, tmp_path_factory.mktemp("alone") / "run"))
+
+
+def curve(run: Path) -> list[tuple[int, float, float]]:
+    """Step, loss and error of every epoch."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(record["step"], record["loss"], record["error"]) for record in records if record["stage"] != "bound"]
+
+
+def close(one: Any, other: Any) -> bool:
+    """Whether two loss curves agree within rounding."""
+    return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5))
+
+
+def begun(running: Launch, run: Path) -> None:
+    """Waits until a run has been saved once."""
+    end = time.monotonic() + 60
+    while not (run / "resume" / "state.safetensors").exists():
+        assert running.process.poll() is None, running.end()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has buried does not."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def gone(pids: list[int], seconds: float = 5.0) -> bool:
+    """Whether processes have ended, soon."""
+    end = time.monotonic() + seconds
+    while any(map(is_alive, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(map(is_alive, pids))
+
+
+# --- What one process would have done ---------------------------------------------------------------------------------
+
+
+def test_one_two_and_three_processes_train_alike_and_certify_the_same(
+    launch: Call, quiet: Call, train: Any, alone: Path, tmp_path: Path, tree: Call
+) -> None:
+    runs = [tmp_path / "two", tmp_path / "three"]
+    both = [launch("--cpus", n, *train, run) for n, run in zip((2, 3), runs, strict=True)]  # at once, on one machine
+    for running, run in zip(both, runs, strict=True):
+        assert running.end() == (0, f"{run}\n", "")
+        assert close(curve(run), curve(alone))
+        assert set(tree(run)) == set(tree(alone))
+    copies = [tmp_path / "by-one", tmp_path / "by-three"]
+    for copy in copies:
+        shutil.copytree(runs[0], copy)
+    code, out, err = launch("--cpus", 3, "bound", "-", "--quant-epochs", 3, stdin=f"{copies[1]}\n").end()
+    assert (code, err) == (0, "")
+    certificate = json.loads(quiet("bound", copies[0], "--quant-epochs", 3))
+    assert json.loads(out) == certificate
+    assert certificate["bound_examples"] == 101
+    for name in ("bound.json", "message.bin"):
+        assert (copies[0] / name).read_bytes() == (copies[1] / name).read_bytes()
+    quiet("verify", copies[1])
+
+
+def test_a_killed_rank_ends_the_run_which_goes_on_with_another_number(
+    launch: Call, quiet: Call, train: Any, tmp_path: Path
+) -> None:
+    run, long = tmp_path / "run", (*train[:-1], "--epochs", 80, "--lr", 0.003, "--rate-weight", 0, "--out")
+    running = launch("--cpus", 2, *long, run)
+    begun(running, run)
+    ranks = running.ranks()
+    os.kill(ranks[1], signal.SIGKILL)
+    code, out, err = running.end(30)
+    assert (code, out) == (1, "")
+    assert err == f"pactl: rank 1 was killed by SIGKILL (what it has saved is whole: go on with --resume --out {run})\n"
+    assert gone(ranks)
+    quiet(*long, run, "--resume")
+    whole = Path(quiet(*long, tmp_path / "whole"))
+    assert len(curve(run)) == 80
+    assert close(curve(run), curve(whole))
+    assert not (run / "resume").exists()
+
+
+def test_interrupted_all_stop_at_one_step_and_save_once(launch: Call, train: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    running = launch("--cpus", 2, *train[:-1], "--epochs", 100_000, "--out", run)
+    begun(running, run)
+    ranks, started = running.ranks(), time.monotonic()
+    running.process.send_signal(signal.SIGINT)
+    running.process.send_signal(signal.SIGINT)  # an impatient wrapper: still one wish
+    code, out, err = running.end(30)
+    assert (code, out) == (130, "")
+    assert time.monotonic() - started < 10
+    assert err.startswith("pactl: interrupted after step ")
+    assert err.count("\n") == 1
+    assert gone(ranks)
+    assert (run / "resume" / "state.safetensors").exists()
+
+
+def test_a_rank_that_raises_says_so_itself_and_once(launch: Call, odd: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    options = ("--dataset", f"npz:{odd}", "--model-name", "net:fragile", "--intrinsic-dim", 20, "--batch-size", 16)
+    code, out, err = launch("--cpus", 2, "train", *options, "--epochs", 5, "--out", "run").end()
+    assert (code, out) == (1, "")
+    assert err.count("ValueError: this network is tired\n") == 1
+    assert err.count("Traceback") == 1
+    assert "pactl: " not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((2, "train", "--dataset", "mnits"), "--dataset 'mnits' is not known (did you mean mnist?"),
+        ((2, "train", "--dataset", "digits", "--epochs", 0), "--epochs 0:"),
+        ((2, "bound", "run", "--quant-epochs", -1), "--quant-epochs -1:"),
+        ((2, "verify", "run"), "launch verify: only train, transfer, prior and bound"),
+        ((2, "train", "--resume"), "--resume needs --out"),
+        ((2, "train", "--device", "cuda"), "--device cuda does not go with launch --cpus"),
+        ((2, "bound", "-"), "no run directory came through the pipe"),
+        ((2, "train", "--no-such-option"), "No such option: --no-such-option"),
+        ((2, "--gpus", 1, "train"), "launch needs --gpus N or --cpus N"),
+        ((2, "--nnodes", 2, "train", "--out", "run"), "--nnodes 2 needs --rdzv-endpoint"),
+        ((2, "--nnodes", 2, "--rdzv-endpoint", "here:1", "train"), "--nnodes 2 needs --out"),
+        ((2, "--nnodes", 2, "--rdzv-endpoint", "here", "train", "--out", "run"), "--rdzv-endpoint here is not HOST"),
+        ((2, "--node-rank", 1, "train"), "--node-rank 1 is not below --nnodes 1"),
+        ((0, "train"), "Invalid value for '--cpus'"),
+    ],
+)
+def test_what_is_wrong_is_found_before_any_process_starts(
+    pactl: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: Any, complaint: str
+) -> None:
+    monkeypatch.setattr("pactl_cli.commands.app.run_crew", None)
+    assert complaint in pactl("launch", "--cpus", *words).complaint(2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_are_printed_once_and_help_is_the_command_s_own(pactl: Call) -> None:
+    assert "dataset: digits" in pactl("launch", "--cpus", 2, "train", "--print-config").out
+    assert "Train a network" in pactl("launch", "--cpus", 2, "train", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "WORLD_SIZE 2: MASTER_ADDR and MASTER_PORT are not set"),
+        ({"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK x: must be a whole number"),
+        ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK 2 is not below WORLD_SIZE 2"),
+    ],
+)
+def test_an_environment_that_contradicts_itself(
+    pactl: Call, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], complaint: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert complaint in pactl("train").complaint(2)
+
+
+# --- What takes longer ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_rank_that_hangs_is_reported_in_words(launch: Call, train: Any, tmp_path: Path, stopped: int) -> None:
+    run = tmp_path / "run"
+    running = launch("--cpus", 2, "--timeout", 3, *train[:-1], "--epochs", 100_000, "--out", run)
+    begun(running, run)
+    ranks = running.ranks()
+    os.kill(ranks[stopped], signal.SIGSTOP)
+    code, _, err = running.end(60)
+    assert code == 1
+    assert err.startswith(f"pactl: rank {1 - stopped} has waited 3 s for the other processes: one of them hangs")
+    assert err.count("\n") == 1
+    assert gone(ranks)
+
+
+@pytest.mark.slow
+def test_no_rank_outlives_its_launcher(launch: Call, train: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    running = launch("--cpus", 2, *train[:-1], "--epochs", 100_000, "--out", run)
+    begun(running, run)
+    ranks = running.ranks()
+    running.process.kill()
+    assert gone(ranks)
+
+
+@pytest.mark.slow
+def test_two_machines_train_and_certify(launch: Call, quiet: Call, train: Any, alone: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def both(*arguments: object) -> list[tuple[int, str, str]]:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        several = ("--nnodes", 2, "--rdzv-endpoint", f"127.0.0.1:{port}")
+        machines = [launch("--cpus", 2 - rank // 2, *several, "--node-rank", rank, *arguments) for rank in range(2)]
+        return [machine.end() for machine in machines]
+
+    assert both(*train, run) == [(0, f"{run}\n", ""), (0, "", "")]
+    assert close(curve(run), curve(alone))
+    first, second = both("bound", run, "--quant-epochs", 2)
+    assert second == (0, "", "")
+    assert json.loads(first[1])["bound_examples"] == 101
+    quiet("verify", run)
+
+
+@pytest.mark.slow
+def test_under_torchrun_too_only_one_process_speaks(train: Any, alone: Path, tmp_path: Path) -> None:
+    def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "-m", "pactl_cli", *arguments]
+        return subprocess.run(list(map(str, words)), cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = torchrun(*train, tmp_path / "run")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'run'}\n")
+    assert close(curve(tmp_path / "run"), curve(alone))
+    refused = torchrun(*train, tmp_path / "run")
+    assert refused.returncode == 1  # torchrun's own
+    assert refused.stderr.count("pactl: ") == 1
+    assert "is not empty" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_prior_and_a_transfer_with_batch_statistics_and_a_batch_too_small_for_all(
+    launch: Call, quiet: Call, odd: Path, tmp_path: Path
+) -> None:
+    options = ("--dataset", f"npz:{odd}", "--model-name", "resnet20", "--base-width", 2, "--intrinsic-dim", 10)
+    budget = ("--epochs", 2, "--batch-size", 16, "--calibration-examples", 4)
+    prior = tmp_path / "prior"
+    assert launch("--cpus", 3, "prior", *options, *budget, "--out", prior).end() == (0, f"{prior}\n", "")
+    code, _, err = launch("--cpus", 2, "bound", prior, "--quant-epochs", 1).end()
+    assert (code, err) == (0, "")
+    quiet("verify", prior)
+    words = ("transfer", "-", "--dataset", f"npz:{odd}", "--intrinsic-dim", 10, *budget, "--out", "moved")
+    assert launch("--cpus", 2, *words, stdin=f"{prior}\n").end() == (0, "moved\n", "")
+    assert launch("--cpus", 3, "bound", "moved", "--quant-epochs", 0).end()[::2] == (0, "")
+    quiet("verify", tmp_path / "moved")
