@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -54,3 +55,21 @@ def test_examples_run_as_printed(page: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_pipelines_of_the_results(tmp_path: Path, data_dir: Path) -> None:
+    """As printed, but for the place of the data."""
+    pipelines = examples(PAGES["docs/results.md"].partition("## Pipelines")[2])
+    assert len(pipelines) >= 2
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for pipeline in pipelines:
+        if "CIFAR" in pipeline:
+            continue
+        script = "set -o pipefail\n" + pipeline.replace("DATA", str(data_dir))
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done
+        found = json.loads(done.stdout)
+        assert 0 < (found if isinstance(found, float) else found["error_bound"]) < 0.25
