@@ -257,7 +257,10 @@ def test_settings_are_printed_once_and_help_is_the_command_s_own(pactl: Call) ->
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "WORLD_SIZE 2: MASTER_ADDR and MASTER_PORT are not set"),
         ({"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK x: must be a whole number"),
-        ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK 2 is not below WORLD_SIZE 2"),
+        (
+            {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1", "LOCAL_RANK": "0"},
+            "RANK 2 is not below WORLD_SIZE 2",
+        ),
     ],
 )
 def test_an_environment_that_contradicts_itself(
