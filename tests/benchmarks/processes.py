@@ -61,7 +61,10 @@ def two_processes() -> None:
         port = server.getsockname()[1]
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     words = [sys.executable, __file__, "speak"]
-    started = [subprocess.Popen(words, env=os.environ | place | {"RANK": str(rank)}) for rank in range(2)]
+    started = [
+        subprocess.Popen(words, env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
     assert [process.wait() for process in started] == [0, 0]
 
 
