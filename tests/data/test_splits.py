@@ -40,6 +40,34 @@ def test_a_share_and_its_complement_are_everything(
         assert sorted([*mine, *other]) == list(range(examples))
 
 
+@given(
+    examples=st.integers(2, 400),
+    share=st.floats(0.01, 0.99),
+    negative=st.booleans(),
+    permuted=st.booleans(),
+    seed=st.integers(0, 2**63 - 1),
+    excluded=st.sets(st.integers(0, 399)),
+)
+def test_a_prior_and_what_is_counted_are_everything(
+    examples: int, share: float, negative: bool, permuted: bool, seed: int, excluded: set[int]
+) -> None:
+    order = permuted_indices(examples, seed) if permuted else None
+    left_out = np.array(sorted(excluded), dtype=np.int64)
+    cut = round(share * examples)
+    assume(0 < cut < examples)
+    signed = -share if negative else share
+    try:
+        parts = partition(order, examples, share=signed, has_prior=True, excluded=left_out)
+    except PactlError as error:
+        assert "none left to count" in error.message
+        return
+    assert sorted(np.concatenate(list(parts.arrays().values()))) == list(range(examples))
+    assert len(parts.prior) == (examples - cut if negative else cut)
+    assert not set(parts.bound.tolist()) & (set(parts.prior.tolist()) | excluded)
+    whole = permuted_indices(examples) if order is None else order
+    assert np.array_equal(parts.prior, whole[cut:] if negative else whole[:cut])
+
+
 def test_all_of_it_keeps_its_own_order() -> None:
     parts = partition(None, 50, share=1.0)
     assert parts.is_trivial(50)

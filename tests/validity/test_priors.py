@@ -66,6 +66,6 @@ def test_priors_in_short(tmp_path: Path, rate: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.slow
 @pytest.mark.usefixtures("_no_fsync")
 def test_priors(tmp_path: Path, rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rate(false_certificates(tmp_path, 300), "as it is").high <= 1.5 * DELTA
+    assert rate(false_certificates(tmp_path, 120), "as it is").high <= 1.5 * DELTA
     monkeypatch.setattr(subject_module, "partition", leaky_partition)
     assert rate(false_certificates(tmp_path, 30), "the prior's examples in S").low > 0.5
