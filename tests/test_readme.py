@@ -64,7 +64,7 @@ def test_the_pipelines_of_the_results(tmp_path: Path, data_dir: Path) -> None:
     assert len(pipelines) >= 2
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for pipeline in pipelines:
-        if "CIFAR" in pipeline:
+        if "CIFAR" in pipeline:  # which must be unpacked first
             continue
         script = "set -o pipefail\n" + pipeline.replace("DATA", str(data_dir))
         done = subprocess.run(
