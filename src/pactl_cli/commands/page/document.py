@@ -202,7 +202,10 @@ def _article(run: Shown) -> Markup:
                 f"{percent(posthoc.bound)}, k-means K = {posthoc.levels}, {posthoc.bits:,.0f} bits"
             )
     shown = {name: value for name, value in facts.items() if value is not None and value != ""}
-    listed = [tag("div", tag("dt", name), tag("dd", plain(value))) for name, value in shown.items()]
+    listed = [
+        tag("div", tag("dt", name), tag("dd", plain(value)), class_="wide" if len(plain(value)) > 36 else None)
+        for name, value in shown.items()
+    ]
     next_step = f"pactl verify {path}" if certificate else f"pactl bound {path}"
     return tag(
         "article",
