@@ -206,7 +206,8 @@ def test_every_kind_of_certificate_is_drawn(pactl, quiet, trained, npz, quick, t
     quiet(*prior, "--intrinsic-dim", 5, "--out", "with-prior")
     quiet("bound", "with-prior", "--quant-epochs", 1)
     page = page_of(pactl, trained, "hold-out", "with-prior")
-    assert "20 symbols, 4 levels" in page.text
+    levels = json.loads((trained / "bound.json").read_text())["levels"]  # of the four, those in use
+    assert f"20 symbols, {levels} levels" in page.text
     assert "5 symbols," in page.text
     assert "hold-out: the message has no symbols." in page.text
     assert page.text.count("the message has no symbols") == 1
