@@ -1,8 +1,8 @@
 """Starts the processes of one machine, and sees to it that they end together.
 
-torch's own agent is not used: it delivers Ctrl-C twice, does not say how processes ended that it had to stop, which is
-what tells a run that was saved from one that was not, and takes seconds to import. What it starts, torchrun can start:
-the variables are the same.
+torch's own agent is not used: how each process ended, also one that had to be stopped, is what tells a run that was
+saved from one that was not, and a stop must be over in seconds, where the agent waits for thirty. What is started here
+torchrun can start too: the variables are the same.
 """
 
 from __future__ import annotations
