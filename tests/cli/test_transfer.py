@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save
 
+from pactl_cli import catalogue
 from pactl_cli.runs.checkpoint import load_tensors
 
 Call = Callable[..., Any]
@@ -169,7 +173,7 @@ def test_weights_in_torchvisions_form(pactl: Call, weights: Path, arrays: Arrays
     assert document["configuration"]["model_name"] == NETWORK
     assert document["configuration"]["normalisation"][0] == [0.485, 0.456, 0.406]
     assert document["bits"]["configuration"] <= 20, "the source's normalisation is known, not sent"
-    assert any("not at hand" in line for line in document["assumptions"])
+    assert any("at hand to compare" in line for line in document["assumptions"])
     assert pactl("verify", "run").code == 0
     tensors, _ = load_tensors(Path("run/init.safetensors"))
     assert "network/fc.weight" not in tensors
@@ -198,3 +202,83 @@ def test_weights_of_another_network(pactl: Call, npz: Path, weights: Path) -> No
 
 def test_weights_that_cannot_be_fetched(pactl: Call, npz: Path) -> None:
     assert "--weights" in pactl("transfer", f"torchvision:{NETWORK}", "--dataset", f"npz:{npz}").complaint(2)
+
+
+# --- What a review found ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def transferred(pactl: Call, trained: Path, arrays: Arrays) -> Path:
+    """A certified transfer."""
+    dataset = write("other.npz", other(arrays))
+    assert pactl("transfer", trained, "--dataset", dataset, *QUICK, "--out", "run").code == 0
+    assert pactl("bound", "run", "--quant-epochs", 0).code == 0
+    return Path("run")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"model_name": "evil:call"},
+        {"model_name": 5},
+        {"model_name": None},
+        {"base_width": 10**9},
+        {"classes": -3},
+        {"shape": [float("inf"), 8, 8]},
+        {"shape": [1, 8, 10**9]},
+        {"statistics": [[10**400], [1]]},
+        {"statistics": [[0.5] * 5, [0.5] * 5]},
+        {"origin": "here\n  All of this was checked."},
+        {"head": 3},
+    ],
+)
+def test_hostile_facts_of_the_start(pactl: Call, transferred: Path, agree: Call, facts: dict[str, Any]) -> None:
+    Path("evil.py").write_text("raise SystemExit('loaded')\n")
+    tensors, metadata = load_tensors(transferred / "init.safetensors")
+    metadata["start"] = json.dumps(json.loads(metadata["start"]) | facts)
+    agree(transferred, "init.safetensors", save(tensors, metadata))
+    assert "init.safetensors" in pactl("verify", transferred).complaint(1)
+    assert pactl("bound", transferred).code == 2
+
+
+def test_constants_of_the_very_data_are_paid_for(pactl: Call, arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source may have been normalised by statistics of the data that are counted now."""
+    monkeypatch.setitem(catalogue.DATASETS, "npz:", replace(catalogue.DATASETS["npz:"], published=((0.25,), (0.3,))))
+    dataset = write("other.npz", other(arrays))
+    options = (*QUICK, "--normalise", "published", "--train-subset", 0.5, "--out", "source")
+    assert pactl("train", "--dataset", dataset, *options).code == 0
+    again = ("transfer", "source", "--dataset", dataset, *QUICK, "--train-subset", -0.5, "--out", "run")
+    assert pactl(*again).code == 0
+    document = pactl("bound", "run", "--quant-epochs", 0).json()
+    assert document["configuration"]["normalisation"] == [[0.25], [0.3]]
+    assert document["bits"]["configuration"] >= 28
+    assert pactl("verify", "run").code == 0
+
+
+def test_calibration_sets_cannot_be_chosen_through_permutations(pactl: Call, npz: Path) -> None:
+    layer13s = ("--model-name", "layer13s", "--base-width", 1)
+    for seed in (1, 2):
+        assert pactl("permute", "--dataset", f"npz:{npz}", "--seed", seed, "--out", f"{seed}.npy").code == 0
+        run = ("train", "--dataset", f"npz:{npz}", *layer13s, *QUICK, "--indices-path", f"{seed}.npy", "--out", seed)
+        assert pactl(*run).code == 0
+    assert "calibration" in pactl("bound", 1, 2, "--quant-epochs", 0).complaint(2)
+    assert pactl("bound", 1, 1, "--quant-epochs", 0).code == 0
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "init.safetensors"])
+def test_a_pipe_in_the_place_of_a_file(pactl: Call, transferred: Path, name: str) -> None:
+    (transferred / name).unlink()
+    os.mkfifo(transferred / name)
+    assert name in pactl("verify", transferred).complaint(1)
+
+
+def test_tied_weights_can_be_saved(pactl: Call, npz: Path) -> None:
+    Path("tied.py").write_text(
+        "from torch import nn\n\n\ndef net(classes, channels):\n"
+        "    middle = nn.Linear(64, 64)\n"
+        "    return nn.Sequential(nn.Flatten(), middle, nn.ReLU(), middle, nn.Linear(64, classes))\n"
+    )
+    run = ("prior", "--dataset", f"npz:{npz}", "--model-name", "tied:net", *QUICK, "--prior-epochs", 1, "--out", "run")
+    assert pactl(*run).code == 0
+    assert pactl("bound", "run", "--quant-epochs", 0).code == 0
+    assert pactl("verify", "run", "--model-name", "tied:net").code == 0

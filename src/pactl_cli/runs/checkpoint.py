@@ -7,15 +7,19 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import RunDirectory
+from pactl_cli.runs.plain_files import read_plain_file
+
+_LARGEST = 1 << 36
 
 
 def save_tensors(run: RunDirectory, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes named tensors and string metadata as one file, atomically."""
-    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    plain = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
     run.write_bytes(name, safetensors.torch.save(plain, metadata))
 
 
@@ -26,7 +30,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         PactlError: if the file is missing, truncated or altered.
     """
     try:
-        data = path.read_bytes()
+        data = read_plain_file(path, _LARGEST)
         tensors = safetensors.torch.load(data)
         header_bytes = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + header_bytes])

@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import Any, Literal
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import yaml
@@ -28,7 +29,7 @@ from pactl_cli import __version__
 from pactl_cli.data.arrays import read_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.runs.config_file import LARGEST, parse_config
-from pactl_cli.runs.plain_files import read_plain_file
+from pactl_cli.runs.plain_files import open_plain_file, read_plain_file
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yml"
@@ -44,6 +45,7 @@ FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFIC
 SCHEMA_VERSION = 1
 _LARGEST_TEXT = 1 << 26
 _LARGEST_MANIFEST = 1 << 20
+_LARGEST_ARRAYS = 1 << 32
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
@@ -147,11 +149,11 @@ class RunDirectory:
 
     def _sha256(self, name: str) -> str:
         try:
-            with (self.path / Path(name).name).open("rb") as file:
+            with open_plain_file(self.path / Path(name).name) as file:
                 digest = sha256()
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
-        except OSError:
+        except (OSError, ValueError):
             return ""
         return digest.hexdigest()
 
@@ -226,9 +228,14 @@ class RunDirectory:
             PactlError: if it is missing, unreadable or holds something else.
         """
         try:
+            with open_plain_file(self.path / name) as file, ZipFile(file) as archive:
+                if sum(member.file_size for member in archive.infolist()) > _LARGEST_ARRAYS:
+                    raise ValueError("it is larger than any that pactl writes")
             arrays = read_arrays(self.path / name)
-        except MissingError as error:
+        except (MissingError, FileNotFoundError) as error:
             raise PactlError(f"{self.path / name} is missing") from error
+        except (OSError, ValueError, BadZipFile) as error:
+            raise PactlError(f"{self.path / name} cannot be read: {error}") from error
         if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays.values()):
             raise PactlError(f"{self.path / name} does not hold indices")
         return arrays
@@ -250,8 +257,7 @@ class RunDirectory:
         if not (self.path / METRICS).exists():
             return
         lines = _read_text(self.path / METRICS).splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        self.write_text(METRICS, "".join(line for line in whole if keep(json.loads(line))))
+        self.write_text(METRICS, "".join(line for line in lines if _is_record(line) and keep(json.loads(line))))
 
     def clear(self) -> None:
         """Removes every file but the manifest."""
@@ -292,6 +298,14 @@ def replace_file(target: Path, data: bytes) -> None:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+
+
+def _is_record(line: str) -> bool:
+    """Whether a line of metrics is whole, and one."""
+    try:
+        return line.endswith("\n") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_temporary(path: Path) -> bool:

@@ -5,24 +5,36 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from stat import S_ISREG
+from typing import BinaryIO
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """Opening a named pipe must not wait for somebody to write."""
 
 
-def read_plain_file(path: Path, limit: int) -> bytes:
-    """The bytes of a file, which must lie where its name says.
+def open_plain_file(path: Path) -> BinaryIO:
+    """A file to read, which must lie where its name says.
 
     Raises:
         OSError: if there is none, or it cannot be read.
-        ValueError: if it is a link, a pipe or a device, or larger than `limit` bytes.
+        ValueError: if it is a link, a pipe or a device.
     """
     if path.is_symlink():
         raise ValueError("it is a link")
-    with os.fdopen(os.open(path, _FLAGS), "rb") as file:
-        if not S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is not a plain file")
-        data = file.read(limit + 1)
+    file = os.fdopen(os.open(path, _FLAGS), "rb")
+    if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError("it is not a plain file")
+    return file
+
+
+def read_plain_file(path: Path, limit: int) -> bytes:
+    """The bytes of such a file.
+
+    Raises:
+        OSError, ValueError: as `open_plain_file` does, or if it is larger than `limit` bytes.
+    """
+    with open_plain_file(path) as file:
+        data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)  # as much is set aside at once
     if len(data) > limit:
         raise ValueError("it is larger than any that pactl writes")
     return data

@@ -17,9 +17,13 @@ from pactl_cli.catalogue import Statistics
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
-from pactl_cli.runs.directory import INIT, RunDirectory
+from pactl_cli.runs.directory import CONFIG, INIT, RunDirectory
+from pactl_cli.runs.settings import TrainSettings
 
 _NETWORK, _SEEN = "network/", "seen"
+_TYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool)
+_MOST_CLASSES = 100_000
+_LARGEST_SIDE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Start:
         head: names of the parameters of its head.
         shape: channels, height and width of the images it was trained on.
         statistics: the normalisation of its inputs; None for .5 and .5.
+        seen_is_complete: whether `seen` has all of them.
         origin: where it came from, for people.
     """
 
@@ -45,6 +50,7 @@ class Start:
     head: tuple[str, ...]
     shape: tuple[int, int, int]
     statistics: Statistics | None
+    seen_is_complete: bool
     origin: str
 
     def defaults(self) -> dict[str, Any]:
@@ -113,8 +119,11 @@ class Start:
         return {field.name: getattr(self, field.name) for field in fields(self)[2:]}
 
     @classmethod
-    def load(cls, run: RunDirectory) -> Start:
+    def load(cls, run: RunDirectory, settings: TrainSettings) -> Start:
         """The one of a run directory.
+
+        Args:
+            settings: of the run, which name the network: nothing is built, and no code of a user's loaded, for another.
 
         Raises:
             PactlError: if it is missing, truncated or altered.
@@ -125,16 +134,29 @@ class Start:
             seen = tensors.pop(_SEEN).numpy()
             if seen.dtype != np.int64 or seen.ndim != 1:
                 raise ValueError("its fingerprints are of another type")
+            if any(tensor.dtype not in _TYPES for tensor in tensors.values()):
+                raise ValueError("its weights are of a type that no network has here")
+            if (facts["model_name"], facts["base_width"]) != (settings.model_name, settings.base_width):
+                raise ValueError(f"it is of another network than {CONFIG}")
+            if type(facts["classes"]) is not int or not 2 <= facts["classes"] <= _MOST_CLASSES:
+                raise ValueError("its number of classes is none")
+            if not isinstance(facts["origin"], str) or not facts["origin"].isprintable() or len(facts["origin"]) > 4096:
+                raise ValueError("its origin is no name")
+            facts["seen_is_complete"] = bool(facts["seen_is_complete"])
             facts["shape"] = tuple(map(int, facts["shape"]))
             facts["head"] = tuple(map(str, facts["head"]))
-            if len(facts["shape"]) != 3 or min(facts["shape"]) < 1:
+            if len(facts["shape"]) != 3 or min(facts["shape"]) < 1 or max(facts["shape"]) > _LARGEST_SIDE:
                 raise ValueError("its images have no size")
             if facts["statistics"] is not None:
                 mean, std = (tuple(map(float, row)) for row in facts["statistics"])
-                if not np.isfinite([*mean, *std]).all() or min(std) <= 0 or len(mean) != len(std):
+                if (
+                    not np.isfinite([*mean, *std]).all()
+                    or min(std) <= 0
+                    or not len(mean) == len(std) == facts["shape"][0]
+                ):
                     raise ValueError("its normalisation is none")
                 facts["statistics"] = mean, std
             named = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
             return cls(tensors=named, seen=seen.view(np.uint64), **facts)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
             raise PactlError(f"{run.path / INIT} is altered: {error}") from error

@@ -99,6 +99,8 @@ def _require_comparable(paths: list[Path], subjects: list[Subject]) -> None:
     for path, population in zip(paths, populations, strict=False):
         if population != populations[0]:
             differs = f"were trained on different examples or from different weights ({path} and {paths[0]})"
+    if len({pool for subject in subjects if (pool := subject.calibration_pool_sha256)}) > 1:
+        differs = "draw their calibration examples from permutations of their own"
     if differs:
         raise PactlError(
             f"the runs {differs}, which no message can tell",
@@ -114,7 +116,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
     require_trainable(subject, module, plan.batch_size)
     run.sweep()
     run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
-    run.keep_metrics(lambda record: record["stage"] != STAGE)
+    run.keep_metrics(lambda record: record.get("stage") != STAGE)
 
     trained, _ = recount(subject, module, module.w.detach(), display, test=False)
     comparison = (

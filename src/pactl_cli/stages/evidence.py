@@ -26,7 +26,7 @@ from pactl_cli.certificate.certificate import (
 from pactl_cli.certificate.message import Encoded, Message
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.checkpoint import load_tensors
-from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, RunDirectory
+from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirectory
 from pactl_cli.runs.settings import SETTINGS, PriorSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.display import Display
@@ -58,7 +58,9 @@ def reload_subject(
     trained = SETTINGS[run.manifest.kind].parse(run.read_config())
     if data_dir is not None:
         trained = trained.model_copy(update={"data_dir": data_dir})
-    start = None if run.manifest.kind == "train" else Start.load(run)
+    start = None if run.manifest.kind == "train" else Start.load(run, trained)
+    if start is not None and run.manifest.parent != start.sha256():
+        raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
     subject = load_subject(trained, find_device(device, world), display, start, world)
     if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
@@ -212,7 +214,10 @@ def _assumptions(subject: Subject) -> tuple[str, ...]:
         lines.append("The permutation of --indices-path was not chosen by looking at the examples.")
     if subject.task.brought:
         name = subject.task.brought.name
-        lines.append(f"The network {name}, brought by the user, was not chosen by looking at these examples.")
+        lines.append(
+            f"The network {name}, brought by the user, was not chosen by looking at these examples, and is a function "
+            "of one example at a time, which was tried on a few only."
+        )
     return (*lines, *subject.sample.assumptions)
 
 
@@ -232,6 +237,10 @@ def _assumptions_on_theta0(subject: Subject) -> list[str]:
             f"{excluded:,} examples on which theta0 was trained were removed before anything was counted: the "
             "certificate is about examples that theta0 was not trained on."
         )
-    if not len(start.seen) or subject.sample.assumptions:
-        lines.append("Theta0 was not trained on any of them: its own training data are not at hand to compare.")
+    if not start.seen_is_complete:
+        lines.append(
+            "Theta0 was trained on none of them but those: not all of its own training data are at hand to compare."
+            if excluded
+            else "Theta0 was not trained on any of them: not all of its own training data are at hand to compare."
+        )
     return lines

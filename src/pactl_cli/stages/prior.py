@@ -37,7 +37,7 @@ def prior(settings: PriorSettings, destination: Destination, display: Display, w
         return
     if INIT not in run.manifest.files:
         _train_prior(run, subject, display)
-    subject = replace(subject, start=world.from_first(lambda: Start.load(run)))
+    subject = replace(subject, start=world.from_first(lambda: Start.load(run, subject.settings)))
     if subject.settings.intrinsic_dim:
         train_coordinates(run, subject, display)
     else:
@@ -61,6 +61,7 @@ def _train_prior(run: RunDirectory, subject: Subject, display: Display) -> None:
         head=head_names(network),
         shape=subject.dataset.shape,
         statistics=subject.configuration.normalisation,
+        seen_is_complete=True,
         origin="",
     )
     run.manifest.parent = theta0.sha256()

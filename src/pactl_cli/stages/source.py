@@ -71,7 +71,8 @@ def _trained(run: RunDirectory, settings: TransferSettings, display: Display) ->
         head=head_names(network),
         shape=subject.dataset.shape,
         statistics=subject.configuration.normalisation,
-        origin=str(run.path.resolve()),
+        seen_is_complete=subject.start is None or subject.start.seen_is_complete,
+        origin=_printable(run.path.resolve()),
     )
 
 
@@ -112,8 +113,16 @@ def _pretrained(settings: TransferSettings) -> Start:
         head=head,
         shape=_IMAGENET_SHAPE,
         statistics=None if name in _TRAINED_AT_ONE_HALF else catalogue.DATASETS["imagenet"].published,
-        origin=settings.source,
+        seen_is_complete=False,
+        origin=f"{settings.source} with weights of {_printable(settings.weights)}"
+        if settings.weights
+        else settings.source,
     )
+
+
+def _printable(path: Path) -> str:
+    """A path for people, whatever its characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(path))[:2048]
 
 
 def _download(name: str) -> dict[str, Tensor]:

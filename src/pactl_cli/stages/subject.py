@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -44,6 +46,7 @@ class Subject:
         sample: S.
         data_sha256: its fingerprint.
         calibration: examples for batch statistics; may be empty.
+        pool: S with the calibration examples that were taken out of it, in its order.
         start: theta0, where the seed alone does not give it.
         world: the processes that share the work; each has a subject like this one.
     """
@@ -56,6 +59,7 @@ class Subject:
     sample: LabelledImages
     data_sha256: str
     calibration: Examples
+    pool: Indices
     start: Start | None = None
     world: World = ALONE
 
@@ -78,6 +82,15 @@ class Subject:
     def theta0_sha256(self) -> str | None:
         """A fingerprint of what training started from; None if the seed in the message gives it."""
         return None if self.start is None else self.start.sha256()
+
+    @property
+    def calibration_pool_sha256(self) -> str | None:
+        """A fingerprint of what calibration examples are drawn from, in its order; None if none are."""
+        if not len(self.calibration):
+            return None
+        parts = self.partition
+        pool = parts.prior if len(parts.prior) else self.pool
+        return sha256(pool.astype("<i8").tobytes()).hexdigest()
 
     def population(self) -> tuple[str, str, str | None]:
         """What no message carries: the data set's name, a fingerprint of S and what calibration took of it, theta0."""
@@ -242,10 +255,11 @@ def load_subject(
         dataset.shape[0],
         _brought(settings, dataset, source),
         calibration_pool=len(parts.prior) if has_prior else None,
-        defaults=source.defaults() if source else {},
+        defaults=_defaults(settings, source) if source else {},
     )
     configuration = _configuration(settings, task, source)
     drawn = configuration.calibration_examples, configuration.seed
+    pool = parts.bound
     parts = parts if has_prior else parts.with_calibration(*drawn)
     calibration = parts.prior[draw_calibration(parts.prior, *drawn)] if has_prior else parts.calibration
     dataset = dataset.to(device)
@@ -265,6 +279,7 @@ def load_subject(
         sample=sample,
         data_sha256=data_sha256,
         calibration=take(calibration).resident(),
+        pool=pool,
         start=start,
         world=world,
     )
@@ -275,6 +290,14 @@ def _workers(settings: TrainSettings, world: World) -> int | None:
     if settings.num_workers != "auto":
         return settings.num_workers
     return None if world.local_size == 1 else max(1, useful_workers() // world.local_size)
+
+
+def _defaults(settings: TrainSettings, source: Start) -> dict[str, Any]:
+    """What a message need not say because the source says it; never a normalisation that is statistics of this data."""
+    defaults = source.defaults()
+    if defaults["normalisation"] == catalogue.dataset_entry(settings.dataset).published:
+        defaults["normalisation"] = None
+    return defaults
 
 
 def fit_images(dataset: Dataset, source: Start) -> Dataset:
@@ -320,13 +343,16 @@ def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) ->
 def _configuration(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
     """The settings that a message carries, the rest of its fields at their defaults."""
     normalisation = None
-    if settings.normalise == "published":
+    chosen: str = settings.normalise
+    if chosen == "published":
         normalisation = catalogue.dataset_entry(settings.dataset).published
         if normalisation is None:
             raise PactlError(f"--normalise published: there are no published constants for {settings.dataset}")
         if len(normalisation[0]) != task.channels:
             raise PactlError(f"--normalise published: the constants are not for {task.channels} channels")
-    elif settings.normalise == "fixed" and source is not None and source.statistics is not None:
+    elif chosen == "source" and source is not None:
+        normalisation = source.statistics
+    elif chosen == "fixed" and task.defaults.get("normalisation") is not None:
         normalisation = ((0.5,) * task.channels, (0.5,) * task.channels)
     given = settings.model_dump(include=set(Configuration.__dataclass_fields__) - {"normalisation"})
     if given["model_name"]:
@@ -363,5 +389,9 @@ def _resolve(settings: TrainSettings, configuration: Configuration, directory: P
     }
     kind, colon, path = settings.dataset.partition(":")
     chosen["dataset"] = f"{kind}:{Path(path).expanduser().resolve()}" if colon else kind
+    if isinstance(settings, TransferSettings):
+        if not settings.source.startswith("torchvision:"):
+            chosen["source"] = str(Path(settings.source).expanduser().resolve())
+        chosen["weights"] = settings.weights and settings.weights.expanduser().resolve()
     chosen["indices_path"] = settings.indices_path and settings.indices_path.expanduser().resolve()
     return settings.model_copy(update=chosen)

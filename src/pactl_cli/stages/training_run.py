@@ -112,6 +112,8 @@ def _require_same(run: RunDirectory, subject: Subject) -> None:
                 "resume with the same options, or start again with --force",
                 BAD_INPUT,
             )
+    if not subject.whole_sample:
+        subject.partition.check(run.read_arrays(INDICES), run.path / INDICES)
     if run.manifest.data_sha256 != subject.data_sha256:
         raise PactlError(f"the data set {subject.settings.dataset} has changed since the run in {run.path} began")
 

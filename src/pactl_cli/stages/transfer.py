@@ -35,5 +35,6 @@ def transfer(settings: TransferSettings, destination: Destination, display: Disp
 def _start(settings: TransferSettings, destination: Destination, display: Display) -> Start:
     """The weights of the source, or, once a run has begun, those that it has of it."""
     begun = destination.existing()
-    again = begun is not None and INIT in begun.manifest.files
-    return Start.load(begun) if begun and again else find_source(settings, display)
+    if begun is None or INIT not in begun.manifest.files:
+        return find_source(settings, display)
+    return Start.load(begun, TransferSettings.parse(begun.read_config()))
