@@ -361,3 +361,24 @@ def test_a_path_that_is_not_utf8_passes_through_a_strict_terminal(shell: Call, n
     script = f"pactl train --dataset npz:'{npz}' --epochs 1 --out $'a\\xffb' | pactl bound - --quant-epochs 0"
     done = shell(script, PYTHONIOENCODING="utf-8:strict")
     assert (done.code, done.err) == (0, "")
+
+
+# --- Several numbers of levels ----------------------------------------------------------------------------------------
+
+
+def test_the_best_of_several_numbers_of_levels(pactl: Call, trained: Path) -> None:
+    options = ("--codebook", "kmeans", "--quant-epochs", 0)
+    alone = {levels: pactl("bound", trained, *options, "--levels", levels).json()["error_bound"] for levels in (2, 5)}
+    both = pactl("bound", trained, *options, "--levels", "2,5").json()
+    assert both["error_bound"] == min(alone.values())
+    assert pactl("verify", trained).code == 0
+    assert pactl("bound", trained, *options, "--levels", "auto").json()["error_bound"] <= 1
+
+
+@pytest.mark.parametrize("levels", ["0", "257", "5,", "many", "3;4"])
+def test_numbers_of_levels_that_are_none(pactl: Call, trained: Path, levels: str) -> None:
+    assert "--levels" in pactl("bound", trained, "--codebook", "bins", "--levels", levels).complaint(2)
+
+
+def test_a_grid_has_as_many_levels_as_it_needs(pactl: Call, trained: Path) -> None:
+    assert "--levels" in pactl("bound", trained, "--levels", 5).complaint(2)
