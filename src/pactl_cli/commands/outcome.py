@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 import typer
@@ -26,7 +26,12 @@ def silence_followers() -> None:
 
 
 def end(command: Callable[[], int]) -> NoReturn:
-    """Runs a command and leaves with its exit code; an error is one line on stderr."""
+    """Runs a command and leaves with its exit code; an error is one line on stderr.
+
+    What is no error that was thought of is a bug, and is shown as Python shows it.
+    """
+    if _is_one_of_several():
+        sys.excepthook = _show_and_leave
     try:
         code = command()
         if code == INTERRUPTED:  # what is made of Ctrl-C
@@ -47,12 +52,13 @@ def end(command: Callable[[], int]) -> NoReturn:
         code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
     except MemoryError:
         code = _complain("out of memory (try a smaller --batch-size or --intrinsic-dim)", FAILED)
-    except Exception:
-        if not _is_one_of_several():
-            raise
-        traceback.print_exc()
-        code = FAILED
     _leave(code)
+
+
+def _show_and_leave(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python does of an exception that nobody expected, and then leaves."""
+    sys.__excepthook__(kind, error, trace)
+    _leave(FAILED)
 
 
 def _leave(code: int) -> NoReturn:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pactl_cli.models.layers import head_names
 from pactl_cli.runs.directory import INIT, RunDirectory
 from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
@@ -52,18 +51,8 @@ def _train_prior(run: RunDirectory, subject: Subject, display: Display) -> None:
     budget = replace(plan(settings), epochs=settings.prior_epochs or 1, lr=settings.prior_lr or 1.0)
     examples = subject.dataset.train[torch.from_numpy(subject.partition.prior).to(subject.sample.labels.device)]
     fit(run, NetworkObjective(network), subject, examples, budget, STAGE, display)
-    theta0 = Start(
-        tensors=network.state_dict(),
-        seen=np.zeros(0, dtype=np.uint64),
-        model_name=subject.configuration.model_name,
-        base_width=subject.configuration.base_width,
-        classes=subject.dataset.classes,
-        head=head_names(network),
-        shape=subject.dataset.shape,
-        statistics=subject.configuration.normalisation,
-        seen_is_complete=True,
-        origin="",
-    )
+    nothing = np.zeros(0, dtype=np.uint64)  # its examples are known by their indices
+    theta0 = subject.start_from(network, seen=nothing, seen_is_complete=True, origin="")
     run.manifest.parent = theta0.sha256()
     theta0.save(run)
     run.set_stage(STAGE, "running", (INIT,))

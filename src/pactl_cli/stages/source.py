@@ -62,15 +62,9 @@ def _trained(run: RunDirectory, settings: TransferSettings, display: Display) ->
             network.load_state_dict(_full_weights(run, network.state_dict()))
         network = network.to(subject.sample.labels.device)
         subject.calibrate(network)
-    return Start(
-        tensors={name: tensor.cpu() for name, tensor in network.state_dict().items()},
+    return subject.start_from(
+        network,
         seen=_seen(subject),
-        model_name=subject.configuration.model_name,
-        base_width=subject.configuration.base_width,
-        classes=subject.dataset.classes,
-        head=head_names(network),
-        shape=subject.dataset.shape,
-        statistics=subject.configuration.normalisation,
         seen_is_complete=subject.start is None or subject.start.seen_is_complete,
         origin=_printable(run.path.resolve()),
     )

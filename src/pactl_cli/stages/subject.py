@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli import catalogue
@@ -25,7 +26,7 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.brought import describe
 from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
-from pactl_cli.models.layers import parameter_layout
+from pactl_cli.models.layers import head_names, parameter_layout
 from pactl_cli.models.normalisation import batch_norms, calibrate, freeze_statistics
 from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
@@ -139,6 +140,26 @@ class Subject:
         if not self.task.brought:
             return module.network
         return self.initial_network().to(module.theta0.device)
+
+    def start_from(self, network: nn.Module, *, seen: NDArray[np.uint64], seen_is_complete: bool, origin: str) -> Start:
+        """What another training can start from: the network as it is, and what of this one goes with it.
+
+        Args:
+            network: of this subject's configuration.
+            seen, seen_is_complete, origin: as in `Start`.
+        """
+        return Start(
+            tensors={name: tensor.cpu() for name, tensor in network.state_dict().items()},
+            seen=seen,
+            model_name=self.configuration.model_name,
+            base_width=self.configuration.base_width,
+            classes=self.dataset.classes,
+            head=head_names(network),
+            shape=self.dataset.shape,
+            statistics=self.configuration.normalisation,
+            seen_is_complete=seen_is_complete,
+            origin=origin,
+        )
 
     def few_examples(self) -> Examples:
         """The first of S, on which a network is tried."""
