@@ -36,3 +36,12 @@ def test_the_catalogue_page_has_every_name_and_misses_one_that_is_taken_away() -
         line = f"| `{name}` | {summary}"
         assert len(re.findall(re.escape(line), page)) == 1
         assert line not in page.replace(line, "")
+
+
+def test_every_fault_of_the_table_has_its_test() -> None:
+    text = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|(?!---| what happens).*\|$", text, re.MULTILINE)
+    assert len(rows) >= 30
+    for row in rows:
+        file, name = re.fullmatch(r"\| .+ \| .+ \| `(.+)::(.+)` \|", row).groups()  # type: ignore[union-attr]
+        assert f"\ndef {name}(" in (DOCS.parent / "tests" / file).read_text(encoding="utf-8"), row

@@ -9,6 +9,8 @@ INTERRUPTED = 130
 PEER_LOST = 113
 """What a process says to `pactl launch` alone: it has ended only because another did."""
 
+_LONGEST_LINE = 1200
+
 
 class PactlError(Exception):
     """Something the user can act on.
@@ -27,8 +29,7 @@ class PactlError(Exception):
 
     def one_line(self) -> str:
         """The message and the hint on a single line, whatever they contain."""
-        text = f"{self.message} ({self.hint})" if self.hint else self.message
-        return " ".join(text.split())
+        return on_one_line(f"{self.message} ({self.hint})" if self.hint else self.message)
 
 
 class MissingError(PactlError):
@@ -37,3 +38,17 @@ class MissingError(PactlError):
 
 class PeerLostError(PactlError):
     """Another process of the same run does not answer: what is wrong is its to say."""
+
+
+def on_one_line(text: str) -> str:
+    """Text on a single line to read, which does nothing to a terminal.
+
+    What has no picture is spelt out, but a path's bytes stay; of what is far too long the middle is left out.
+    """
+    line = " ".join(text.split())
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 4 :]}"
+    return "".join(
+        letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else letter.encode("unicode_escape").decode()
+        for letter in line
+    )

@@ -16,6 +16,7 @@ from pairs import in_a_process, peak_gib, seconds, table
 
 from pactl_cli.models.layers import Layout
 from pactl_cli.subspace import build_projector
+from pactl_cli.training.memory import keep_freed_memory
 
 SIZES = [(11_173_962, 250_000), (4_000_000, 500_000), (100_000_000, 1_000)]
 SERIES = [(10**power, 1_000) for power in (4, 5, 6, 7, 8)]
@@ -25,6 +26,7 @@ KRONECKER = ("rkron", "rdkron", "rdkronqr", "stfilmkronqr")
 
 def measure(mode: str, parameters: int, dim: int) -> dict[str, float]:
     """One projector of a network whose normalisation and head are a thousandth of it each."""
+    keep_freed_memory()
     places = np.arange(parameters)
     few = min(parameters // 1000, dim // 2)
     layout = Layout(parameters, places[:few], places[-few:])

@@ -20,6 +20,7 @@ from pactl_cli.models import build_network
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.training.memory import keep_freed_memory
 
 CASES = {"lenet5": (1, 28, 28), "layer13s": (3, 32, 32)}
 DIM, BATCH, PAIRS, STEPS = 1000, 128, 25, 3
@@ -57,11 +58,13 @@ def module(name: str, mode: str, device: str) -> nn.Module:
 
 def peak(device: str, name: str, mode: str) -> dict[str, float]:
     """Peak memory of a few steps: of the process, or on the accelerator."""
+    keep_freed_memory()
     stepper(module(name, mode, device), *batch(CASES[name], device))()
     return {"gib": torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else peak_gib()}
 
 
 def main(device: str = "cpu") -> None:
+    keep_freed_memory()
     for name, shape in CASES.items():
         inputs = batch(shape, device)
         plain = stepper(module(name, PLAIN, device), *inputs)

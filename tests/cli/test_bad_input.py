@@ -180,6 +180,10 @@ LAUGHS = "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for
         ("\x00", "mine.yml"),
         (b"\xff\xfe\xff", "mine.yml"),
         ("[" * 5000, "mine.yml"),
+        (f"seed: 0x{'f' * 5000}\n", "mine.yml"),
+        (f"0x{'f' * 5000}: 1\n", "mine.yml"),
+        (f"seed: {'1' * (1 << 16)}\n", "too large"),
+        ('"\\e[31mx": 1\n', r"\x1b[31mx"),
     ],
     ids=lambda value: repr(value)[:30],
 )

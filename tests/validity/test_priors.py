@@ -14,7 +14,7 @@ import pytest
 
 from pactl_cli.data.splits import Partition, partition
 from pactl_cli.runs.settings import BoundSettings, PriorSettings
-from pactl_cli.stages import subject as subject_module
+from pactl_cli.stages import loading as loading_module
 from pactl_cli.stages.bound import bound
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.prior import prior
@@ -59,7 +59,7 @@ def false_certificates(place: Path, trials: int) -> list[bool]:
 
 @pytest.mark.usefixtures("_no_fsync")
 def test_priors_in_short(tmp_path: Path, rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject_module, "partition", leaky_partition)
+    monkeypatch.setattr(loading_module, "partition", leaky_partition)
     assert rate(false_certificates(tmp_path, 8), "the prior's examples in S").low > DELTA
 
 
@@ -67,5 +67,5 @@ def test_priors_in_short(tmp_path: Path, rate: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("_no_fsync")
 def test_priors(tmp_path: Path, rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rate(false_certificates(tmp_path, 120), "as it is").high <= 1.5 * DELTA
-    monkeypatch.setattr(subject_module, "partition", leaky_partition)
+    monkeypatch.setattr(loading_module, "partition", leaky_partition)
     assert rate(false_certificates(tmp_path, 30), "the prior's examples in S").low > 4 * DELTA

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +16,20 @@ import typer
 import yaml
 
 from pactl_cli import __version__, catalogue
-from pactl_cli.commands.launch import assembled_crew, require_device, require_launchable, require_sound, with_paths
-from pactl_cli.commands.options import merge, with_settings
-from pactl_cli.commands.outcome import end, silence_followers
+from pactl_cli.commands import completion
+from pactl_cli.commands.launch import (
+    LAUNCHED,
+    assembled_crew,
+    require_device,
+    require_launchable,
+    require_sound,
+    with_paths,
+)
+from pactl_cli.commands.options import with_settings
+from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.reference import names_epilog
 from pactl_cli.commands.report import report
+from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.commands.supervision import run_crew
 from pactl_cli.commands.terminal import Terminal, percent, print_certificate
 from pactl_cli.errors import BOUND_EXCEEDED, MissingError, PactlError
@@ -31,7 +39,6 @@ from pactl_cli.runs.settings import (
     MACHINE,
     MAX_SEED,
     NETWORK,
-    SETTINGS,
     BoundSettings,
     PriorSettings,
     TrainSettings,
@@ -39,10 +46,10 @@ from pactl_cli.runs.settings import (
 )
 
 if TYPE_CHECKING:
+    from pactl_cli.runs.directory import Kind
     from pactl_cli.stages.display import Display
     from pactl_cli.training.processes import World
 
-RUN = "Run directory"
 SEVERAL = "Several machines"
 
 app = typer.Typer(
@@ -71,102 +78,47 @@ def _main(
     """Certified error bounds for neural networks, from the training set alone."""
 
 
-_Out = Annotated[
-    Path | None,
-    typer.Option(help="Where to write.", show_default="runs/TIME-DATASET-MODEL-MODE-dD", rich_help_panel=RUN),
-]
-_Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=RUN)]
-_Force = Annotated[bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel=RUN)]
-_Config = Annotated[Path | None, typer.Option(help="Settings as YAML; options override them.", rich_help_panel=RUN)]
-_PrintConfig = Annotated[
-    bool, typer.Option("--print-config", help="Print the settings as YAML and leave.", rich_help_panel=RUN)
-]
-
-
 @app.command(epilog=names_epilog("pactl train --dataset mnist --data-dir data --intrinsic-dim 3000 | pactl bound -"))
-@with_settings(TrainSettings)
-def train(
-    given: dict[str, Any],
-    out: _Out = None,
-    resume: _Resume = False,
-    force: _Force = False,
-    config: _Config = None,
-    print_config: _PrintConfig = False,
-) -> None:
+@with_settings(TrainSettings, RunOptions)
+def train(given: dict[str, Any], options: RunOptions) -> None:
     """Train a network in a random subspace. Prints the run directory."""
-    if settings := _settings("train", given, out, config, print_config, resume, force):
-        from pactl_cli.stages.train import train as run_stage
-
-        _begin_run(run_stage, settings, out, resume, force)
+    _begin_run("train", given, options)
 
 
 @app.command(epilog="Example:  pactl transfer runs/cifar10 --dataset mnist | pactl bound -")
-@with_settings(TransferSettings)
+@with_settings(TransferSettings, RunOptions)
 def transfer(
     given: dict[str, Any],
-    source: Annotated[str, typer.Argument(help="A run directory, or - for stdin, or torchvision:NAME.")],
-    out: _Out = None,
-    resume: _Resume = False,
-    force: _Force = False,
-    config: _Config = None,
-    print_config: _PrintConfig = False,
+    options: RunOptions,
+    source: Annotated[
+        str,
+        typer.Argument(help="A run directory, or - for stdin, or torchvision:NAME.", autocompletion=completion.source),
+    ],
 ) -> None:
     """Train in a subspace around the weights of another run, or of torchvision. Prints the run directory."""
     given["source"] = str(run_directories([Path(source)])[-1]) if source == "-" else source
-    if settings := _settings("transfer", given, out, config, print_config, resume, force):
-        from pactl_cli.stages.transfer import transfer as run_stage
-
-        _begin_run(run_stage, settings, out, resume, force)
+    _begin_run("transfer", given, options)
 
 
 @app.command(epilog="Example:  pactl prior --dataset mnist --train-subset 0.5 --intrinsic-dim 1000 | pactl bound -")
-@with_settings(PriorSettings)
-def prior(
-    given: dict[str, Any],
-    out: _Out = None,
-    resume: _Resume = False,
-    force: _Force = False,
-    config: _Config = None,
-    print_config: _PrintConfig = False,
-) -> None:
+@with_settings(PriorSettings, RunOptions)
+def prior(given: dict[str, Any], options: RunOptions) -> None:
     """Train all weights on a part of the data, then a subspace on the rest. Prints the run directory."""
-    if settings := _settings("prior", given, out, config, print_config, resume, force):
-        from pactl_cli.stages.prior import prior as run_stage
-
-        _begin_run(run_stage, settings, out, resume, force)
+    _begin_run("prior", given, options)
 
 
-def _settings(
-    kind: str,
-    given: dict[str, Any],
-    out: Path | None,
-    config: Path | None,
-    print_config: bool,
-    resume: bool,
-    force: bool,
-) -> TrainSettings | None:
-    """The settings of a run, from options and a file; None if they were to be printed only."""
-    if resume and force:
-        raise PactlError("--resume and --force exclude each other", "give one of them")
-    if resume and out is None:
-        raise PactlError("--resume needs --out", "name the run directory to go on with")
-    base = out / "config.yml" if resume and out and config is None and os.path.exists(out / "config.yml") else config
-    settings = SETTINGS[kind].parse(merge(given, base))
-    if not print_config:
-        return settings
-    print(yaml.safe_dump(settings.as_dict(), sort_keys=False), end="")
-    return None
-
-
-def _begin_run(
-    stage: Callable[..., None], settings: TrainSettings, out: Path | None, resume: bool, force: bool
-) -> None:
-    """Runs a stage and prints where."""
+def _begin_run(kind: Kind, given: dict[str, Any], options: RunOptions) -> None:
+    """Runs the stage of that name and prints where, or prints the settings only."""
+    settings = options.settings(kind, given)
+    if options.print_config:
+        print(yaml.safe_dump(settings.as_dict(), sort_keys=False), end="")
+        return
     from pactl_cli.stages.training_run import Destination
 
-    target = out or _default_directory(settings)
+    stage = getattr(import_module(f"pactl_cli.stages.{kind}"), kind)
+    target = options.target(settings)
     with _shared() as (world, display):
-        stage(settings, Destination(target, resume=resume, force=force), display, world)
+        stage(settings, Destination(target, resume=options.resume, force=options.force), display, world)
         print(target)
 
 
@@ -178,20 +130,6 @@ def _shared() -> Iterator[tuple[World, Display]]:
 
     with joined() as world:
         yield world, Terminal() if world.leads else Silence()
-
-
-def _default_directory(settings: TrainSettings) -> Path:
-    """A new directory below `runs/`, named after the time and the settings."""
-    dataset = settings.dataset.partition(":")[0]
-    model = settings.model_name or catalogue.dataset_entry(settings.dataset).model
-    dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
-    time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{time}-{dataset}-{model.replace(':', '.')}-{settings.intrinsic_mode}{dim}"
-    path, number = Path("runs") / name, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{name}-{number}"
-    return path
 
 
 def run_directories(paths: list[Path]) -> list[Path]:
@@ -215,7 +153,14 @@ _Json = Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")]
 @with_settings(BoundSettings)
 def bound(
     given: dict[str, Any],
-    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Runs to certify, or - for stdin.")],
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_DIR...",
+            help="Runs to certify, or - for stdin.",
+            autocompletion=completion.run_directory,
+        ),
+    ],
     as_json: _Json = False,
     fail_above: Annotated[
         float | None,
@@ -251,7 +196,12 @@ def bound(
 def launch(
     context: typer.Context,
     command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND ...", help="train, transfer, prior or bound, with its options.")
+        list[str],
+        typer.Argument(
+            metavar="COMMAND ...",
+            help="train, transfer, prior or bound, with its options.",
+            autocompletion=completion.among((name, "") for name in LAUNCHED),
+        ),
     ],
     gpus: Annotated[int | None, typer.Option(help="One process on each of N GPUs.", min=1, metavar="N")] = None,
     cpus: Annotated[int | None, typer.Option(help="N processes without GPUs.", min=1, metavar="N")] = None,
@@ -281,7 +231,9 @@ def launch(
             inner.invoke(parsed)
             return
     device = require_device(given["device"], gpus)
-    settings = require_sound(name, given, _settings)
+    target = require_sound(name, given)
+    if nnodes > 1 and target and not given["out"]:
+        raise PactlError(f"--nnodes {nnodes} needs --out", "name a directory that all machines share")
     crew = assembled_crew(
         [name, "--device", device],
         gpus=gpus,
@@ -292,10 +244,7 @@ def launch(
         timeout=timeout,
     )
     advice = f"certify again: pactl launch bound {' '.join(words)}"
-    if settings is not None:
-        if given["out"] is None and nnodes > 1:
-            raise PactlError(f"--nnodes {nnodes} needs --out", "name a directory that all machines share")
-        target = given["out"] or _default_directory(settings)
+    if target:
         crew = replace(crew, words=[*crew.words, "--out", str(target)])
         advice = f"what it has saved is whole: go on with --resume --out {target}"
     paths = with_paths(words, lambda: run_directories([Path("-")])[-1 if name == "transfer" else 0 :])
@@ -306,7 +255,14 @@ def launch(
 
 @app.command(epilog="Example:  pactl verify runs/mine --data-dir data")
 def verify(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A certified run, or - for stdin.")],
+    run_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR",
+            help="A certified run, or - for stdin.",
+            autocompletion=completion.run_directory,
+        ),
+    ],
     data_dir: Annotated[
         Path | None,
         typer.Option(help="Where named data sets lie.", show_default="where training found them", rich_help_panel=DATA),
@@ -345,7 +301,14 @@ app.command(epilog="Example:  pactl report runs/* --html report.html")(report)
 
 @app.command(epilog="Example:  pactl permute --dataset cifar10 --seed 137")
 def permute(
-    dataset: Annotated[str, typer.Option(help="A named data set, or npz:PATH, or folder:PATH.", rich_help_panel=DATA)],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="A named data set, or npz:PATH, or folder:PATH.",
+            rich_help_panel=DATA,
+            autocompletion=completion.NAMES["--dataset"],
+        ),
+    ],
     seed: Annotated[int, typer.Option(help="Of the permutation.", min=0, max=MAX_SEED)] = catalogue.DEFAULT_SEED,
     out: Annotated[
         Path | None, typer.Option(help="Where to write.", show_default="DATASET-permutation-SEED.npy")
@@ -382,6 +345,7 @@ def info(as_json: _Json = False) -> None:
 
 def main() -> None:
     """The `pactl` executable: every error is one line on stderr and an exit code."""
+    open_closed_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a path is bytes, whatever the locale
@@ -390,5 +354,6 @@ def main() -> None:
 
 def run() -> int:
     """The command that was called; gives the exit code."""
+    require_working_directory()
     silence_followers()
     return int(app(standalone_mode=False) or 0)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.commands.supervision import Crew
 from pactl_cli.errors import PactlError
-from pactl_cli.runs.settings import SETTINGS, BoundSettings, TrainSettings
+from pactl_cli.runs.settings import SETTINGS, BoundSettings
 
 LAUNCHED = (*SETTINGS, "bound")
 
@@ -66,22 +67,22 @@ def _endpoint(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def require_sound(name: str, given: dict[str, Any], parse: Callable[..., TrainSettings | None]) -> TrainSettings | None:
-    """The settings of a training command, checked before any process starts; None for `bound`, whose are checked too.
+def require_sound(name: str, given: dict[str, Any]) -> Path | None:
+    """Checks a command's options before any process starts; gives the directory that a training command will write.
 
     Args:
         given: the command's parameters, as parsed from the command line.
-        parse: makes settings of a kind, options, and the options about the run directory.
 
     Raises:
         PactlError: naming every wrong value.
     """
     model = BoundSettings if name == "bound" else SETTINGS[name]
-    options = {field: given[field] for field in model.model_fields if given.get(field) is not None}
+    settings = {field: given[field] for field in model.model_fields if given.get(field) is not None}
     if name == "bound":
-        BoundSettings.parse(options)
+        BoundSettings.parse(settings)
         return None
-    return parse(name, options, given["out"], given["config"], False, given["resume"], given["force"])
+    options = RunOptions.among(given)
+    return options.target(options.settings(name, settings))
 
 
 def with_paths(words: list[str], directories: Callable[[], list[Path]]) -> list[str]:

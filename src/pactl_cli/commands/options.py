@@ -11,26 +11,35 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from pactl_cli.commands.completion import NAMES, among
 from pactl_cli.runs.config_file import read_config_file
 from pactl_cli.runs.settings import Settings, option_name
 
 
-def with_settings(model: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_settings(
+    model: type[Settings], shared: type[Any] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replaces a command's `given` parameter by one option for each field of `model`.
 
     The command is called with `given`, a dict of the options that were on the command line. A field that the command
     has a parameter of its own for gets no option.
+
+    Args:
+        shared: a dataclass of options, annotated as typer's are, that replace the command's `options` parameter.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "given"]
+        grouped = _parameters(shared) if shared else []
+        own = [p for p in _parameters(command) if p.name not in ("given", "options")]
         names = [name for name in model.model_fields if name not in {p.name for p in own}]
 
         def run(**arguments: Any) -> None:
             given = {name: arguments.pop(name) for name in names}
+            if shared:
+                arguments["options"] = shared(**{p.name: arguments.pop(p.name) for p in grouped})
             command(given={name: value for name, value in given.items() if value is not None}, **arguments)
 
-        parameters = [_parameter(name, model.model_fields[name]) for name in names] + own
+        parameters = [_parameter(name, model.model_fields[name]) for name in names] + grouped + own
         positional = [p for p in parameters if isinstance(_info(p), typer.models.ArgumentInfo)]
         rest = [p for p in parameters if p not in positional]
         run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in positional + rest])  # type: ignore[attr-defined]
@@ -41,6 +50,10 @@ def with_settings(model: type[Settings]) -> Callable[[Callable[..., None]], Call
     return decorate
 
 
+def _parameters(source: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(source, eval_str=True).parameters.values())
+
+
 def _info(parameter: inspect.Parameter) -> Any:
     return get_args(parameter.annotation)[1] if get_origin(parameter.annotation) is Annotated else None
 
@@ -49,12 +62,14 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """A field as an option that is None unless given: a file's value must not be overridden by a default."""
     extra: Any = field.json_schema_extra or {}
     kind = _plain_type(field.annotation)
+    words = [] if kind is bool else _words(field.annotation)
     option = typer.Option(
         f"{option_name(name)}/--no-{option_name(name)[2:]}" if kind is bool else option_name(name),
         help=_help(field),
         rich_help_panel=extra.get("panel"),
         show_default=False,
         metavar=None if kind is bool else _metavar(field.annotation),
+        autocompletion=NAMES.get(option_name(name)) or (among((word, "") for word in words) if words else None),
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
@@ -77,12 +92,15 @@ def _plain_type(annotation: Any) -> Any:
     return members[0] if len(members) == 1 and members[0] in (int, float, bool, Path) else str
 
 
+def _words(annotation: Any) -> list[str]:
+    """What a choice is among."""
+    return [word for member in _members(annotation) if get_origin(member) is Literal for word in get_args(member)]
+
+
 def _metavar(annotation: Any) -> str:
     """`fixed|published`, `INT`, ..."""
-    words: list[str] = []
-    for member in _members(annotation):
-        words += map(str, get_args(member)) if get_origin(member) is Literal else [member.__name__.upper()]
-    return "|".join("TEXT" if word == "STR" else word for word in words)
+    kinds = [member.__name__.upper() for member in _members(annotation) if get_origin(member) is not Literal]
+    return "|".join(["TEXT" if kind == "STR" else kind for kind in kinds] + _words(annotation))
 
 
 def _help(field: FieldInfo) -> str:

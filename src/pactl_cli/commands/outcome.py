@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -10,8 +11,23 @@ from typing import NoReturn
 
 import typer
 
-from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError
+from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError, on_one_line
 from pactl_cli.training.placement import HANDOFF, Placement
+
+
+def open_closed_streams() -> None:
+    """Puts nothing in the place of a stream that the shell has closed, before a file of ours gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - to the end of the process
+
+
+def require_working_directory() -> None:
+    """Raises PactlError if somebody has removed it: libraries that look for it end the process without a word."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise PactlError(f"the working directory cannot be used: {error.strerror}", "go to another one") from error
 
 
 def silence_followers() -> None:
@@ -32,6 +48,8 @@ def end(command: Callable[[], int]) -> NoReturn:
     """
     if _is_one_of_several():
         sys.excepthook = _show_and_leave
+    if HANDOFF not in os.environ:  # a launcher tells itself what it has stopped
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, wherever it comes
     try:
         code = command()
         if code == INTERRUPTED:  # what is made of Ctrl-C
@@ -86,7 +104,7 @@ def _command_path(error: typer.TyperException) -> str:
 def _complain(text: str, exit_code: int) -> int:
     """One line on stderr, whatever the text, unless another process has said it or a launcher of ours will."""
     if HANDOFF in os.environ or not _is_one_of_several() or _is_first_to_complain():
-        print("pactl: " + " ".join(text.split()), file=sys.stderr)
+        print(f"pactl: {on_one_line(text)}", file=sys.stderr)
     return exit_code
 
 

@@ -15,7 +15,7 @@ import typer
 
 from pactl_cli import catalogue
 
-_CATALOGUE: dict[str, tuple[str, Mapping[str, Any]]] = {
+TABLES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "--dataset": ("Data sets", catalogue.DATASETS),
     "--model-name": ("Networks", catalogue.MODELS),
     "--intrinsic-mode": ("Subspaces", catalogue.MODES),
@@ -27,7 +27,7 @@ _CATALOGUE: dict[str, tuple[str, Mapping[str, Any]]] = {
 def names_epilog(example: str) -> str:
     """What a command's help ends with: an example, then every name with its line."""
     groups = [f"Example:  {example}"]
-    for option, (title, entries) in _CATALOGUE.items():
+    for option, (title, entries) in TABLES.items():
         width = max(map(len, entries))
         lines = (f"  [cyan]{name:<{width}}[/cyan]  {_line(entry)}" for name, entry in entries.items())
         groups.append("\n".join([f"[bold]{title}[/bold] ({option})", *lines]))
@@ -43,7 +43,7 @@ def _line(entry: Any) -> str:
 def catalogue_page() -> str:
     """`docs/catalogue.md`."""
     parts = ["# Names", "Every name that an option takes. This page is generated from the program."]
-    for option, (title, entries) in _CATALOGUE.items():
+    for option, (title, entries) in TABLES.items():
         parts += [f"## {title}: `{option}`", _table(("name", ""), ((f"`{n}`", _line(e)) for n, e in entries.items()))]
     return "\n\n".join(parts) + "\n"
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from pactl_cli.commands.completion import run_directory
 from pactl_cli.commands.page.markup import plain
 from pactl_cli.commands.terminal import percent
 from pactl_cli.errors import PactlError
@@ -27,7 +28,10 @@ _NOTE = "Bits: configuration+codebook+symbols+ledger. Unverified: pactl verify R
 
 
 def report(
-    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Runs to show, or - for stdin.")],
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="Runs to show, or - for stdin.", autocompletion=run_directory),
+    ],
     html: Annotated[
         Path | None, typer.Option(help="Write a page with plots, readable without a network or a script.")
     ] = None,

@@ -21,6 +21,8 @@ def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, N
         PactlError: if it is truncated, altered, or holds Python objects.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would make us wait, a device never end
+            raise ValueError("it is not a file")
         with path.open("rb") as raw:
             content = np.load(raw, allow_pickle=False)
             if isinstance(content, np.ndarray):
@@ -34,4 +36,6 @@ def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, N
         raise MissingError(f"{path} cannot be read: there is no such file") from error
     except Exception as error:  # a hostile file makes numpy and zipfile raise almost anything
         reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+        if "pickle" in reason:  # numpy goes on to advise trusting it
+            reason = "it is not made by numpy, or holds Python objects"
         raise PactlError(f"{path} cannot be read: {reason[:_LONGEST_REASON]}") from error

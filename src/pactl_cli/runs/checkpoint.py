@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from pactl_cli.errors import PactlError
-from pactl_cli.runs.directory import RunDirectory
+from pactl_cli.runs.directory import LARGEST_TENSORS, RunDirectory
 from pactl_cli.runs.plain_files import read_plain_file
-
-_LARGEST = 1 << 36
 
 
 def save_tensors(run: RunDirectory, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -30,7 +28,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         PactlError: if the file is missing, truncated or altered.
     """
     try:
-        data = read_plain_file(path, _LARGEST)
+        data = read_plain_file(path, LARGEST_TENSORS)
         tensors = safetensors.torch.load(data)
         header_bytes = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + header_bytes])

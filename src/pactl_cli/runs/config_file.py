@@ -9,12 +9,13 @@ import yaml
 
 from pactl_cli.errors import PactlError
 
-LARGEST = 1 << 20
+LARGEST = 1 << 16
+_MOST_BITS = 1 << 12
 _HINT = "it must be YAML: option: value"
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Plain values only: no references, which can grow without end, and no key twice."""
+    """Plain values only: no references, which can grow without end, no number too large to print, no key twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuses an alias."""
@@ -22,13 +23,21 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError("references are not allowed")
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Refuses an integer of more digits than Python prints."""
+        value = super().construct_object(node, deep)
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise yaml.YAMLError("a number is too large")
+        return value
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuses a key that occurs twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for place, key in enumerate(keys):
-            if key in keys[:place]:
+        mapping, seen = super().construct_mapping(node, deep), set()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
+            if key in seen:
                 raise yaml.YAMLError(f"{key!r} occurs twice")
-        return super().construct_mapping(node, deep)
+            seen.add(key)
+        return mapping
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -46,6 +46,7 @@ SCHEMA_VERSION = 1
 _LARGEST_TEXT = 1 << 26
 _LARGEST_MANIFEST = 1 << 20
 _LARGEST_ARRAYS = 1 << 32
+LARGEST_TENSORS = 1 << 36
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
@@ -110,7 +111,10 @@ class RunDirectory:
         try:
             if not path.is_dir():
                 raise MissingError(f"{path} is not a run directory: there is no such directory", hint)
-            content = json.loads(read_plain_file(path / MANIFEST, _LARGEST_MANIFEST))
+            if (path / RESUME).is_symlink():
+                raise PactlError(f"{path / RESUME} is a link, and what it leads to is not the run's", "remove it")
+            data = read_plain_file(path / MANIFEST, _LARGEST_MANIFEST)
+            content = json.loads(data, object_pairs_hook=_each_once)
         except FileNotFoundError as error:
             raise MissingError(f"{path} is not a run directory: it has no {MANIFEST}", hint) from error
         except (OSError, ValueError, RecursionError) as error:
@@ -150,6 +154,8 @@ class RunDirectory:
     def _sha256(self, name: str) -> str:
         try:
             with open_plain_file(self.path / Path(name).name) as file:
+                if os.fstat(file.fileno()).st_size > _largest(name):  # a hole of a petabyte takes no space, but days
+                    return ""
                 digest = sha256()
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
@@ -254,10 +260,10 @@ class RunDirectory:
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the lines of `metrics.jsonl` for which `keep(record)` is false, and one that a kill has cut short."""
-        if not (self.path / METRICS).exists():
+        if not os.path.lexists(self.path / METRICS):
             return
-        lines = _read_text(self.path / METRICS).splitlines(keepends=True)
-        self.write_text(METRICS, "".join(line for line in lines if _is_record(line) and keep(json.loads(line))))
+        lines = self.read_bytes(METRICS).splitlines(keepends=True)
+        self.write_bytes(METRICS, b"".join(line for line in lines if _is_record(line) and keep(json.loads(line))))
 
     def clear(self) -> None:
         """Removes every file but the manifest."""
@@ -280,7 +286,9 @@ class RunDirectory:
     def remove_resume(self) -> None:
         """Removes the state that only `--resume` needs."""
         folder = self.path / RESUME
-        if folder.is_dir():
+        if folder.is_symlink():  # what it leads to is not ours
+            folder.unlink()
+        elif folder.is_dir():
             for file in folder.iterdir():
                 file.unlink()
             folder.rmdir()
@@ -300,10 +308,23 @@ def replace_file(target: Path, data: bytes) -> None:
             raise
 
 
-def _is_record(line: str) -> bool:
+def _largest(name: str) -> int:
+    """The size in bytes of the largest file of that name that pactl writes."""
+    return {".npz": _LARGEST_ARRAYS, ".safetensors": LARGEST_TENSORS}.get(Path(name).suffix, _LARGEST_TEXT)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, none of whose keys occurs twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return content
+
+
+def _is_record(line: bytes) -> bool:
     """Whether a line of metrics is whole, and one."""
     try:
-        return line.endswith("\n") and isinstance(json.loads(line), dict)
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
 
@@ -327,14 +348,6 @@ def require_writable(path: Path, option: str = "") -> None:
         TemporaryFile(dir=path).close()
     except OSError as error:
         raise PactlError(f"{option}{path} cannot be written: {error.strerror}", "choose another place") from error
-
-
-def _read_text(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(_LARGEST_TEXT + 1)
-    if len(data) > _LARGEST_TEXT:
-        raise ValueError("the file is too large")
-    return data.decode()
 
 
 def package_versions() -> dict[str, str]:

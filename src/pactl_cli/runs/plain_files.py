@@ -34,7 +34,8 @@ def read_plain_file(path: Path, limit: int) -> bytes:
         OSError, ValueError: as `open_plain_file` does, or if it is larger than `limit` bytes.
     """
     with open_plain_file(path) as file:
-        data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)  # as much is set aside at once
-    if len(data) > limit:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1) if size <= limit else b""  # as much is set aside at once
+    if max(size, len(data)) > limit:
         raise ValueError("it is larger than any that pactl writes")
     return data

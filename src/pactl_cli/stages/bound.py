@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -16,6 +17,7 @@ from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.errors import PactlError
+from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings, PriorSettings
@@ -60,24 +62,27 @@ def bound(
     Raises:
         PactlError: exit code 2 if a run cannot be certified, 1 if fine-tuning fails.
     """
-    runs = world.from_first(lambda: _opened(paths))
-    if not world.leads:
-        runs = [FollowedRun(run.path, run.manifest) for run in runs]
-    subjects = [reload_subject(run, settings.data_dir, settings.device, display, world) for run in runs]
-    _require_comparable(paths, subjects)
-    candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
-    best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
-    for candidate in candidates:
-        if candidate is not best:
-            candidate.run.abandon_stage(STAGE)
-    best.run.write_bytes(MESSAGE, best.message)
-    best.run.write_bytes(CERTIFICATE, best.certificate.to_bytes())
-    best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
-    return best.run.path, best.certificate
+    with ExitStack() as claims:
+        runs = world.from_first(lambda: _opened(paths, claims))
+        if not world.leads:
+            runs = [FollowedRun(run.path, run.manifest) for run in runs]
+        subjects = [reload_subject(run, settings.data_dir, settings.device, display, world) for run in runs]
+        _require_comparable(paths, subjects)
+        candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
+        best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
+        for candidate in candidates:
+            if candidate is not best:
+                candidate.run.abandon_stage(STAGE)
+        best.run.write_bytes(MESSAGE, best.message)
+        best.run.write_bytes(CERTIFICATE, best.certificate.to_bytes())
+        best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
+        return best.run.path, best.certificate
 
 
-def _opened(paths: list[Path]) -> list[RunDirectory]:
-    """Runs that can be certified."""
+def _opened(paths: list[Path], claims: ExitStack) -> list[RunDirectory]:
+    """Runs that can be certified, and into which nobody else writes."""
+    for path in {path.resolve() for path in paths}:
+        claims.enter_context(claimed(path))
     runs = [RunDirectory.open(path) for path in paths]
     for run in runs:
         run.require_complete(run.manifest.kind)

@@ -30,7 +30,9 @@ from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirec
 from pactl_cli.runs.settings import SETTINGS, PriorSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.display import Display
-from pactl_cli.stages.subject import Subject, find_device, load_subject
+from pactl_cli.stages.loading import load_subject
+from pactl_cli.stages.machine import find_device
+from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import LevelQuantiser
 from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
@@ -74,6 +76,19 @@ def reload_subject(
     return subject
 
 
+def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
+    """The trained coordinates of a complete run, shape (dim,).
+
+    Raises:
+        PactlError: if the checkpoint does not hold them.
+    """
+    tensors, _ = load_tensors(run.path / CHECKPOINT)
+    w = tensors.get("w")
+    if w is None or w.shape != (dim,) or w.dtype != torch.float32 or not w.isfinite().all():
+        raise PactlError(f"{run.path / CHECKPOINT} does not hold {dim:,} finite coordinates")
+    return w
+
+
 @torch.no_grad()
 def restore(module: SubspaceModule, run: RunDirectory) -> None:
     """Takes up the trained coordinates of a complete run.
@@ -81,11 +96,7 @@ def restore(module: SubspaceModule, run: RunDirectory) -> None:
     Raises:
         PactlError: if the checkpoint does not fit.
     """
-    tensors, _ = load_tensors(run.path / CHECKPOINT)
-    w = tensors.get("w")
-    if w is None or w.shape != module.w.shape or w.dtype != module.w.dtype or not w.isfinite().all():
-        raise PactlError(f"{run.path / CHECKPOINT} does not hold {len(module.w):,} finite coordinates")
-    module.w.copy_(w)
+    module.w.copy_(trained_coordinates(run, len(module.w)))
 
 
 def recount(

@@ -12,7 +12,9 @@ from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
-from pactl_cli.stages.subject import Subject, find_device, load_subject
+from pactl_cli.stages.loading import load_subject
+from pactl_cli.stages.machine import find_device
+from pactl_cli.stages.subject import Subject
 from pactl_cli.stages.training_run import Destination, finish, fit, open_run, plan, train_coordinates
 from pactl_cli.training.objectives import NetworkObjective
 from pactl_cli.training.processes import ALONE, World
@@ -31,16 +33,16 @@ def prior(settings: PriorSettings, destination: Destination, display: Display, w
     """
     subject = load_subject(settings, find_device(settings.device, world), display, world=world)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
-    run = open_run("prior", destination, subject)
-    if run.is_complete():
-        return
-    if INIT not in run.manifest.files:
-        _train_prior(run, subject, display)
-    subject = replace(subject, start=world.from_first(lambda: Start.load(run, subject.settings)))
-    if subject.settings.intrinsic_dim:
-        train_coordinates(run, subject, display)
-    else:
-        finish(run, {"w": torch.zeros(0)})
+    with open_run("prior", destination, subject) as run:
+        if run.is_complete():
+            return
+        if INIT not in run.manifest.files:
+            _train_prior(run, subject, display)
+        subject = replace(subject, start=world.from_first(lambda: Start.load(run, subject.settings)))
+        if subject.settings.intrinsic_dim:
+            train_coordinates(run, subject, display)
+        else:
+            finish(run, {"w": torch.zeros(0)})
 
 
 def _train_prior(run: RunDirectory, subject: Subject, display: Display) -> None:

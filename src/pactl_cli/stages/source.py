@@ -23,7 +23,8 @@ from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.evidence import reload_subject, restore
-from pactl_cli.stages.subject import Subject, data_directory
+from pactl_cli.stages.machine import data_directory
+from pactl_cli.stages.subject import Subject
 
 _TORCHVISION = "torchvision:"
 _IMAGENET_SHAPE = (3, 224, 224)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
-from pactl_cli.stages.subject import find_device, load_subject
+from pactl_cli.stages.loading import load_subject
+from pactl_cli.stages.machine import find_device
 from pactl_cli.stages.training_run import Destination, open_run, train_coordinates
 from pactl_cli.training.processes import ALONE, World
 
@@ -19,7 +20,6 @@ def train(settings: TrainSettings, destination: Destination, display: Display, w
     """
     subject = load_subject(settings, find_device(settings.device, world), display, world=world)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
-    run = open_run("train", destination, subject)
-    if run.is_complete():
-        return
-    train_coordinates(run, subject, display)
+    with open_run("train", destination, subject) as run:
+        if not run.is_complete():
+            train_coordinates(run, subject, display)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from pactl_cli.data.dataset import LabelledImages
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
+from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.directory import (
     CHECKPOINT,
     CONFIG,
@@ -55,19 +58,24 @@ class Destination:
         return RunDirectory.open(self.path) if self.resume and not is_vacant(self.path) else None
 
 
-def open_run(kind: Kind, destination: Destination, subject: Subject) -> RunDirectory:
+@contextmanager
+def open_run(kind: Kind, destination: Destination, subject: Subject) -> Iterator[RunDirectory]:
     """The run directory of a subject, begun, or, if it is to be gone on with, found to be of the same one.
 
-    Of several processes rank 0 does this and all writing to come; the others follow.
+    Of several processes rank 0 does this and all writing to come; the others follow. Nobody else writes meanwhile.
 
     Raises:
-        PactlError: if there is another run, or something that is none.
+        PactlError: if there is another run, or something that is none, or somebody else at work.
     """
-    run = subject.world.from_first(lambda: _begun_or_found(kind, destination, subject))
-    return run if subject.world.leads else FollowedRun(run.path, run.manifest)
+    with ExitStack() as claims:
+        run = subject.world.from_first(lambda: _begun_or_found(kind, destination, subject, claims))
+        yield run if subject.world.leads else FollowedRun(run.path, run.manifest)
 
 
-def _begun_or_found(kind: Kind, destination: Destination, subject: Subject) -> RunDirectory:
+def _begun_or_found(kind: Kind, destination: Destination, subject: Subject, claims: ExitStack) -> RunDirectory:
+    with suppress(OSError):  # creating the run says it better
+        destination.path.mkdir(parents=True, exist_ok=True)
+    claims.enter_context(claimed(destination.path))
     run = destination.existing()
     if run is None:
         run = RunDirectory.create(destination.path, kind, force=destination.force)

@@ -7,8 +7,9 @@ from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
+from pactl_cli.stages.loading import load_subject
+from pactl_cli.stages.machine import find_device
 from pactl_cli.stages.source import find_source
-from pactl_cli.stages.subject import find_device, load_subject
 from pactl_cli.stages.training_run import Destination, open_run, train_coordinates
 from pactl_cli.training.processes import ALONE, World
 
@@ -24,12 +25,12 @@ def transfer(settings: TransferSettings, destination: Destination, display: Disp
     start = world.from_first(lambda: _start(settings, destination, display))
     subject = load_subject(settings, device, display, start, world)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
-    run = open_run("transfer", destination, subject)
-    if run.is_complete():
-        return
-    if excluded := len(subject.partition.excluded):
-        display.say(f"{excluded:,} training examples are left out: the source was trained on them")
-    train_coordinates(run, subject, display)
+    with open_run("transfer", destination, subject) as run:
+        if run.is_complete():
+            return
+        if excluded := len(subject.partition.excluded):
+            display.say(f"{excluded:,} training examples are left out: the source was trained on them")
+        train_coordinates(run, subject, display)
 
 
 def _start(settings: TransferSettings, destination: Destination, display: Display) -> Start:

@@ -19,8 +19,9 @@ from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
 from pactl_cli.stages.bound import POSTHOC_LEVELS, STAGE
 from pactl_cli.stages.claims import read_certificate
 from pactl_cli.stages.display import Display
-from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore
-from pactl_cli.stages.subject import Subject, data_directory, find_device
+from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore, trained_coordinates
+from pactl_cli.stages.machine import data_directory, find_device
+from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 
@@ -68,6 +69,7 @@ def _check(
     certificate = read_certificate(run)
     _require_consent(run, model_name)
     subject = reload_subject(run, data_dir, device, display)
+    trained_coordinates(run, subject.configuration.intrinsic_dim)  # a file that is as large as the message will be
     message, encoded = _read_message(run, subject)
     module = subject.build_module()
     restore(module, run)

@@ -1,0 +1,61 @@
+"""What a shell offers when Tab is pressed: names of the catalogue and run directories, without loading torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from pactl_cli import catalogue
+from pactl_cli.commands.reference import TABLES
+
+Offers = list[tuple[str, str]]
+Completer = Callable[[str], Offers]
+
+_DEPTH, _MOST_PLACES = 3, 2000
+_PRETRAINED = [entry for entry in catalogue.MODELS.values() if entry not in catalogue.OWN_MODELS]
+
+
+def among(offers: Iterable[tuple[str, str]]) -> Completer:
+    """Completes one of some words, each with what it stands for."""
+    every = list(offers)
+    return lambda incomplete: [offer for offer in every if offer[0].startswith(incomplete)]
+
+
+def run_directory(incomplete: str) -> Offers:
+    """Run directories whose paths begin so, up to three folders below the last one that is named."""
+    folder = os.path.dirname(incomplete)
+    runs = ((place, "") for place in islice(_folders(folder, _DEPTH), _MOST_PLACES) if _is_run(place))
+    return sorted(among(runs)(incomplete))
+
+
+def source(incomplete: str) -> Offers:
+    """What `transfer` starts from: run directories and torchvision's networks."""
+    pretrained = ((f"torchvision:{entry.name}", entry.summary) for entry in _PRETRAINED)
+    return run_directory(incomplete) + among(pretrained)(incomplete)
+
+
+def _folders(folder: str, depth: int) -> Iterator[str]:
+    """Folders below one, those nearest first within each; the hidden and the unreadable are left out."""
+    try:
+        names = sorted(
+            entry.name for entry in os.scandir(folder or ".") if entry.is_dir() and not entry.name.startswith(".")
+        )
+    except OSError:
+        return
+    for name in names:
+        place = os.path.join(folder, name)
+        yield place
+        if depth > 1 and not _is_run(place):
+            yield from _folders(place, depth - 1)
+
+
+def _is_run(place: str) -> bool:
+    return Path(place, "manifest.json").is_file()
+
+
+NAMES = {
+    option: among((entry.name, entry.summary) for entry in entries.values()) for option, (_, entries) in TABLES.items()
+}
+"""By the option that takes them."""

@@ -1,0 +1,76 @@
+"""Where a run goes, and where its settings come from: the options that `train`, `transfer` and `prior` share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pactl_cli import catalogue
+from pactl_cli.commands.options import merge
+from pactl_cli.errors import PactlError
+from pactl_cli.runs.settings import SETTINGS, TrainSettings
+
+PANEL = "Run directory"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `train`, `transfer` and `prior` are told of the run directory, beside its settings."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write.", show_default="runs/TIME-DATASET-MODEL-MODE-dD", rich_help_panel=PANEL),
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=PANEL)] = (
+        False
+    )
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel=PANEL)] = False
+    config: Annotated[
+        Path | None, typer.Option(help="Settings as YAML; options override them.", rich_help_panel=PANEL)
+    ] = None
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings as YAML and leave.", rich_help_panel=PANEL)
+    ] = False
+
+    def settings(self, kind: str, given: dict[str, Any]) -> TrainSettings:
+        """The settings of a run: options over a file's.
+
+        Raises:
+            PactlError: naming what is wrong, or contradicts itself.
+        """
+        if self.resume and self.force:
+            raise PactlError("--resume and --force exclude each other", "give one of them")
+        if self.resume and self.out is None:
+            raise PactlError("--resume needs --out", "name the run directory to go on with")
+        if self.out is not None and "\n" in str(self.out):
+            raise PactlError(f"--out {str(self.out)!r} has a line break in it", "it could not go through a pipe")
+        begun = self.out / "config.yml" if self.resume and self.out and self.config is None else None
+        return SETTINGS[kind].parse(merge(given, begun if begun and os.path.exists(begun) else self.config))
+
+    def target(self, settings: TrainSettings) -> Path:
+        """Where the run goes."""
+        return self.out or _default_directory(settings)
+
+    @classmethod
+    def among(cls, parameters: dict[str, Any]) -> RunOptions:
+        """Those among all parameters of a command."""
+        return cls(**{field.name: parameters[field.name] for field in fields(cls)})
+
+
+def _default_directory(settings: TrainSettings) -> Path:
+    """A new directory below `runs/`, named after the time and the settings."""
+    dataset = settings.dataset.partition(":")[0]
+    model = settings.model_name or catalogue.dataset_entry(settings.dataset).model
+    dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{time}-{dataset}-{model.replace(':', '.')}-{settings.intrinsic_mode}{dim}"
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path

@@ -1,0 +1,62 @@
+"""Where data lie, and on what to compute."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from pactl_cli.errors import PactlError
+from pactl_cli.training.processes import ALONE, World
+
+
+def data_directory(given: Path | None) -> Path:
+    """Where named data sets lie: as given, else $PACTL_DATA_DIR, else the platform's cache directory.
+
+    Raises:
+        PactlError: if a directory that was named does not exist.
+    """
+    if given is None and not os.environ.get("PACTL_DATA_DIR"):
+        return platformdirs.user_cache_path("pactl", appauthor=False, ensure_exists=False)
+    option, path = ("--data-dir", given) if given else ("PACTL_DATA_DIR", Path(os.environ["PACTL_DATA_DIR"]))
+    path = path.expanduser()
+    if not os.path.isdir(path):
+        raise PactlError(f"{option} {path} is not a directory", "name the directory that holds the data sets")
+    return path.resolve()
+
+
+def find_device(name: str, world: World = ALONE) -> torch.device:
+    """The device of a name; `auto` is CUDA where there is one. Each process of several has a GPU of its own.
+
+    Raises:
+        PactlError: if this machine has no such device, or not one for every process.
+    """
+    if world.joined and name in ("auto", "cuda") and torch.cuda.is_available():
+        return _own_gpu(world)
+    if world.size > 1 and name.startswith("cuda:"):
+        raise PactlError(f"--device {name} is one GPU, for {world.size} processes", "use --device cuda")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    present = {
+        "cpu": True,
+        "mps": torch.backends.mps.is_available(),
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+    }
+    if not present[device.type]:
+        raise PactlError(f"--device {name} is not available on this machine", "use --device cpu")
+    return device
+
+
+def _own_gpu(world: World) -> torch.device:
+    """The GPU of a process's place among those of its machine."""
+    if world.local_rank >= torch.cuda.device_count():
+        raise PactlError(
+            f"{world.local_size} processes need as many GPUs, and this machine shows {torch.cuda.device_count()}",
+            "start fewer, or look at CUDA_VISIBLE_DEVICES",
+        )
+    device = torch.device("cuda", world.local_rank)
+    torch.cuda.set_device(device)
+    return device
