@@ -335,7 +335,7 @@ def test_under_torchrun_too_only_one_process_speaks(train: Any, alone: Path, tmp
 
 @pytest.mark.slow
 def test_a_prior_and_a_transfer_with_batch_statistics_and_a_batch_too_small_for_all(
-    launch: Call, quiet: Call, odd: Path, tmp_path: Path
+    launch: Call, quiet: Call, odd: Path, npz: Path, tmp_path: Path
 ) -> None:
     options = ("--dataset", f"npz:{odd}", "--model-name", "resnet20", "--base-width", 2, "--intrinsic-dim", 10)
     budget = ("--epochs", 2, "--batch-size", 16, "--calibration-examples", 4)
@@ -344,7 +344,7 @@ def test_a_prior_and_a_transfer_with_batch_statistics_and_a_batch_too_small_for_
     code, _, err = launch("--cpus", 2, "bound", prior, "--quant-epochs", 1).end()
     assert (code, err) == (0, "")
     quiet("verify", prior)
-    words = ("transfer", "-", "--dataset", f"npz:{odd}", "--intrinsic-dim", 10, *budget, "--out", "moved")
+    words = ("transfer", "-", "--dataset", f"npz:{npz}", "--intrinsic-dim", 10, *budget, "--out", "moved")
     assert launch("--cpus", 2, *words, stdin=f"{prior}\n").end() == (0, "moved\n", "")
     assert launch("--cpus", 3, "bound", "moved", "--quant-epochs", 0).end()[::2] == (0, "")
     quiet("verify", tmp_path / "moved")

@@ -80,8 +80,8 @@ def _show_and_leave(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process; after a failure among several, without taking leave of the others, which may not answer."""
-    if code and _is_one_of_several():
+    """Ends the process; among several, without taking leave of the others, which may be gone or not answer."""
+    if _is_one_of_several():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
