@@ -1,3 +1,3 @@
 """Certified error bounds for neural networks: train in a random subspace, code the result, bound its error."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

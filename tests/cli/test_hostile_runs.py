@@ -57,6 +57,19 @@ def test_metrics_that_lie_elsewhere_are_not_written(pactl: Call, certified: Path
     assert "not a plain file" in pactl("bound", certified).complaint(2)
 
 
+def test_settings_are_not_read_through_a_pipe_or_a_link(
+    pactl: Call, certified: Path, npz: Path, tmp_path: Path
+) -> None:
+    (certified / "config.yml").unlink()
+    os.mkfifo(certified / "config.yml")
+    train = ("train", "--dataset", f"npz:{npz}", "--resume", "--out", certified)
+    assert "not a plain file" in pactl(*train).complaint(2)
+    (certified / "config.yml").unlink()
+    (tmp_path / "secret.yml").write_text("password: 1234\n")
+    (certified / "config.yml").symlink_to(tmp_path / "secret.yml")
+    assert "it is a link" in pactl(*train).complaint(2)
+
+
 def test_resuming_never_empties_a_directory_that_a_link_leads_to(
     pactl: Call, certified: Path, npz: Path, tmp_path: Path
 ) -> None:
@@ -110,3 +123,13 @@ def test_a_complaint_does_nothing_to_a_terminal(pactl: Call, certified: Path, le
     (certified / "manifest.json").write_text(json.dumps(manifest | {letters: 1}))
     for command in ("verify", "bound", "report"):
         assert pactl(command, certified).complaint(2)[:-1].isprintable()
+
+
+@pytest.mark.parametrize("name", ["\x85", "\u2028", "a\u2029b", "é", "#: {"])
+def test_a_path_of_any_letters_is_found_again(pactl: Call, npz: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    data = (tmp_path / name / "tiny.npz").resolve()
+    data.write_bytes(npz.read_bytes())
+    assert pactl("train", "--dataset", f"npz:{data}", "--epochs", 1, "--out", "run").code == 0
+    assert pactl("bound", "run", "--quant-epochs", 0).code == 0
+    assert pactl("verify", "run").code == 0

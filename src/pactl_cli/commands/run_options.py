@@ -13,6 +13,7 @@ import typer
 from pactl_cli import catalogue
 from pactl_cli.commands.options import merge
 from pactl_cli.errors import PactlError
+from pactl_cli.runs.config_file import read_plain_config
 from pactl_cli.runs.settings import SETTINGS, TrainSettings
 
 PANEL = "Run directory"
@@ -50,7 +51,9 @@ class RunOptions:
         if self.out is not None and "\n" in str(self.out):
             raise PactlError(f"--out {str(self.out)!r} has a line break in it", "it could not go through a pipe")
         begun = self.out / "config.yml" if self.resume and self.out and self.config is None else None
-        return SETTINGS[kind].parse(merge(given, begun if begun and os.path.exists(begun) else self.config))
+        if begun is not None and os.path.lexists(begun):
+            return SETTINGS[kind].parse(read_plain_config(begun) | given)
+        return SETTINGS[kind].parse(merge(given, self.config))
 
     def target(self, settings: TrainSettings) -> Path:
         """Where the run goes."""

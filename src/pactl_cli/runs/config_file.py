@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from pactl_cli.errors import PactlError
+from pactl_cli.runs.plain_files import read_plain_file
 
 LARGEST = 1 << 16
 _MOST_BITS = 1 << 12
@@ -51,6 +52,20 @@ def read_config_file(path: Path) -> dict[str, Any]:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise PactlError(f"{path} cannot be read: {error.strerror}", _HINT) from error
+    return parse_config(data, path)
+
+
+def read_plain_config(path: Path) -> dict[str, Any]:
+    """The same of a run directory, which may be a stranger's: nothing is read through a link, no pipe waited for.
+
+    Raises:
+        PactlError: if it is missing, unreadable, no plain file or something else.
+    """
+    try:
+        data = read_plain_file(path, LARGEST)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PactlError(f"{path} cannot be read: {reason}", _HINT) from error
     return parse_config(data, path)
 
 

@@ -201,8 +201,8 @@ class RunDirectory:
         self.write_bytes(name, text.encode())
 
     def write_config(self, settings: dict[str, Any]) -> None:
-        """Writes `config.yml`."""
-        self.write_text(CONFIG, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        """Writes `config.yml`, in ASCII: of other line breaks, which a path can have, YAML makes blanks."""
+        self.write_text(CONFIG, yaml.safe_dump(settings, sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
         """The settings of `config.yml`, unchecked."""
