@@ -40,7 +40,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def runs_everywhere(example: str) -> bool:
     """Neither the installation nor the tests, and no data set that must be fetched."""
-    return not re.search(r"mnist|cifar|DATA|\.venv", example)
+    return not re.search(r"mnist|cifar|CIFAR|DATA|\.venv", example)
 
 
 @pytest.mark.slow

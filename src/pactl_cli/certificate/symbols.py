@@ -218,7 +218,7 @@ def read_symbols(reader: BitReader, count: int, size: int) -> Symbols:
     trees = symbol_trees(size)
     tree = trees[reader.read(len(trees) - 1)]
     source = DecisionReader(reader)
-    symbols = np.fromiter(_walks(tree, source, count), dtype=np.int64, count=count)
+    symbols = np.fromiter(_walks(tree, source, count), dtype=np.int64)
     source.finish()
     return symbols
 
