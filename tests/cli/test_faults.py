@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 Call = Callable[..., Any]
 
@@ -204,3 +207,66 @@ def test_a_working_directory_that_is_gone(shell: Call) -> None:
     done = shell("mkdir gone; cd gone; rmdir ../gone; pactl train")
     assert done.code == 2
     assert done.err.splitlines()[-1].startswith("pactl: the working directory cannot be used")
+
+
+# --- What --resume finds ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(start: Call, endless: Any, tmp_path: Path) -> Path:
+    """A run that was interrupted, and has a saved state."""
+    process = start(*endless, tmp_path / "run")
+    wait_for(tmp_path / "run" / "metrics.jsonl")
+    process.signal(signal.SIGINT)
+    assert process.end().code == 130
+    return tmp_path / "run"
+
+
+def rewritten(state: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str]], object]) -> None:
+    """Changes the tensors and the facts of a saved state."""
+    with safe_open(state, "pt") as file:
+        facts = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    change(tensors, facts)
+    save_file(tensors, state, facts)
+
+
+FACTS = {"step": ("-1", "0", "9" * 30, "x", "1.5", ""), "errors": ("x",), "loss_sum": ("x",), "seconds": ("",)}
+
+
+@pytest.mark.parametrize(("fact", "value"), [(fact, value) for fact, values in FACTS.items() for value in values])
+def test_a_state_with_impossible_facts(pactl: Call, interrupted: Path, fact: str, value: str) -> None:
+    rewritten(interrupted / "resume" / "state.safetensors", lambda tensors, facts: facts.update({fact: value}))
+    assert "damaged" in pactl("train", "--resume", "--out", interrupted).complaint(2)
+
+
+TENSORS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    "none": lambda tensors: tensors.clear(),
+    "no parameter": lambda tensors: tensors.pop("parameter/module.w"),
+    "another shape": lambda tensors: tensors.update({"parameter/module.w": torch.zeros(3)}),
+    "another type": lambda tensors: tensors.update({"parameter/module.w": tensors["parameter/module.w"].double()}),
+    "half an optimiser": lambda tensors: tensors.pop("optimizer/module.w/exp_avg"),
+    "an optimiser of another shape": lambda tensors: tensors.update({"optimizer/module.w/exp_avg": torch.zeros(1)}),
+    "an optimiser before its beginning": lambda tensors: tensors.update(
+        {"optimizer/module.w/step": torch.tensor(-1.0)}
+    ),
+    "something else": lambda tensors: tensors.update({"optimizer/module.w/momentum": torch.zeros(1)}),
+}
+
+
+@pytest.mark.parametrize("fault", TENSORS)
+def test_a_state_with_impossible_tensors(pactl: Call, interrupted: Path, fault: str) -> None:
+    rewritten(interrupted / "resume" / "state.safetensors", lambda tensors, facts: TENSORS[fault](tensors))
+    assert "damaged" in pactl("train", "--resume", "--out", interrupted).complaint(2)
+
+
+def test_a_state_of_which_nothing_was_changed(start: Call, interrupted: Path) -> None:
+    rewritten(interrupted / "resume" / "state.safetensors", lambda tensors, facts: None)
+    process = start("train", "--resume", "--out", interrupted)
+    size = (interrupted / "metrics.jsonl").stat().st_size
+    deadline = time.monotonic() + 30
+    while (interrupted / "metrics.jsonl").stat().st_size <= size:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.signal(signal.SIGINT)
+    assert process.end().code == 130

@@ -225,6 +225,10 @@ def _load_state(run: RunDirectory, stage: str) -> State:
     if facts.get("stage") != stage:
         run.keep_metrics(lambda record: record.get("stage") != stage)
         return State(0, {})
-    step = int(facts["step"])
-    run.keep_metrics(lambda record: record.get("stage") != stage or record["step"] <= step)
-    return State(step, tensors, float(facts["loss_sum"]), int(facts["errors"]), float(facts["seconds"]))
+    try:
+        step, errors = int(facts["step"]), int(facts["errors"])
+        loss_sum, seconds = float(facts["loss_sum"]), float(facts["seconds"])
+    except (KeyError, ValueError) as error:
+        raise PactlError(f"{run.path / _STATE} is damaged", "start again with --force") from error
+    run.keep_metrics(lambda record: record.get("stage") != stage or record.get("step") in range(step + 1))
+    return State(step, tensors, loss_sum, errors, seconds)

@@ -107,7 +107,7 @@ class Trainer:
                 SIGINT or SIGTERM came; then the observer was given the state first.
         """
         state = state or State(0, {})
-        self._load(state.tensors)
+        self._load(state)
         self.world.copy_first(self._trained.values())
         last_save = time.monotonic()
         echo = _ECHO_SECONDS if self.world.size > 1 else 0.0
@@ -213,17 +213,44 @@ class Trainer:
         return tensors
 
     @torch.no_grad()
-    def _load(self, tensors: dict[str, Tensor]) -> None:
-        """Takes up a state that `_tensors` gave."""
+    def _load(self, state: State) -> None:
+        """Takes up a state that `observer.save` was given.
+
+        Raises:
+            PactlError: if it is none of this training.
+        """
+        if not (state.step or state.tensors):
+            return
+        shapes, found = self._shapes(), {name: tensor.shape for name, tensor in state.tensors.items()}
+        begun = {name.rpartition("/")[0] for name in found if name.startswith("optimizer/")}
+        wanted = {name for name in shapes if name.startswith("parameter/") or name.rpartition("/")[0] in begun}
+        sound = 0 < state.step <= self.steps and found == {name: shapes[name] for name in wanted}
+        for name, tensor in state.tensors.items():
+            sound = sound and tensor.dtype == torch.float32 and not (name.endswith("/step") and tensor.min() < 0)
+        if not sound:
+            raise PactlError("the saved state is damaged, or of another training", "start again with --force")
         for name, parameter in self._trained.items():
-            if f"parameter/{name}" in tensors:
-                parameter.copy_(tensors[f"parameter/{name}"])
+            parameter.copy_(state.tensors[f"parameter/{name}"])
             prefix = f"optimizer/{name}/"
-            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            if found:
+            if kept := {key.removeprefix(prefix): v for key, v in state.tensors.items() if key.startswith(prefix)}:
                 self._optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device) for key, value in found.items()
+                    key: value if key == "step" else value.to(parameter.device) for key, value in kept.items()
                 }
+
+    def _shapes(self) -> dict[str, torch.Size]:
+        """Of all that `_tensors` gives; the optimiser shows what it keeps by a step of one that is thrown away."""
+        probe = nn.Parameter(torch.zeros(2))
+        probe.grad = torch.zeros(2)
+        optimizer = build_optimizer(self.plan, [probe])
+        optimizer.step()
+        kept = {key: torch.as_tensor(value).shape for key, value in optimizer.state[probe].items()}
+        shapes = {f"parameter/{name}": parameter.shape for name, parameter in self._trained.items()}
+        for name, parameter in self._trained.items():
+            shapes |= {
+                f"optimizer/{name}/{key}": parameter.shape if shape == probe.shape else shape
+                for key, shape in kept.items()
+            }
+        return shapes
 
 
 def require_batches(network: nn.Module, batch_size: int) -> None:
