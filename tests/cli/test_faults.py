@@ -197,6 +197,9 @@ def test_streams_that_are_closed_or_full(shell: Call, trained: Path, redirected:
     assert done.code == code
     assert "Traceback" not in done.err
     assert shell(f"pactl verify {trained} --json").code == 0
+    if code:  # also where all of it fits into a buffer
+        done = shell(f"pactl verify {trained} --json {redirected}")
+        assert (done.code, done.err.count("\n")) == (code, 1)
 
 
 def test_a_closed_stdin_has_no_run(shell: Call) -> None:

@@ -52,6 +52,7 @@ def end(command: Callable[[], int]) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, wherever it comes
     try:
         code = command()
+        sys.stdout.flush()  # an error of stdout is one of the command
         if code == INTERRUPTED:  # what is made of Ctrl-C
             _complain("interrupted", INTERRUPTED)
     except PeerLostError as error:
@@ -64,13 +65,21 @@ def end(command: Callable[[], int]) -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         code = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     except OSError as error:
         code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
     except MemoryError:
         code = _complain("out of memory (try a smaller --batch-size or --intrinsic-dim)", FAILED)
+    _discard_stdout()
     _leave(code)
+
+
+def _discard_stdout() -> None:
+    """Drops what stdout could not get rid of, of which Python would complain at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_and_leave(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
