@@ -1,3 +1,3 @@
 """Certified error bounds for neural networks: train in a random subspace, code the result, bound its error."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

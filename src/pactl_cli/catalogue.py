@@ -22,6 +22,9 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of the pixels, one number each per channel."""
 
 
+IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 @dataclass(frozen=True)
 class Model:
     """A network: `width` is its own base width, None where that has no meaning; `aliases` are its published names."""
@@ -53,7 +56,12 @@ class Mode:
 class Dataset:
     """A data set, or, where `name` ends in a colon, a kind of them: `npz:PATH`.
 
-    `published` holds the constants that earlier work normalises with. They are statistics of the training set.
+    Attributes:
+        published: the constants that earlier work normalises with. They are statistics of the training set.
+        content: sha256 of the decoded training and test examples, where they are known.
+        checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
+        siblings: data sets with the same pictures in another size or encoding, so that one is no independent draw to
+            who has seen the other.
     """
 
     name: str
@@ -64,6 +72,9 @@ class Dataset:
     batch_size: int = 128
     train_examples: int | None = None
     published: Statistics | None = None
+    content: tuple[str, str] | None = None
+    checked: bool = False
+    siblings: tuple[str, ...] = ()
 
 
 OWN_MODELS = (
@@ -149,54 +160,70 @@ RECIPES = {
     )
 }
 
+_DIGITS_CONTENT = (
+    "3f6168b1b1b6ca74cec21f89ab06e548002105c84086ac9fe84e29d1d7b64065",
+    "a8479c8f8fcd11d4f25855e0093ff983b2fac67373e56afe74990c25ec5de60f",
+)
+_MNIST_CONTENT = (
+    "7260a7355c338e8392209e125b7d63c7ff7749e3d215d14dee1e731393040450",
+    "6d4950903bed79dc6247602637e27e02668fc0eb6afefcdbc397c4d8ec8821de",
+)
+
 DATASETS = {
     entry.name: entry
     for entry in (
-        Dataset("digits", "1,437 + 360 images of 8x8, inside scikit-learn", "fc", 60, 1e-2, 32, 1437),
-        Dataset("mnist", "60,000 + 10,000 handwritten digits", "lenet5", 10, 1e-2, 256, 60_000, ((0.1307,), (0.3081,))),
+        Dataset(
+            "digits",
+            "1,437 + 360 images of 8x8, inside scikit-learn",
+            *("fc", 60, 1e-2, 32, 1437),
+            content=_DIGITS_CONTENT,
+            checked=True,
+        ),
+        Dataset(
+            "mnist",
+            "60,000 + 10,000 handwritten digits",
+            *("lenet5", 10, 1e-2, 256, 60_000, ((0.1307,), (0.3081,))),
+            content=_MNIST_CONTENT,
+            checked=True,
+        ),
         Dataset("fmnist", "60,000 + 10,000 articles of clothing", "lenet5", 10, 1e-2, 256, 60_000, ((0.5,), (0.5,))),
         Dataset(
             "svhn",
             "73,257 + 26,032 house numbers, 32x32 in colour",
-            "layer13s",
-            10,
-            1e-2,
-            train_examples=73_257,
-            published=((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+            *("layer13s", 10, 1e-2, 128, 73_257, ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970))),
+            checked=True,
+            siblings=("svhn28",),
         ),
-        Dataset("svhn28", "the same in grey, their inner 28x28: to transfer to mnist", "lenet5", 10, 1e-2, 256, 73_257),
+        Dataset(
+            "svhn28",
+            "the same in grey, their inner 28x28: to transfer to mnist",
+            *("lenet5", 10, 1e-2, 256, 73_257),
+            checked=True,
+            siblings=("svhn",),
+        ),
         Dataset(
             "cifar10",
             "50,000 + 10,000 photographs in ten classes, 32x32",
-            "layer13s",
-            20,
-            1e-2,
-            train_examples=50_000,
-            published=((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),
+            *("layer13s", 20, 1e-2, 128, 50_000, ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261))),
+            checked=True,
         ),
         Dataset(
             "cifar100",
             "50,000 + 10,000 photographs in a hundred classes, 32x32",
-            "layer13s",
-            20,
-            1e-2,
-            train_examples=50_000,
-            published=((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+            *("layer13s", 20, 1e-2, 128, 50_000, ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))),
+            checked=True,
         ),
         Dataset(
             "tiny-imagenet",
             "100,000 + 10,000 photographs in 200 classes, 64x64",
-            "layer13s",
-            20,
-            1e-2,
-            train_examples=100_000,
-            published=((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
+            *("layer13s", 20, 1e-2, 128, 100_000, ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262))),
+            siblings=("imagenet",),
         ),
         Dataset(
             "imagenet",
             "1,281,167 + 50,000 photographs in 1,000 classes, streamed from their files",
-            *("squeezenet1_0", 90, 1e-3, 256, 1_281_167),
-            ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            *("squeezenet1_0", 90, 1e-3, 256, 1_281_167, IMAGENET_STATISTICS),
+            siblings=("tiny-imagenet",),
         ),
         Dataset("npz:", "your own arrays x_train, y_train and optionally x_test, y_test", "fc", 20, 1e-2),
         Dataset(
@@ -204,6 +231,11 @@ DATASETS = {
         ),
     )
 }
+
+
+def is_published(statistics: Statistics | None) -> bool:
+    """Whether these constants are those that somebody published for one of the data sets."""
+    return statistics is not None and any(entry.published == statistics for entry in DATASETS.values())
 
 
 def default_dim(train_examples: int) -> int:

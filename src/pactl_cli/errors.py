@@ -10,6 +10,7 @@ PEER_LOST = 113
 """What a process says to `pactl launch` alone: it has ended only because another did."""
 
 _LONGEST_LINE = 1200
+_LONGEST_QUOTATION = 200
 
 
 class PactlError(Exception):
@@ -52,3 +53,20 @@ def on_one_line(text: str) -> str:
         letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else letter.encode("unicode_escape").decode()
         for letter in line
     )
+
+
+def quoted(text: str) -> str:
+    """Somebody's words as a quotation: between quotation marks, of which it has none inside, on one line, and cut.
+
+    >>> quoted('here", which was checked')
+    '"here\', which was checked"'
+    """
+    line = on_one_line(text).replace('"', "'")
+    if len(line) > _LONGEST_QUOTATION:
+        line = f"{line[: _LONGEST_QUOTATION // 2]} ... {line[-_LONGEST_QUOTATION // 2 :]}"
+    return f'"{line}"'
+
+
+def dataset_in_words(dataset: str) -> str:
+    """A data set as a sentence names it: a name of ours as it is, a path, which is the user's, as a quotation."""
+    return quoted(dataset) if ":" in dataset else dataset

@@ -99,10 +99,12 @@ def certify(
         train(settings, Destination(run, force=True), Silence())
     tuning = {
         "codebook": random.choice(["grid", "kmeans", "bins"]),
-        "levels": int(random.integers(2, 8)),
         "quant_epochs": int(random.integers(0, 3)),
         "rate_weight": random.choice([0.0, 1.0]),
     }
+    levels = int(random.integers(2, 8))
+    if tuning["codebook"] != "grid":  # which has as many as it needs
+        tuning["levels"] = levels
     path, certificate = bound(runs, BoundSettings.parse({"device": "cpu", **tuning}), Silence())
     return certificate, world.true_error(decoded_answers(RunDirectory.open(path), world))
 

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound, kl_bound, mcallester_bound
 from pactl_cli.certificate.symbols import Symbols
+from pactl_cli.errors import dataset_in_words
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 HOLD_OUT: Final = "d=0 hold-out"
 """The hypothesis is the prior itself, about which the examples that are counted say nothing but how often it errs."""
@@ -108,16 +109,27 @@ class Certificate(_Record):
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 
-def sentence(error_bound: Error, delta: float, examples: int, dataset: str, *, hold_out: bool = False) -> str:
-    """The certificate in plain words; percentages are rounded up."""
+def sentence(
+    error_bound: Error, delta: float, examples: int, dataset: str, *, hold_out: bool = False, left_out: int = 0
+) -> str:
+    """The certificate in plain words; percentages are rounded up.
+
+    Args:
+        left_out: how many examples were not counted because theta0 or the calibration has seen them or copies of them.
+    """
     percent = ceil(error_bound * 1e4) / 100
     claim = f"{100 * (1 - delta):.10g} % confidence, this classifier errs on at most {percent:.2f} % of new examples"
+    others, why = "", ""
+    if left_out:
+        others = " other than those left out"
+        why = f" {left_out:,} were left out: the classifier was made from them, or from copies of them."
+    source = f"{examples:,} training examples of {dataset_in_words(dataset)}"
     if hold_out:
         return (
-            f"Hold-out bound of the weights that training started from, d = 0 or every coordinate zero: with {claim}, "
-            f"counted on {examples:,} training examples of {dataset} on which they were not trained."
+            f"Hold-out bound of the weights that training started from, d = 0 or every coordinate zero: with {claim}"
+            f"{others}, counted on {source} on which they were not trained.{why}"
         )
-    return f"With {claim}: computed from {examples:,} training examples of {dataset} alone, no test set."
+    return f"With {claim}{others}: computed from {source} alone, no test set.{why}"
 
 
 def all_bounds(*, errors: int, examples: int, bits: float, delta: float) -> Bounds:

@@ -96,6 +96,7 @@ class Configuration:
         base_width: None for a network that has none.
         intrinsic_dim, seed, calibration_examples: integers.
         normalisation: mean and standard deviation per channel, four digits each, or None for .5 and .5.
+        label_noise: the rate at which labels are replaced by uniform ones, four digits.
     """
 
     model_name: str
@@ -105,6 +106,7 @@ class Configuration:
     seed: int
     calibration_examples: int
     normalisation: Statistics | None
+    label_noise: float
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, in order."""
@@ -179,6 +181,17 @@ def _read_normalisation(reader: BitReader, task: Task) -> Statistics:
     return mean, std
 
 
+def _write_rate(writer: BitWriter, rate: float, _: Task) -> None:
+    writer.write(round(rate * _DIGITS), _DIGIT_BITS)
+
+
+def _read_rate(reader: BitReader, _: Task) -> float:
+    digits = reader.read(_DIGIT_BITS)
+    if digits > _DIGITS:
+        raise DecodeError("a rate in the message is above 1")
+    return digits / _DIGITS
+
+
 _FIELDS: dict[str, _Field] = {
     "model_name": _Field(lambda _, task: catalogue.dataset_entry(task.dataset).model, *_place(_model_names)),
     "base_width": _Field(
@@ -199,6 +212,7 @@ _FIELDS: dict[str, _Field] = {
         lambda reader, _: read_delta(reader) - 1,
     ),
     "normalisation": _Field(lambda *_: None, _write_normalisation, _read_normalisation),
+    "label_noise": _Field(lambda *_: 0.0, _write_rate, _read_rate),
 }
 
 

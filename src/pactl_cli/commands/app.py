@@ -265,12 +265,24 @@ def verify(
     ],
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Where named data sets lie.", show_default="where training found them", rich_help_panel=DATA),
+        typer.Option(
+            help="Where named data sets lie: never where the run says.",
+            show_default="$PACTL_DATA_DIR, else the cache directory",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="The data, if they are somebody's own: npz:PATH or folder:PATH.",
+            show_default="the path that the run names, outside of it",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     model_name: Annotated[
         str | None,
         typer.Option(
-            help="The network, if it is code of somebody's own, MODULE:FUNCTION: it is loaded only if named here.",
+            help="The network, if it is code of somebody's own, MODULE:FUNCTION, or very large: only if named here.",
             show_default=False,
             rich_help_panel=NETWORK,
         ),
@@ -278,19 +290,25 @@ def verify(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
     as_json: _Json = False,
 ) -> None:
-    """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees."""
-    settings = BoundSettings.parse({"device": device})
-    model_name = None if model_name is None else catalogue.model_name(model_name)
+    """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees. Writes nothing."""
+    said = {"data_dir": data_dir, "dataset": dataset, "model_name": model_name, "device": device}
+    settings = BoundSettings.parse({name: value for name, value in said.items() if value is not None})
     [directory] = run_directories([run_dir])[-1:]
+    from pactl_cli.stages.consent import Named
     from pactl_cli.stages.verify import verify as run_stage
 
-    certificate = run_stage(directory, data_dir, settings.device, Terminal(), model_name)
+    named = Named(settings.data_dir, settings.dataset, settings.model_name)
+    verdict = run_stage(directory, named, settings.device, Terminal())
+    certificate = verdict.certificate
     if as_json:
-        verdict = {"verified": True, "run_dir": str(directory), "error_bound": certificate.error_bound}
-        print(json.dumps(verdict | {"assumptions": certificate.assumptions}, indent=2))
+        facts = {"verified": True, "run_dir": str(directory), "error_bound": certificate.error_bound}
+        facts |= {"data": verdict.data, "not_looked_at": verdict.NOT_LOOKED_AT, "assumptions": certificate.assumptions}
+        print(json.dumps(facts, indent=2))
         return
     print(f"verified: {directory}")
     print(f"  {certificate.statement}")
+    print(f"  Data: {verdict.data}.")
+    print(f"  Not looked at: {'; '.join(verdict.NOT_LOOKED_AT)}.")
     print("  What cannot be verified, and is assumed:")
     for line in certificate.assumptions:
         print(f"  - {line}")

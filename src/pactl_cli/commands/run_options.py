@@ -12,7 +12,7 @@ import typer
 
 from pactl_cli import catalogue
 from pactl_cli.commands.options import merge
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.runs.config_file import read_plain_config
 from pactl_cli.runs.settings import SETTINGS, TrainSettings
 
@@ -52,8 +52,12 @@ class RunOptions:
             raise PactlError(f"--out {str(self.out)!r} has a line break in it", "it could not go through a pipe")
         begun = self.out / "config.yml" if self.resume and self.out and self.config is None else None
         if begun is not None and os.path.lexists(begun):
-            return SETTINGS[kind].parse(read_plain_config(begun) | given)
-        return SETTINGS[kind].parse(merge(given, self.config))
+            kept = read_plain_config(begun)
+            kept.pop("data_dir", None)  # data come from where the user says, and nothing is fetched to where a run does
+            settings = SETTINGS[kind].parse(kept | given)
+        else:
+            settings = SETTINGS[kind].parse(merge(given, self.config))
+        return _with_code_named(settings, given.get("model_name"))
 
     def target(self, settings: TrainSettings) -> Path:
         """Where the run goes."""
@@ -63,6 +67,21 @@ class RunOptions:
     def among(cls, parameters: dict[str, Any]) -> RunOptions:
         """Those among all parameters of a command."""
         return cls(**{field.name: parameters[field.name] for field in fields(cls)})
+
+
+def _with_code_named(settings: TrainSettings, said: str | None) -> TrainSettings:
+    """The settings, whose network is no code but what the command line itself names.
+
+    Raises:
+        MissingError: if a file names code.
+    """
+    needed = settings.model_name
+    if needed is not None and catalogue.is_brought(needed) and said != needed:
+        raise MissingError(
+            f"the settings name a network that is code, {needed}, which is not loaded unasked",
+            f"if you trust it: --model-name {needed}",
+        )
+    return settings
 
 
 def _default_directory(settings: TrainSettings) -> Path:

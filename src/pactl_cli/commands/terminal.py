@@ -13,6 +13,8 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pactl_cli.errors import on_one_line
+
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
 
@@ -42,6 +44,10 @@ class Terminal:
         """One line, if somebody is there to read it."""
         if self._console.is_terminal:
             self._console.print(text, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line on stderr, whatever that is."""
+        print(f"pactl: note: {on_one_line(text)}", file=sys.stderr)
 
 
 def percent(error: float | None) -> str:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from hashlib import blake2b
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pactl_cli.data.dataset import LabelledImages
-from pactl_cli.data.progress import unheard
-from pactl_cli.data.streaming import FileExamples
 from pactl_cli.errors import PactlError
 
 GREY_WEIGHTS = (19595, 38470, 7471)
@@ -61,20 +53,3 @@ def framed(images: Tensor, height: int, width: int) -> Tensor:
     """Images in the middle of a black frame of the given size, which is at least theirs."""
     down, right = height - images.shape[2], width - images.shape[3]
     return nn.functional.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
-
-
-def image_fingerprints(examples: LabelledImages) -> NDArray[np.uint64]:
-    """64 bits of a hash for each image: its pixels, their type and their shape, not its label. Shape (n,).
-
-    Where pixels depend on the decoder, of the image's file.
-    """
-    if isinstance(examples, FileExamples) and examples.assumptions:
-        files = np.ascontiguousarray(examples.files.digests(examples.rows, unheard)[:, :8])
-        return files.view("<u8").ravel().astype(np.uint64)
-    digests = []
-    with closing(examples.batches(torch.arange(len(examples), device=examples.labels.device).split(500))) as batches:
-        for batch in batches:
-            images = np.ascontiguousarray(batch.images.cpu().numpy())
-            kind = f"{images.dtype.newbyteorder('<').str}{images.shape[1:]}".encode()
-            digests += [blake2b(kind + image.tobytes(), digest_size=8).digest() for image in images]
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pactl_cli.data.arrays import read_arrays
 from pactl_cli.errors import PactlError
 
 Indices = NDArray[np.int64]
+Identities = NDArray[np.uint64]
 
 _NONE: Indices = np.zeros(0, dtype=np.int64)
 
@@ -28,12 +29,16 @@ class Partition:
         calibration: what is taken out of S for batch statistics.
         bound: S.
         excluded: what would be in S, had the source of the weights not been trained on it.
+        copies: what would be in S, were it not a copy of an example of the prior or of calibration.
+        repeated: what would be in S, were it not a copy of another example there: only where such are dropped.
     """
 
     prior: Indices
     calibration: Indices
     bound: Indices
     excluded: Indices
+    copies: Indices = field(default_factory=_NONE.copy)
+    repeated: Indices = field(default_factory=_NONE.copy)
 
     def with_calibration(self, count: int, seed: int) -> Partition:
         """With calibration examples taken out of S.
@@ -44,16 +49,40 @@ class Partition:
         drawn = draw_calibration(self.bound, count, seed)
         return replace(self, calibration=self.bound[drawn], bound=np.delete(self.bound, drawn))
 
+    def without_copies(self, identities: Identities) -> Partition:
+        """With no copy in S of an example of the prior or of calibration.
+
+        Args:
+            identities: of each training example, equal for copies.
+
+        Raises:
+            PactlError: if that leaves none.
+        """
+        seen = identities[np.concatenate([self.prior, self.calibration])]
+        is_copy = np.isin(identities[self.bound], seen)
+        if len(self.bound) and is_copy.all():
+            raise PactlError(
+                f"all {len(self.bound):,} examples to count are copies of those of the prior or of calibration",
+                "bring examples that differ",
+            )
+        return replace(self, bound=self.bound[~is_copy], copies=np.concatenate([self.copies, self.bound[is_copy]]))
+
+    def without_repetitions(self, identities: Identities) -> Partition:
+        """With the first only, in S's order, of examples that are copies of each other."""
+        first = first_of_each(identities[self.bound])
+        return replace(self, bound=self.bound[first], repeated=self.bound[~first])
+
+    def repetitions(self, identities: Identities) -> int:
+        """How many examples of S are copies of an earlier one there."""
+        return int((~first_of_each(identities[self.bound])).sum())
+
+    def whole(self) -> Indices:
+        """All examples that are divided, ascending."""
+        return np.sort(np.concatenate(list(self.arrays().values())))
+
     def arrays(self) -> dict[str, Indices]:
         """The parts by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def check(self, recorded: dict[str, Indices], path: Path) -> None:
-        """Raises PactlError unless the arrays recorded in a file are these parts."""
-        if recorded.keys() != self.arrays().keys() or not all(
-            np.array_equal(mine, recorded[name]) for name, mine in self.arrays().items()
-        ):
-            raise PactlError(f"{path} does not hold the indices that the run's settings give")
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     def sha256(self) -> str:
         """A fingerprint of all parts."""
@@ -64,6 +93,17 @@ class Partition:
     def is_trivial(self, examples: int) -> bool:
         """Whether S is simply the whole training set in its own order."""
         return np.array_equal(self.bound, np.arange(examples))
+
+
+def first_of_each(values: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Whether each value is the first of its kind, shape (n,).
+
+    >>> first_of_each(np.array([3, 1, 3, 3])).tolist()
+    [True, True, False, False]
+    """
+    first = np.zeros(len(values), dtype=bool)
+    first[np.unique(values, return_index=True)[1]] = True
+    return first
 
 
 def permuted_indices(examples: int, seed: int = catalogue.DEFAULT_SEED) -> Indices:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
 from pactl_cli import catalogue
 from pactl_cli.models.brought import brought_network
-from pactl_cli.models.initialisation import seeded
+from pactl_cli.models.initialisation import seeded, sketched
 from pactl_cli.models.networks import Shape, fc, layer13s, lenet, lenet5
 from pactl_cli.models.resnets import resnet18k, resnet20
 from pactl_cli.models.torchvision_models import torchvision_builder
@@ -38,6 +39,20 @@ def build_network(name: str, *, classes: int, shape: Shape, width: int | None, s
     """
     if catalogue.is_brought(name):
         return brought_network(name, classes=classes, channels=shape[0], seed=seed)
-    if width is None:
-        return seeded(torchvision_builder(name, classes, shape), seed)
-    return seeded(lambda: _OWN[name](classes, shape, width), seed)
+    return seeded(_builder(name, classes, shape, width), seed)
+
+
+def sketch_network(name: str, *, classes: int, shape: Shape, width: int | None) -> nn.Module:
+    """The same network without numbers, on the meta device: at once, whatever its size. What the user brings is built.
+
+    Raises:
+        PactlError: as `build_network` does.
+    """
+    if catalogue.is_brought(name):
+        return build_network(name, classes=classes, shape=shape, width=width, seed=catalogue.DEFAULT_SEED)
+    return sketched(_builder(name, classes, shape, width))
+
+
+def _builder(name: str, classes: int, shape: Shape, width: int | None) -> Callable[[], nn.Module]:
+    """What constructs a network of the catalogue, its weights not yet drawn."""
+    return torchvision_builder(name, classes, shape) if width is None else partial(_OWN[name], classes, shape, width)

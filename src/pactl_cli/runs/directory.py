@@ -42,7 +42,7 @@ CERTIFICATE = "bound.json"
 RESUME = "resume"
 FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFICATE)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LARGEST_TEXT = 1 << 26
 _LARGEST_MANIFEST = 1 << 20
 _LARGEST_ARRAYS = 1 << 32
@@ -59,12 +59,14 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     kind: Kind
     parent: str | None = None
     stages: dict[str, Literal["running", "complete"]] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     data_sha256: str | None = None
+    train_sha256: str | None = None
+    test_sha256: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     device: str = ""
 
@@ -123,6 +125,8 @@ class RunDirectory:
         schema = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(schema, int) and schema > SCHEMA_VERSION:
             raise PactlError(f"{path} was written by a newer version of pactl", "upgrade pactl")
+        if isinstance(schema, int) and 0 < schema < SCHEMA_VERSION:
+            raise PactlError(f"{path} was written by an older version of pactl", "train it again, or use that version")
         try:
             return cls(path, Manifest.model_validate(content))
         except ValidationError as error:
@@ -142,6 +146,13 @@ class RunDirectory:
             )
         if altered := self.altered():
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
+
+    def size_bytes(self) -> int:
+        """The size of its files together."""
+        sizes = (
+            os.stat(self.path / name, follow_symlinks=False).st_size for name in FILES if (self.path / name).exists()
+        )
+        return sum(sizes)
 
     def is_complete(self) -> bool:
         """Whether training has ended."""

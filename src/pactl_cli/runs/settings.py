@@ -110,7 +110,12 @@ class TrainSettings(Settings):
     indices_path: Path | None = _setting(
         None, DATA, "a permutation of the training set, as .npy", shown="a fixed seeded one"
     )
-    label_noise: float = _setting(0.0, DATA, "replace a label by a uniform one with this probability", ge=0, le=1)
+    label_noise: float = _setting(
+        0.0, DATA, "replace a label by a uniform one with this probability, four digits; paid for", ge=0, le=1
+    )
+    duplicates: Literal["keep", "drop", "refuse"] = _setting(
+        "keep", DATA, "exact copies among the counted examples: keep counts and reports them, drop counts the first"
+    )
     calibration_examples: int | None = _setting(
         None, DATA, "examples for BatchNorm's statistics, taken out of S", ge=0, shown="512 with BatchNorm, else 0"
     )
@@ -162,13 +167,19 @@ class TrainSettings(Settings):
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, name: str) -> str:
-        _or_value_error(lambda: catalogue.dataset_entry(name))
-        return name
+        return _known_dataset(name)
 
     @field_validator("model_name")
     @classmethod
     def _known_model(cls, name: str | None) -> str | None:
         return None if name is None else _or_value_error(lambda: catalogue.model_name(name))
+
+    @field_validator("label_noise")
+    @classmethod
+    def _four_digits(cls, rate: float) -> float:
+        if rate != round(rate, 4):
+            raise ValueError("must have at most four decimal digits, as many as a message carries")
+        return rate
 
     @field_validator("train_subset")
     @classmethod
@@ -241,8 +252,29 @@ class BoundSettings(Settings):
     delta: float = _setting(0.05, CERTIFICATE, "probability that the certificate fails", gt=0, le=0.5)
     misc_extra_bits: float = _setting(0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0)
     compare_posthoc: bool = _setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
-    data_dir: Path | None = _setting(None, MACHINE, "where named data sets lie", shown="where training found them")
+    data_dir: Path | None = _setting(
+        None, DATA, "where named data sets lie", shown="where training found them, if pactl knows their checksums"
+    )
+    dataset: str | None = _setting(
+        None, DATA, "where your own data lie now: npz:PATH or folder:PATH", shown="where training found them"
+    )
+    model_name: str | None = _setting(
+        None,
+        NETWORK,
+        "the network of the runs, if it is code of your own or very large",
+        shown="none is loaded unasked",
+    )
     device: Device = _DEVICE
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str | None) -> str | None:
+        return None if name is None else _known_dataset(name)
+
+    @field_validator("model_name")
+    @classmethod
+    def _known_model(cls, name: str | None) -> str | None:
+        return None if name is None else _or_value_error(lambda: catalogue.model_name(name))
 
     @field_validator("rate_weight")
     @classmethod
@@ -268,6 +300,11 @@ class BoundSettings(Settings):
         if self.use_kmeans is None:
             return self.codebook
         return "kmeans" if self.use_kmeans else "bins"
+
+
+def _known_dataset(name: str) -> str:
+    _or_value_error(lambda: catalogue.dataset_entry(name))
+    return name
 
 
 def _or_value_error(check: Callable[[], _T]) -> _T:

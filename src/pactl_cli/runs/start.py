@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from typing import Any
 
@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics
 from pactl_cli.errors import PactlError
-from pactl_cli.models import build_network
+from pactl_cli.models import sketch_network
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
 from pactl_cli.runs.directory import CONFIG, INIT, RunDirectory
 from pactl_cli.runs.settings import TrainSettings
@@ -24,6 +23,23 @@ _NETWORK, _SEEN = "network/", "seen"
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool)
 _MOST_CLASSES = 100_000
 _LARGEST_SIDE = 1 << 16
+_MOST_TRAININGS = 64
+_LONGEST_NAME = 4096
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of the trainings that led to theta0.
+
+    Attributes:
+        dataset: the name of what it was trained on; "" where that is not known.
+        permuted: whether a permutation that the user brought said on which of its examples.
+        published: whether a package offers the weights that came of it.
+    """
+
+    dataset: str
+    permuted: bool = False
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,8 @@ class Start:
         shape: channels, height and width of the images it was trained on.
         statistics: the normalisation of its inputs; None for .5 and .5.
         seen_is_complete: whether `seen` has all of them.
-        origin: where it came from, for people.
+        origin: where it came from, in the words of whoever made it.
+        lineage: the trainings that led to it, the last one first; none for a prior, whose settings say it.
     """
 
     tensors: dict[str, Tensor]
@@ -52,6 +69,7 @@ class Start:
     statistics: Statistics | None
     seen_is_complete: bool
     origin: str
+    lineage: tuple[Training, ...] = ()
 
     def defaults(self) -> dict[str, Any]:
         """The fields of a configuration that follow from it."""
@@ -67,16 +85,10 @@ class Start:
     def fits(self, shape: tuple[int, int, int]) -> bool:
         """Whether the same network for images of another shape has the same weights."""
         try:
-            network = self.network(shape)
+            network = sketch_network(self.model_name, classes=self.classes, shape=shape, width=self.base_width)
         except PactlError:
             return False
         return not self._misfits(network)
-
-    def network(self, shape: tuple[int, int, int]) -> nn.Module:
-        """The network for images of a shape, its weights not placed yet."""
-        return build_network(
-            self.model_name, classes=self.classes, shape=shape, width=self.base_width, seed=catalogue.DEFAULT_SEED
-        )
 
     def _misfits(self, network: nn.Module) -> list[str]:
         """The names that are of another shape or type there, or too many, or too few."""
@@ -116,7 +128,8 @@ class Start:
         save_tensors(run, INIT, tensors, {"start": json.dumps(self._facts())})
 
     def _facts(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        facts = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        return facts | {"lineage": [asdict(training) for training in self.lineage]}
 
     @classmethod
     def load(cls, run: RunDirectory, settings: TrainSettings) -> Start:
@@ -140,9 +153,16 @@ class Start:
                 raise ValueError(f"it is of another network than {CONFIG}")
             if type(facts["classes"]) is not int or not 2 <= facts["classes"] <= _MOST_CLASSES:
                 raise ValueError("its number of classes is none")
-            if not isinstance(facts["origin"], str) or not facts["origin"].isprintable() or len(facts["origin"]) > 4096:
+            if (
+                not isinstance(facts["origin"], str)
+                or not facts["origin"].isprintable()
+                or len(facts["origin"]) > _LONGEST_NAME
+            ):
                 raise ValueError("its origin is no name")
             facts["seen_is_complete"] = bool(facts["seen_is_complete"])
+            facts["lineage"] = tuple(_training(**row) for row in facts["lineage"])
+            if len(facts["lineage"]) > _MOST_TRAININGS:
+                raise ValueError("it has more ancestors than any")
             facts["shape"] = tuple(map(int, facts["shape"]))
             facts["head"] = tuple(map(str, facts["head"]))
             if len(facts["shape"]) != 3 or min(facts["shape"]) < 1 or max(facts["shape"]) > _LARGEST_SIDE:
@@ -160,3 +180,14 @@ class Start:
             return cls(tensors=named, seen=seen.view(np.uint64), **facts)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
             raise PactlError(f"{run.path / INIT} is altered: {error}") from error
+
+
+def _training(dataset: object, permuted: object, published: object) -> Training:
+    """One training, from a file that may be a stranger's.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(dataset, str) or len(dataset) > _LONGEST_NAME:
+        raise ValueError("its data set has no name")
+    return Training(dataset, bool(permuted), bool(published))

@@ -22,8 +22,9 @@ from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings, PriorSettings
 from pactl_cli.stages.acceptance import require_trainable
+from pactl_cli.stages.consent import Named
 from pactl_cli.stages.display import Advance, Display
-from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore
+from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore, trained_coordinates
 from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
@@ -66,7 +67,8 @@ def bound(
         runs = world.from_first(lambda: _opened(paths, claims))
         if not world.leads:
             runs = [FollowedRun(run.path, run.manifest) for run in runs]
-        subjects = [reload_subject(run, settings.data_dir, settings.device, display, world) for run in runs]
+        named = Named(settings.data_dir, settings.dataset, settings.model_name)
+        subjects = [reload_subject(run, named, settings.device, display, world) for run in runs]
         _require_comparable(paths, subjects)
         candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
         best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
@@ -115,6 +117,7 @@ def _require_comparable(paths: list[Path], subjects: list[Subject]) -> None:
 
 def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, display: Display) -> Candidate:
     """The candidate of one run; its earlier certificate is withdrawn first."""
+    trained_coordinates(run, subject.configuration.intrinsic_dim)  # before anything as large is made
     module = subject.build_module()
     restore(module, run)
     plan = _plan(subject, settings)
@@ -138,6 +141,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
             train_errors=trained.plain,
             test_errors=test.plain if test else None,
             train_nll_bits=quantised.nll_bits,
+            network=subject.network_facts,
         )
         certificate = assemble(
             subject,

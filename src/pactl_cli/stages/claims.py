@@ -30,6 +30,8 @@ LARGEST_MESSAGE = 1 << 22
 LARGEST_DIM = 1 << 20
 """Coordinates that are decoded only to be drawn."""
 
+LEFT_OUT = ("excluded_examples", "copies_left_out")
+"""What of a certificate's side information says how many examples were left out for what the classifier has seen."""
 _MOST_EXAMPLES = 10**9
 _TOLERANCE = 1e-9
 """Relative: the last digits of a special function on another machine."""
@@ -129,7 +131,12 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     if certificate.quantised_train_error != certificate.errors / certificate.bound_examples:
         yield "quantised_train_error"
     facts = certificate.error_bound, certificate.delta, certificate.bound_examples, certificate.dataset
-    if certificate.statement not in {sentence(*facts, hold_out=hold_out) for hold_out in (False, True)}:
+    left_out: list[Any] = [certificate.side_information.get(name) for name in LEFT_OUT]
+    if not all(type(count) is int and 0 <= count <= _MOST_EXAMPLES for count in left_out):
+        yield "side_information"
+    elif certificate.statement not in {
+        sentence(*facts, hold_out=hold_out, left_out=sum(left_out)) for hold_out in (False, True)
+    }:
         yield "statement"
 
 

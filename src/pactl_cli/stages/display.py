@@ -19,6 +19,9 @@ class Display(Protocol):
     def say(self, text: str) -> None:
         """One line for the person who waits."""
 
+    def warn(self, text: str) -> None:
+        """One line that is to be read, also where nobody waits."""
+
 
 class Silence:
     """A display that shows nothing."""
@@ -28,4 +31,7 @@ class Silence:
         return nullcontext(lambda done, total: None)
 
     def say(self, text: str) -> None:
+        """Nothing."""
+
+    def warn(self, text: str) -> None:
         """Nothing."""

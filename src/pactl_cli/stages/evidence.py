@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pactl_cli import __version__
 from pactl_cli.certificate.certificate import (
     HOLD_OUT,
     SCHEMA_VERSION,
@@ -27,12 +24,15 @@ from pactl_cli.certificate.message import Encoded, Message
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirectory
-from pactl_cli.runs.settings import SETTINGS, PriorSettings
+from pactl_cli.runs.settings import SETTINGS
 from pactl_cli.runs.start import Start
+from pactl_cli.stages.assumptions import assumptions, side_information
+from pactl_cli.stages.consent import Named, place_of_data
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.loading import load_subject
 from pactl_cli.stages.machine import find_device
-from pactl_cli.stages.subject import Subject
+from pactl_cli.stages.network_facts import NetworkFacts
+from pactl_cli.stages.subject import PERMUTATION, Subject
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import LevelQuantiser
 from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
@@ -41,39 +41,66 @@ from pactl_cli.training.processes import ALONE, World
 
 @dataclass(frozen=True)
 class Measured:
-    """The integers that counting gave, and the total log-loss of the decoded classifier on S in bits."""
+    """What was found: the integers of counting, the total log-loss on S in bits, and what the network is."""
 
     errors: int
     train_errors: int
     test_errors: int | None
     train_nll_bits: float
+    network: NetworkFacts
 
 
 def reload_subject(
-    run: RunDirectory, data_dir: Path | None, device: str, display: Display, world: World = ALONE
+    run: RunDirectory,
+    named: Named,
+    device: str,
+    display: Display,
+    world: World = ALONE,
+    *,
+    only_read: bool = False,
 ) -> Subject:
-    """The subject of a run, from its configuration and the data, named anew or where they were.
+    """The subject of a run, which may be a stranger's, from its configuration and the data.
+
+    Args:
+        named: what the user has named; nothing else is read, run or built on the run's behalf.
+        only_read: nothing is fetched or written, and the run does not say where named data sets lie.
 
     Raises:
-        PactlError: if configuration, indices or data are not those of the run.
+        PactlError: if configuration, indices or data are not those of the run, or the user has to name something.
     """
     trained = SETTINGS[run.manifest.kind].parse(run.read_config())
-    if data_dir is not None:
-        trained = trained.model_copy(update={"data_dir": data_dir})
+    named.require_network(run, trained.model_name)
+    place = place_of_data(run, trained, named, only_read=only_read)
     start = None if run.manifest.kind == "train" else Start.load(run, trained)
     if start is not None and run.manifest.parent != start.sha256():
         raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
-    subject = load_subject(trained, find_device(device, world), display, start, world)
+    permutation = run.read_arrays(INDICES).get(PERMUTATION) if trained.indices_path else None
+    subject = load_subject(
+        trained, find_device(device, world), display, start, world, place=place, permutation=permutation
+    )
     if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
-    if not subject.whole_sample:
-        subject.partition.check(run.read_arrays(INDICES), run.path / INDICES)
-    if run.manifest.data_sha256 != subject.data_sha256:
-        raise PactlError(
-            f"the data set {trained.dataset} is not the one that the run in {run.path} was trained on",
-            "restore its files, or name the right --data-dir",
-        )
+    if subject.has_indices:
+        subject.require_indices(run.read_arrays(INDICES), run.path / INDICES)
+    require_same_data(run, subject)
+    named.require_modest(run, subject)
     return subject
+
+
+def require_same_data(run: RunDirectory, subject: Subject) -> None:
+    """Raises PactlError unless the data are those with which a run began, every example of them."""
+    recorded, found = run.manifest, subject.fingerprints
+    for what, before, now in (
+        ("S", recorded.data_sha256, found.sample),
+        ("its training set", recorded.train_sha256, found.train),
+        ("its test set", recorded.test_sha256, found.test),
+    ):
+        if before != now:
+            raise PactlError(
+                f"the data set {subject.settings.dataset} is not the one that the run in {run.path} was trained on: "
+                f"{what} differs",
+                "restore its files, or name the right --data-dir or --dataset",
+            )
 
 
 def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
@@ -145,11 +172,19 @@ def assemble(
     counts = {"errors": measured.errors, "examples": len(subject.sample)}
     bounds = all_bounds(**counts, bits=encoded.bits + extra_bits, delta=delta)
     is_hold_out = subject.start is not None and not message.coordinates().any()
+    left_out = len(subject.partition.excluded) + len(subject.partition.copies)
     test_examples = len(subject.dataset.test) if subject.dataset.test else 0
     test_error = None if measured.test_errors is None else measured.test_errors / test_examples
     return Certificate(
         schema_version=SCHEMA_VERSION,
-        statement=sentence(bounds.binomial, delta, len(subject.sample), subject.task.dataset, hold_out=is_hold_out),
+        statement=sentence(
+            bounds.binomial,
+            delta,
+            len(subject.sample),
+            subject.task.dataset,
+            hold_out=is_hold_out,
+            left_out=left_out,
+        ),
         error_bound=bounds.binomial,
         delta=delta,
         bound_examples=len(subject.sample),
@@ -180,78 +215,8 @@ def assemble(
         levels=message.codebook.size if message.codebook else 0,
         configuration=message.configuration.as_dict(),
         numerical_margin=NUMERICAL_MARGIN,
-        data_sha256=subject.data_sha256,
+        data_sha256=subject.fingerprints.sample,
         message_sha256=sha256(encoded.data).hexdigest(),
-        side_information=_side_information(subject),
-        assumptions=_assumptions(subject),
+        side_information=side_information(subject, measured.network),
+        assumptions=assumptions(subject),
     )
-
-
-def _side_information(subject: Subject) -> dict[str, Any]:
-    """What the receiver needs beside the message; all of it fixed before S was seen."""
-    channels, height, width = subject.dataset.shape
-    return {
-        "program_version": __version__,
-        "classes": subject.dataset.classes,
-        "image_shape": [channels, height, width],
-        "train_examples": subject.task.train_examples,
-        "task": subject.task.as_dict(),
-        "label_noise": subject.settings.label_noise,
-        "theta0_sha256": subject.theta0_sha256,
-        "source": subject.start and subject.start.origin,
-        "excluded_examples": len(subject.partition.excluded),
-        "indices_sha256": subject.partition.sha256(),
-    }
-
-
-def _assumptions(subject: Subject) -> tuple[str, ...]:
-    """What the program cannot check, in sentences."""
-    settings = subject.settings
-    lines = [
-        f"The {len(subject.sample):,} examples that were counted are independent draws from the distribution that "
-        "the certificate is about.",
-        "Which examples are counted, the name of the data set, delta, this version of the program and its defaults "
-        "were fixed before looking at them.",
-        f"The number of classes ({subject.dataset.classes}) and the size of an image are known of the task, not "
-        "learned from the sample.",
-        "Another machine's logits differ by less than half the numerical margin, relative to the largest.",
-    ]
-    if settings.label_noise:
-        lines.append(
-            f"The distribution has its labels replaced by uniform ones with probability {settings.label_noise}."
-        )
-    lines += _assumptions_on_theta0(subject)
-    if settings.indices_path is not None:
-        lines.append("The permutation of --indices-path was not chosen by looking at the examples.")
-    if subject.task.brought:
-        name = subject.task.brought.name
-        lines.append(
-            f"The network {name}, brought by the user, was not chosen by looking at these examples, and is a function "
-            "of one example at a time, which was tried on a few only."
-        )
-    return (*lines, *subject.sample.assumptions)
-
-
-def _assumptions_on_theta0(subject: Subject) -> list[str]:
-    """What cannot be checked of the weights that training started from."""
-    start, sample = subject.start, len(subject.sample)
-    if start is None:
-        return []
-    if isinstance(subject.settings, PriorSettings):
-        return [
-            f"The prior, the weights theta0, was trained on the {len(subject.partition.prior):,} examples recorded for "
-            f"it alone, and not chosen by looking at the {sample:,} that are counted."
-        ]
-    lines = [f"The weights theta0, from {start.origin}, were not chosen by looking at the {sample:,} examples."]
-    if excluded := len(subject.partition.excluded):
-        lines.append(
-            f"{excluded:,} examples on which theta0 was trained were removed before anything was counted: the "
-            "certificate is about examples that theta0 was not trained on."
-        )
-    if not start.seen_is_complete:
-        lines.append(
-            "Theta0 was trained on none of them but those: not all of its own training data are at hand to compare."
-            if excluded
-            else "Theta0 was not trained on any of them: not all of its own training data are at hand to compare."
-        )
-    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,27 @@ import torch
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration, Task, complete
-from pactl_cli.data.adaptation import framed, image_fingerprints, with_channels
+from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledImages
+from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
 from pactl_cli.data.sources import load_dataset
-from pactl_cli.data.splits import Indices, draw_calibration, load_indices, partition
+from pactl_cli.data.splits import Identities, Indices, Partition, draw_calibration, load_indices, partition
+from pactl_cli.data.streaming import available_memory
 from pactl_cli.data.workers import useful_workers
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models.brought import describe
 from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
+from pactl_cli.stages.consent import DataPlace, require_memory
 from pactl_cli.stages.display import Display
+from pactl_cli.stages.fingerprints import Fingerprints
 from pactl_cli.stages.machine import data_directory
 from pactl_cli.stages.subject import Subject
 from pactl_cli.training.memory import keep_freed_memory
 from pactl_cli.training.processes import ALONE, World
+
+_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE = 1 << 29, 64
+"""Weights, which may be a stranger's, decide how large frames are; so they must be large themselves."""
 
 
 def load_subject(
@@ -34,66 +42,116 @@ def load_subject(
     display: Display,
     start: Start | None = None,
     world: World = ALONE,
+    *,
+    place: DataPlace | None = None,
+    permutation: Indices | None = None,
 ) -> Subject:
     """Loads the data, resolves every default and divides the training set.
 
     Args:
         start: what a transfer starts from, or a prior that has been trained; None where there is none (yet).
         world: the processes that share the work, each of which calls this.
+        place: where the data are read; None where the settings, which the user gave, say it.
+        permutation: of the training set, in the place of the file that the settings name.
 
     Raises:
         PactlError: if the data, or what is asked of it, is wrong.
     """
     keep_freed_memory()
-    directory = data_directory(settings.data_dir)
+    place = place or DataPlace(settings.dataset, data_directory(settings.data_dir))
     with display.progress("reading images") as progress:
-        dataset = load_dataset(settings.dataset, directory, progress).with_label_noise(settings.label_noise)
-    dataset = dataset.with_workers(_workers(settings, world))
-    augment = _augments(settings, dataset)
-    examples = len(dataset.train)
-    has_prior = isinstance(settings, PriorSettings)
-    excluded = np.zeros(0, dtype=np.int64)
+        clean = load_dataset(place.dataset, place.directory, progress, may_write=place.may_write)
+    _require_known_content(clean, settings.dataset, place)
+    clean = clean.with_workers(_workers(settings, world))
     source = start if isinstance(settings, TransferSettings) else None
+    if settings.indices_path and permutation is None:
+        permutation = load_indices(settings.indices_path, len(clean.train))
+    identities = exact_fingerprints(clean.train)
+    parts = _divided(settings, clean, source, permutation, identities)
+    dataset = clean.with_label_noise(settings.label_noise)
     if source is not None:
-        excluded = np.flatnonzero(np.isin(image_fingerprints(dataset.train), source.seen))
         dataset = fit_images(dataset, source)
         start = source = source.for_classes(dataset.classes)
-    order = load_indices(settings.indices_path, examples) if settings.indices_path else None
-    parts = partition(order, examples, share=settings.train_subset, has_prior=has_prior, excluded=excluded)
+    has_prior = isinstance(settings, PriorSettings)
     task = Task(
         settings.dataset,
         len(parts.bound),
         dataset.shape[0],
         _brought(settings, dataset, source),
         calibration_pool=len(parts.prior) if has_prior else None,
-        defaults=_defaults(settings, source) if source else {},
+        defaults=_defaults(source) if source else {},
     )
     configuration = _configuration(settings, task, source)
+    require_memory(configuration, dataset.classes, dataset.shape)
     drawn = configuration.calibration_examples, configuration.seed
     pool = parts.bound
-    parts = parts if has_prior else parts.with_calibration(*drawn)
+    if not has_prior:
+        parts = parts.with_calibration(*drawn).without_copies(identities)
     calibration = parts.prior[draw_calibration(parts.prior, *drawn)] if has_prior else parts.calibration
     dataset = dataset.to(device)
 
     def take(indices: Indices) -> LabelledImages:
         return dataset.train[torch.from_numpy(indices).to(device)]
 
-    sample = dataset.train if parts.is_trivial(examples) else take(parts.bound)
+    sample = dataset.train if parts.is_trivial(len(clean.train)) else take(parts.bound)
     with display.progress("fingerprinting the examples") as progress:
-        data_sha256 = sample.sha256(progress)
+        fingerprints = Fingerprints.of(sample, clean, parts, progress)
+    resolved = _resolve(settings, configuration, place.directory)
     return Subject(
-        settings=_resolve(settings, configuration, directory).model_copy(update={"augment": augment}),
+        settings=resolved.model_copy(update={"augment": _augments(settings, clean)}),
         dataset=dataset,
         task=task,
         configuration=configuration,
         partition=parts,
+        permutation=permutation,
+        repetitions=parts.repetitions(identities),
         sample=sample,
-        data_sha256=data_sha256,
+        fingerprints=fingerprints,
         calibration=take(calibration).resident(),
         pool=pool,
         start=start,
         world=world,
     )
+
+
+def _divided(
+    settings: TrainSettings,
+    dataset: Dataset,
+    source: Start | None,
+    permutation: Indices | None,
+    identities: Identities,
+) -> Partition:
+    """The parts of the training set, calibration not yet drawn.
+
+    Raises:
+        PactlError: if nothing is left to count, or there are copies and they are not wanted.
+    """
+    excluded = np.zeros(0, dtype=np.int64)
+    if source is not None:
+        require_unrelated(source, settings.dataset)
+        excluded = np.flatnonzero(np.isin(image_fingerprints(dataset.train), source.seen).any(axis=1))
+    parts = partition(
+        permutation,
+        len(dataset.train),
+        share=settings.train_subset,
+        has_prior=isinstance(settings, PriorSettings),
+        excluded=excluded,
+    ).without_copies(identities)
+    if settings.duplicates == "drop":
+        return parts.without_repetitions(identities)
+    if settings.duplicates == "refuse" and (copies := parts.repetitions(identities)):
+        raise PactlError(
+            f"--duplicates refuse: {copies:,} of {len(parts.bound):,} examples are exact copies of others",
+            "remove them, or give --duplicates drop",
+        )
+    return parts
+
+
+def _require_known_content(dataset: Dataset, name: str, place: DataPlace) -> None:
+    """Raises PactlError if the content of a data set is known, and this is another."""
+    expected = catalogue.dataset_entry(name).content
+    if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
+        raise PactlError(f"{name} in {place.directory} is not the published one", "restore its files")
 
 
 def _workers(settings: TrainSettings, world: World) -> int | None:
@@ -103,12 +161,30 @@ def _workers(settings: TrainSettings, world: World) -> int | None:
     return None if world.local_size == 1 else max(1, useful_workers() // world.local_size)
 
 
-def _defaults(settings: TrainSettings, source: Start) -> dict[str, Any]:
-    """What a message need not say because the source says it; never a normalisation that is statistics of this data."""
+def _defaults(source: Start) -> dict[str, Any]:
+    """What a message need not say because the source says it.
+
+    Published constants are statistics of some training set, perhaps of this one under another name: they are free only
+    where they came with the weights of a package, and paid for where somebody chose them.
+    """
     defaults = source.defaults()
-    if defaults["normalisation"] == catalogue.dataset_entry(settings.dataset).published:
+    if catalogue.is_published(defaults["normalisation"]) and not (source.lineage and source.lineage[-1].published):
         defaults["normalisation"] = None
     return defaults
+
+
+def require_unrelated(source: Start, dataset: str) -> None:
+    """Raises PactlError if the source was trained on the pictures of a data set in a form that is not recognised."""
+    entry = catalogue.dataset_entry(dataset)
+    for training in source.lineage:
+        same = training.dataset == dataset
+        if (training.dataset in entry.siblings and not entry.checked) or (same and training.published):
+            raise PactlError(
+                f"{quoted(source.origin)} was trained on {training.dataset}, "
+                + ("which is this data set" if same else f"of whose pictures {dataset} is made")
+                + ": none would be left to count",
+                "transfer to other data, or from other weights",
+            )
 
 
 def fit_images(dataset: Dataset, source: Start) -> Dataset:
@@ -116,7 +192,7 @@ def fit_images(dataset: Dataset, source: Start) -> Dataset:
     for another size, in a black frame of its size.
 
     Raises:
-        PactlError: if they are too large for it.
+        PactlError: if they are too large for it, or its weights are of no size, or the frames too large for memory.
     """
     channels, height, width = source.shape
     if dataset.shape[0] != channels:
@@ -126,8 +202,18 @@ def fit_images(dataset: Dataset, source: Start) -> Dataset:
     if dataset.shape[1] > height or dataset.shape[2] > width:
         raise PactlError(
             f"--dataset {dataset.name} has images of {dataset.shape[1]} x {dataset.shape[2]}, and {source.model_name} "
-            f"in {source.origin} was trained on {height} x {width}: its weights have another shape for these",
+            f"in {quoted(source.origin)} was trained on {height} x {width}: its weights have another shape for these",
             "transfer from a network with a mean over the image, such as layer13s, or from larger images",
+        )
+    if not source.fits(source.shape):
+        raise PactlError(f"the weights of {quoted(source.origin)} do not fit {source.model_name} at any size known")
+    need = sum(len(part) for part in (dataset.train, dataset.test) if part) * prod(source.shape)
+    need *= dataset.train.dtype.itemsize
+    weights = sum(tensor.nbytes for tensor in source.tensors.values())
+    if need > min(available_memory() // 2, max(_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE * weights)):
+        raise PactlError(
+            f"--dataset {dataset.name} in frames of {height} x {width} would take {need >> 20:,} MB or more",
+            "transfer from a network for smaller images",
         )
     return dataset.with_images(lambda images: framed(images, height, width))
 
@@ -148,6 +234,11 @@ def _augments(settings: TrainSettings, dataset: Dataset) -> bool:
 def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> catalogue.Model | None:
     """The user's own network, if it is one."""
     name = source.model_name if source else settings.model_name
+    if source and is_brought(source.model_name) and settings.model_name != source.model_name:
+        raise MissingError(
+            f"the source's network is not pactl's but code, {source.model_name}, which is not loaded unasked",
+            f"if you trust it: --model-name {source.model_name}",
+        )
     return describe(name, classes=dataset.classes, channels=dataset.shape[0]) if name and is_brought(name) else None
 
 
@@ -199,10 +290,15 @@ def _resolve(settings: TrainSettings, configuration: Configuration, directory: P
         "warmup_lr": settings.warmup_lr or settings.lr or entry.lr,
     }
     kind, colon, path = settings.dataset.partition(":")
-    chosen["dataset"] = f"{kind}:{Path(path).expanduser().resolve()}" if colon else kind
+    chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
     if isinstance(settings, TransferSettings):
         if not settings.source.startswith("torchvision:"):
-            chosen["source"] = str(Path(settings.source).expanduser().resolve())
-        chosen["weights"] = settings.weights and settings.weights.expanduser().resolve()
-    chosen["indices_path"] = settings.indices_path and settings.indices_path.expanduser().resolve()
+            chosen["source"] = str(_absolute(Path(settings.source)))
+        chosen["weights"] = settings.weights and _absolute(settings.weights)
+    chosen["indices_path"] = settings.indices_path and _absolute(settings.indices_path)
     return settings.model_copy(update=chosen)
+
+
+def _absolute(path: Path) -> Path:
+    """A path from the root, without a look at what lies there: a stranger may have named it."""
+    return Path(os.path.abspath(path.expanduser()))

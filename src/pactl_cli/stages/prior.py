@@ -15,7 +15,7 @@ from pactl_cli.stages.display import Display
 from pactl_cli.stages.loading import load_subject
 from pactl_cli.stages.machine import find_device
 from pactl_cli.stages.subject import Subject
-from pactl_cli.stages.training_run import Destination, finish, fit, open_run, plan, train_coordinates
+from pactl_cli.stages.training_run import Destination, finish, fit, mention_copies, open_run, plan, train_coordinates
 from pactl_cli.training.objectives import NetworkObjective
 from pactl_cli.training.processes import ALONE, World
 
@@ -31,11 +31,13 @@ def prior(settings: PriorSettings, destination: Destination, display: Display, w
         PactlError: exit code 2 for anything wrong that can be found before work starts
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
-    subject = load_subject(settings, find_device(settings.device, world), display, world=world)
+    device = find_device(settings.device, world)
+    subject = load_subject(settings, device, display, world=world, permutation=destination.permutation())
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     with open_run("prior", destination, subject) as run:
         if run.is_complete():
             return
+        mention_copies(subject, display)
         if INIT not in run.manifest.files:
             _train_prior(run, subject, display)
         subject = replace(subject, start=world.from_first(lambda: Start.load(run, subject.settings)))

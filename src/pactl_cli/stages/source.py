@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor
 
 from pactl_cli import catalogue
-from pactl_cli.data.adaptation import image_fingerprints
+from pactl_cli.data.recognition import image_fingerprints
 from pactl_cli.data.sources import load_dataset
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models import build_network
@@ -20,10 +20,10 @@ from pactl_cli.models.layers import head_names
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, RunDirectory
 from pactl_cli.runs.settings import TransferSettings
-from pactl_cli.runs.start import Start
+from pactl_cli.runs.start import Start, Training
+from pactl_cli.stages.consent import DataPlace, Named, place_of_data
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.evidence import reload_subject, restore
-from pactl_cli.stages.machine import data_directory
 from pactl_cli.stages.subject import Subject
 
 _TORCHVISION = "torchvision:"
@@ -52,7 +52,8 @@ def find_source(settings: TransferSettings, display: Display) -> Start:
 def _trained(run: RunDirectory, settings: TransferSettings, display: Display) -> Start:
     """The network of a complete run, as it was trained, with its batch statistics."""
     run.require_complete(run.manifest.kind)
-    subject = reload_subject(run, settings.data_dir, settings.device, display)
+    named = Named(settings.data_dir, model_name=settings.model_name)
+    subject = reload_subject(run, named, settings.device, display)
     if subject.settings.intrinsic_dim:
         module = subject.build_module()
         restore(module, run)
@@ -65,9 +66,10 @@ def _trained(run: RunDirectory, settings: TransferSettings, display: Display) ->
         subject.calibrate(network)
     return subject.start_from(
         network,
-        seen=_seen(subject),
+        seen=_seen(subject, place_of_data(run, subject.settings, named, only_read=False)),
         seen_is_complete=subject.start is None or subject.start.seen_is_complete,
         origin=_printable(run.path.resolve()),
+        lineage=subject.lineage(),
     )
 
 
@@ -79,12 +81,12 @@ def _full_weights(run: RunDirectory, expected: dict[str, Tensor]) -> dict[str, T
     return tensors
 
 
-def _seen(subject: Subject) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def _seen(subject: Subject, place: DataPlace) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """Fingerprints of all images that a run's weights may depend on, those of its own start included."""
     parts = subject.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
-    raw = load_dataset(subject.settings.dataset, data_directory(subject.settings.data_dir)).train
-    own = image_fingerprints(raw[torch.from_numpy(used)])
+    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write).train
+    own = image_fingerprints(raw[torch.from_numpy(used)]).ravel()
     return np.unique(np.concatenate([own, subject.start.seen if subject.start else own[:0]]))
 
 
@@ -107,11 +109,12 @@ def _pretrained(settings: TransferSettings) -> Start:
         classes=len(tensors[head[0]]),
         head=head,
         shape=_IMAGENET_SHAPE,
-        statistics=None if name in _TRAINED_AT_ONE_HALF else catalogue.DATASETS["imagenet"].published,
+        statistics=None if name in _TRAINED_AT_ONE_HALF else catalogue.IMAGENET_STATISTICS,
         seen_is_complete=False,
         origin=f"{settings.source} with weights of {_printable(settings.weights)}"
         if settings.weights
         else settings.source,
+        lineage=(Training("" if settings.weights else "imagenet", published=True),),
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,11 +22,16 @@ from pactl_cli.models.independence import EXAMPLES, require_function_of_one_exam
 from pactl_cli.models.layers import head_names, parameter_layout
 from pactl_cli.models.normalisation import batch_norms, calibrate, freeze_statistics
 from pactl_cli.runs.settings import TrainSettings, TransferSettings
-from pactl_cli.runs.start import Start
+from pactl_cli.runs.start import Start, Training
+from pactl_cli.stages.fingerprints import Fingerprints
+from pactl_cli.stages.network_facts import NetworkFacts
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import full_precision
 from pactl_cli.training.processes import ALONE, World
+
+PERMUTATION = "permutation"
+"""The name of the user's own permutation among the recorded indices."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,10 @@ class Subject:
     Attributes:
         settings: with every default resolved.
         task: what the receiver of a message knows beforehand.
+        permutation: of the training set, where the user brought one.
+        repetitions: how many examples of S are exact copies of others there.
         sample: S.
-        data_sha256: its fingerprint.
+        fingerprints: of all the data.
         calibration: examples for batch statistics; may be empty.
         pool: S with the calibration examples that were taken out of it, in its order.
         start: theta0, where the seed alone does not give it.
@@ -47,8 +56,10 @@ class Subject:
     task: Task
     configuration: Configuration
     partition: Partition
+    permutation: Indices | None
+    repetitions: int
     sample: LabelledImages
-    data_sha256: str
+    fingerprints: Fingerprints
     calibration: Examples
     pool: Indices
     start: Start | None = None
@@ -60,9 +71,25 @@ class Subject:
         return self.configuration.normalisation or FIXED_STATISTICS
 
     @property
-    def whole_sample(self) -> bool:
-        """Whether S is the training set itself, in its own order."""
-        return self.partition.is_trivial(len(self.dataset.train))
+    def has_indices(self) -> bool:
+        """Whether S is not simply the training set itself, in its own order."""
+        return self.permutation is not None or not self.partition.is_trivial(len(self.dataset.train))
+
+    def indices(self) -> dict[str, Indices]:
+        """What a run directory records of the division: its parts, and the permutation that the user brought."""
+        brought = {} if self.permutation is None else {PERMUTATION: self.permutation}
+        return self.partition.arrays() | brought
+
+    def require_indices(self, recorded: dict[str, Indices], path: Path) -> None:
+        """Raises PactlError unless the arrays recorded in a file are these."""
+        own = self.indices()
+        if recorded.keys() != own.keys() or not all(np.array_equal(own[name], recorded[name]) for name in own):
+            raise PactlError(f"{path} does not hold the indices that the run's settings give")
+
+    @cached_property
+    def network_facts(self) -> NetworkFacts:
+        """What the network is at theta0."""
+        return NetworkFacts.of(self.initial_network(), self.configuration.model_name, self.dataset.shape)
 
     @property
     def has_frozen_statistics(self) -> bool:
@@ -83,11 +110,9 @@ class Subject:
         pool = parts.prior if len(parts.prior) else self.pool
         return sha256(pool.astype("<i8").tobytes()).hexdigest()
 
-    def population(self) -> tuple[str, str, str | None]:
-        """What no message carries: the data set's name, a fingerprint of S and what calibration took of it, theta0."""
-        drawn = np.sort(np.concatenate([self.partition.calibration, self.partition.bound]))
-        examples = self.dataset.train[torch.from_numpy(drawn)].sha256()
-        return self.task.dataset, examples, self.theta0_sha256
+    def population(self) -> tuple[str, str, str | None, str | None]:
+        """What no message carries: the data set's name, fingerprints of its examples, theta0."""
+        return self.task.dataset, self.fingerprints.train, self.fingerprints.test, self.theta0_sha256
 
     def initial_network(self) -> nn.Module:
         """The network at theta0, on the CPU: drawn from the seed, but for what training starts from.
@@ -131,12 +156,20 @@ class Subject:
             return module.network
         return self.initial_network().to(module.theta0.device)
 
-    def start_from(self, network: nn.Module, *, seen: NDArray[np.uint64], seen_is_complete: bool, origin: str) -> Start:
+    def start_from(
+        self,
+        network: nn.Module,
+        *,
+        seen: NDArray[np.uint64],
+        seen_is_complete: bool,
+        origin: str,
+        lineage: tuple[Training, ...] = (),
+    ) -> Start:
         """What another training can start from: the network as it is, and what of this one goes with it.
 
         Args:
             network: of this subject's configuration.
-            seen, seen_is_complete, origin: as in `Start`.
+            seen, seen_is_complete, origin, lineage: as in `Start`.
         """
         return Start(
             tensors={name: tensor.cpu() for name, tensor in network.state_dict().items()},
@@ -149,7 +182,13 @@ class Subject:
             statistics=self.configuration.normalisation,
             seen_is_complete=seen_is_complete,
             origin=origin,
+            lineage=lineage,
         )
+
+    def lineage(self) -> tuple[Training, ...]:
+        """The trainings that led to this run's weights, its own first."""
+        own = Training(self.settings.dataset, permuted=self.settings.indices_path is not None)
+        return (own, *(self.start.lineage if self.start else ()))
 
     def few_examples(self) -> Examples:
         """The first of S, on which a network is tried."""

@@ -7,7 +7,7 @@ from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.loading import load_subject
 from pactl_cli.stages.machine import find_device
-from pactl_cli.stages.training_run import Destination, open_run, train_coordinates
+from pactl_cli.stages.training_run import Destination, mention_copies, open_run, train_coordinates
 from pactl_cli.training.processes import ALONE, World
 
 
@@ -18,8 +18,10 @@ def train(settings: TrainSettings, destination: Destination, display: Display, w
         PactlError: exit code 2 for anything wrong that can be found before work starts
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
-    subject = load_subject(settings, find_device(settings.device, world), display, world=world)
+    device = find_device(settings.device, world)
+    subject = load_subject(settings, device, display, world=world, permutation=destination.permutation())
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     with open_run("train", destination, subject) as run:
         if not run.is_complete():
+            mention_copies(subject, display)
             train_coordinates(run, subject, display)

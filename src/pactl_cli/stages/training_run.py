@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pactl_cli.data.dataset import LabelledImages
+from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
 from pactl_cli.runs.claim import claimed
@@ -29,7 +30,8 @@ from pactl_cli.runs.directory import (
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.stages.display import Advance, Display
-from pactl_cli.stages.subject import Subject
+from pactl_cli.stages.evidence import require_same_data
+from pactl_cli.stages.subject import PERMUTATION, Subject
 from pactl_cli.subspace.quantise import GridQuantiser
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
@@ -56,6 +58,13 @@ class Destination:
     def existing(self) -> RunDirectory | None:
         """The run to go on with, if one has begun."""
         return RunDirectory.open(self.path) if self.resume and not is_vacant(self.path) else None
+
+    def permutation(self) -> Indices | None:
+        """The user's permutation, if a run that has begun records one: it is then not looked for where it lay."""
+        begun = self.existing()
+        if begun is None or INDICES not in begun.manifest.files:
+            return None
+        return begun.read_arrays(INDICES).get(PERMUTATION)
 
 
 @contextmanager
@@ -94,14 +103,34 @@ def _begun_or_found(kind: Kind, destination: Destination, subject: Subject, clai
     return run
 
 
+def mention_copies(subject: Subject, display: Display) -> None:
+    """Says what copies there are among the examples."""
+    parts = subject.partition
+    if len(parts.excluded):
+        display.say(f"{len(parts.excluded):,} training examples are left out: the source was trained on them")
+    if len(parts.copies):
+        display.say(
+            f"{len(parts.copies):,} training examples are left out: they are copies of the prior's or calibration's"
+        )
+    if len(parts.repeated):
+        display.say(f"{len(parts.repeated):,} training examples are left out: they are exact copies of others")
+    if subject.repetitions:
+        display.warn(
+            f"{subject.repetitions:,} of {len(subject.sample):,} examples to count are exact copies of others, and so "
+            "no independent draws (--duplicates drop counts each once)"
+        )
+
+
 def _begin(run: RunDirectory, subject: Subject) -> None:
     """Writes what is known before the first step."""
     run.manifest.device = str(subject.sample.labels.device)
-    run.manifest.data_sha256 = subject.data_sha256
+    found = subject.fingerprints
+    run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
+    run.manifest.test_sha256 = found.test
     run.write_config(subject.settings.as_dict())
     files: tuple[str, ...] = (CONFIG,)
-    if not subject.whole_sample:
-        run.write_arrays(INDICES, subject.partition.arrays())
+    if subject.has_indices:
+        run.write_arrays(INDICES, subject.indices())
         files += (INDICES,)
     if subject.start is not None:
         run.manifest.parent = subject.start.sha256()
@@ -120,10 +149,9 @@ def _require_same(run: RunDirectory, subject: Subject) -> None:
                 "resume with the same options, or start again with --force",
                 BAD_INPUT,
             )
-    if not subject.whole_sample:
-        subject.partition.check(run.read_arrays(INDICES), run.path / INDICES)
-    if run.manifest.data_sha256 != subject.data_sha256:
-        raise PactlError(f"the data set {subject.settings.dataset} has changed since the run in {run.path} began")
+    if subject.has_indices:
+        subject.require_indices(run.read_arrays(INDICES), run.path / INDICES)
+    require_same_data(run, subject)
 
 
 def train_coordinates(run: RunDirectory, subject: Subject, display: Display) -> None:

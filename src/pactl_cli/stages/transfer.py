@@ -10,7 +10,7 @@ from pactl_cli.stages.display import Display
 from pactl_cli.stages.loading import load_subject
 from pactl_cli.stages.machine import find_device
 from pactl_cli.stages.source import find_source
-from pactl_cli.stages.training_run import Destination, open_run, train_coordinates
+from pactl_cli.stages.training_run import Destination, mention_copies, open_run, train_coordinates
 from pactl_cli.training.processes import ALONE, World
 
 
@@ -23,13 +23,12 @@ def transfer(settings: TransferSettings, destination: Destination, display: Disp
     """
     device = find_device(settings.device, world)
     start = world.from_first(lambda: _start(settings, destination, display))
-    subject = load_subject(settings, device, display, start, world)
+    subject = load_subject(settings, device, display, start, world, permutation=destination.permutation())
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     with open_run("transfer", destination, subject) as run:
         if run.is_complete():
             return
-        if excluded := len(subject.partition.excluded):
-            display.say(f"{excluded:,} training examples are left out: the source was trained on them")
+        mention_copies(subject, display)
         train_coordinates(run, subject, display)
 
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
-from pactl_cli.errors import FAILED, MissingError, PactlError
+from pactl_cli.errors import FAILED, MissingError, PactlError, quoted
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
 from pactl_cli.stages.bound import POSTHOC_LEVELS, STAGE
 from pactl_cli.stages.claims import read_certificate
+from pactl_cli.stages.consent import Named, place_of_data
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore, trained_coordinates
 from pactl_cli.stages.machine import data_directory, find_device
+from pactl_cli.stages.network_facts import NetworkFacts
 from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
@@ -31,49 +33,60 @@ _NLL_TOLERANCE = 1e-3
 _KMEANS_TOLERANCE = 1e-3
 
 
-def verify(
-    path: Path, data_dir: Path | None, device: str, display: Display, model_name: str | None = None
-) -> Certificate:
-    """Checks the certificate in a run directory.
+@dataclass(frozen=True)
+class Verdict:
+    """A certificate that agrees with the files, the data and the program.
+
+    Attributes:
+        data: where the data came from, and what is known of them, in a sentence.
+    """
+
+    certificate: Certificate
+    data: str
+
+    NOT_LOOKED_AT: ClassVar = (
+        "the training curves in metrics.jsonl",
+        "the versions and the device in manifest.json",
+    )
+    """What of a run directory may be false all the same."""
+
+
+def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
+    """Checks the certificate in a run directory. Nothing is fetched or written.
 
     Args:
-        model_name: what the user says the network is; code is loaded only if it is named here.
-
-    Returns:
-        The certificate, if nothing disagrees.
+        named: what the user says of data and network: nothing else is believed.
 
     Raises:
         PactlError: exit code 1 with the reason if anything disagrees; 2 if there is no
-            certificate, or the data, the device or a network that is not ours is missing.
+            certificate, or the data, the device or something that the user has to name is missing.
     """
     find_device(device)
-    if data_dir is not None:
-        data_directory(data_dir)
+    if named.data_dir is not None:
+        data_directory(named.data_dir)
     run = RunDirectory.open(path)
     if run.manifest.stages.get(STAGE) != "complete":
         raise MissingError(f"{path} has no complete certificate", f"run pactl bound {path}")
     try:
-        return _check(run, data_dir, device, display, model_name)
+        return _check(run, named, device, display)
     except MissingError:
         raise
     except PactlError as error:
         raise PactlError(f"verification failed: {error.message}", error.hint, FAILED) from error
 
 
-def _check(
-    run: RunDirectory, data_dir: Path | None, device: str, display: Display, model_name: str | None
-) -> Certificate:
+def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Verdict:
     """Everything, cheap checks first."""
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing")
     certificate = read_certificate(run)
-    _require_consent(run, model_name)
-    subject = reload_subject(run, data_dir, device, display)
+    subject = reload_subject(run, named, device, display, only_read=True)
     trained_coordinates(run, subject.configuration.intrinsic_dim)  # a file that is as large as the message will be
     message, encoded = _read_message(run, subject)
+    network = _agreed_network(run, certificate, subject)
     module = subject.build_module()
     restore(module, run)
-    measured = _recount(run, subject, module, message, certificate, display)
+    measured = _recount(run, subject, module, message, certificate, network, display)
     expected = assemble(
         subject,
         message,
@@ -87,19 +100,23 @@ def _check(
     for name, claimed, derived in _differences(certificate.model_dump(mode="json"), expected.model_dump(mode="json")):
         raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
     _check_posthoc(run, certificate, subject, module, display)
-    return certificate
+    return Verdict(certificate, place_of_data(run, subject.settings, named, only_read=True).in_words())
 
 
-def _require_consent(run: RunDirectory, model_name: str | None) -> None:
-    """Raises MissingError where the run needs code that the user has not named, or another network than named."""
-    needed = str(run.read_config().get("model_name"))
-    if model_name is None and is_brought(needed):
-        raise MissingError(
-            f"{run.path} is about a network that is not pactl's but code, {needed}, which verify does not load unasked",
-            f"if you trust it: --model-name {needed}",
+def _agreed_network(run: RunDirectory, certificate: Certificate, subject: Subject) -> NetworkFacts:
+    """What the certificate says of its network, which is the one that is here."""
+    here = subject.network_facts
+    try:
+        claimed = NetworkFacts.from_json(certificate.side_information.get("network"))
+    except ValueError as error:
+        raise PactlError(f"{run.path / CERTIFICATE} {error}") from error
+    if not claimed.is_like(here):
+        raise PactlError(
+            f"{run.path / CERTIFICATE} is about another network {subject.configuration.model_name} than the one here: "
+            f"it was {quoted(claimed.defined_by)} that defined it, here it is {here.defined_by}",
+            "verify it with that version",
         )
-    if model_name is not None and model_name != needed:
-        raise MissingError(f"--model-name {model_name} is not the network of {run.path}, which is {needed}")
+    return claimed
 
 
 def _read_message(run: RunDirectory, subject: Subject) -> tuple[Message, Encoded]:
@@ -119,6 +136,7 @@ def _recount(
     module: SubspaceModule,
     message: Message,
     certificate: Certificate,
+    network: NetworkFacts,
     display: Display,
 ) -> Measured:
     """The certificate's measured numbers, each found to be what this machine counts, up to the numerical margin."""
@@ -138,6 +156,7 @@ def _recount(
         train_errors=_agreed("train_error", certificate.train_error, trained),
         test_errors=None if test is None else _agreed("test_error", certificate.test_error, test),
         train_nll_bits=certificate.train_nll_bits,
+        network=network,
     )
 
 

@@ -1,0 +1,60 @@
+"""What a network takes of memory, found without making it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a network is.
+
+    Attributes:
+        parameters: numbers in its parameters and buffers.
+        activations_bytes: of all that evaluating one example computes, in single precision.
+        largest_bytes: of the largest of these.
+    """
+
+    parameters: int
+    activations_bytes: int
+    largest_bytes: int
+
+    @classmethod
+    def of(cls, sketch: nn.Module, shape: tuple[int, int, int]) -> Size:
+        """The size of a network on the meta device, for images of a shape; it is put into evaluation mode.
+
+        Raises:
+            RuntimeError, ValueError: if it cannot take them.
+        """
+        parameters = sum(tensor.numel() for tensor in sketch.state_dict().values())
+        with torch.no_grad(), _Outputs() as outputs:
+            sketch.eval()(torch.empty(1, *shape, device="meta"))
+        return cls(parameters, sum(outputs.sizes_bytes), max(outputs.sizes_bytes, default=0))
+
+
+class _Outputs(TorchDispatchMode):
+    """Notes the size of every tensor that an operation makes; a view of another is none."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sizes_bytes: list[int] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spares the two seconds that torch takes to import its compiler."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        outputs = result if isinstance(result, tuple | list) else (result,)
+        for declared, output in zip(func._schema.returns, outputs, strict=False):
+            if isinstance(output, torch.Tensor) and declared.alias_info is None:
+                self.sizes_bytes.append(output.numel() * output.element_size())
+        return result

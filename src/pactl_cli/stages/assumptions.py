@@ -1,0 +1,162 @@
+"""What a receiver must know beside the message, and what no program can check of it, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pactl_cli import __version__
+from pactl_cli.errors import dataset_in_words, quoted
+from pactl_cli.runs.settings import PriorSettings
+from pactl_cli.runs.start import Start
+from pactl_cli.stages.network_facts import NetworkFacts
+from pactl_cli.stages.subject import Subject
+
+
+def side_information(subject: Subject, network: NetworkFacts) -> dict[str, Any]:
+    """What the receiver needs beside the message; all of it fixed before S was seen."""
+    channels, height, width = subject.dataset.shape
+    parts = subject.partition
+    return {
+        "program_version": __version__,
+        "classes": subject.dataset.classes,
+        "image_shape": [channels, height, width],
+        "train_examples": subject.task.train_examples,
+        "task": subject.task.as_dict(),
+        "train_sha256": subject.fingerprints.train,
+        "test_sha256": subject.fingerprints.test,
+        "theta0_sha256": subject.theta0_sha256,
+        "source": subject.start and subject.start.origin,
+        "network": network.as_dict(),
+        "excluded_examples": len(parts.excluded),
+        "copies_left_out": len(parts.copies),
+        "repetitions_dropped": len(parts.repeated),
+        "repetitions_counted": subject.repetitions,
+        "indices_sha256": parts.sha256(),
+    }
+
+
+def assumptions(subject: Subject) -> tuple[str, ...]:
+    """What the program cannot check, in sentences."""
+    return (
+        *_on_the_task(subject),
+        *_on_the_data(subject),
+        *_on_theta0(subject),
+        *_on_the_network(subject),
+        *subject.sample.assumptions,
+    )
+
+
+def _on_the_task(subject: Subject) -> Iterator[str]:
+    """What was fixed before anybody looked."""
+    dataset = dataset_in_words(subject.task.dataset)
+    yield (
+        f"The {len(subject.sample):,} examples that were counted are independent draws from the distribution that "
+        "the certificate is about."
+    )
+    yield (
+        f"Which examples are counted, the name of the data set ({dataset}), delta, this version of the program and its "
+        "defaults were fixed before looking at them."
+    )
+    yield (
+        f"The number of classes ({subject.dataset.classes}), which number stands for which class, the number of "
+        "examples, the size of an image, and how inputs are written as numbers (scale, inversion, the order of "
+        "channels or columns) are known of the task, not learned from the sample."
+    )
+    yield "Another machine's logits differ by less than half the numerical margin, relative to the largest."
+    if subject.settings.label_noise:
+        yield (
+            "The distribution has its labels replaced by uniform ones with probability "
+            f"{subject.settings.label_noise}, and the program's fixed stream of random numbers for this has nothing to "
+            "do with the examples."
+        )
+    if subject.settings.indices_path is not None:
+        yield "The permutation of --indices-path was not chosen by looking at the examples."
+
+
+def _on_the_data(subject: Subject) -> Iterator[str]:
+    """That nobody has touched them, and what copies there are."""
+    parts = subject.partition
+    yield (
+        "No example, counted or not, calibration and prior examples included, was changed, added or removed after "
+        "looking: side_information has the fingerprints of all of them and of the test set."
+    )
+    if len(parts.prior) or len(parts.calibration):
+        apart = "prior" if len(parts.prior) else "calibration"
+        left_out = (
+            f"{len(parts.copies):,} exact copies of them were left out" if len(parts.copies) else "there were none"
+        )
+        yield (
+            f"None of the counted examples is made from one of the {apart} examples. Exact copies are recognised "
+            f"({left_out}); copies that were encoded anew, cropped or changed are not."
+        )
+    if len(parts.repeated):
+        yield (
+            f"{len(parts.repeated):,} exact copies of counted examples were dropped, and what is left is taken for "
+            "independent draws."
+        )
+    if subject.repetitions:
+        yield (
+            f"{subject.repetitions:,} of the counted examples are exact copies of others of them. They are taken for "
+            "independent draws all the same, which copies made by somebody are not: --duplicates drop counts each once."
+        )
+
+
+def _on_theta0(subject: Subject) -> Iterator[str]:
+    """What cannot be checked of the weights that training started from."""
+    start, counted = subject.start, len(subject.sample)
+    if start is None:
+        return
+    if isinstance(subject.settings, PriorSettings):
+        yield (
+            f"The prior, the weights theta0, was trained on the {len(subject.partition.prior):,} examples recorded for "
+            f"it alone, and not chosen by looking at the {counted:,} that are counted."
+        )
+        return
+    yield (
+        f"The weights theta0, from what the run calls {quoted(start.origin)}, were not chosen by looking at the "
+        f"{counted:,} examples."
+    )
+    yield (
+        "What theta0 was trained on was not chosen by looking at them either, nor were its settings or what was left "
+        "out of its training."
+    )
+    yield from _on_its_lineage(start)
+    if excluded := len(subject.partition.excluded):
+        yield (
+            f"{excluded:,} examples on which theta0 was trained were removed before anything was counted: the "
+            "certificate is about examples that theta0 was not trained on."
+        )
+    if not start.seen_is_complete:
+        others = "any others of them" if excluded else "any of them"
+        yield f"Theta0 was not trained on {others}: not all of its own training data are at hand to compare."
+    yield (
+        "None of the counted examples is made from one that theta0 was trained on. Copies of images are recognised in "
+        "colour or grey, in other types and scales, inverted, framed, or as svhn28 is made from svhn; copies that were "
+        "encoded anew, cropped otherwise, resized or changed are not, nor are rows of a table in other units."
+    )
+
+
+def _on_its_lineage(start: Start) -> Iterator[str]:
+    """What the trainings that led to theta0 assumed themselves."""
+    for training in start.lineage:
+        if training.permuted:
+            yield (
+                f"The permutation that said on which examples of {dataset_in_words(training.dataset)} theta0 was "
+                "trained was not chosen by looking at the examples that are counted here."
+            )
+
+
+def _on_the_network(subject: Subject) -> Iterator[str]:
+    """Who defines it."""
+    model = subject.configuration.model_name
+    if subject.task.brought:
+        yield (
+            f"The network {subject.task.brought.name}, brought by the user, was not chosen by looking at these "
+            "examples, and is a function of one example at a time, which was tried on a few only."
+        )
+    elif subject.network_facts.defined_by.startswith("torchvision"):
+        yield (
+            f"The network {model} is what {subject.network_facts.defined_by} defines; that version was not chosen by "
+            "looking at the examples."
+        )

@@ -1,0 +1,41 @@
+"""What identifies all the data that a certificate depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pactl_cli.data.dataset import Dataset, LabelledImages
+from pactl_cli.data.progress import Progress
+from pactl_cli.data.splits import Partition
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """The sha256 of examples, images and labels, in order.
+
+    Attributes:
+        sample: S, as it is counted.
+        train: all examples that are divided: S, calibration, prior, and what is left out; before label noise, in the
+            training set's order.
+        test: the test set, before label noise; None where there is none.
+    """
+
+    sample: str
+    train: str
+    test: str | None
+
+    @classmethod
+    def of(cls, sample: LabelledImages, clean: Dataset, parts: Partition, progress: Progress) -> Fingerprints:
+        """Those of a data set that is divided.
+
+        Args:
+            sample: S, as it is counted.
+            clean: without label noise.
+            parts: which of it is for what.
+        """
+        whole = parts.whole()
+        divided = clean.train if len(whole) == len(clean.train) else clean.train[torch.from_numpy(whole)]
+        test = None if clean.test is None else clean.test.sha256(progress)
+        return cls(sample.sha256(progress), divided.sha256(progress), test)

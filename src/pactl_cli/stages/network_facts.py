@@ -1,0 +1,90 @@
+"""What a network is, in a form that another machine can compare: who defines it, its shapes, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pactl_cli import __version__, catalogue
+from pactl_cli.certificate import streams
+from pactl_cli.training.counting import full_precision
+
+_INPUTS, _LOGITS = 2, 4
+_DIGITS = 6
+_TOLERANCE = 1e-3
+_LONGEST_VERSION = 100
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """A network at theta0, before calibration.
+
+    Attributes:
+        defined_by: the package whose code defines it, and its version; or the name that the user brought.
+        weights_sha256: of the names and shapes of its parameters and buffers.
+        answers: its first logits on fixed inputs; None where they are no numbers.
+    """
+
+    defined_by: str
+    weights_sha256: str
+    answers: tuple[float, ...] | None
+
+    @classmethod
+    def of(cls, network: nn.Module, model_name: str, shape: tuple[int, int, int]) -> NetworkFacts:
+        """The facts of a network on the CPU, for images of a shape; it is put into evaluation mode."""
+        layout = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items())
+        pixels = streams.uniforms(catalogue.DEFAULT_SEED, "network-facts", _INPUTS * int(np.prod(shape)))
+        inputs = torch.from_numpy(2 * pixels - 1).float().view(_INPUTS, *shape)
+        with torch.no_grad(), full_precision():
+            logits = network.eval()(inputs).double()[:, :_LOGITS].flatten().tolist()
+        answers = tuple(float(f"{logit:.{_DIGITS}g}") for logit in logits)
+        return cls(
+            _definer(model_name), sha256(layout.encode()).hexdigest(), answers if np.isfinite(answers).all() else None
+        )
+
+    @classmethod
+    def from_json(cls, value: Any) -> NetworkFacts:
+        """The facts that a certificate has of it, which may be a stranger's.
+
+        Raises:
+            ValueError: if they are none.
+        """
+        try:
+            defined_by, weights, answers = value["defined_by"], value["weights_sha256"], value["answers"]
+            facts = cls(defined_by, weights, None if answers is None else tuple(map(float, answers)))
+        except (TypeError, KeyError, OverflowError) as error:
+            raise ValueError("says nothing of its network") from error
+        if not isinstance(defined_by, str) or not defined_by.isprintable() or len(defined_by) > _LONGEST_VERSION:
+            raise ValueError("does not say who defines its network")
+        return facts
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def is_like(self, other: NetworkFacts) -> bool:
+        """Whether both are of one network, up to rounding, whichever version of a package defines it."""
+        if self._package() != other._package() or self.weights_sha256 != other.weights_sha256:
+            return False
+        if self.answers is None or other.answers is None or len(self.answers) != len(other.answers):
+            return self.answers == other.answers
+        mine, theirs = np.array(self.answers), np.array(other.answers)
+        return bool(np.abs(mine - theirs).max(initial=0) <= _TOLERANCE * np.abs(mine).max(initial=0))
+
+    def _package(self) -> str:
+        return self.defined_by.partition(" ")[0]
+
+
+def _definer(model_name: str) -> str:
+    """Whose code a network is."""
+    if catalogue.is_brought(model_name):
+        return model_name
+    if any(model_name == entry.name for entry in catalogue.OWN_MODELS):
+        return f"pactl {__version__}"
+    return f"torchvision {version('torchvision')}"
