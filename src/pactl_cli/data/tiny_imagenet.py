@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import torch
 
 from pactl_cli import catalogue
+from pactl_cli.data.checked_files import check_file, require_unchanged
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.decoded_cache import decoded
 from pactl_cli.data.downloads import Published
@@ -39,9 +40,17 @@ def load_tiny_imagenet(name: str, data_dir: Path, progress: Progress) -> Dataset
     """
     published = _published(name)
     if os.path.isdir(data_dir / FOLDER) and not published.lie_in(data_dir):
-        content = _unpacked(data_dir / FOLDER)
-    else:
-        content = _packed(published.located(data_dir, progress) / f"{FOLDER}.zip")
+        return _loaded(name, _unpacked(data_dir / FOLDER), data_dir, progress)
+    folder = published.located(data_dir, progress)
+    archive, remedy = folder / f"{FOLDER}.zip", published.remedy(folder)
+    state = check_file(archive, MD5, remedy)
+    dataset = _loaded(name, _packed(archive), data_dir, progress)
+    require_unchanged(archive, state, remedy)  # other processes have opened it again by its name
+    return dataset
+
+
+def _loaded(name: str, content: _Content, data_dir: Path, progress: Progress) -> Dataset:
+    """The data set of what has been found."""
     train, test = content.train(), content.test()
     paths = tuple(f"{content.root}/{path}" for path in (*train, *test))
     pictures = Pictures(name, paths, content.archive, mode="RGB")
