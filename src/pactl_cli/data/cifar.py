@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pickle
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from pactl_cli.data.checked_files import CheckedFile
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.downloads import Published
 from pactl_cli.data.progress import Progress
@@ -18,21 +18,21 @@ from pactl_cli.data.progress import Progress
 _SHAPE = (3, 32, 32)
 
 
-def load_cifar10(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_cifar10(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 in ten classes."""
     from torchvision.datasets import CIFAR10
 
     return _load(name, CIFAR10, 10, data_dir, progress)
 
 
-def load_cifar100(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_cifar100(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """CIFAR-100 with its hundred fine classes: 50,000 + 10,000 colour images of 32 x 32."""
     from torchvision.datasets import CIFAR100
 
     return _load(name, CIFAR100, 100, data_dir, progress)
 
 
-def _load(name: str, source: Any, classes: int, data_dir: Path, progress: Progress) -> Dataset:
+def _load(name: str, source: Any, classes: int, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """Either one. Each file must have torchvision's checksum, and is not let run anything even then."""
     meta = (source.meta["filename"], source.meta["md5"])
     checksums = dict((*source.train_list, *source.test_list, meta))

@@ -16,6 +16,7 @@ from urllib.error import HTTPError
 from filelock import FileLock
 
 from pactl_cli.data.checked_files import CheckedFile, read_checked
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.progress import Progress
 from pactl_cli.errors import MissingError
 
@@ -40,7 +41,7 @@ class Published:
     fetch: Callable[[Path], object]
     origin: str
 
-    def read(self, data_dir: Path, progress: Progress) -> dict[str, CheckedFile]:
+    def read(self, data_dir: DataDirectory, progress: Progress) -> dict[str, CheckedFile]:
         """Read each of the files once, by name, with the right checksum; they are fetched if none of them is there.
 
         Raises:
@@ -51,15 +52,21 @@ class Published:
         remedy = self.remedy(folder)
         return {file: read_checked(folder / file, expected, remedy) for file, expected in self.checksums.items()}
 
-    def located(self, data_dir: Path, progress: Progress) -> Path:
+    def located(self, data_dir: DataDirectory, progress: Progress) -> Path:
         """The folder that holds the files, unchecked; they are fetched if none of them is there.
 
         Raises:
-            MissingError: if they cannot be fetched.
+            MissingError: if they cannot be fetched, or the data directory is only read.
         """
-        folder = data_dir / self.folder
+        folder = data_dir.path / self.folder
         if not self.lie_in(folder):
-            self._fetch_once(data_dir, progress)
+            if not data_dir.may_write:
+                raise MissingError(
+                    f"{self.name} is not in {folder}, and this command downloads nothing",
+                    "name the directory that has it with --data-dir, or fetch it with pactl train --dataset "
+                    f"{self.name}",
+                )
+            self._fetch_once(data_dir.path, progress)
         return folder
 
     def lie_in(self, folder: Path) -> bool:

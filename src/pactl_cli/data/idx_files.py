@@ -6,13 +6,13 @@ import os
 from gzip import GzipFile
 from io import BytesIO
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from pactl_cli.data.checked_files import CheckedFile, read_checked
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.downloads import Published
 from pactl_cli.data.progress import Progress
@@ -33,14 +33,14 @@ FASHION_HEADERS = {
 """How each file of Fashion-MNIST begins: its type, and its shape."""
 
 
-def load_mnist(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_mnist(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """MNIST: 60,000 + 10,000 grey images of 28 x 28."""
     from torchvision.datasets import MNIST
 
     return _dataset(name, _published(name, MNIST, MNIST_SHA256).read(data_dir, progress))
 
 
-def load_fmnist(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_fmnist(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28.
 
     Checksums are known of its archives only. So a file is compared with its archive, where that lies beside it, as it

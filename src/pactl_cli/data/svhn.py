@@ -11,6 +11,7 @@ import torch
 
 from pactl_cli.data.adaptation import grey
 from pactl_cli.data.checked_files import CheckedFile
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.downloads import Published
 from pactl_cli.data.progress import Progress
@@ -18,7 +19,7 @@ from pactl_cli.data.progress import Progress
 _PARTS = ("train", "test")
 
 
-def load_svhn(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_svhn(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """73,257 + 26,032 colour images of 32 x 32; the label of a digit is the digit."""
     from torchvision.datasets import SVHN
     from torchvision.datasets.utils import download_url
@@ -30,7 +31,7 @@ def load_svhn(name: str, data_dir: Path, progress: Progress) -> Dataset:
             download_url(url, place / "svhn", file, md5)
 
     published = Published(name, "svhn", {file: md5 for _, file, md5 in sources}, fetch, origin=sources[0][0])
-    if published.lie_in(data_dir) and not published.lie_in(data_dir / "svhn"):
+    if published.lie_in(data_dir.path) and not published.lie_in(data_dir.path / "svhn"):
         published = replace(published, folder="")
     files = published.read(data_dir, progress)
     train, test = (_examples(files.pop(file)) for _, file, _ in sources)
@@ -56,7 +57,7 @@ def _examples(file: CheckedFile) -> Examples:
     return Examples(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels))
 
 
-def load_svhn28(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_svhn28(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """SVHN as MNIST's shape, a source for transfers to it: grey, the inner 28 x 28 of the 32 x 32 pixels."""
     colour = load_svhn(name, data_dir, progress)
     return colour.with_images(lambda images: grey(images[:, :, 2:30, 2:30]))
