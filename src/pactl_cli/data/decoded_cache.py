@@ -13,6 +13,7 @@ import numpy as np
 import PIL
 
 from pactl_cli.data.arrays import read_arrays
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.pictures import Pictures, Pixels
 from pactl_cli.data.progress import Progress
 from pactl_cli.errors import PactlError
@@ -25,10 +26,10 @@ _SETTLED_SECONDS = 2.0
 """A file that changed so recently may change again unseen: the coarsest clocks of file systems tick that slowly."""
 
 
-def decoded(pictures: Pictures, source: str, data_dir: Path, progress: Progress) -> Pixels:
+def decoded(pictures: Pictures, source: str, data_dir: DataDirectory, progress: Progress) -> Pixels:
     """What `pictures.read` gives, shape (n, C, H, W): from the cache if nothing has changed since, else read and kept.
 
-    Where nothing can be kept, nothing is, and the result is the same.
+    Where nothing can or may be kept, nothing is, and the result is the same.
 
     Args:
         pictures: what to decode.
@@ -41,12 +42,12 @@ def decoded(pictures: Pictures, source: str, data_dir: Path, progress: Progress)
     now = time.time()
     state, changed = _state(pictures)
     prefix = sha256(os.fsencode(source)).hexdigest()[:16]
-    path = data_dir / PLACE / f"{prefix}-{state}.npz"
+    path = data_dir.path / PLACE / f"{prefix}-{state}.npz"
     kept = _kept(path, len(pictures.paths))
     if kept is not None:
         return kept
     images = pictures.read(progress)
-    if changed < now - _SETTLED_SECONDS:
+    if data_dir.may_write and changed < now - _SETTLED_SECONDS:
         with suppress(OSError):  # of a disk that is full or read-only
             _keep(path, images)
             for stale in path.parent.glob(f"{prefix}-*"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +15,11 @@ from urllib.error import HTTPError
 
 from filelock import FileLock
 
+from pactl_cli.data.checked_files import CheckedFile, read_checked
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.progress import Progress
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import MissingError
 
-_MD5_DIGITS = 32
 _TORCHVISION_SAYS = "File not found or corrupted."
 
 
@@ -41,18 +41,32 @@ class Published:
     fetch: Callable[[Path], object]
     origin: str
 
-    def located(self, data_dir: Path, progress: Progress) -> Path:
-        """The folder that holds the files, each with the right checksum; they are fetched if none of them is there.
+    def read(self, data_dir: DataDirectory, progress: Progress) -> dict[str, CheckedFile]:
+        """Read each of the files once, by name, with the right checksum; they are fetched if none of them is there.
 
         Raises:
             MissingError: if some are missing, or all of them and they cannot be fetched.
             PactlError: if one is unreadable, truncated or altered.
         """
-        folder = data_dir / self.folder
+        folder = self.located(data_dir, progress)
+        remedy = self.remedy(folder)
+        return {file: read_checked(folder / file, expected, remedy) for file, expected in self.checksums.items()}
+
+    def located(self, data_dir: DataDirectory, progress: Progress) -> Path:
+        """The folder that holds the files, unchecked; they are fetched if none of them is there.
+
+        Raises:
+            MissingError: if they cannot be fetched, or the data directory is only read.
+        """
+        folder = data_dir.path / self.folder
         if not self.lie_in(folder):
-            self._fetch_once(data_dir, progress)
-        for file, expected in self.checksums.items():
-            check_file(folder / file, expected, self._remedy(folder))
+            if not data_dir.may_write:
+                raise MissingError(
+                    f"{self.name} is not in {folder}, and this command downloads nothing",
+                    "name the directory that has it with --data-dir, or fetch it with pactl train --dataset "
+                    f"{self.name}",
+                )
+            self._fetch_once(data_dir.path, progress)
         return folder
 
     def lie_in(self, folder: Path) -> bool:
@@ -95,28 +109,10 @@ class Published:
         first, *others = self.checksums
         return f"{first} and {len(others)} more files" if len(others) > 3 else " and ".join(self.checksums)
 
-    def _remedy(self, folder: Path) -> str:
+    def remedy(self, folder: Path) -> str:
         """What to do about a bad file."""
         things = folder if self.folder else self._list()
         return f"restore the file, or delete {things} to have it fetched again"
-
-
-def check_file(path: Path, expected: str, remedy: str) -> None:
-    """Does nothing if the file can be read and has the md5 or sha256 `expected`; "" is any.
-
-    Raises:
-        MissingError: if it is not there.
-        PactlError: if it is unreadable, truncated or altered; `remedy` says what to do.
-    """
-    algorithm = "md5" if len(expected) == _MD5_DIGITS else "sha256"
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
-    except OSError as error:
-        kind = MissingError if isinstance(error, FileNotFoundError) else PactlError
-        raise kind(f"{path} cannot be read: {error.strerror}", remedy) from error
-    if expected not in ("", digest.hexdigest()):
-        raise PactlError(f"{path} is truncated or altered", remedy)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.decoded_cache import decoded
 from pactl_cli.data.pictures import Pictures
@@ -19,7 +20,7 @@ Samples = list[tuple[str, int]]
 """Paths of images, each with its label."""
 
 
-def load_folder(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_folder(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """The data set `folder:PATH`: images of one size in train/CLASS/ and test/CLASS/ or val/CLASS/.
 
     Raises:

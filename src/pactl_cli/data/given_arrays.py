@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.arrays import read_arrays
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.progress import Progress
 from pactl_cli.errors import PactlError
@@ -18,7 +19,7 @@ from pactl_cli.errors import PactlError
 MOST_CLASSES = 100_000
 
 
-def load_npz(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_npz(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """The data set `npz:PATH`: images (n, H, W), (n, H, W, C), (n, C, H, W) or features (n, F), and integer labels.
 
     Raises:

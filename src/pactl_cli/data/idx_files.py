@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import os
+from gzip import GzipFile
+from io import BytesIO
 from math import prod
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from pactl_cli.data.checked_files import CheckedFile, read_checked
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
-from pactl_cli.data.downloads import Published, check_file
+from pactl_cli.data.downloads import Published
 from pactl_cli.data.progress import Progress
 from pactl_cli.errors import PactlError
 
@@ -28,14 +33,14 @@ FASHION_HEADERS = {
 """How each file of Fashion-MNIST begins: its type, and its shape."""
 
 
-def load_mnist(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_mnist(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """MNIST: 60,000 + 10,000 grey images of 28 x 28."""
     from torchvision.datasets import MNIST
 
-    return _read(name, _published(name, MNIST, MNIST_SHA256).located(data_dir, progress))
+    return _dataset(name, _published(name, MNIST, MNIST_SHA256).read(data_dir, progress))
 
 
-def load_fmnist(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_fmnist(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28.
 
     Checksums are known of its archives only. So a file is compared with its archive, where that lies beside it, as it
@@ -43,10 +48,10 @@ def load_fmnist(name: str, data_dir: Path, progress: Progress) -> Dataset:
     """
     from torchvision.datasets import FashionMNIST
 
-    raw = _published(name, FashionMNIST, dict.fromkeys(FASHION_HEADERS, "")).located(data_dir, progress)
+    files = _published(name, FashionMNIST, dict.fromkeys(FASHION_HEADERS, "")).read(data_dir, progress)
     for archive, md5 in FashionMNIST.resources:
-        _check_idx(raw / archive.removesuffix(".gz"), raw / archive, md5)
-    return _read(name, raw)
+        _check_idx(files[archive.removesuffix(".gz")], archive, md5)
+    return _dataset(name, files)
 
 
 def _published(name: str, source: Any, checksums: dict[str, str]) -> Published:
@@ -57,27 +62,35 @@ def _published(name: str, source: Any, checksums: dict[str, str]) -> Published:
     )
 
 
-def _check_idx(path: Path, archive: Path, md5: str) -> None:
-    """Raises PactlError if the file is not what its archive holds or, without an archive, cannot be the right one."""
-    remedy = f"restore the file, or delete {path.parent} to have it fetched again"
-    content = path.read_bytes()
-    kind, *shape = FASHION_HEADERS[path.name]
+def _check_idx(file: CheckedFile, archive: str, md5: str) -> None:
+    """Raise PactlError if a file is not what its archive holds or, without an archive, cannot be the right one."""
+    kind, *shape = FASHION_HEADERS[file.path.name]
     header = b"".join(number.to_bytes(4, "big") for number in (kind, *shape))
-    length = len(header) + prod(shape)
+    content, length = file.content, len(header) + prod(shape)
     if not content.startswith(header) or len(content) != length or (len(shape) == 1 and max(content[8:]) > 9):
-        raise PactlError(f"{path} is truncated or altered", remedy)
-    if os.path.lexists(archive):
-        check_file(archive, md5, remedy)
-        if gzip.decompress(archive.read_bytes()) != content:
-            raise PactlError(f"{path} is truncated or altered: it is not what {archive.name} holds", remedy)
+        raise PactlError(f"{file.path} is truncated or altered", file.remedy)
+    packed = file.path.with_name(archive)
+    if os.path.lexists(packed):
+        with GzipFile(fileobj=BytesIO(read_checked(packed, md5, file.remedy).content)) as unpacked:
+            if unpacked.read(length + 1) != content:
+                raise PactlError(f"{file.path} is truncated or altered: it is not what {archive} holds", file.remedy)
 
 
-def _read(name: str, raw: Path) -> Dataset:
-    """The data set of the four files in a folder."""
-    from torchvision.datasets.mnist import read_image_file, read_label_file
+def _dataset(name: str, files: dict[str, CheckedFile]) -> Dataset:
+    """The data set of the four files."""
 
     def part(prefix: str) -> Examples:
-        images = read_image_file(str(raw / f"{prefix}-images-idx3-ubyte")).unsqueeze(1)
-        return Examples(images, read_label_file(str(raw / f"{prefix}-labels-idx1-ubyte")).long())
+        images, labels = (_array(files[f"{prefix}-{kind}-ubyte"]) for kind in ("images-idx3", "labels-idx1"))
+        return Examples(images.unsqueeze(1), labels.long())
 
     return Dataset(name, 10, part("train"), part("t10k"))
+
+
+def _array(file: CheckedFile) -> torch.Tensor:
+    """The array of bytes that a file in the IDX format holds: two zeros, type, dimensions, sizes, content."""
+    content = file.content
+    dimensions = content[3] if content.startswith(b"\0\0\x08") and len(content) > 3 else 0
+    shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").tolist()
+    if not dimensions or len(content) != 4 + 4 * dimensions + prod(shape):
+        raise file.refused("it is no array of bytes in the IDX format")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy())

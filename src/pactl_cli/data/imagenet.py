@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.progress import Progress
 from pactl_cli.data.streaming import View, streamed
@@ -22,21 +23,27 @@ _HINT = (
 )
 
 
-def load_imagenet(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """The photographs below `imagenet/` in train/WNID/ and val/WNID/, unpacked first where only the archives are there.
 
     Raises:
-        PactlError: if there are no images, or the archives are truncated or altered.
+        MissingError: if there are none, or only archives and the data directory is only read.
+        PactlError: if the archives are truncated or altered.
     """
     from torchvision.datasets import ImageFolder
 
-    root = data_dir / "imagenet"
+    root = data_dir.path / "imagenet"
     packed = [part for part, name in _ARCHIVES.items() if os.path.exists(root / name)]
     parts = [part for part in _ARCHIVES if part in packed or os.path.isdir(root / part)]
     if "train" not in parts:
-        raise MissingError(f"imagenet is not in {data_dir}", _HINT)
+        raise MissingError(f"imagenet is not in {data_dir.path}", _HINT)
     for part in parts:
         if not os.path.isdir(root / part):
+            if not data_dir.may_write:
+                raise MissingError(
+                    f"imagenet is not unpacked in {root / part}, and this command unpacks nothing",
+                    "name the directory that has it with --data-dir, or unpack it with pactl train --dataset imagenet",
+                )
             _unpack(root, part)
     try:
         folders = {part: ImageFolder(str(root / part)) for part in parts}

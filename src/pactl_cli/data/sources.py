@@ -11,6 +11,7 @@ import torch
 from pactl_cli import catalogue
 from pactl_cli.certificate import streams
 from pactl_cli.data.cifar import load_cifar10, load_cifar100
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.folders import load_folder
 from pactl_cli.data.given_arrays import load_npz
@@ -22,19 +23,21 @@ from pactl_cli.data.tiny_imagenet import load_tiny_imagenet
 from pactl_cli.errors import PactlError
 
 
-def load_dataset(name: str, data_dir: Path, progress: Progress = unheard) -> Dataset:
+def load_dataset(name: str, data_dir: Path, progress: Progress = unheard, *, may_write: bool = True) -> Dataset:
     """The data set `name`, on the CPU.
 
     Args:
         name: of the catalogue, or `npz:PATH`, or `folder:PATH`.
         data_dir: where named data sets lie, in torchvision's layout; what is absent is fetched into it.
         progress: told of images read one by one and of bytes fetched.
+        may_write: whether anything may be written below `data_dir`; if not, what is absent is missing.
 
     Raises:
-        PactlError: if it is absent, truncated or altered, or not what a data set must be.
+        MissingError: if it is absent and cannot or may not be fetched.
+        PactlError: if it is truncated or altered, or not what a data set must be.
     """
     entry = catalogue.dataset_entry(name)
-    dataset = LOADERS[entry.name](name, data_dir, progress)
+    dataset = LOADERS[entry.name](name, DataDirectory(data_dir, may_write), progress)
     if isinstance(dataset.train, Examples) and entry.train_examples not in (None, len(dataset.train)):
         raise PactlError(
             f"{name} in {data_dir} has {len(dataset.train):,} training examples, not {entry.train_examples:,}",
@@ -43,7 +46,7 @@ def load_dataset(name: str, data_dir: Path, progress: Progress = unheard) -> Dat
     return dataset
 
 
-def _digits(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def _digits(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """scikit-learn's digits, sixteen grey levels spread over a byte, split by one fixed permutation."""
     from sklearn.datasets import load_digits
 
@@ -56,7 +59,7 @@ def _digits(name: str, data_dir: Path, progress: Progress) -> Dataset:
     return Dataset(name, 10, examples[order[:train]], examples[order[train:]])
 
 
-LOADERS: dict[str, Callable[[str, Path, Progress], Dataset]] = {
+LOADERS: dict[str, Callable[[str, DataDirectory, Progress], Dataset]] = {
     "digits": _digits,
     "mnist": load_mnist,
     "fmnist": load_fmnist,

@@ -11,6 +11,8 @@ from zipfile import ZipFile
 import torch
 
 from pactl_cli import catalogue
+from pactl_cli.data.checked_files import check_file, require_unchanged
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.decoded_cache import decoded
 from pactl_cli.data.downloads import Published
@@ -28,7 +30,7 @@ _ANNOTATIONS = "val/val_annotations.txt"
 _VALIDATION = "val/images"
 
 
-def load_tiny_imagenet(name: str, data_dir: Path, progress: Progress) -> Dataset:
+def load_tiny_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """Tiny ImageNet: 100,000 colour images of 64 x 64 in 200 classes, and its 10,000 validation images as test set.
 
     Classes, and the images of each, are in the order of their names. The archive is read as it is and not unpacked;
@@ -38,10 +40,19 @@ def load_tiny_imagenet(name: str, data_dir: Path, progress: Progress) -> Dataset
         PactlError: if it is absent, incomplete, truncated or altered.
     """
     published = _published(name)
-    if os.path.isdir(data_dir / FOLDER) and not published.lie_in(data_dir):
-        content = _unpacked(data_dir / FOLDER)
-    else:
-        content = _packed(published.located(data_dir, progress) / f"{FOLDER}.zip")
+    unpacked = data_dir.path / FOLDER
+    if os.path.isdir(unpacked) and not published.lie_in(data_dir.path):
+        return _loaded(name, _unpacked(unpacked), data_dir, progress)
+    folder = published.located(data_dir, progress)
+    archive, remedy = folder / f"{FOLDER}.zip", published.remedy(folder)
+    state = check_file(archive, MD5, remedy)
+    dataset = _loaded(name, _packed(archive), data_dir, progress)
+    require_unchanged(archive, state, remedy)  # other processes have opened it again by its name
+    return dataset
+
+
+def _loaded(name: str, content: _Content, data_dir: DataDirectory, progress: Progress) -> Dataset:
+    """The data set of what has been found."""
     train, test = content.train(), content.test()
     paths = tuple(f"{content.root}/{path}" for path in (*train, *test))
     pictures = Pictures(name, paths, content.archive, mode="RGB")

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pactl_cli.data import idx_files
+from pactl_cli.data.checked_files import read_checked
+from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.folders import load_folder
 from pactl_cli.data.given_arrays import load_npz
 from pactl_cli.data.progress import unheard
@@ -168,7 +170,7 @@ def test_any_archive_of_arrays(search: Any, fuzz: Any, tmp_path: Path, arrays: d
         if draw(st.booleans()):
             path.write_bytes(draw(fuzz.spoilt(path.read_bytes())))
         with fuzz.watched():
-            dataset = refused(lambda: load_npz(f"npz:{path}", tmp_path, unheard))
+            dataset = refused(lambda: load_npz(f"npz:{path}", DataDirectory(tmp_path), unheard))
         if dataset is not None:
             require_dataset(dataset)
 
@@ -216,9 +218,10 @@ def test_any_idx_file(search: Any, fuzz: Any, tmp_path: Path, monkeypatch: pytes
             archive.write_bytes(draw(fuzz.spoilt(packed)) if draw(st.booleans()) else packed)
 
         def read() -> Any:
-            for name in names:
-                idx_files._check_idx(tmp_path / name, tmp_path / f"{name}.gz", checksum)
-            return idx_files._read("fmnist", tmp_path)
+            files = {name: read_checked(tmp_path / name, "", "") for name in names}
+            for name, file in files.items():
+                idx_files._check_idx(file, f"{name}.gz", checksum)
+            return idx_files._dataset("fmnist", files)
 
         with fuzz.watched():
             dataset = refused(read)
@@ -257,7 +260,7 @@ def test_any_picture(search: Any, fuzz: Any, tmp_path: Path, pictures: Path) -> 
         path.write_bytes(data)
         try:
             with fuzz.watched():
-                dataset = refused(lambda: load_folder(f"folder:{place}", tmp_path / "cache", unheard))
+                dataset = refused(lambda: load_folder(f"folder:{place}", DataDirectory(tmp_path / "cache"), unheard))
         finally:
             path.write_bytes(good[path])
         if dataset is not None:
