@@ -6,6 +6,7 @@ by the sender and by whoever checks, with the same functions.
 
 from __future__ import annotations
 
+from decimal import ROUND_FLOOR, ROUND_UP, Context, Decimal
 from math import ceil, log2
 from typing import Any, Final, Literal
 
@@ -109,15 +110,28 @@ class Certificate(_Record):
 
 
 def sentence(error_bound: Error, delta: float, examples: int, dataset: str, *, hold_out: bool = False) -> str:
-    """The certificate in plain words; percentages are rounded up."""
+    """The certificate in plain words; the error is rounded up, the confidence down."""
     percent = ceil(error_bound * 1e4) / 100
-    claim = f"{100 * (1 - delta):.10g} % confidence, this classifier errs on at most {percent:.2f} % of new examples"
+    claim = f"{_confidence(delta)} % confidence, this classifier errs on at most {percent:.2f} % of new examples"
     if hold_out:
         return (
             f"Hold-out bound of the weights that training started from, d = 0 or every coordinate zero: with {claim}, "
             f"counted on {examples:,} training examples of {dataset} on which they were not trained."
         )
     return f"With {claim}: computed from {examples:,} training examples of {dataset} alone, no test set."
+
+
+def _confidence(delta: float) -> str:
+    """100 (1 - delta) as a decimal that is never larger; delta counts with ten significant digits, rounded up.
+
+    Of 0.05 it is 95: a float stands for the shortest decimal that reads as it, from which it differs by less than
+    bounds are rounded up. A delta below 1e-18 gets a shorter form.
+    """
+    percent = Context(prec=10, rounding=ROUND_UP).multiply(Decimal(repr(float(delta))), Decimal(100))
+    if percent < Decimal("1e-16"):
+        return "more than 99.9999999999999999"
+    text = f"{Context(prec=40, rounding=ROUND_FLOOR).subtract(Decimal(100), percent):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def all_bounds(*, errors: int, examples: int, bits: float, delta: float) -> Bounds:
