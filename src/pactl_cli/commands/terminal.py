@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
@@ -27,7 +28,7 @@ class Terminal:
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """A bar with the time that is left."""
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -41,7 +42,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """One line, if somebody is there to read it."""
         if self._console.is_terminal:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(Text(text), soft_wrap=True)
 
 
 def percent(error: float | None) -> str:
@@ -50,7 +51,10 @@ def percent(error: float | None) -> str:
 
 
 def print_certificate(certificate: Certificate, directory: str) -> None:
-    """The certificate as tables, on stdout."""
+    """The certificate as tables, on stdout.
+
+    What may come from a file or a user is Text, in which brackets and colons are only themselves.
+    """
     console = Console(file=sys.stdout, highlight=False)
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
     others = (certificate.bounds.kl, certificate.bounds.catoni, certificate.bounds.mcallester)
@@ -78,7 +82,7 @@ def print_certificate(certificate: Certificate, directory: str) -> None:
         facts.add_row(*row)
     assumed = Table.grid(padding=(0, 1))
     for line in certificate.assumptions:
-        assumed.add_row("-", line)
-    for part in (f"[bold]{certificate.statement}[/bold]", facts, "It assumes:", assumed):
+        assumed.add_row("-", Text(line))
+    for part in (Text(certificate.statement, "bold"), facts, "It assumes:", assumed):
         console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
-    console.print(f"\n  Check it: pactl verify {directory}\n", soft_wrap=True)
+    console.print(Text(f"\n  Check it: pactl verify {directory}\n"), soft_wrap=True)
