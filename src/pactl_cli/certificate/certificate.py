@@ -72,7 +72,7 @@ class Posthoc(_Record):
 
 
 class Certificate(_Record):
-    """`bound.json`. Errors are fractions in [0, 1], bits are bits, counts are counts."""
+    """`bound.json`. Errors are fractions in [0, 1], bits are bits, counts are counts; a log-loss not finite is null."""
 
     schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     statement: str
@@ -84,7 +84,7 @@ class Certificate(_Record):
     train_error: Error
     test_error: Error | None
     test_examples: int = Field(ge=0)
-    train_nll_bits: float
+    train_nll_bits: float | None
     message_bits: int = Field(ge=0)
     ledger_bits: float = Field(ge=0)
     bits: BitParts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import log
+from math import isfinite, log
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pactl_cli.certificate.certificate import Certificate, Posthoc
 from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
 from pactl_cli.runs.following import FollowedRun
@@ -137,7 +137,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
             errors=quantised.cautious,
             train_errors=trained.plain,
             test_errors=test.plain if test else None,
-            train_nll_bits=quantised.nll_bits,
+            train_nll_bits=quantised.nll_bits if isfinite(quantised.nll_bits) else None,
         )
         certificate = assemble(
             subject,
@@ -256,8 +256,7 @@ def _fine_tune(
     examples = len(subject.sample)
     price = None
     if settings.rate_weight == "auto":
-        slope = max(trained.plain_error, 1 / examples) / max(trained.nll_nats / examples, 1e-9)
-        price = _Price(slope, examples, settings.delta)
+        price = _Price(_slope(trained), examples, settings.delta)
         bits = ideal_symbol_bits(quantiser.message_parts(module.w)[1])
         rate_weight = price.at(2 * trained.plain_error, bits / 2)
     else:
@@ -277,6 +276,22 @@ def _fine_tune(
     )
     with display.progress(f"fine-tuning {settings.effective_codebook} codebook") as advance:
         trainer.run(_FineTuning(run, objective, price, advance))
+
+
+def _slope(trained: Counts) -> float:
+    """Errors for each nat of log-loss: of a classifier and one that has neither.
+
+    Raises:
+        PactlError: with exit code 1 if the log-loss is not finite.
+    """
+    if not isfinite(trained.nll_nats):
+        raise PactlError(
+            "the log-loss before fine-tuning is not finite, and so has no price in bits",
+            "certify without fine-tuning: --quant-epochs 0",
+            FAILED,
+        )
+    nats = max(trained.nll_nats / trained.examples, 1e-9)
+    return max(trained.plain_error, 1 / trained.examples) / nats
 
 
 def _search_step(
