@@ -70,16 +70,17 @@ def test_two_that_begin_at_once_do_not_share_a_directory(start: Call, endless: A
     assert str(run) in ends[0].complaint(2)
 
 
-def test_a_certificate_is_written_by_one(start: Call, pactl: Call, trained: Path) -> None:
-    first = start("bound", trained, "--quant-epochs", 100_000)
+def test_a_certificate_is_written_by_one(start: Call, pactl: Call, terminal: Any, trained: Path) -> None:
+    first = start("bound", trained, "--quant-epochs", 100_000, stderr=terminal.path)
     deadline = time.monotonic() + 30
-    while '"bound"' not in (trained / "manifest.json").read_text():
+    while b"fine-tuning" not in terminal._seen:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     assert "in use" in pactl("bound", trained).complaint(2)
     assert "in use" in pactl("bound", trained.parent / "." / "trained", "--quant-epochs", 0).complaint(2)
     first.signal(signal.SIGKILL)
     first.end()
+    terminal.close()
     assert pactl("bound", trained, trained, "--quant-epochs", 0).code == 0
     assert pactl("verify", trained).code == 0
 

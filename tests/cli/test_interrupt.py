@@ -145,19 +145,15 @@ def test_force_replaces_a_certified_run(pactl: Call, certified: Path, npz: Path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_bound_can_be_repeated(start: Call, pactl: Call, certified: Path, number: int) -> None:
-    process = start("bound", certified, "--quant-epochs", 2000, "--batch-size", 8)
-    wait_for_epochs(certified, "bound", 1)
-    while manifest(certified)["stages"]["bound"] != "running":
-        time.sleep(0.002)
-    time.sleep(0.1)
+def test_an_interrupted_bound_can_be_repeated(start: Call, pactl: Call, trained: Path, number: int) -> None:
+    process = start("bound", trained, "--quant-epochs", 100_000, "--batch-size", 8)
+    time.sleep(1)
     process.signal(number)
     line = process.end().complaint(130)
     assert "--resume" not in line, "bound has no such option"
-    assert manifest(certified)["stages"]["bound"] != "complete"
-    pactl("verify", certified).complaint(2)
-    assert pactl("bound", certified, "--quant-epochs", 1).code == 0
-    assert pactl("verify", certified).code == 0
+    pactl("verify", trained).complaint(2)
+    assert pactl("bound", trained, "--quant-epochs", 1).code == 0
+    assert pactl("verify", trained).code == 0
 
 
 @pytest.mark.parametrize("command", ["train", "bound", "verify"])

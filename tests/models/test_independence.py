@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli.errors import PactlError
-from pactl_cli.models.independence import agree, require_function_of_one_example
+from pactl_cli.models import build_network
+from pactl_cli.models.independence import NUMERICAL_MARGIN, TOLERANCE, agree, require_function_of_one_example
 from pactl_cli.models.normalisation import calibrate
+from pactl_cli.training import counting
 
 INPUTS = torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -123,16 +125,54 @@ def test_what_gives_no_logits(layer: nn.Module, complaint: str) -> None:
     assert f"--model-name mine {complaint}" in refusal.value.one_line()
 
 
-def test_agreement_is_relative_to_the_largest_logit() -> None:
+def test_what_is_tolerated_is_half_of_what_counting_leaves_room_for() -> None:
+    assert counting.NUMERICAL_MARGIN == NUMERICAL_MARGIN == 2 * TOLERANCE
+
+
+@pytest.mark.parametrize(("part", "is_refused"), [(1.06e-4, True), (6e-5, True), (4e-5, False), (1e-6, False)])
+@pytest.mark.parametrize("darkness", [1.0, 1e-3])
+def test_dependence_on_the_batch_that_is_near_the_margin(part: float, darkness: float, is_refused: bool) -> None:
+    """Also where it is only of examples whose logits are small beside another's."""
+    torch.manual_seed(0)
+    images = INPUTS * torch.tensor([1, darkness, darkness, darkness]).view(4, 1, 1, 1)
+
+    def slightly(logits: Tensor) -> Tensor:
+        small = logits.abs().amax(1, keepdim=True) < (1 if darkness == 1 else 0.01)
+        return logits * (1 + part * small * (len(logits) > 1))
+
+    found = nn.Sequential(nn.Flatten(), nn.Linear(72, 3, bias=False), Layer(slightly))
+    if is_refused:
+        with pytest.raises(PactlError, match=r"mine is refused: .*others in its batch"):
+            require_function_of_one_example(found, images, 3, "mine")
+    else:
+        require_function_of_one_example(found, images, 3, "mine")
+
+
+OWN = {"fc": 200, "lenet": 6, "lenet5": 20, "layer13s": 8, "resnet20": 16, "resnet18k": 16}
+THEIRS = ("resnet18", "squeezenet1_0", "efficientnet_b0")
+
+
+@pytest.mark.parametrize("name", [*OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in THEIRS)])
+def test_the_rounding_of_honest_networks_passes(name: str) -> None:
+    side = 16 if name in OWN else 32
+    images = torch.rand(34, 3, side, side, generator=torch.Generator().manual_seed(1))
+    found = build_network(name, classes=10, shape=(3, side, side), width=OWN.get(name), seed=1)
+    calibrate(found, images[4:])
+    require_function_of_one_example(found, images[:4], 10, name)
+
+
+def test_agreement_is_relative_to_the_largest_logit_of_each_example() -> None:
     logits = torch.tensor([[1000.0, 0.0], [0.0, 1.0]])
-    assert agree(logits, logits + 0.9)
-    assert not agree(logits, logits + 1.1)
+    assert agree(logits, logits + torch.tensor([[0.049], [0.000049]]))
+    assert not agree(logits, logits + torch.tensor([[0.051], [0.0]]))
+    assert not agree(logits, logits + torch.tensor([[0.0], [0.000051]]))
     assert not agree(logits, torch.tensor([[1000.0, 0.0], [0.0, torch.nan]]))
     assert agree(torch.full((2, 2), torch.nan), torch.full((2, 2), torch.inf))
+    assert agree(torch.zeros(2, 2), torch.zeros(2, 2))
 
 
 def test_an_example_that_overflows_says_nothing_about_the_others() -> None:
     one = torch.tensor([[1e31, 0.0], [2.0, 1.0]])
-    assert agree(one, torch.tensor([[torch.inf, 5.0], [2.0, 1.001]]))
-    assert not agree(one, torch.tensor([[torch.inf, 5.0], [2.0, 1.1]]))
+    assert agree(one, torch.tensor([[torch.inf, 5.0], [2.0, 1.00009]]))
+    assert not agree(one, torch.tensor([[torch.inf, 5.0], [2.0, 1.001]]))
     assert not agree(one, torch.tensor([[1e29, 5.0], [2.0, 1.0]]))

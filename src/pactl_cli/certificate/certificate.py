@@ -6,6 +6,8 @@ by the sender and by whoever checks, with the same functions.
 
 from __future__ import annotations
 
+from decimal import ROUND_FLOOR, ROUND_UP, Context, Decimal
+from fractions import Fraction
 from math import ceil, log2
 from typing import Any, Final, Literal
 
@@ -72,7 +74,7 @@ class Posthoc(_Record):
 
 
 class Certificate(_Record):
-    """`bound.json`. Errors are fractions in [0, 1], bits are bits, counts are counts."""
+    """`bound.json`. Errors are fractions in [0, 1], bits are bits, counts are counts; a log-loss not finite is null."""
 
     schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     statement: str
@@ -84,7 +86,7 @@ class Certificate(_Record):
     train_error: Error
     test_error: Error | None
     test_examples: int = Field(ge=0)
-    train_nll_bits: float
+    train_nll_bits: float | None
     message_bits: int = Field(ge=0)
     ledger_bits: float = Field(ge=0)
     bits: BitParts
@@ -112,13 +114,13 @@ class Certificate(_Record):
 def sentence(
     error_bound: Error, delta: float, examples: int, dataset: str, *, hold_out: bool = False, left_out: int = 0
 ) -> str:
-    """The certificate in plain words; percentages are rounded up.
+    """The certificate in plain words; the error is rounded up, the confidence down.
 
     Args:
         left_out: how many examples were not counted because theta0 or the calibration has seen them or copies of them.
     """
-    percent = ceil(error_bound * 1e4) / 100
-    claim = f"{100 * (1 - delta):.10g} % confidence, this classifier errs on at most {percent:.2f} % of new examples"
+    percent = ceil(Fraction(error_bound) * 10**4) / 100
+    claim = f"{_confidence(delta)} % confidence, this classifier errs on at most {percent:.2f} % of new examples"
     others, why = "", ""
     if left_out:
         others = " other than those left out"
@@ -130,6 +132,19 @@ def sentence(
             f"{others}, counted on {source} on which they were not trained.{why}"
         )
     return f"With {claim}{others}: computed from {source} alone, no test set.{why}"
+
+
+def _confidence(delta: float) -> str:
+    """100 (1 - delta) as a decimal that is never larger; delta counts with ten significant digits, rounded up.
+
+    Of 0.05 it is 95: a float stands for the shortest decimal that reads as it, from which it differs by less than
+    bounds are rounded up. A delta below 1e-18 gets a shorter form.
+    """
+    percent = Context(prec=10, rounding=ROUND_UP).multiply(Decimal(repr(float(delta))), Decimal(100))
+    if percent < Decimal("1e-16"):
+        return "more than 99.9999999999999999"
+    text = f"{Context(prec=40, rounding=ROUND_FLOOR).subtract(Decimal(100), percent):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def all_bounds(*, errors: int, examples: int, bits: float, delta: float) -> Bounds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from pactl_cli.errors import on_one_line
 
@@ -29,7 +31,7 @@ class Terminal:
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """A bar with the time that is left."""
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -43,7 +45,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """One line, if somebody is there to read it."""
         if self._console.is_terminal:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(Text(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """One line on stderr, whatever that is."""
@@ -52,11 +54,14 @@ class Terminal:
 
 def percent(error: float | None) -> str:
     """An error rate in percent, rounded up; a dash where there is none."""
-    return "-" if error is None else f"{ceil(error * 1e4 - 1e-9) / 100:.2f} %"
+    return "-" if error is None else f"{ceil(Decimal(repr(float(error))) * 10**4) / 100:.2f} %"
 
 
 def print_certificate(certificate: Certificate, directory: str) -> None:
-    """The certificate as tables, on stdout."""
+    """The certificate as tables, on stdout.
+
+    What may come from a file or a user is Text, in which brackets and colons are only themselves.
+    """
     console = Console(file=sys.stdout, highlight=False)
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
     others = (certificate.bounds.kl, certificate.bounds.catoni, certificate.bounds.mcallester)
@@ -84,7 +89,7 @@ def print_certificate(certificate: Certificate, directory: str) -> None:
         facts.add_row(*row)
     assumed = Table.grid(padding=(0, 1))
     for line in certificate.assumptions:
-        assumed.add_row("-", line)
-    for part in (f"[bold]{certificate.statement}[/bold]", facts, "It assumes:", assumed):
+        assumed.add_row("-", Text(line))
+    for part in (Text(certificate.statement, "bold"), facts, "It assumes:", assumed):
         console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
-    console.print(f"\n  Check it: pactl verify {directory}\n", soft_wrap=True)
+    console.print(Text(f"\n  Check it: pactl verify {directory}\n"), soft_wrap=True)

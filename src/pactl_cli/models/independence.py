@@ -13,8 +13,11 @@ from pactl_cli.models.brought import described
 EXAMPLES = 4
 """How many examples a network is tried on."""
 
-TOLERANCE = 1e-3
-"""Of logits, relative to the largest: far above rounding, and far below what dropout or batch statistics do."""
+NUMERICAL_MARGIN = 1e-4
+"""An example is an error unless its class leads by more than this, relative to its largest logit in size."""
+
+TOLERANCE = NUMERICAL_MARGIN / 2
+"""How far each logit of an example may move, relative to its largest, for no lead to move by more than the margin."""
 
 _HUGE = 1e30
 
@@ -52,7 +55,7 @@ _DEPENDENT = (
     "a certificate is about a function of one example: use no batch statistics but BatchNorm's running ones",
 )
 _UNSTABLE = (
-    f"rounding alone changes its logits by more than {TOLERANCE:g} of the largest",
+    f"rounding alone changes its logits by more than {TOLERANCE:g} of an example's largest",
     "try more --calibration-examples or more --epochs, or another network",
 )
 
@@ -109,7 +112,7 @@ def require_logits(logits: object, examples: int, classes: int, name: str) -> Te
 
 
 def agree(one: Tensor, other: Tensor) -> bool:
-    """Whether logits, shape (m, classes), are the same up to `TOLERANCE`.
+    """Whether logits, shape (m, classes), are the same up to `TOLERANCE` of each example's own largest.
 
     Examples with a logit that is too large, or no number, agree with each other: rounding decides what overflows.
     """
@@ -117,4 +120,4 @@ def agree(one: Tensor, other: Tensor) -> bool:
     if not torch.equal(*usual):
         return False
     one, other = one[usual[0]], other[usual[0]]
-    return not len(one) or bool(((one - other).abs() <= TOLERANCE * one.abs().max()).all())
+    return bool(((one - other).abs() <= TOLERANCE * one.abs().amax(1, keepdim=True)).all())

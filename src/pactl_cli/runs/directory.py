@@ -189,11 +189,6 @@ class RunDirectory:
         for name in withdrawn:
             self.remove(name)
 
-    def abandon_stage(self, stage: str) -> None:
-        """Forgets a stage that ended without files of its own."""
-        del self.manifest.stages[stage]
-        self.set_stage(self.manifest.kind, "complete", (METRICS,))
-
     def write_bytes(self, name: str, data: bytes) -> None:
         """Writes a file atomically.
 

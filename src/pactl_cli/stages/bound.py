@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import log
+from math import isfinite, log
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pactl_cli.certificate.certificate import Certificate, Posthoc
 from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
 from pactl_cli.runs.following import FollowedRun
@@ -42,11 +42,12 @@ STEP_HALVINGS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 @dataclass(frozen=True)
 class Candidate:
-    """One run's certificate and the message it is about, not yet written."""
+    """One run's certificate, the message it is about, and the lines of metrics of its fine-tuning: not yet written."""
 
     run: RunDirectory
     certificate: Certificate
     message: bytes
+    metrics: list[dict[str, Any]]
 
 
 def bound(
@@ -54,6 +55,7 @@ def bound(
 ) -> tuple[Path, Certificate]:
     """Certifies the runs and writes the best certificate into its run directory.
 
+    Nothing is written, and no earlier certificate withdrawn, before the best is known; the other runs stay as they are.
     The configuration is in the message, so choosing among runs on the same examples costs nothing further.
     Several processes share training and counting; rank 0 writes.
 
@@ -72,13 +74,21 @@ def bound(
         _require_comparable(paths, subjects)
         candidates = [_certify(run, subject, settings, display) for run, subject in zip(runs, subjects, strict=True)]
         best = min(candidates, key=lambda candidate: candidate.certificate.error_bound)
-        for candidate in candidates:
-            if candidate is not best:
-                candidate.run.abandon_stage(STAGE)
-        best.run.write_bytes(MESSAGE, best.message)
-        best.run.write_bytes(CERTIFICATE, best.certificate.to_bytes())
-        best.run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
+        _write(best)
         return best.run.path, best.certificate
+
+
+def _write(best: Candidate) -> None:
+    """Withdraws the earlier certificate of a run, if it has one, and puts this one in its place."""
+    run = best.run
+    run.sweep()
+    run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
+    run.keep_metrics(lambda record: record.get("stage") != STAGE)
+    for record in best.metrics:
+        run.append_metrics(record)
+    run.write_bytes(MESSAGE, best.message)
+    run.write_bytes(CERTIFICATE, best.certificate.to_bytes())
+    run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
 
 
 def _opened(paths: list[Path], claims: ExitStack) -> list[RunDirectory]:
@@ -116,22 +126,19 @@ def _require_comparable(paths: list[Path], subjects: list[Subject]) -> None:
 
 
 def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, display: Display) -> Candidate:
-    """The candidate of one run; its earlier certificate is withdrawn first."""
+    """The candidate of one run, in whose directory nothing changes."""
     trained_coordinates(run, subject.configuration.intrinsic_dim)  # before anything as large is made
     module = subject.build_module()
     restore(module, run)
     plan = _plan(subject, settings)
     require_trainable(subject, module, plan.batch_size)
-    run.sweep()
-    run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
-    run.keep_metrics(lambda record: record.get("stage") != STAGE)
-
+    metrics: list[dict[str, Any]] = []
     trained, _ = recount(subject, module, module.w.detach(), display, test=False)
     comparison = (
         _best_posthoc(subject, module, settings, display) if settings.compare_posthoc and len(module.w) else None
     )
     best: tuple[Certificate, Encoded] | None = None
-    for message in _messages(run, subject, module, trained, plan, settings, display):
+    for message in _messages(subject, module, trained, plan, settings, display, metrics):
         encoded = encode(message, subject.task)
         subject.world.require_same("the message", encoded.data)
         decoded, _ = decode(encoded.data, subject.task)
@@ -140,7 +147,7 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
             errors=quantised.cautious,
             train_errors=trained.plain,
             test_errors=test.plain if test else None,
-            train_nll_bits=quantised.nll_bits,
+            train_nll_bits=quantised.nll_bits if isfinite(quantised.nll_bits) else None,
             network=subject.network_facts,
         )
         certificate = assemble(
@@ -156,19 +163,22 @@ def _certify(run: RunDirectory, subject: Subject, settings: BoundSettings, displ
         if best is None or certificate.error_bound < best[0].error_bound:
             best = certificate, encoded
     assert best is not None
-    return Candidate(run, best[0], best[1].data)
+    return Candidate(run, best[0], best[1].data, metrics)
 
 
 def _messages(
-    run: RunDirectory,
     subject: Subject,
     module: SubspaceModule,
     trained: Counts,
     plan: Plan,
     settings: BoundSettings,
     display: Display,
+    metrics: list[dict[str, Any]],
 ) -> Iterator[Message]:
-    """The messages to choose from, which is free: one for each number of levels, or the one there is."""
+    """The messages to choose from, which is free: one for each number of levels, or the one there is.
+
+    The lines of metrics of fine-tuning are added to `metrics`.
+    """
     w = module.w.detach().clone()
     if not len(w):
         yield Message(subject.configuration, None, np.zeros(0, dtype=np.int64))
@@ -180,7 +190,7 @@ def _messages(
         quantiser = GridQuantiser() if levels is None else LevelQuantiser(levels, kmeans=kmeans)
         quantiser.to(w.device).fit(w)
         if settings.quant_epochs:
-            _fine_tune(run, subject, module, quantiser, trained, plan, settings, display)
+            _fine_tune(subject, module, quantiser, trained, plan, settings, display, metrics)
         elif isinstance(quantiser, GridQuantiser):
             _search_step(subject, module, quantiser, settings, display)
         yield Message(subject.configuration, *quantiser.message_parts(module.w))
@@ -194,8 +204,10 @@ def _plan(subject: Subject, settings: BoundSettings) -> Plan:
 class _FineTuning:
     """Observes fine-tuning: metrics, progress, and, where it is automatic, the price of a bit after every epoch."""
 
-    def __init__(self, run: RunDirectory, objective: RateObjective, price: _Price | None, advance: Advance) -> None:
-        self._run, self._objective, self._price, self._advance = run, objective, price, advance
+    def __init__(
+        self, metrics: list[dict[str, Any]], objective: RateObjective, price: _Price | None, advance: Advance
+    ) -> None:
+        self._metrics, self._objective, self._price, self._advance = metrics, objective, price, advance
 
     def advance(self, step: int, steps: int, loss: float) -> None:
         """Moves the bar."""
@@ -205,7 +217,7 @@ class _FineTuning:
         """One line of metrics; then the price that the present errors and bits imply."""
         symbols = self._objective.quantiser.message_parts(self._objective.module.w)[1]
         bits = ideal_symbol_bits(symbols)
-        self._run.append_metrics(record | {"symbols_bits": round(bits, 1), "rate_weight": self._objective.rate_weight})
+        self._metrics.append(record | {"symbols_bits": round(bits, 1), "rate_weight": self._objective.rate_weight})
         if self._price is not None:
             self._objective.rate_weight = self._price.at(record["error"], bits)
 
@@ -247,7 +259,6 @@ class _Price:
 
 
 def _fine_tune(
-    run: RunDirectory,
     subject: Subject,
     module: SubspaceModule,
     quantiser: Quantiser,
@@ -255,13 +266,13 @@ def _fine_tune(
     plan: Plan,
     settings: BoundSettings,
     display: Display,
+    metrics: list[dict[str, Any]],
 ) -> None:
     """Trains w and the levels through the quantiser, paying for bits; on augmented images where training was."""
     examples = len(subject.sample)
     price = None
     if settings.rate_weight == "auto":
-        slope = max(trained.plain_error, 1 / examples) / max(trained.nll_nats / examples, 1e-9)
-        price = _Price(slope, examples, settings.delta)
+        price = _Price(_slope(trained), examples, settings.delta)
         bits = ideal_symbol_bits(quantiser.message_parts(module.w)[1])
         rate_weight = price.at(2 * trained.plain_error, bits / 2)
     else:
@@ -280,7 +291,23 @@ def _fine_tune(
         world=subject.world,
     )
     with display.progress(f"fine-tuning {settings.effective_codebook} codebook") as advance:
-        trainer.run(_FineTuning(run, objective, price, advance))
+        trainer.run(_FineTuning(metrics, objective, price, advance))
+
+
+def _slope(trained: Counts) -> float:
+    """Errors for each nat of log-loss: of a classifier and one that has neither.
+
+    Raises:
+        PactlError: with exit code 1 if the log-loss is not finite.
+    """
+    if not isfinite(trained.nll_nats):
+        raise PactlError(
+            "the log-loss before fine-tuning is not finite, and so has no price in bits",
+            "certify without fine-tuning: --quant-epochs 0",
+            FAILED,
+        )
+    nats = max(trained.nll_nats / trained.examples, 1e-9)
+    return max(trained.plain_error, 1 / trained.examples) / nats
 
 
 def _search_step(

@@ -46,7 +46,7 @@ class Measured:
     errors: int
     train_errors: int
     test_errors: int | None
-    train_nll_bits: float
+    train_nll_bits: float | None
     network: NetworkFacts
 
 

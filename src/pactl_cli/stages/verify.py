@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isclose
+from math import isclose, isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -147,7 +147,7 @@ def _recount(
             f"{run.path / CERTIFICATE} says errors is {certificate.errors:,}, but the decoded classifier makes "
             f"{decoded.plain:,} errors, {decoded.cautious:,} with the numerical margin"
         )
-    if not isclose(certificate.train_nll_bits, decoded.nll_bits, rel_tol=_NLL_TOLERANCE, abs_tol=_NLL_TOLERANCE):
+    if not _is_log_loss(certificate.train_nll_bits, decoded.nll_bits):
         raise PactlError(
             f"{run.path / CERTIFICATE} says train_nll_bits is {certificate.train_nll_bits}, not {decoded.nll_bits}"
         )
@@ -158,6 +158,13 @@ def _recount(
         train_nll_bits=certificate.train_nll_bits,
         network=network,
     )
+
+
+def _is_log_loss(claimed: float | None, counted: float) -> bool:
+    """Whether a claimed log-loss is the one counted; None claims one that is not finite."""
+    if claimed is None:
+        return not isfinite(counted)
+    return isclose(claimed, counted, rel_tol=_NLL_TOLERANCE, abs_tol=_NLL_TOLERANCE)
 
 
 def _agreed(name: str, claimed: float | None, counts: Counts) -> int:

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from pactl_cli.catalogue import Statistics
 from pactl_cli.data.dataset import LabelledImages, normalise
 from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.models.independence import NUMERICAL_MARGIN as NUMERICAL_MARGIN  # this module's own word for it, too
 from pactl_cli.training.processes import ALONE, World
-
-NUMERICAL_MARGIN = 1e-4
-"""An example is an error unless its class leads by more than this, relative to its largest logit in size."""
 
 BATCH = 500
 _BATCH_PIXELS = 1 << 24

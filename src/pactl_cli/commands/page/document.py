@@ -193,7 +193,7 @@ def _article(run: Shown) -> Markup:
     if certificate:
         facts |= {
             "other bounds": "  ".join(f"{name} {percent(b)}" for name, b in certificate.bounds.model_dump().items()),
-            "log-loss": f"{certificate.train_nll_bits:,.1f} bits on the training examples",
+            "log-loss": _log_loss(certificate.train_nll_bits),
             "sha256 of the message": certificate.message_sha256,
             "sha256 of the examples": certificate.data_sha256,
         }
@@ -215,6 +215,11 @@ def _article(run: Shown) -> Markup:
         _assumptions(certificate) if certificate else None,
         tag("p", "Check it: " if certificate else "Next: ", tag("code", next_step), class_="note"),
     )
+
+
+def _log_loss(bits: float | None) -> str:
+    """A total log-loss; a dash where it is not finite."""
+    return "-" if bits is None else f"{bits:,.1f} bits on the training examples"
 
 
 def _assumptions(certificate: Certificate) -> list[Markup]:
