@@ -58,8 +58,8 @@ def on_one_line(text: str) -> str:
 def quoted(text: str) -> str:
     """Somebody's words as a quotation: between quotation marks, of which it has none inside, on one line, and cut.
 
-    >>> quoted('here", which was checked')
-    '"here\', which was checked"'
+    >>> print(quoted('here", which was checked'))
+    "here', which was checked"
     """
     line = on_one_line(text).replace('"', "'")
     if len(line) > _LONGEST_QUOTATION:

@@ -54,6 +54,7 @@ def configurations(draw: st.DrawFn, task: Task) -> Configuration:
         "seed": st.one_of(st.integers(130, 145), st.integers(0, 2**63 - 1)),
         "calibration_examples": st.integers(0, task.train_examples),
         "normalisation": st.tuples(rows(task.channels, 0), rows(task.channels, 1)),
+        "label_noise": st.integers(0, 10**4).map(lambda digits: digits / 10**4),
     }
     given = {"model_name": model} | {name: draw(st.none() | value) for name, value in values.items()}
     return complete(given, task)
@@ -135,7 +136,7 @@ def test_the_published_constants_come_back() -> None:
         if entry.published:
             task = Task(entry.name, entry.train_examples or 1000, len(entry.published[0]))
             bits = header(task, normalisation=entry.published)
-            fields = 7 if catalogue.MODELS[entry.model].width else 6
+            fields = 8 if catalogue.MODELS[entry.model].width else 7
             assert len(bits) == 1 + fields + 2 * 14 * task.channels
             assert read_configuration(ExactReader(bits), task).normalisation == entry.published
 
@@ -149,7 +150,7 @@ def test_the_default_costs_one_bit(task: Task) -> None:
     assert read_configuration(ExactReader("1"), task) == complete({}, task)
 
 
-FLAGS = 1 + 7
+FLAGS = 1 + 8
 """Not the default throughout; then one bit a field."""
 
 
@@ -168,6 +169,8 @@ FLAGS = 1 + 7
         ({"seed": 2}, FLAGS + 5),
         ({"calibration_examples": 1}, FLAGS + 4),
         ({"normalisation": ((0.1307,), (0.3081,))}, FLAGS + 28),
+        ({"label_noise": 0.0001}, FLAGS + 14),
+        ({"label_noise": 1.0}, FLAGS + 14),
         ({"seed": 0, "intrinsic_dim": 1, "intrinsic_mode": "dense"}, FLAGS + 4 + 7 + 3),
     ],
     ids=str,
@@ -254,11 +257,11 @@ def test_all_headers_of_eighteen_bits_satisfy_kraft() -> None:
 @pytest.mark.parametrize(
     "bits",
     [
-        "0" + "0000000",  # not the default, but every field is
-        "0" + "1" + "1" + "000000",  # the model's default, spelt out
-        "0" + "00" + "1" + "1" + "0000",  # the projector's
-        "0" + "000" + "1" + "1" + "01101" + "000",  # a round dimension, 4, as any other: by 4 + 1
-        "0" + "0000" + "1" + "1" + "00",  # the seed's
+        "0" + "00000000",  # not the default, but every field is
+        "0" + "1" + "1" + "0000000",  # the model's default, spelt out
+        "0" + "00" + "1" + "1" + "00000",  # the projector's
+        "0" + "000" + "1" + "1" + "01101" + "0000",  # a round dimension, 4, as any other: by 4 + 1
+        "0" + "0000" + "1" + "1" + "000",  # the seed's
     ],
 )
 def test_a_roundabout_header_is_read_but_never_written(bits: str) -> None:
@@ -278,7 +281,7 @@ def test_a_name_beyond_the_catalogue_is_refused(field: int) -> None:
 def test_a_brought_network_is_the_place_after_the_catalogue() -> None:
     bits = header(BROUGHT, model_name="nets:small")
     place = len(catalogue.MODELS) + 1
-    assert bits == "0" + "1" + "0" * (place.bit_length() - 1) + format(place, "b") + "00000"
+    assert bits == "0" + "1" + "0" * (place.bit_length() - 1) + format(place, "b") + "000000"
     stated = read_configuration(ExactReader(bits), BROUGHT)
     assert stated == complete({"model_name": "nets:small"}, BROUGHT)
     assert (stated.model_name, stated.base_width, stated.calibration_examples) == ("nets:small", None, 143)
@@ -310,6 +313,11 @@ def test_a_standard_deviation_of_zero_is_refused() -> None:
         read_configuration(ExactReader("0" + "000000" + "1" + "0" * 28), MNIST)
 
 
+def test_a_rate_above_one_is_refused() -> None:
+    with pytest.raises(DecodeError, match="above 1"):
+        read_configuration(ExactReader("0" + "0000000" + "1" + format(10**4 + 1, "014b")), MNIST)
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -322,6 +330,8 @@ def test_a_standard_deviation_of_zero_is_refused() -> None:
         {"seed": -2},
         {"normalisation": ((-0.1,), (0.5,))},
         {"normalisation": ((0.1,), (1.6384,))},
+        {"label_noise": 1.6384},
+        {"label_noise": -0.1},
         {"model_name": "nothing"},
         {"intrinsic_mode": "nothing"},
     ],
@@ -359,15 +369,16 @@ PUBLISHED: Statistics = ((0.1307,), (0.3081,))
 @pytest.mark.parametrize(
     ("given", "bits"),
     [
-        ({"seed": 0}, "0" + "0000" + "1" + "0100" + "00"),
-        ({"intrinsic_dim": 1000}, "0" + "000" + "1" + "0" + "011011" + "000"),
-        ({"model_name": "fc", "base_width": 100}, "0" + "1" + "010" + "1" + "0000001100100" + "00000"),
+        ({"seed": 0}, "0" + "0000" + "1" + "0100" + "000"),
+        ({"intrinsic_dim": 1000}, "0" + "000" + "1" + "0" + "011011" + "0000"),
+        ({"model_name": "fc", "base_width": 100}, "0" + "1" + "010" + "1" + "0000001100100" + "000000"),
         (
             {"intrinsic_mode": "dense", "intrinsic_dim": 999},
-            "0" + "00" + "1" + "010" + "1" + "1" + "0001010" + "111101000" + "000",
+            "0" + "00" + "1" + "010" + "1" + "1" + "0001010" + "111101000" + "0000",
         ),
-        ({"calibration_examples": 7}, "0" + "00000" + "1" + "00100000" + "0"),
-        ({"normalisation": PUBLISHED}, "0" + "000000" + "1" + format(1307, "014b") + format(3081, "014b")),
+        ({"calibration_examples": 7}, "0" + "00000" + "1" + "00100000" + "00"),
+        ({"normalisation": PUBLISHED}, "0" + "000000" + "1" + format(1307, "014b") + format(3081, "014b") + "0"),
+        ({"label_noise": 0.06}, "0" + "0000000" + "1" + format(600, "014b")),
     ],
     ids=str,
 )

@@ -115,7 +115,7 @@ def test_the_parts_are_the_bits() -> None:
     assert encode(build(Grid(1.0, 0), [0] * 300, task), task).bits == 1 + 2
     empty = encode(build(None, []), MNIST)
     assert (empty.codebook_bits, empty.symbols_bits) == (0, 0)
-    assert empty.bits == empty.configuration_bits == 1 + 7 + 2
+    assert empty.bits == empty.configuration_bits == 1 + 8 + 2
 
 
 def test_coordinates_are_the_levels() -> None:
@@ -181,7 +181,7 @@ def header_of(configuration_bits: str, codebook: Codebook) -> str:
 
 
 @pytest.mark.parametrize(
-    "flags", ["0" + "0000000", "0" + "1" + "010" + "000000", "0" + "0001" + "0" + "000001" + "000"]
+    "flags", ["0" + "00000000", "0" + "1" + "010" + "0000000", "0" + "0001" + "0" + "000001" + "0000"]
 )
 def test_a_roundabout_configuration_is_refused(flags: str) -> None:
     """Not default throughout, then nothing but defaults, unsaid or said."""
@@ -322,11 +322,11 @@ def test_too_many_coordinates_are_refused_at_once(dim: int) -> None:
 @pytest.mark.parametrize(
     ("place", "bits", "coded"),
     [
-        (0, (19, 19, 64), "0cc506b000b3ad77d7ee4d8698"),
-        (1, (30, 66, 19), "51904cc2431a1ca0fa3c41002efbe0"),
+        (0, (20, 19, 64), "0cc503580059d6bbebf726c34c"),
+        (1, (31, 66, 19), "51904cc1218d0e507d1e2080177df0"),
         (2, (1, 19, 5), "93800680"),
-        (3, (47, 50, 61), "0cc5228d9813682e8752677f9e74610eba6f05d4"),
-        (4, (28, 0, 0), "204d7580"),
+        (3, (48, 50, 61), "0cc5228d9812b41743a933bfcf3a30875d3782ea"),
+        (4, (29, 0, 0), "204d7580"),
     ],
 )
 def test_golden_messages(place: int, bits: tuple[int, int, int], coded: str) -> None:

@@ -124,7 +124,7 @@ def certify(pactl: Call, npz: Path) -> Call:
     def run(network: str, out: str = "run", *more: object) -> Any:
         trained = pactl(*options(npz, network), "--epochs", 12, "--out", out, *more)
         assert trained.out == f"{out}\n", trained.err
-        return pactl("bound", out, "--quant-epochs", 3).json()
+        return pactl("bound", out, "--quant-epochs", 3, "--model-name", network).json()
 
     return run
 
@@ -217,11 +217,11 @@ def test_weights_that_are_not_trained_are_not_counted(pactl: Call, npz: Path, ne
 def test_several_runs_may_have_one_network_of_ones_own(pactl: Call, certify: Call, nets: str) -> None:
     for network, out in ((f"{nets}:dense", "one"), (f"{nets}:dense", "two"), ("fc", "three")):
         certify(network, out, "--seed", len(out))
-    assert pactl("bound", "one", "two", "three", "--quant-epochs", 0).code == 0
+    named = ("--model-name", f"{nets}:dense")
+    assert pactl("bound", "one", "two", "three", "--quant-epochs", 0, *named).code == 0
     certify(f"{nets}:other", "four")
     before = Path("one/manifest.json").read_bytes()
-    line = pactl("bound", "one", "four", "--quant-epochs", 0).complaint(2)
-    assert f"{nets}:dense and {nets}:other, which no message can tell" in line
+    assert f"if you trust it: --model-name {nets}:other" in pactl("bound", "one", "four", *named).complaint(2)
     assert Path("one/manifest.json").read_bytes() == before
 
 
@@ -261,7 +261,7 @@ def test_batches_of_one_that_batchnorm_cannot_take(pactl: Call, npz: Path, nets:
     train = (*options(npz, f"{nets}:small_maps"), "--epochs", 1, "--out", "run")  # n = 270
     assert "--batch-size 1 is too small" in pactl(*train, "--batch-size", 1).complaint(2)
     assert pactl(*train, "--batch-size", 269).code == 0, "the one that is left over joins the batch before"
-    assert "--batch-size 1 is too small" in pactl("bound", "run", "--batch-size", 1).complaint(2)
+    assert "--batch-size 1 is too small" in pactl("bound", "run", "--batch-size", 1, "--model-name", f"{nets}:small_maps").complaint(2)
 
 
 def test_film_needs_something_to_work_on(pactl: Call, npz: Path, nets: str) -> None:

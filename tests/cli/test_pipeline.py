@@ -54,7 +54,8 @@ def test_a_run_directory_holds_what_the_design_says(trained: Path, certified: Pa
     files |= {"message.bin", "bound.json"}
     assert {path.name for path in certified.iterdir()} == files | {"manifest.json"}
     manifest = json.loads((certified / "manifest.json").read_text())
-    assert manifest["schema_version"] == 1
+    assert manifest["schema_version"] == 2
+    assert all(len(manifest[name]) == 64 for name in ("data_sha256", "train_sha256", "test_sha256"))
     assert manifest["kind"] == "train"
     assert manifest["stages"] == {"train": "complete", "bound": "complete"}
     assert manifest["files"] == {name: sha256((certified / name).read_bytes()).hexdigest() for name in files}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pactl_cli.certificate.certificate import Certificate, all_bounds, sentence
+from pactl_cli.certificate.certificate import SCHEMA_VERSION, Certificate, all_bounds, sentence
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.codes import BitWriter, write_delta, write_gamma
 from pactl_cli.certificate.configuration import Task, complete
@@ -88,7 +88,7 @@ def forged(path: Path, *, dataset: str = "npz:/data", dim: int = 12, **changes: 
     from hashlib import sha256
 
     certificate = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "statement": sentence(bounds.binomial, 0.05, 1000, dataset),
         "error_bound": bounds.binomial,
         "delta": 0.05,

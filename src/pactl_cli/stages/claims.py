@@ -131,7 +131,7 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     if certificate.quantised_train_error != certificate.errors / certificate.bound_examples:
         yield "quantised_train_error"
     facts = certificate.error_bound, certificate.delta, certificate.bound_examples, certificate.dataset
-    left_out: list[Any] = [certificate.side_information.get(name) for name in LEFT_OUT]
+    left_out: list[Any] = [certificate.side_information.get(name, 0) for name in LEFT_OUT]
     if not all(type(count) is int and 0 <= count <= _MOST_EXAMPLES for count in left_out):
         yield "side_information"
     elif certificate.statement not in {

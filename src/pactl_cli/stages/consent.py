@@ -49,19 +49,17 @@ class Named:
     model_name: str | None = None
 
     def require_network(self, run: RunDirectory, needed: str | None) -> None:
-        """Raises MissingError where a run needs code that the user has not named, or another network than named."""
-        if needed is not None and is_brought(needed) and self.model_name is None:
+        """Raises MissingError where a run needs code that the user has not named."""
+        if needed is not None and is_brought(needed) and self.model_name != needed:
             raise MissingError(
                 f"{run.path} is about a network that is not pactl's but code, {needed}, which is not loaded unasked",
                 f"if you trust it: --model-name {needed}",
             )
-        if self.model_name is not None and self.model_name != needed:
-            raise MissingError(f"--model-name {self.model_name} is not the network of {run.path}, which is {needed}")
 
     def require_modest(self, run: RunDirectory, subject: Subject) -> None:
         """Raises MissingError if a run makes us take much memory, and the user has not named its network."""
         configuration, batch_size = subject.configuration, subject.settings.batch_size or 1
-        if self.model_name is not None or is_brought(configuration.model_name):
+        if configuration.model_name == self.model_name or is_brought(configuration.model_name):
             return
         size = size_of(configuration, subject.dataset.classes, subject.dataset.shape)
         counting = _COUNTED_COPIES * BATCH * size.largest_bytes

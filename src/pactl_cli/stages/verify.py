@@ -80,6 +80,8 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing")
     certificate = read_certificate(run)
+    if named.model_name not in (None, needed := run.read_config().get("model_name")):
+        raise MissingError(f"--model-name {named.model_name} is not the network of {run.path}, which is {needed}")
     subject = reload_subject(run, named, device, display, only_read=True)
     trained_coordinates(run, subject.configuration.intrinsic_dim)  # a file that is as large as the message will be
     message, encoded = _read_message(run, subject)
