@@ -246,7 +246,7 @@ class FileExamples:
 
 
 def streamed(samples: Sequence[tuple[str, int]], view: View) -> FileExamples:
-    """Examples from pairs of a path and a label, as torchvision's ImageFolder lists them."""
+    """Examples from pairs of a path and a label, as `list_images` lists them."""
     labels = torch.tensor([label for _, label in samples])
     return FileExamples(Files([path for path, _ in samples]), np.arange(len(samples)), labels, view)
 
