@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-SMALL = ("--base-width", 1, "--intrinsic-dim", 5, "--batch-size", 8, "--lr", 0.05)
+SMALL = ("--model-name", "layer13s", "--base-width", 1, "--intrinsic-dim", 5, "--batch-size", 8, "--lr", 0.05)
 
 
 def coordinates(run: Path) -> Any:
