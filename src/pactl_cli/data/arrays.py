@@ -1,41 +1,168 @@
-"""Arrays from files, without ever loading code."""
+"""Arrays from files, without ever loading code, and never larger than what the file holds and the memory can take."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from pactl_cli.data.checked_files import open_file
+from pactl_cli.data.memory import available_memory
 from pactl_cli.errors import MissingError, PactlError
 
 _LONGEST_REASON = 200
+_LONGEST_START = 10_012
+"""Magic, version, length and header: numpy reads a longer header only from those whom it is told to trust."""
+_ARCHIVE = (b"PK\x03\x04", b"PK\x05\x06")
+_FOREIGN = "it is not made by numpy, or holds Python objects"
+
+Arrays = dict[str, NDArray[Any]]
 
 
-def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True)
+class ArrayHeader:
+    """What the header of an `.npy` file says of its array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the array takes."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
     """The arrays of an `.npz` file by name, all or those of `names` that it has; of an `.npy` file its only one, as "".
 
     Raises:
         MissingError: if there is no such file.
-        PactlError: if it is truncated, altered, or holds Python objects.
+        PactlError: if it is truncated, altered, or holds Python objects, or if its arrays would take more than half of
+            the memory that is available.
     """
+    with _explained(path), open_file(path) as file:
+        is_archive = file.read(4) in _ARCHIVE
+        file.seek(0)
+        return _members(file, names) if is_archive else {"": _only_array(file)}
+
+
+def read_array(path: Path, accept: Callable[[ArrayHeader], None]) -> NDArray[Any]:
+    """The array of an `.npy` file.
+
+    Args:
+        accept: called before the array is loaded; raises if it is not to be.
+
+    Raises:
+        MissingError, PactlError: as `read_arrays` does, or if it is an archive.
+    """
+    with _explained(path), open_file(path) as file:
+        return _only_array(file, accept)
+
+
+def stored_arrays(file: IO[bytes], path: Path) -> Arrays:
+    """All arrays of an `.npz` file, whose members must not be compressed, so that they take no more than the file.
+
+    Args:
+        path: of the file, for people.
+
+    Raises:
+        PactlError: as `read_arrays` does, or if a member is compressed.
+    """
+    with _explained(path):
+        return _members(file, uncompressed=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns whatever a file makes Python raise into an error with its path and a reason."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would make us wait, a device never end
-            raise ValueError("it is not a file")
-        with path.open("rb") as raw:
-            content = np.load(raw, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return {"": content}
-            with content:
-                arrays = {name: content[name] for name in content.files if names is None or name in names}
-            if wrong := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-                raise ValueError(f"{wrong[0]} is no array")
-            return arrays
+        yield
+    except PactlError:
+        raise
     except FileNotFoundError as error:
         raise MissingError(f"{path} cannot be read: there is no such file") from error
     except Exception as error:  # a hostile file makes numpy and zipfile raise almost anything
         reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
-        if "pickle" in reason:  # numpy goes on to advise trusting it
-            reason = "it is not made by numpy, or holds Python objects"
         raise PactlError(f"{path} cannot be read: {reason[:_LONGEST_REASON]}") from error
+
+
+def _only_array(file: IO[bytes], accept: Callable[[ArrayHeader], None] = lambda _: None) -> NDArray[Any]:
+    header = _header(file, _size_bytes(file))
+    accept(header)
+    _require_memory(header.size_bytes)
+    file.seek(0)
+    return _array(file)
+
+
+def _members(file: IO[bytes], names: tuple[str, ...] | None = None, *, uncompressed: bool = False) -> Arrays:
+    """The arrays of an archive, loaded once all of their headers are known to be right."""
+    kinds = (ZIP_STORED,) if uncompressed else (ZIP_STORED, ZIP_DEFLATED)  # as numpy writes them
+    with ZipFile(file) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        wanted = {name: member for name, member in members.items() if names is None or name in names}
+        if odd := [name for name, member in wanted.items() if member.compress_type not in kinds]:
+            raise ValueError(f"its array {odd[0]} is compressed in a way that does not belong here")
+        if uncompressed and sum(member.file_size for member in wanted.values()) > _size_bytes(file):
+            raise ValueError("its arrays overlap")
+        _require_memory(sum(_member_header(archive, member).size_bytes for member in wanted.values()))
+        return {name: _member(archive, member) for name, member in wanted.items()}
+
+
+def _member_header(archive: ZipFile, member: ZipInfo) -> ArrayHeader:
+    with archive.open(member) as file:
+        return _header(file, member.file_size)
+
+
+def _member(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
+    with archive.open(member) as file:
+        return _array(file)
+
+
+def _header(file: IO[bytes], size_bytes: int) -> ArrayHeader:
+    """The header of an `.npy` file of that size, which must have as many bytes left as the header says."""
+    start = BytesIO(file.read(_LONGEST_START))
+    if not start.getvalue().startswith(npy.MAGIC_PREFIX):
+        raise ValueError(_FOREIGN)
+    version = npy.read_magic(start)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"its format {version[0]}.{version[1]} is not one for numbers")
+    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(start)
+    header = ArrayHeader(shape, dtype)
+    if dtype.hasobject:
+        raise ValueError(_FOREIGN)
+    if not dtype.itemsize or header.size_bytes != size_bytes - start.tell():
+        raise ValueError(
+            f"its header promises an array of {header.size_bytes:,} bytes, and there are {size_bytes - start.tell():,}"
+        )
+    return header
+
+
+def _array(file: IO[bytes]) -> NDArray[Any]:
+    array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+    return array
+
+
+def _require_memory(size_bytes: int) -> None:
+    """Raise ValueError if arrays of that size would take more than half of the memory that is available."""
+    available = available_memory()
+    if size_bytes > available // 2:
+        raise ValueError(
+            f"its arrays take {size_bytes / 1e6:,.0f} MB, which is more than half of the memory that is available, "
+            f"{available / 1e6:,.0f} MB"
+        )
+
+
+def _size_bytes(file: IO[bytes]) -> int:
+    place = file.tell()
+    size = file.seek(0, 2)
+    file.seek(place)
+    return size

@@ -1,4 +1,4 @@
-"""Folders of images, as torchvision's ImageFolder orders them."""
+"""Folders of images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import torch
 from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.decoded_cache import decoded
+from pactl_cli.data.image_listing import Samples, list_images
 from pactl_cli.data.pictures import Pictures
 from pactl_cli.data.progress import Progress
 from pactl_cli.data.streaming import exceeds_memory, streamed, view_of
 from pactl_cli.errors import MissingError, PactlError
-
-Samples = list[tuple[str, int]]
-"""Paths of images, each with its label."""
 
 
 def load_folder(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
@@ -47,20 +45,18 @@ def divided(
 
 def _listed(name: str, folder: Path) -> tuple[int, Samples, Samples]:
     """The number of classes, the training set, and the test set, empty where there is none."""
-    from torchvision.datasets import ImageFolder
-
     if not os.path.isdir(folder / "train"):
         raise MissingError(
             f"--dataset {name}: there is no folder {folder / 'train'}", "it needs train/CLASS/image files"
         )
     test = next((part for part in ("test", "val") if os.path.isdir(folder / part)), None)
     try:
-        parts = [ImageFolder(str(folder / part)) for part in ("train", test) if part]
+        parts = [list_images(folder / part) for part in ("train", test) if part]
     except OSError as error:
         raise PactlError(f"--dataset {name}: {error}", "every class needs a folder with at least one image") from error
-    classes = parts[0].class_to_idx
+    classes = parts[0].classes
     if len(classes) < 2:
         raise PactlError(f"--dataset {name} has a single class", "train/ needs at least two class folders")
-    if any(part.class_to_idx != classes for part in parts):
+    if any(part.classes != classes for part in parts):
         raise PactlError(f"--dataset {name}: {test}/ and train/ have different classes")
     return len(classes), parts[0].samples, parts[1].samples if test else []

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.image_listing import list_images
 from pactl_cli.data.progress import Progress
 from pactl_cli.data.streaming import View, streamed
 from pactl_cli.errors import MissingError, PactlError
@@ -30,8 +31,6 @@ def load_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dat
         MissingError: if there are none, or only archives and the data directory is only read.
         PactlError: if the archives are truncated or altered.
     """
-    from torchvision.datasets import ImageFolder
-
     root = data_dir.path / "imagenet"
     packed = [part for part, name in _ARCHIVES.items() if os.path.exists(root / name)]
     parts = [part for part in _ARCHIVES if part in packed or os.path.isdir(root / part)]
@@ -46,13 +45,13 @@ def load_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dat
                 )
             _unpack(root, part)
     try:
-        folders = {part: ImageFolder(str(root / part)) for part in parts}
+        folders = {part: list_images(root / part) for part in parts}
     except OSError as error:
         raise PactlError(f"imagenet: {error}", _HINT) from error
-    classes = folders["train"].class_to_idx
+    classes = folders["train"].classes
     if len(classes) < 2:
         raise PactlError(f"imagenet: {root / 'train'} has a single class", _HINT)
-    if "val" in folders and folders["val"].class_to_idx != classes:
+    if "val" in folders and folders["val"].classes != classes:
         raise PactlError(f"imagenet: {root / 'val'} and {root / 'train'} have different classes", _HINT)
     examples = {part: streamed(folder.samples, VIEW) for part, folder in folders.items()}
     return Dataset(name, len(classes), examples["train"], examples.get("val"))

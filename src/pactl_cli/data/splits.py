@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pactl_cli import catalogue
 from pactl_cli.certificate import streams
-from pactl_cli.data.arrays import read_arrays
+from pactl_cli.data.arrays import ArrayHeader, read_array
 from pactl_cli.errors import PactlError
 
 Indices = NDArray[np.int64]
@@ -112,21 +112,23 @@ def permuted_indices(examples: int, seed: int = catalogue.DEFAULT_SEED) -> Indic
 
 
 def load_indices(path: Path, examples: int) -> Indices:
-    """A permutation from an `.npy` file of integers.
+    """A permutation from an `.npy` file of integers. No more is loaded than there are examples.
 
     Raises:
         PactlError: if the file is unreadable or not a permutation of 0 .. examples - 1.
     """
     hint = "write one with numpy.save: every index of the training set once"
+
+    def accept(header: ArrayHeader) -> None:
+        if len(header.shape) != 1 or header.dtype.kind not in "iu":
+            raise PactlError(f"{path} is not a one-dimensional array of integers")
+        if header.shape[0] != examples:
+            raise PactlError(f"{path} has {header.shape[0]:,} indices, the training set {examples:,}")
+
     try:
-        arrays = read_arrays(path)
+        indices = read_array(path, accept)
     except PactlError as error:
         raise type(error)(f"--indices-path {error.message}", hint) from error
-    indices = arrays.get("")
-    if indices is None or indices.ndim != 1 or indices.dtype.kind not in "iu":
-        raise PactlError(f"--indices-path {path} is not a one-dimensional array of integers", hint)
-    if len(indices) != examples:
-        raise PactlError(f"--indices-path {path} has {len(indices):,} indices, the training set {examples:,}", hint)
     if not np.array_equal(np.sort(indices), np.arange(examples)):
         raise PactlError(f"--indices-path {path} has duplicates or indices outside 0 .. {examples - 1}", hint)
     return indices.astype(np.int64)

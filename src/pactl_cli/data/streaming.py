@@ -6,12 +6,11 @@ import os
 import warnings
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import file_digest, sha256
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from pactl_cli.data.augmentation import Augmentation
 from pactl_cli.data.dataset import Examples, fingerprint
+from pactl_cli.data.memory import available_memory
 from pactl_cli.data.progress import Progress, unheard
 from pactl_cli.data.workers import mapped, shared_tensor, useful_workers
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
@@ -246,7 +246,7 @@ class FileExamples:
 
 
 def streamed(samples: Sequence[tuple[str, int]], view: View) -> FileExamples:
-    """Examples from pairs of a path and a label, as torchvision's ImageFolder lists them."""
+    """Examples from pairs of a path and a label, as `list_images` lists them."""
     labels = torch.tensor([label for _, label in samples])
     return FileExamples(Files([path for path, _ in samples]), np.arange(len(samples)), labels, view)
 
@@ -269,14 +269,3 @@ def view_of(path: str) -> View:
 def exceeds_memory(images: int, view: View) -> bool:
     """Whether that many images, decoded, would take more than half of the memory that is available."""
     return images * prod(view.shape) > available_memory() // 2
-
-
-def available_memory() -> int:
-    """Bytes that this process may still take: as Linux estimates it, within its control group; else all there are."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        limits.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
-    with suppress(OSError, ValueError):  # there may be no limit, which is the word max
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(limits)

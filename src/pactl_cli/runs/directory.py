@@ -18,7 +18,6 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import Any, Literal
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import yaml
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pactl_cli import __version__
-from pactl_cli.data.arrays import read_arrays
+from pactl_cli.data.arrays import stored_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.runs.config_file import LARGEST, parse_config
 from pactl_cli.runs.plain_files import open_plain_file, read_plain_file
@@ -234,19 +233,21 @@ class RunDirectory:
         self.write_bytes(name, buffer.getvalue())
 
     def read_arrays(self, name: str) -> dict[str, NDArray[np.int64]]:
-        """The integer arrays of an `.npz` file.
+        """The integer arrays of an `.npz` file as `write_arrays` writes it: uncompressed, so no larger than the file.
 
         Raises:
             PactlError: if it is missing, unreadable or holds something else.
         """
         try:
-            with open_plain_file(self.path / name) as file, ZipFile(file) as archive:
-                if sum(member.file_size for member in archive.infolist()) > _LARGEST_ARRAYS:
+            with open_plain_file(self.path / name) as file:
+                if os.fstat(file.fileno()).st_size > _LARGEST_ARRAYS:
                     raise ValueError("it is larger than any that pactl writes")
-            arrays = read_arrays(self.path / name)
-        except (MissingError, FileNotFoundError) as error:
+                arrays = stored_arrays(file, self.path / name)
+        except FileNotFoundError as error:
             raise PactlError(f"{self.path / name} is missing") from error
-        except (OSError, ValueError, BadZipFile) as error:
+        except OSError as error:
+            raise PactlError(f"{self.path / name} cannot be read: {error.strerror}") from error
+        except ValueError as error:
             raise PactlError(f"{self.path / name} cannot be read: {error}") from error
         if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays.values()):
             raise PactlError(f"{self.path / name} does not hold indices")
