@@ -258,10 +258,11 @@ def test_it_is_refused_before_anything_is_written(pactl: Call, npz: Path, nets: 
 
 
 def test_batches_of_one_that_batchnorm_cannot_take(pactl: Call, npz: Path, nets: str) -> None:
+    named = ("--model-name", f"{nets}:small_maps")
     train = (*options(npz, f"{nets}:small_maps"), "--epochs", 1, "--out", "run")  # n = 270
     assert "--batch-size 1 is too small" in pactl(*train, "--batch-size", 1).complaint(2)
     assert pactl(*train, "--batch-size", 269).code == 0, "the one that is left over joins the batch before"
-    assert "--batch-size 1 is too small" in pactl("bound", "run", "--batch-size", 1, "--model-name", f"{nets}:small_maps").complaint(2)
+    assert "--batch-size 1 is too small" in pactl("bound", "run", "--batch-size", 1, *named).complaint(2)
 
 
 def test_film_needs_something_to_work_on(pactl: Call, npz: Path, nets: str) -> None:

@@ -280,5 +280,5 @@ def test_tied_weights_can_be_saved(pactl: Call, npz: Path) -> None:
     )
     run = ("prior", "--dataset", f"npz:{npz}", "--model-name", "tied:net", *QUICK, "--prior-epochs", 1, "--out", "run")
     assert pactl(*run).code == 0
-    assert pactl("bound", "run", "--quant-epochs", 0).code == 0
+    assert pactl("bound", "run", "--quant-epochs", 0, "--model-name", "tied:net").code == 0
     assert pactl("verify", "run", "--model-name", "tied:net").code == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pactl_cli.data.splits import load_indices, partition, permuted_indices
+from pactl_cli.data.splits import load_indices, partition, permuted_indices, require_same_indices
 from pactl_cli.errors import PactlError
 
 
@@ -88,11 +88,11 @@ def test_impossible_parts(share: float, calibration: int, complaint: str) -> Non
 
 def test_recorded_indices_must_be_the_derived_ones() -> None:
     parts = partition(None, 100, share=0.5).with_calibration(5, 3)
-    parts.check(parts.arrays(), Path("indices.npz"))
+    require_same_indices(parts.arrays(), parts.arrays(), Path("indices.npz"))
     swapped = parts.arrays() | {"bound": parts.bound[::-1]}
     for wrong in (swapped, {"bound": parts.bound}, parts.arrays() | {"more": parts.bound}):
         with pytest.raises(PactlError, match=r"indices\.npz"):
-            parts.check(wrong, Path("indices.npz"))
+            require_same_indices(parts.arrays(), wrong, Path("indices.npz"))
     other = partition(None, 100, share=0.5).with_calibration(5, 4)
     assert parts.sha256() != other.sha256()
 

@@ -29,6 +29,7 @@ from pactl_cli.models.normalisation import calibrate
 from pactl_cli.runs.directory import INDICES, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
+from pactl_cli.stages.consent import Named
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.evidence import reload_subject
 from pactl_cli.stages.train import train
@@ -209,9 +210,9 @@ def test_a_run_keeps_them_apart(tmp_path: Path) -> None:
     parts = Partition(**run.read_arrays(INDICES))
     assert len(parts.calibration) == 6
     assert not len(overlap(parts))
-    subject = reload_subject(run, None, "cpu", Silence())
+    subject = reload_subject(run, Named(), "cpu", Silence())
     assert np.array_equal(subject.partition.bound, parts.bound)
-    assert len(subject.sample) == verify(run.path, None, "cpu", Silence()).bound_examples == 54
+    assert len(subject.sample) == verify(run.path, Named(), "cpu", Silence()).certificate.bound_examples == 54
 
 
 @pytest.mark.slow
@@ -219,7 +220,8 @@ def test_a_run_keeps_them_apart(tmp_path: Path) -> None:
 def test_a_certificate_of_a_program_that_leaks_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(Partition, "with_calibration", leaky)
+        patched.setattr(Partition, "without_copies", lambda parts, identities: parts)
         run = certify_a_run(tmp_path)
     with pytest.raises(PactlError, match="verification failed") as rejected:
-        verify(run.path, None, "cpu", Silence())
+        verify(run.path, Named(), "cpu", Silence())
     assert "data set" in rejected.value.message or "indices" in rejected.value.message

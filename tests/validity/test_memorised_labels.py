@@ -15,6 +15,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
+from pactl_cli.stages.consent import Named
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.train import train
 from pactl_cli.stages.training_run import Destination
@@ -68,7 +69,7 @@ def test_what_is_memorised_is_paid_for(quantisation: dict[str, Any], tmp_path: P
     check(certificate)
     assert with_bits(certificate, 0) < 0.4, "the guard must fail where bits are free"
     assert with_bits(certificate, 0.05) < NEVER_BELOW, "and where nineteen of twenty are"
-    assert verify(tmp_path / "run", None, "cpu", Silence()) == certificate
+    assert verify(tmp_path / "run", Named(), "cpu", Silence()).certificate == certificate
 
 
 @pytest.mark.slow

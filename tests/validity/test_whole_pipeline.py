@@ -24,6 +24,7 @@ from pactl_cli.data.dataset import normalise
 from pactl_cli.runs.directory import MESSAGE, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
+from pactl_cli.stages.consent import Named
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.evidence import reload_subject
 from pactl_cli.stages.train import train
@@ -80,7 +81,7 @@ def answers(classifier: nn.Module, inputs: Tensor) -> NDArray[np.int64]:
 
 def decoded_answers(run: RunDirectory, world: World) -> NDArray[np.int64]:
     """What the classifier in `message.bin`, rebuilt as a receiver does it, says about every input."""
-    subject = reload_subject(run, None, "cpu", Silence())
+    subject = reload_subject(run, Named(), "cpu", Silence())
     message, _ = decode(run.read_bytes(MESSAGE), subject.task)
     classifier = subject.classifier(subject.build_module(), torch.from_numpy(message.coordinates()))
     shape = (INPUTS, *subject.dataset.shape)

@@ -95,6 +95,12 @@ class Partition:
         return np.array_equal(self.bound, np.arange(examples))
 
 
+def require_same_indices(own: dict[str, Indices], recorded: dict[str, Indices], path: Path) -> None:
+    """Raises PactlError unless the arrays recorded in a file are these."""
+    if recorded.keys() != own.keys() or not all(np.array_equal(own[name], recorded[name]) for name in own):
+        raise PactlError(f"{path} does not hold the indices that the run's settings give")
+
+
 def first_of_each(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Whether each value is the first of its kind, shape (n,).
 

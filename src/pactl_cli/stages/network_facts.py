@@ -66,7 +66,7 @@ class NetworkFacts:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return asdict(self) | {"answers": None if self.answers is None else list(self.answers)}
 
     def is_like(self, other: NetworkFacts) -> bool:
         """Whether both are of one network, up to rounding, whichever version of a package defines it."""

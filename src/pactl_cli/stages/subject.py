@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Configuration, Task
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, LabelledImages, normalise
-from pactl_cli.data.splits import Indices, Partition
+from pactl_cli.data.splits import Indices, Partition, require_same_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
@@ -82,9 +82,7 @@ class Subject:
 
     def require_indices(self, recorded: dict[str, Indices], path: Path) -> None:
         """Raises PactlError unless the arrays recorded in a file are these."""
-        own = self.indices()
-        if recorded.keys() != own.keys() or not all(np.array_equal(own[name], recorded[name]) for name in own):
-            raise PactlError(f"{path} does not hold the indices that the run's settings give")
+        require_same_indices(self.indices(), recorded, path)
 
     @cached_property
     def network_facts(self) -> NetworkFacts:

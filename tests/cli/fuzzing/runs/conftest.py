@@ -23,6 +23,7 @@ from pactl_cli.data.dataset import normalise
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import SETTINGS
 from pactl_cli.runs.start import Start
+from pactl_cli.stages.consent import Named
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.evidence import reload_subject
 
@@ -79,7 +80,7 @@ class Original:
 
 def plain_errors(run: Path, message: bytes) -> int:
     """How often the classifier of a message errs, counted anew."""
-    subject = reload_subject(RunDirectory.open(run), None, "cpu", Silence())
+    subject = reload_subject(RunDirectory.open(run), Named(), "cpu", Silence())
     decoded, _ = read_message(message, subject.task)
     network = subject.classifier(subject.build_module(), torch.from_numpy(decoded.coordinates()))
     sample = subject.sample.resident()
