@@ -181,7 +181,8 @@ def test_two_processes_that_start_the_same_download_end_with_one_good_copy(
     assert ends == [(f"{mine.train.sha256()} {mine.test.sha256()}\n", "")] * 2
     assert_holds(mine, made)
     assert server.given == dict.fromkeys(made.served, 1)
-    assert tree(tmp_path) == made.layout.keys()
+    decoded = {path for path in tree(tmp_path) if path.startswith("folders/")}  # kept where all this took seconds
+    assert tree(tmp_path) - decoded == made.layout.keys()
 
 
 @pytest.mark.slow

@@ -46,9 +46,10 @@ def load_tiny_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -
     folder = published.located(data_dir, progress)
     archive, remedy = folder / f"{FOLDER}.zip", published.remedy(folder)
     state = check_file(archive, MD5, remedy)
-    dataset = _loaded(name, _packed(archive), data_dir, progress)
-    require_unchanged(archive, state, remedy)  # other processes have opened it again by its name
-    return dataset
+    try:
+        return _loaded(name, _packed(archive), data_dir, progress)
+    finally:  # other processes open it again by its name; and another file may be no archive at all
+        require_unchanged(archive, state, remedy)
 
 
 def _loaded(name: str, content: _Content, data_dir: DataDirectory, progress: Progress) -> Dataset:
