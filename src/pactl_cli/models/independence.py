@@ -56,7 +56,7 @@ _DEPENDENT = (
 )
 _UNSTABLE = (
     f"rounding alone changes its logits by more than {TOLERANCE:g} of an example's largest",
-    "try more --calibration-examples or more --epochs, or another network",
+    "try more --calibration-examples, larger images or another network",
 )
 
 
