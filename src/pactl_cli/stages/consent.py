@@ -14,7 +14,7 @@ from pathlib import Path
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration
-from pactl_cli.data.streaming import available_memory
+from pactl_cli.data.memory import available_memory
 from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models import sketch_network
 from pactl_cli.models.size import Size

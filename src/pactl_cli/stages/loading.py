@@ -15,10 +15,10 @@ from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration, Task, complete
 from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledImages
+from pactl_cli.data.memory import available_memory
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
 from pactl_cli.data.sources import load_dataset
 from pactl_cli.data.splits import Identities, Indices, Partition, draw_calibration, load_indices, partition
-from pactl_cli.data.streaming import available_memory
 from pactl_cli.data.workers import useful_workers
 from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models.brought import describe
