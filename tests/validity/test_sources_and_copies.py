@@ -238,3 +238,17 @@ def test_copies_within_the_sample(tmp_path: Path) -> None:
     assert any("240 exact copies of counted examples were dropped" in line for line in dropped.assumptions)
     with pytest.raises(PactlError, match="240 of 300 examples are exact copies"):
         certify_repeated(tmp_path, "refuse")
+
+
+# --- Runs that are compared -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_no_fsync")
+def test_priors_that_learn_nothing_do_not_choose_the_sample(tmp_path: Path) -> None:
+    """All have one theta0, the initial weights, and the same examples in all; but each counts another half of them."""
+    dataset = written(tmp_path / "coins.npz", *coins(120, seed=6))
+    for run, share in (("one", 0.5), ("two", -0.5)):
+        settings = {"dataset": dataset, "train_subset": share, "prior_epochs": 1, "prior_lr": 1e-50, "intrinsic_dim": 2}
+        prior(PriorSettings.parse(settings | NOTHING_LEARNED), Destination(tmp_path / run), Silence())
+    with pytest.raises(PactlError, match="trained on different examples"):
+        bound([tmp_path / "one", tmp_path / "two"], BoundSettings(quant_epochs=0, device="cpu"), Silence())

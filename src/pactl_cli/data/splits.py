@@ -76,6 +76,16 @@ class Partition:
         """How many examples of S are copies of an earlier one there."""
         return int((~first_of_each(identities[self.bound])).sum())
 
+    def division_sha256(self) -> str:
+        """A fingerprint of which examples are for S, or for calibration taken out of it, and which are not.
+
+        The seed in a message says which of them are for calibration, and so which copies are left out; it does not
+        change this.
+        """
+        own = np.concatenate([self.calibration, self.bound, self.copies, self.repeated])
+        parts = [np.sort(part).astype("<i8").tobytes() for part in (self.prior, self.excluded, own)]
+        return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
+
     def whole(self) -> Indices:
         """All examples that are divided, ascending."""
         return np.sort(np.concatenate(list(self.arrays().values())))

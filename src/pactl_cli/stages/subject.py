@@ -108,9 +108,10 @@ class Subject:
         pool = parts.prior if len(parts.prior) else self.pool
         return sha256(pool.astype("<i8").tobytes()).hexdigest()
 
-    def population(self) -> tuple[str, str, str | None, str | None]:
-        """What no message carries: the data set's name, fingerprints of its examples, theta0."""
-        return self.task.dataset, self.fingerprints.train, self.fingerprints.test, self.theta0_sha256
+    def population(self) -> tuple[str | None, ...]:
+        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0."""
+        found = self.fingerprints
+        return self.task.dataset, found.train, found.test, self.partition.division_sha256(), self.theta0_sha256
 
     def initial_network(self) -> nn.Module:
         """The network at theta0, on the CPU: drawn from the seed, but for what training starts from.
