@@ -82,8 +82,8 @@ class Partition:
         The seed in a message says which of them are for calibration, and so which copies are left out; it does not
         change this.
         """
-        own = np.concatenate([self.calibration, self.bound, self.copies, self.repeated])
-        parts = [np.sort(part).astype("<i8").tobytes() for part in (self.prior, self.excluded, own)]
+        own = np.concatenate([self.calibration, self.bound, self.copies])
+        parts = [np.sort(part).astype("<i8").tobytes() for part in (self.prior, self.excluded, self.repeated, own)]
         return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
 
     def whole(self) -> Indices:

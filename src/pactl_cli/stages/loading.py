@@ -59,41 +59,22 @@ def load_subject(
     """
     keep_freed_memory()
     place = place or DataPlace(settings.dataset, data_directory(settings.data_dir))
-    with display.progress("reading images") as progress:
-        clean = load_dataset(place.dataset, place.directory, progress, may_write=place.may_write)
-    _require_known_content(clean, settings.dataset, place)
-    clean = clean.with_workers(_workers(settings, world))
-    source = start if isinstance(settings, TransferSettings) else None
+    clean = _read(settings, place, display).with_workers(_workers(settings, world))
     if settings.indices_path and permutation is None:
         permutation = load_indices(settings.indices_path, len(clean.train))
     identities = exact_fingerprints(clean.train)
-    parts = _divided(settings, clean, source, permutation, identities)
+    source = start if isinstance(settings, TransferSettings) else None
+    pool = _divided(settings, clean, source, permutation, identities)
     dataset = clean.with_label_noise(settings.label_noise)
     if source is not None:
         dataset = fit_images(dataset, source)
         start = source = source.for_classes(dataset.classes)
-    has_prior = isinstance(settings, PriorSettings)
-    task = Task(
-        settings.dataset,
-        len(parts.bound),
-        dataset.shape[0],
-        _brought(settings, dataset, source),
-        calibration_pool=len(parts.prior) if has_prior else None,
-        defaults=_defaults(source) if source else {},
-    )
+    task = _task(settings, dataset, pool, source)
     configuration = _configuration(settings, task, source)
     require_memory(configuration, dataset.classes, dataset.shape)
-    drawn = configuration.calibration_examples, configuration.seed
-    pool = parts.bound
-    if not has_prior:
-        parts = parts.with_calibration(*drawn).without_copies(identities)
-    calibration = parts.prior[draw_calibration(parts.prior, *drawn)] if has_prior else parts.calibration
+    parts, calibration = _with_calibration(pool, configuration, identities)
     dataset = dataset.to(device)
-
-    def take(indices: Indices) -> LabelledImages:
-        return dataset.train[torch.from_numpy(indices).to(device)]
-
-    sample = dataset.train if parts.is_trivial(len(clean.train)) else take(parts.bound)
+    sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
     with display.progress("fingerprinting the examples") as progress:
         fingerprints = Fingerprints.of(sample, clean, parts, progress)
     resolved = _resolve(settings, configuration, place.directory)
@@ -107,11 +88,25 @@ def load_subject(
         repetitions=parts.repetitions(identities),
         sample=sample,
         fingerprints=fingerprints,
-        calibration=take(calibration).resident(),
-        pool=pool,
+        calibration=_taken(dataset, calibration).resident(),
+        pool=pool.bound,
         start=start,
         world=world,
     )
+
+
+def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Dataset:
+    """The data set, without label noise.
+
+    Raises:
+        PactlError: if it cannot be read, or its content is known and this is another.
+    """
+    with display.progress("reading images") as progress:
+        dataset = load_dataset(place.dataset, place.directory, progress, may_write=place.may_write)
+    expected = catalogue.dataset_entry(settings.dataset).content
+    if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
+        raise PactlError(f"{settings.dataset} in {place.directory} is not the published one", "restore its files")
+    return dataset
 
 
 def _divided(
@@ -147,11 +142,36 @@ def _divided(
     return parts
 
 
-def _require_known_content(dataset: Dataset, name: str, place: DataPlace) -> None:
-    """Raises PactlError if the content of a data set is known, and this is another."""
-    expected = catalogue.dataset_entry(name).content
-    if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
-        raise PactlError(f"{name} in {place.directory} is not the published one", "restore its files")
+def _task(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
+    """What sender and receiver know before the message."""
+    return Task(
+        settings.dataset,
+        len(pool.bound),
+        dataset.shape[0],
+        _brought(settings, dataset, source),
+        calibration_pool=len(pool.prior) if len(pool.prior) else None,
+        defaults=_defaults(source) if source else {},
+    )
+
+
+def _with_calibration(
+    pool: Partition, configuration: Configuration, identities: Identities
+) -> tuple[Partition, Indices]:
+    """The parts once calibration examples are drawn, and which these are: the prior's own, or some taken out of S.
+
+    Raises:
+        PactlError: if they are too many, or nothing but copies of them is left.
+    """
+    drawn = configuration.calibration_examples, configuration.seed
+    if len(pool.prior):
+        return pool, pool.prior[draw_calibration(pool.prior, *drawn)]
+    parts = pool.with_calibration(*drawn).without_copies(identities)
+    return parts, parts.calibration
+
+
+def _taken(dataset: Dataset, indices: Indices) -> LabelledImages:
+    """Some of the training examples, on the data's device."""
+    return dataset.train[torch.from_numpy(indices).to(dataset.train.labels.device)]
 
 
 def _workers(settings: TrainSettings, world: World) -> int | None:
