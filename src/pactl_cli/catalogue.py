@@ -60,8 +60,8 @@ class Dataset:
         published: the constants that earlier work normalises with. They are statistics of the training set.
         content: sha256 of the decoded training and test examples, where they are known.
         checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
-        siblings: data sets with the same pictures in another size or encoding, so that one is no independent draw to
-            who has seen the other.
+        siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.
+        resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Dataset:
     content: tuple[str, str] | None = None
     checked: bool = False
     siblings: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
 
 
 OWN_MODELS = (
@@ -217,13 +218,13 @@ DATASETS = {
             "tiny-imagenet",
             "100,000 + 10,000 photographs in 200 classes, 64x64",
             *("layer13s", 20, 1e-2, 128, 100_000, ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262))),
-            siblings=("imagenet",),
+            resized=("imagenet",),
         ),
         Dataset(
             "imagenet",
             "1,281,167 + 50,000 photographs in 1,000 classes, streamed from their files",
             *("squeezenet1_0", 90, 1e-3, 256, 1_281_167, IMAGENET_STATISTICS),
-            siblings=("tiny-imagenet",),
+            resized=("tiny-imagenet",),
         ),
         Dataset("npz:", "your own arrays x_train, y_train and optionally x_test, y_test", "fc", 20, 1e-2),
         Dataset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pactl_cli import __version__
+from pactl_cli import __version__, catalogue
 from pactl_cli.errors import dataset_in_words, quoted
 from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
@@ -36,13 +36,13 @@ def side_information(subject: Subject, network: NetworkFacts) -> dict[str, Any]:
     }
 
 
-def assumptions(subject: Subject) -> tuple[str, ...]:
+def assumptions(subject: Subject, network: NetworkFacts) -> tuple[str, ...]:
     """What the program cannot check, in sentences."""
     return (
         *_on_the_task(subject),
         *_on_the_data(subject),
         *_on_theta0(subject),
-        *_on_the_network(subject),
+        *_on_the_network(subject, network),
         *subject.sample.assumptions,
     )
 
@@ -83,9 +83,7 @@ def _on_the_data(subject: Subject) -> Iterator[str]:
     )
     if len(parts.prior) or len(parts.calibration):
         apart = "prior" if len(parts.prior) else "calibration"
-        left_out = (
-            f"{len(parts.copies):,} exact copies of them were left out" if len(parts.copies) else "there were none"
-        )
+        left_out = f"{len(parts.copies):,} were left out" if len(parts.copies) else "there were none"
         yield (
             f"None of the counted examples is made from one of the {apart} examples. Exact copies are recognised "
             f"({left_out}); copies that were encoded anew, cropped or changed are not."
@@ -121,7 +119,7 @@ def _on_theta0(subject: Subject) -> Iterator[str]:
         "What theta0 was trained on was not chosen by looking at them either, nor were its settings or what was left "
         "out of its training."
     )
-    yield from _on_its_lineage(start)
+    yield from _on_its_lineage(start, subject.task.dataset)
     if excluded := len(subject.partition.excluded):
         yield (
             f"{excluded:,} examples on which theta0 was trained were removed before anything was counted: the "
@@ -137,9 +135,15 @@ def _on_theta0(subject: Subject) -> Iterator[str]:
     )
 
 
-def _on_its_lineage(start: Start) -> Iterator[str]:
+def _on_its_lineage(start: Start, dataset: str) -> Iterator[str]:
     """What the trainings that led to theta0 assumed themselves."""
+    siblings = catalogue.dataset_entry(dataset).siblings
     for training in start.lineage:
+        if training.dataset in siblings:
+            yield (
+                f"{dataset} has the pictures of {training.dataset}, on which theta0 was trained: those that it has seen "
+                "are recognised and left out."
+            )
         if training.permuted:
             yield (
                 f"The permutation that said on which examples of {dataset_in_words(training.dataset)} theta0 was "
@@ -147,7 +151,7 @@ def _on_its_lineage(start: Start) -> Iterator[str]:
             )
 
 
-def _on_the_network(subject: Subject) -> Iterator[str]:
+def _on_the_network(subject: Subject, network: NetworkFacts) -> Iterator[str]:
     """Who defines it."""
     model = subject.configuration.model_name
     if subject.task.brought:
@@ -155,8 +159,8 @@ def _on_the_network(subject: Subject) -> Iterator[str]:
             f"The network {subject.task.brought.name}, brought by the user, was not chosen by looking at these "
             "examples, and is a function of one example at a time, which was tried on a few only."
         )
-    elif subject.network_facts.defined_by.startswith("torchvision"):
+    elif network.defined_by.startswith("torchvision "):
         yield (
-            f"The network {model} is what {subject.network_facts.defined_by} defines; that version was not chosen by "
+            f"The network {model} is what {network.defined_by} defines; that version was not chosen by "
             "looking at the examples."
         )

@@ -1,8 +1,7 @@
 """What the user has named on this command line, and what of a run that may be a stranger's follows from it.
 
-A run directory says which data it is about, where they lay, which network it has and how large it is. None of this is
-believed: data come from places that the user names, code is loaded only if the user names it, and a network that takes
-much memory is built only if the user names it.
+A run directory says which data it is about, where they lay and which network it has. None of this is believed: data come
+from places that the user names, and code is loaded only if the user names it.
 """
 
 from __future__ import annotations
@@ -13,25 +12,10 @@ from pathlib import Path
 
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
-from pactl_cli.certificate.configuration import Configuration
-from pactl_cli.data.memory import available_memory
-from pactl_cli.errors import MissingError, PactlError, quoted
-from pactl_cli.models import sketch_network
-from pactl_cli.models.size import Size
+from pactl_cli.errors import MissingError, quoted
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.machine import data_directory
-from pactl_cli.stages.subject import Subject
-from pactl_cli.training.counting import BATCH
-
-_WEIGHTS_COPIES = 6
-"""The network, theta0, a permutation and its inverse, and what drawing them takes, in four bytes a weight."""
-_COUNTED_COPIES, _TRAINED_COPIES = 3, 2
-"""How often the largest result is held while counting, and each result in a training step."""
-_MODEST_BYTES = 3 << 28
-_BYTES_FOR_EACH_BYTE = 64
-"""A run directory that is large itself may have a larger network."""
-_ORDINARY_PARAMETERS, _ORDINARY_BATCH = 1 << 25, 1024
 
 
 @dataclass(frozen=True)
@@ -54,27 +38,6 @@ class Named:
             raise MissingError(
                 f"{run.path} is about a network that is not pactl's but code, {needed}, which is not loaded unasked",
                 f"if you trust it: --model-name {needed}",
-            )
-
-    def require_modest(self, run: RunDirectory, subject: Subject) -> None:
-        """Raises MissingError if a run makes us take much memory, and the user has not named its network."""
-        configuration, batch_size = subject.configuration, subject.settings.batch_size or 1
-        if configuration.model_name == self.model_name or is_brought(configuration.model_name):
-            return
-        size = size_of(configuration, subject.dataset.classes, subject.dataset.shape)
-        counting = _COUNTED_COPIES * BATCH * size.largest_bytes
-        training = _TRAINED_COPIES * min(batch_size, len(subject.sample)) * size.activations_bytes
-        need = weights_bytes(size) + max(counting, training)
-        is_ordinary = (
-            configuration.base_width == subject.task.model(configuration.model_name).width
-            and size.parameters <= _ORDINARY_PARAMETERS
-            and batch_size <= _ORDINARY_BATCH
-        )
-        if not is_ordinary and need > _MODEST_BYTES + _BYTES_FOR_EACH_BYTE * run.size_bytes():
-            raise MissingError(
-                f"{run.path} is about a network of {size.parameters:,} weights, which takes {need >> 20:,} MB with "
-                f"batches of {batch_size:,}: it is not built unasked",
-                f"if you want that: --model-name {configuration.model_name}",
             )
 
 
@@ -100,9 +63,8 @@ class DataPlace:
         if entry.name.endswith(":"):
             whose = ", where the run says they are: look whether they are what you take them for" if self.by_run else ""
             return f"{quoted(self.dataset)}{whose}"
-        place = (
-            f"{entry.name} from {quoted(str(self.directory))}" if entry.name != "digits" else "digits, scikit-learn's"
-        )
+        source = "scikit-learn" if entry.name == "digits" else quoted(str(self.directory))
+        place = f"{entry.name} from {source}"
         if entry.content:
             return f"{place}; its content has the sha256 that pactl knows"
         if entry.checked:
@@ -151,32 +113,3 @@ def _require_outside(run: RunDirectory, dataset: str) -> None:
             f"{run.path} has its data, {dataset}, in itself: nothing says that they are what you take them for",
             f"if you know them: --dataset {dataset}",
         )
-
-
-def require_memory(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> None:
-    """Raises PactlError if a network's weights alone take more memory than there is."""
-    if is_brought(configuration.model_name):
-        return
-    size = size_of(configuration, classes, shape)
-    if weights_bytes(size) > available_memory():
-        raise PactlError(
-            f"{configuration.model_name} has {size.parameters:,} weights here, which take "
-            f"{weights_bytes(size) >> 20:,} MB, and {available_memory() >> 20:,} MB are free",
-            "choose a smaller --base-width, or another network",
-        )
-
-
-def size_of(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> Size:
-    """The size of a network of the catalogue.
-
-    Raises:
-        PactlError: if it cannot take images of that shape.
-    """
-    width = configuration.base_width
-    sketch = sketch_network(configuration.model_name, classes=classes, shape=shape, width=width)
-    return Size.of(sketch, shape)
-
-
-def weights_bytes(size: Size) -> int:
-    """What a network's weights take, in all the copies that are made of them."""
-    return 4 * _WEIGHTS_COPIES * size.parameters

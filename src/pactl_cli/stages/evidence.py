@@ -31,6 +31,7 @@ from pactl_cli.stages.consent import Named, place_of_data
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.loading import load_subject
 from pactl_cli.stages.machine import find_device
+from pactl_cli.stages.memory import require_modest
 from pactl_cli.stages.network_facts import NetworkFacts
 from pactl_cli.stages.subject import PERMUTATION, Subject
 from pactl_cli.subspace.module import SubspaceModule
@@ -83,7 +84,7 @@ def reload_subject(
     if subject.has_indices:
         subject.require_indices(run.read_arrays(INDICES), run.path / INDICES)
     require_same_data(run, subject)
-    named.require_modest(run, subject)
+    require_modest(run, subject, named.model_name)
     return subject
 
 
@@ -218,5 +219,5 @@ def assemble(
         data_sha256=subject.fingerprints.sample,
         message_sha256=sha256(encoded.data).hexdigest(),
         side_information=side_information(subject, measured.network),
-        assumptions=assumptions(subject),
+        assumptions=assumptions(subject, measured.network),
     )

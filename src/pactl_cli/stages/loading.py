@@ -24,10 +24,11 @@ from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models.brought import describe
 from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
-from pactl_cli.stages.consent import DataPlace, require_memory
+from pactl_cli.stages.consent import DataPlace
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.fingerprints import Fingerprints
 from pactl_cli.stages.machine import data_directory
+from pactl_cli.stages.memory import require_memory
 from pactl_cli.stages.subject import Subject
 from pactl_cli.training.memory import keep_freed_memory
 from pactl_cli.training.processes import ALONE, World
@@ -194,15 +195,13 @@ def _defaults(source: Start) -> dict[str, Any]:
 
 
 def require_unrelated(source: Start, dataset: str) -> None:
-    """Raises PactlError if the source was trained on the pictures of a data set in a form that is not recognised."""
-    entry = catalogue.dataset_entry(dataset)
+    """Raises PactlError if the source was trained on the pictures of a data set, and they would not be recognised."""
     for training in source.lineage:
-        same = training.dataset == dataset
-        if (training.dataset in entry.siblings and not entry.checked) or (same and training.published):
+        is_all_of_it = training.published and training.dataset == dataset
+        if is_all_of_it or training.dataset in catalogue.dataset_entry(dataset).resized:
             raise PactlError(
-                f"{quoted(source.origin)} was trained on {training.dataset}, "
-                + ("which is this data set" if same else f"of whose pictures {dataset} is made")
-                + ": none would be left to count",
+                f"--dataset {dataset}: {quoted(source.origin)} was trained on {training.dataset}, which has its "
+                "pictures, and nobody could tell which of them",
                 "transfer to other data, or from other weights",
             )
 

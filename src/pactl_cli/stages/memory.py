@@ -1,0 +1,77 @@
+"""How much memory a network takes, found before it is made."""
+
+from __future__ import annotations
+
+from pactl_cli.catalogue import is_brought
+from pactl_cli.certificate.configuration import Configuration
+from pactl_cli.data.memory import available_memory
+from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.models import sketch_network
+from pactl_cli.models.size import Size
+from pactl_cli.runs.directory import RunDirectory
+from pactl_cli.stages.subject import Subject
+from pactl_cli.training.counting import BATCH
+
+_WEIGHTS_COPIES = 6
+"""The network, theta0, a permutation and its inverse, and what drawing them takes, in four bytes a weight."""
+_COUNTED_COPIES, _TRAINED_COPIES = 3, 2
+"""How often the largest result is held while counting, and each result in a training step."""
+_MODEST_BYTES, _BYTES_FOR_EACH_BYTE = 3 << 28, 64
+"""What the network of a run may take unasked: so much, and more where the run directory itself is large."""
+_ORDINARY_PARAMETERS, _ORDINARY_BATCH = 1 << 25, 1024
+"""Up to these a network at its own width may take more."""
+
+
+def require_memory(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> None:
+    """Raises PactlError if a network's weights alone take more memory than there is."""
+    if is_brought(configuration.model_name):
+        return
+    size = _size(configuration, classes, shape)
+    if _weights_bytes(size) > available_memory():
+        raise PactlError(
+            f"{configuration.model_name} has {size.parameters:,} weights here, which take "
+            f"{_weights_bytes(size) >> 20:,} MB, and {available_memory() >> 20:,} MB are free",
+            "choose a smaller --base-width, or another network",
+        )
+
+
+def require_modest(run: RunDirectory, subject: Subject, named: str | None) -> None:
+    """Raises MissingError if a run, which may be a stranger's, makes us take much memory for its network.
+
+    Args:
+        named: the network that the user has named; whatever it takes is as the user wants it.
+    """
+    configuration, batch_size = subject.configuration, subject.settings.batch_size or 1
+    if configuration.model_name == named or is_brought(configuration.model_name):
+        return
+    size = _size(configuration, subject.dataset.classes, subject.dataset.shape)
+    counting = _COUNTED_COPIES * BATCH * size.largest_bytes
+    training = _TRAINED_COPIES * min(batch_size, len(subject.sample)) * size.activations_bytes
+    need = _weights_bytes(size) + max(counting, training)
+    is_ordinary = (
+        configuration.base_width == subject.task.model(configuration.model_name).width
+        and size.parameters <= _ORDINARY_PARAMETERS
+        and batch_size <= _ORDINARY_BATCH
+    )
+    if not is_ordinary and need > _MODEST_BYTES + _BYTES_FOR_EACH_BYTE * run.size_bytes():
+        raise MissingError(
+            f"{run.path} is about a network of {size.parameters:,} weights, which takes {need >> 20:,} MB with "
+            f"batches of {batch_size:,}: it is not built unasked",
+            f"if you want that: --model-name {configuration.model_name}",
+        )
+
+
+def _size(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> Size:
+    """The size of a network of the catalogue.
+
+    Raises:
+        PactlError: if it cannot take images of that shape.
+    """
+    width = configuration.base_width
+    sketch = sketch_network(configuration.model_name, classes=classes, shape=shape, width=width)
+    return Size.of(sketch, shape)
+
+
+def _weights_bytes(size: Size) -> int:
+    """What a network's weights take, in all the copies that are made of them."""
+    return 4 * _WEIGHTS_COPIES * size.parameters
