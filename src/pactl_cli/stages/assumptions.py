@@ -141,8 +141,8 @@ def _on_its_lineage(start: Start, dataset: str) -> Iterator[str]:
     for training in start.lineage:
         if training.dataset in siblings:
             yield (
-                f"{dataset} has the pictures of {training.dataset}, on which theta0 was trained: those that it has seen "
-                "are recognised and left out."
+                f"{dataset} has the pictures of {training.dataset}, on which theta0 was trained: those that it has "
+                "seen are recognised and left out."
             )
         if training.permuted:
             yield (

@@ -1,7 +1,7 @@
 """What the user has named on this command line, and what of a run that may be a stranger's follows from it.
 
-A run directory says which data it is about, where they lay and which network it has. None of this is believed: data come
-from places that the user names, and code is loaded only if the user names it.
+A run directory says which data it is about, where they lay and which network it has. None of this is believed: data
+come from places that the user names, and code is loaded only if the user names it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -13,12 +14,14 @@ from torch import nn
 
 from pactl_cli import __version__, catalogue
 from pactl_cli.certificate import streams
+from pactl_cli.models.independence import evaluated
 from pactl_cli.training.counting import full_precision
 
 _INPUTS, _LOGITS = 2, 4
 _DIGITS = 6
 _TOLERANCE = 1e-3
-_LONGEST_VERSION = 100
+_DEFINER = re.compile(r"[\w.:]{1,200}( [\w.+!-]{1,40})?")
+"""A package and a version, or a module and a function: a name, and no words of a stranger's."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,20 @@ class NetworkFacts:
     answers: tuple[float, ...] | None
 
     @classmethod
-    def of(cls, network: nn.Module, model_name: str, shape: tuple[int, int, int]) -> NetworkFacts:
-        """The facts of a network on the CPU, for images of a shape; it is put into evaluation mode."""
+    def of(cls, network: nn.Module, model_name: str, classes: int, shape: tuple[int, int, int]) -> NetworkFacts:
+        """The facts of a network on the CPU, for images of a shape; it is put into evaluation mode.
+
+        Raises:
+            PactlError: if it fails.
+        """
         layout = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items())
         pixels = streams.uniforms(catalogue.DEFAULT_SEED, "network-facts", _INPUTS * int(np.prod(shape)))
         inputs = torch.from_numpy(2 * pixels - 1).float().view(_INPUTS, *shape)
-        with torch.no_grad(), full_precision():
-            logits = network.eval()(inputs).double()[:, :_LOGITS].flatten().tolist()
+        with full_precision():
+            logits = evaluated(network.eval(), inputs, classes, model_name)[:, :_LOGITS].flatten().tolist()
         answers = tuple(float(f"{logit:.{_DIGITS}g}") for logit in logits)
-        return cls(
-            _definer(model_name), sha256(layout.encode()).hexdigest(), answers if np.isfinite(answers).all() else None
-        )
+        known = answers if np.isfinite(answers).all() else None
+        return cls(_definer(model_name), sha256(layout.encode()).hexdigest(), known)
 
     @classmethod
     def from_json(cls, value: Any) -> NetworkFacts:
@@ -60,7 +66,7 @@ class NetworkFacts:
             facts = cls(defined_by, weights, None if answers is None else tuple(map(float, answers)))
         except (TypeError, KeyError, OverflowError) as error:
             raise ValueError("says nothing of its network") from error
-        if not isinstance(defined_by, str) or not defined_by.isprintable() or len(defined_by) > _LONGEST_VERSION:
+        if not isinstance(defined_by, str) or not _DEFINER.fullmatch(defined_by):
             raise ValueError("does not say who defines its network")
         return facts
 

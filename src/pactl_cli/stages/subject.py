@@ -87,7 +87,8 @@ class Subject:
     @cached_property
     def network_facts(self) -> NetworkFacts:
         """What the network is at theta0."""
-        return NetworkFacts.of(self.initial_network(), self.configuration.model_name, self.dataset.shape)
+        name, classes = self.configuration.model_name, self.dataset.classes
+        return NetworkFacts.of(self.initial_network(), name, classes, self.dataset.shape)
 
     @property
     def has_frozen_statistics(self) -> bool:
