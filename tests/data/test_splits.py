@@ -59,7 +59,8 @@ def test_a_prior_and_what_is_counted_are_everything(
     whole = permuted_indices(examples) if order is None else order
     prior, rest = (whole[cut:], whole[:cut]) if negative else (whole[:cut], whole[cut:])
     assume(set(rest.tolist()) - excluded)
-    parts = partition(order, examples, share=signed, has_prior=True, excluded=left_out)
+    parts = partition(order, examples, share=signed, has_prior=True)
+    parts = parts.without_seen(np.isin(parts.bound, left_out))
     assert sorted(np.concatenate(list(parts.arrays().values()))) == list(range(examples))
     assert np.array_equal(parts.prior, prior)
     assert not set(parts.bound.tolist()) & (set(parts.prior.tolist()) | excluded)

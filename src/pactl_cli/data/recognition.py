@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from hashlib import blake2b
+from math import prod
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from pactl_cli.data.streaming import FileExamples
 Fingerprints = NDArray[np.uint64]
 """64 bits of a hash each."""
 
-_BATCH = 500
+_BATCH_VALUES = 1 << 22
+"""Numbers at a time: each takes about thirty bytes while it is sorted."""
 _LEAST_PIXELS = 16
 """A picture with fewer has too few orders of its pixels to be told from another by them."""
 _LEAST_VALUES, _LEAST_CONTENT = 64, 32
@@ -64,7 +66,8 @@ def _file_fingerprints(examples: FileExamples, progress: Progress) -> Fingerprin
 
 def _batches(examples: LabelledImages) -> Iterator[Tensor]:
     """The images on the CPU, a few at a time."""
-    parts = torch.arange(len(examples), device=examples.labels.device).split(_BATCH)
+    size = max(1, _BATCH_VALUES // prod(examples.image_shape))
+    parts = torch.arange(len(examples), device=examples.labels.device).split(size)
     with closing(examples.batches(parts)) as batches:
         for batch in batches:
             yield batch.images.cpu()

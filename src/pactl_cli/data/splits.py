@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,22 @@ class Partition:
         """
         drawn = draw_calibration(self.bound, count, seed)
         return replace(self, calibration=self.bound[drawn], bound=np.delete(self.bound, drawn))
+
+    def without_seen(self, seen: NDArray[np.bool_]) -> Partition:
+        """With no example in S that the source of the weights was trained on.
+
+        Args:
+            seen: for each example of S, whether it was.
+
+        Raises:
+            PactlError: if that leaves none.
+        """
+        if seen.all():
+            raise PactlError(
+                f"the source was trained on all {len(seen):,} examples: there is none left to count",
+                "name another --dataset, or a --train-subset that the source has not seen",
+            )
+        return replace(self, bound=self.bound[~seen], excluded=self.bound[seen])
 
     def without_copies(self, identities: Identities) -> Partition:
         """With no copy in S of an example of the prior or of calibration.
@@ -145,14 +162,17 @@ def load_indices(path: Path, examples: int) -> Indices:
         indices = read_array(path, accept)
     except PactlError as error:
         raise type(error)(f"--indices-path {error.message}", hint) from error
-    if not np.array_equal(np.sort(indices), np.arange(examples)):
+    if not is_permutation(indices, examples):
         raise PactlError(f"--indices-path {path} has duplicates or indices outside 0 .. {examples - 1}", hint)
     return indices.astype(np.int64)
 
 
-def partition(
-    order: Indices | None, examples: int, *, share: float, has_prior: bool = False, excluded: Indices = _NONE
-) -> Partition:
+def is_permutation(indices: NDArray[Any], examples: int) -> bool:
+    """Whether these are the indices 0 .. examples - 1, each once, in any order."""
+    return np.array_equal(np.sort(indices), np.arange(examples))
+
+
+def partition(order: Indices | None, examples: int, *, share: float, has_prior: bool = False) -> Partition:
     """The parts of a run, calibration not yet drawn.
 
     A share is the first `share` of the order, rounded, or, negative, all but the first -share.
@@ -163,8 +183,6 @@ def partition(
         examples: in the training set.
         share: in [-1, 1], not 0.
         has_prior: whether weights are trained on the share first.
-        excluded: examples that must not be in S.
-
     Raises:
         PactlError: if that leaves none for S or for the prior.
     """
@@ -178,13 +196,7 @@ def partition(
         raise PactlError(
             f"--train-subset {share:g} of {examples:,} examples leaves none {left}", "choose another share"
         )
-    left_out = np.isin(sample, excluded)
-    if left_out.all():
-        raise PactlError(
-            f"the source was trained on all {len(sample):,} examples: there is none left to count",
-            "name another --dataset, or a --train-subset that the source has not seen",
-        )
-    return Partition(prior, _NONE, sample[~left_out], sample[left_out])
+    return Partition(prior, _NONE, sample, _NONE)
 
 
 def draw_calibration(pool: Indices, count: int, seed: int) -> Indices:

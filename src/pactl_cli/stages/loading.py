@@ -18,7 +18,15 @@ from pactl_cli.data.dataset import Dataset, LabelledImages
 from pactl_cli.data.memory import available_memory
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
 from pactl_cli.data.sources import load_dataset
-from pactl_cli.data.splits import Identities, Indices, Partition, draw_calibration, load_indices, partition
+from pactl_cli.data.splits import (
+    Identities,
+    Indices,
+    Partition,
+    draw_calibration,
+    is_permutation,
+    load_indices,
+    partition,
+)
 from pactl_cli.data.workers import useful_workers
 from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models.brought import describe
@@ -63,9 +71,8 @@ def load_subject(
     clean = _read(settings, place, display).with_workers(_workers(settings, world))
     if settings.indices_path and permutation is None:
         permutation = load_indices(settings.indices_path, len(clean.train))
-    identities = exact_fingerprints(clean.train)
     source = start if isinstance(settings, TransferSettings) else None
-    pool = _divided(settings, clean, source, permutation, identities)
+    pool, identities = _divided(settings, clean, source, permutation)
     dataset = clean.with_label_noise(settings.label_noise)
     if source is not None:
         dataset = fit_images(dataset, source)
@@ -111,36 +118,32 @@ def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Datase
 
 
 def _divided(
-    settings: TrainSettings,
-    dataset: Dataset,
-    source: Start | None,
-    permutation: Indices | None,
-    identities: Identities,
-) -> Partition:
-    """The parts of the training set, calibration not yet drawn.
+    settings: TrainSettings, dataset: Dataset, source: Start | None, permutation: Indices | None
+) -> tuple[Partition, Identities]:
+    """The parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
 
     Raises:
         PactlError: if nothing is left to count, or there are copies and they are not wanted.
     """
-    excluded = np.zeros(0, dtype=np.int64)
+    examples, has_prior = len(dataset.train), isinstance(settings, PriorSettings)
+    if permutation is not None and not is_permutation(permutation, examples):
+        raise PactlError(f"what is recorded is not a permutation of the {examples:,} training examples")
+    parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
+    identities = np.zeros(examples, dtype=np.uint64)
+    identities[parts.whole()] = exact_fingerprints(dataset.train[torch.from_numpy(parts.whole())])
     if source is not None:
         require_unrelated(source, settings.dataset)
-        excluded = np.flatnonzero(np.isin(image_fingerprints(dataset.train), source.seen).any(axis=1))
-    parts = partition(
-        permutation,
-        len(dataset.train),
-        share=settings.train_subset,
-        has_prior=isinstance(settings, PriorSettings),
-        excluded=excluded,
-    ).without_copies(identities)
+        forms = image_fingerprints(dataset.train[torch.from_numpy(parts.bound)])
+        parts = parts.without_seen(np.atleast_1d(np.isin(forms, source.seen).any(axis=1)))
+    parts = parts.without_copies(identities)
     if settings.duplicates == "drop":
-        return parts.without_repetitions(identities)
-    if settings.duplicates == "refuse" and (copies := parts.repetitions(identities)):
+        parts = parts.without_repetitions(identities)
+    elif settings.duplicates == "refuse" and (copies := parts.repetitions(identities)):
         raise PactlError(
             f"--duplicates refuse: {copies:,} of {len(parts.bound):,} examples are exact copies of others",
             "remove them, or give --duplicates drop",
         )
-    return parts
+    return parts, identities
 
 
 def _task(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
