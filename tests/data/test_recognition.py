@@ -1,0 +1,128 @@
+"""Images recognised in another form, and others that are not taken for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.data.adaptation import framed, grey
+from pactl_cli.data.dataset import Examples
+from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
+
+
+def examples(images: Tensor) -> Examples:
+    return Examples(images, torch.zeros(len(images), dtype=torch.int64))
+
+
+def recognised(images: Tensor, among: Tensor) -> float:
+    """The share of images that have a form in common with one of the others."""
+    seen = image_fingerprints(examples(among))
+    return float(np.isin(image_fingerprints(examples(images)), seen).any(axis=1).mean())
+
+
+def noise(channels: int, side: int, seed: int = 0, count: int = 30) -> Tensor:
+    random = np.random.default_rng(seed)
+    return torch.from_numpy(random.integers(256, size=(count, channels, side, side), dtype=np.uint8))
+
+
+def per_channel(images: Tensor) -> Tensor:
+    mean, std = torch.tensor([0.49, 0.48, 0.44]), torch.tensor([0.247, 0.243, 0.261])
+    return (images / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+COLOUR: dict[str, Callable[[Tensor], Tensor]] = {
+    "the same": lambda x: x,
+    "floating point": lambda x: x.float(),
+    "0 .. 1": lambda x: x / 255,
+    "-1 .. 1": lambda x: (x / 255 - 0.5) / 0.5,
+    "half precision and back": lambda x: (x / 255).half().float(),
+    "standardised": per_channel,
+    "inverted": lambda x: 255 - x,
+    "of less contrast": lambda x: 40 + x / 2,
+    "grey": grey,
+    "grey, in colour": lambda x: grey(x).expand(-1, 3, -1, -1),
+    "grey, in floating point": lambda x: grey(x) / 255,
+    "svhn28 of svhn": lambda x: grey(x[:, :, 2:30, 2:30]),
+    "svhn28 of svhn in 0 .. 1": lambda x: grey(x[:, :, 2:30, 2:30]) / 255,
+    "in a black frame": lambda x: framed(x, 40, 40),
+    "in a white frame, grey": lambda x: nn.functional.pad(grey(x), (3, 3, 3, 3), value=255),
+    "flattened grey": lambda x: grey(x).flatten(1)[:, None, None],
+}
+
+GREY: dict[str, Callable[[Tensor], Tensor]] = {
+    "in colour": lambda x: x.expand(-1, 3, -1, -1),
+    "standardised, framed with zeros, in colour": lambda x: nn.functional.pad(
+        (x / 255 - 0.13) / 0.31, (2, 2, 2, 2)
+    ).expand(-1, 3, -1, -1),
+    "flattened": lambda x: x.flatten(1)[:, None, None].float(),
+    "inverted and framed": lambda x: framed(255 - x, 32, 32),
+}
+
+
+@pytest.mark.parametrize("form", COLOUR)
+def test_colour_images_in_another_form(form: str) -> None:
+    images = noise(3, 32)
+    assert recognised(COLOUR[form](images), images) == 1.0
+    assert recognised(images, COLOUR[form](images)) == 1.0
+    assert recognised(COLOUR[form](noise(3, 32, seed=1)), images) == 0.0
+
+
+@pytest.mark.parametrize("form", GREY)
+def test_grey_images_in_another_form(form: str) -> None:
+    """Strokes on black, whose own border is a frame."""
+    images = torch.zeros((30, 1, 28, 28), dtype=torch.uint8)
+    images[:, :, 5:22, 7:20] = noise(1, 17)[..., :13] * (noise(1, 17, seed=2)[..., :13] > 128)
+    assert recognised(GREY[form](images), images) == 1.0
+    assert recognised(images, GREY[form](images)) == 1.0
+    assert recognised(GREY[form](images), images.roll(1, dims=-1)) == 0.0
+
+
+def test_images_that_are_told_apart() -> None:
+    """By the brightness of one colour all over, by where something is, by their few pixels."""
+    plain = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    assert recognised(plain[::2], plain[1::2]) == 0.0
+    assert recognised(plain, plain) == 1.0
+    spots = torch.zeros((36, 1, 8, 8), dtype=torch.uint8)
+    for place in range(36):
+        spots[place, 0, 1 + place // 6, 1 + place % 6] = 255
+    forms = image_fingerprints(examples(spots))[:, 0]
+    assert len(np.unique(forms)) == 36
+    tiny = torch.arange(81).view(-1, 1, 1, 1) // torch.tensor([27, 9, 3, 1]).view(2, 2) % 3
+    assert len(np.unique(image_fingerprints(examples(tiny.to(torch.uint8))))) == 81
+
+
+def test_rows_of_a_table_are_told_apart_by_their_values() -> None:
+    table = torch.from_numpy(np.random.default_rng(0).integers(4, size=(500, 6))).float()[:, None, None]
+    alike = len(torch.unique(table, dim=0))
+    assert len(np.unique(image_fingerprints(examples(table)))) == alike
+    assert recognised(2 * table + 1, table) < 0.5, "other units are other rows"
+    assert recognised(table.double().float(), table) == 1.0
+    words = torch.zeros((300, 1, 1, 1000))
+    words[torch.arange(300), 0, 0, torch.arange(300)] = 1 + torch.arange(300.0) % 3
+    assert len(np.unique(image_fingerprints(examples(words)))) == 300
+    zero = torch.zeros((1, 1, 1, 5))
+    assert recognised(-zero, zero) == 1.0
+
+
+def test_floating_colours_that_are_no_bytes_have_forms_all_the_same() -> None:
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(70, 3, 8, 8)).astype(np.float32))
+    assert recognised(images * 3 - 1, images) == 1.0
+    images[3:9] = noise(3, 8)[:6] / 255
+    assert recognised(images, images.clone()) == 1.0
+
+
+def test_exact_copies_are_exact() -> None:
+    images = noise(1, 8, count=5)
+    changed = images.clone()
+    changed[2, 0, 0, 0] ^= 1
+    both = exact_fingerprints(examples(torch.cat([images, changed])))
+    assert [int((both == own).sum()) for own in both[:5]] == [2, 2, 1, 2, 2]
+
+
+def test_there_may_be_none() -> None:
+    assert image_fingerprints(examples(noise(3, 8, count=0))).shape[0] == 0
+    assert exact_fingerprints(examples(noise(3, 8, count=0))).shape == (0,)
