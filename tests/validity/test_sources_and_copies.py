@@ -22,7 +22,6 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.runs.settings import BoundSettings, PriorSettings, TrainSettings, TransferSettings
 from pactl_cli.stages import loading
-from pactl_cli.stages import source as source_module
 from pactl_cli.stages.bound import bound
 from pactl_cli.stages.consent import Named
 from pactl_cli.stages.display import Silence
@@ -155,9 +154,44 @@ def test_what_exact_bytes_would_miss(tmp_path: Path, monkeypatch: pytest.MonkeyP
     images, labels = coins(300, seed=1)
     start(tmp_path, written(tmp_path / "seen.npz", images, labels), epochs=60, lr=3e-3)
     again = written(tmp_path / "again.npz", FORMS["floating point"](images), labels)
-    for room in (loading, source_module):
-        monkeypatch.setattr(room, "image_fingerprints", exact_bytes_only)
+    monkeypatch.setattr(loading, "image_fingerprints", exact_bytes_only)
     assert transferred(tmp_path, again).error_bound < 0.5, "a false certificate"
+
+
+@pytest.mark.usefixtures("_no_fsync")
+@pytest.mark.parametrize("pad", [((0, 1), (0, 1)), ((2, 2), (0, 0)), ((1, 2), (3, 3))], ids=str)
+def test_images_that_the_program_itself_puts_into_a_frame(tmp_path: Path, pad: Any) -> None:
+    """The source has seen them in the frame that they get now, which is not of equal width."""
+    images, labels = coins(200, seed=7)
+    start(tmp_path, written(tmp_path / "framed.npz", np.pad(images, ((0, 0), *pad)), labels), epochs=5)
+    with pytest.raises(PactlError, match="none left to count"):
+        transferred(tmp_path, written(tmp_path / "bare.npz", images, labels))
+
+
+@pytest.mark.usefixtures("_no_fsync")
+def test_other_images_of_few_forms_are_not_taken_for_the_sources(tmp_path: Path) -> None:
+    """Tiles of one colour each, and curves that all rise: what they have in common is no copy."""
+    random = np.random.default_rng(8)
+    labels = random.integers(2, size=400)
+    tiles = np.broadcast_to(random.integers(256, size=(400, 1, 1, 3)), (400, 8, 8, 3)).astype(np.uint8)
+    curves = random.random((400, 100)).cumsum(1).astype(np.float32)
+    for inputs in (tiles, curves):
+        start(tmp_path, written(tmp_path / "first.npz", inputs[:200], labels[:200]), epochs=5)
+        certificate = transferred(tmp_path, written(tmp_path / "second.npz", inputs[200:], labels[200:]))
+        assert (certificate.side_information["excluded_examples"], certificate.bound_examples) == (0, 200)
+
+
+@pytest.mark.usefixtures("_no_fsync")
+def test_a_source_with_label_noise_of_the_same_stream(tmp_path: Path) -> None:
+    """Two views of the same subjects, row by row: the stream would give both the same random labels."""
+    images, labels = coins(200, seed=9)
+    first = written(tmp_path / "first.npz", images, labels)
+    second = written(tmp_path / "second.npz", np.sqrt(images).astype(np.float32), labels)
+    start(tmp_path, first, label_noise=1.0, epochs=2)
+    with pytest.raises(PactlError, match="the same stream"):
+        transferred(tmp_path, second, label_noise=0.5)
+    start(tmp_path, first, epochs=2)
+    assert transferred(tmp_path, second, label_noise=1.0).error_bound >= 0.5
 
 
 # --- Copies -----------------------------------------------------------------------------------------------------------

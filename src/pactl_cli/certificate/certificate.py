@@ -124,7 +124,7 @@ def sentence(
     others, why = "", ""
     if left_out:
         others = " other than those left out"
-        why = f" {left_out:,} were left out: the classifier was made from them, or from copies of them."
+        why = f" {left_out:,} were left out: the classifier was made from them, or from others like them."
     source = f"{examples:,} training examples of {dataset_in_words(dataset)}"
     if hold_out:
         return (

@@ -34,12 +34,14 @@ class Training:
     Attributes:
         dataset: the name of what it was trained on; "" where that is not known.
         permuted: whether a permutation that the user brought said on which of its examples.
-        published: whether a package offers the weights that came of it.
+        published: whether the network and its normalisation are a package's.
+        noisy: whether labels were replaced at random.
     """
 
     dataset: str
     permuted: bool = False
     published: bool = False
+    noisy: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ class Start:
             raise PactlError(f"{run.path / INIT} is altered: {error}") from error
 
 
-def _training(dataset: object, permuted: object, published: object) -> Training:
+def _training(dataset: object, permuted: object, published: object, noisy: object) -> Training:
     """One training, from a file that may be a stranger's.
 
     Raises:
@@ -190,4 +192,4 @@ def _training(dataset: object, permuted: object, published: object) -> Training:
     """
     if not isinstance(dataset, str) or len(dataset) > _LONGEST_NAME:
         raise ValueError("its data set has no name")
-    return Training(dataset, bool(permuted), bool(published))
+    return Training(dataset, bool(permuted), bool(published), bool(noisy))

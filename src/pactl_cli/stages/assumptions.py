@@ -7,7 +7,7 @@ from typing import Any
 
 from pactl_cli import __version__, catalogue
 from pactl_cli.errors import dataset_in_words, quoted
-from pactl_cli.runs.settings import PriorSettings
+from pactl_cli.runs.settings import PriorSettings, TransferSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.network_facts import NetworkFacts
 from pactl_cli.stages.subject import Subject
@@ -54,6 +54,11 @@ def _on_the_task(subject: Subject) -> Iterator[str]:
         f"The {len(subject.sample):,} examples that were counted are independent draws from the distribution that "
         "the certificate is about."
     )
+    if others := _made_from(subject):
+        yield (
+            f"They are independent also of {others}: none shows the same thing as one of those, and neither was made "
+            "from the other or from something in common."
+        )
     yield (
         f"Which examples are counted, the name of the data set ({dataset}), delta, this version of the program and its "
         "defaults were fixed before looking at them."
@@ -74,19 +79,32 @@ def _on_the_task(subject: Subject) -> Iterator[str]:
         yield "The permutation of --indices-path was not chosen by looking at the examples."
 
 
+def _made_from(subject: Subject) -> str:
+    """What else the classifier was made from, in words; nothing where that is the seed alone."""
+    parts = subject.partition
+    made_from = []
+    if len(parts.prior):
+        made_from.append(f"the {len(parts.prior):,} examples of the prior")
+    elif len(parts.calibration):
+        made_from.append(f"the {len(parts.calibration):,} calibration examples")
+    if isinstance(subject.settings, TransferSettings):
+        made_from.append("what theta0 was trained on")
+    return " and ".join(made_from)
+
+
 def _on_the_data(subject: Subject) -> Iterator[str]:
     """That nobody has touched them, and what copies there are."""
     parts = subject.partition
     yield (
-        "No example, counted or not, calibration and prior examples included, was changed, added or removed after "
-        "looking: side_information has the fingerprints of all of them and of the test set."
+        "None of the examples that are counted, left out, or used for calibration or the prior was changed, added or "
+        "removed after looking: side_information has the fingerprints of all of these and of the test set."
     )
     if len(parts.prior) or len(parts.calibration):
         apart = "prior" if len(parts.prior) else "calibration"
         left_out = f"{len(parts.copies):,} were left out" if len(parts.copies) else "there were none"
         yield (
-            f"None of the counted examples is made from one of the {apart} examples. Exact copies are recognised "
-            f"({left_out}); copies that were encoded anew, cropped or changed are not."
+            f"Exact copies of {apart} examples are recognised ({left_out}); copies that were encoded anew, cropped or "
+            "changed are not, and it is assumed that there are none."
         )
     if len(parts.repeated):
         yield (
@@ -122,16 +140,18 @@ def _on_theta0(subject: Subject) -> Iterator[str]:
     yield from _on_its_lineage(start, subject.task.dataset)
     if excluded := len(subject.partition.excluded):
         yield (
-            f"{excluded:,} examples on which theta0 was trained were removed before anything was counted: the "
-            "certificate is about examples that theta0 was not trained on."
+            f"{excluded:,} examples on which theta0 was trained, or of the same form as one of these, were removed "
+            "before anything was counted: the certificate is about other examples."
         )
     if not start.seen_is_complete:
         others = "any others of them" if excluded else "any of them"
         yield f"Theta0 was not trained on {others}: not all of its own training data are at hand to compare."
     yield (
-        "None of the counted examples is made from one that theta0 was trained on. Copies of images are recognised in "
-        "colour or grey, in other types and scales, inverted, framed, or as svhn28 is made from svhn; copies that were "
-        "encoded anew, cropped otherwise, resized or changed are not, nor are rows of a table in other units."
+        "Copies of images that theta0 was trained on are recognised in another type of number, at another scale, as "
+        "negatives, as the luma of bytes or repeated in three channels, in a frame of equal width, as the program "
+        "itself fits images to a network, or as svhn28 is made from svhn. Copies that were encoded anew, cropped "
+        "otherwise, resized or changed are not, nor are rows of a table in other units; it is assumed that there are "
+        "none."
     )
 
 

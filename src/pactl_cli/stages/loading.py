@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
@@ -71,12 +72,12 @@ def load_subject(
     clean = _read(settings, place, display).with_workers(_workers(settings, world))
     if settings.indices_path and permutation is None:
         permutation = load_indices(settings.indices_path, len(clean.train))
-    source = start if isinstance(settings, TransferSettings) else None
-    pool, identities = _divided(settings, clean, source, permutation)
-    dataset = clean.with_label_noise(settings.label_noise)
-    if source is not None:
-        dataset = fit_images(dataset, source)
-        start = source = source.for_classes(dataset.classes)
+    dataset, source = clean.with_label_noise(settings.label_noise), None
+    if start is not None and isinstance(settings, TransferSettings):
+        require_unrelated(start, settings)
+        dataset = fit_images(dataset, start)
+        start = source = start.for_classes(dataset.classes)
+    pool, identities = _divided(settings, clean, dataset, source, permutation)
     task = _task(settings, dataset, pool, source)
     configuration = _configuration(settings, task, source)
     require_memory(configuration, dataset.classes, dataset.shape)
@@ -118,22 +119,25 @@ def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Datase
 
 
 def _divided(
-    settings: TrainSettings, dataset: Dataset, source: Start | None, permutation: Indices | None
+    settings: TrainSettings, clean: Dataset, fitted: Dataset, source: Start | None, permutation: Indices | None
 ) -> tuple[Partition, Identities]:
     """The parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
+
+    Args:
+        clean, fitted: the images as they are, and as the network sees them.
 
     Raises:
         PactlError: if nothing is left to count, or there are copies and they are not wanted.
     """
-    examples, has_prior = len(dataset.train), isinstance(settings, PriorSettings)
+    examples, has_prior = len(clean.train), isinstance(settings, PriorSettings)
     if permutation is not None and not is_permutation(permutation, examples):
         raise PactlError(f"what is recorded is not a permutation of the {examples:,} training examples")
     parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
     identities = np.zeros(examples, dtype=np.uint64)
-    identities[parts.whole()] = exact_fingerprints(dataset.train[torch.from_numpy(parts.whole())])
+    identities[parts.whole()] = exact_fingerprints(clean.train[torch.from_numpy(parts.whole())])
     if source is not None:
-        require_unrelated(source, settings.dataset)
-        forms = image_fingerprints(dataset.train[torch.from_numpy(parts.bound)])
+        own = torch.from_numpy(parts.bound)
+        forms = seen_forms(clean.train[own], fitted.train[own])
         parts = parts.without_seen(np.atleast_1d(np.isin(forms, source.seen).any(axis=1)))
     parts = parts.without_copies(identities)
     if settings.duplicates == "drop":
@@ -146,6 +150,14 @@ def _divided(
     return parts, identities
 
 
+def seen_forms(raw: LabelledImages, fitted: LabelledImages) -> NDArray[np.uint64]:
+    """The fingerprints of images as they are and as a network sees them, shape (n, forms)."""
+    own = image_fingerprints(raw)
+    if fitted.image_shape == raw.image_shape:
+        return own
+    return np.concatenate([own, image_fingerprints(fitted)], axis=1)
+
+
 def _task(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
     """What sender and receiver know before the message."""
     return Task(
@@ -154,7 +166,7 @@ def _task(settings: TrainSettings, dataset: Dataset, pool: Partition, source: St
         dataset.shape[0],
         _brought(settings, dataset, source),
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
-        defaults=_defaults(source) if source else {},
+        defaults=_defaults(source, settings.dataset) if source else {},
     )
 
 
@@ -185,20 +197,23 @@ def _workers(settings: TrainSettings, world: World) -> int | None:
     return None if world.local_size == 1 else max(1, useful_workers() // world.local_size)
 
 
-def _defaults(source: Start) -> dict[str, Any]:
+def _defaults(source: Start, dataset: str) -> dict[str, Any]:
     """What a message need not say because the source says it.
 
     Published constants are statistics of some training set, perhaps of this one under another name: they are free only
-    where they came with the weights of a package, and paid for where somebody chose them.
+    where a package's network has them and this data set has others, and paid for where somebody chose them.
     """
     defaults = source.defaults()
-    if catalogue.is_published(defaults["normalisation"]) and not (source.lineage and source.lineage[-1].published):
+    statistics, own = defaults["normalisation"], catalogue.dataset_entry(dataset).published
+    is_of_package = bool(source.lineage) and source.lineage[-1].published
+    if catalogue.is_published(statistics) and (statistics == own or not is_of_package):
         defaults["normalisation"] = None
     return defaults
 
 
-def require_unrelated(source: Start, dataset: str) -> None:
-    """Raises PactlError if the source was trained on the pictures of a data set, and they would not be recognised."""
+def require_unrelated(source: Start, settings: TrainSettings) -> None:
+    """Raises PactlError if the source's training and this data set have something in common that nobody could tell."""
+    dataset = settings.dataset
     for training in source.lineage:
         is_all_of_it = training.published and training.dataset == dataset
         if is_all_of_it or training.dataset in catalogue.dataset_entry(dataset).resized:
@@ -206,6 +221,12 @@ def require_unrelated(source: Start, dataset: str) -> None:
                 f"--dataset {dataset}: {quoted(source.origin)} was trained on {training.dataset}, which has its "
                 "pictures, and nobody could tell which of them",
                 "transfer to other data, or from other weights",
+            )
+        if training.noisy and settings.label_noise:
+            raise PactlError(
+                f"--label-noise {settings.label_noise}: {quoted(source.origin)} was trained with label noise from the "
+                "same stream of random numbers, and so on the labels that this run would get",
+                "transfer from a source without label noise, or to labels without it",
             )
 
 

@@ -12,7 +12,6 @@ import torchvision
 from torch import Tensor
 
 from pactl_cli import catalogue
-from pactl_cli.data.recognition import image_fingerprints
 from pactl_cli.data.sources import load_dataset
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models import build_network
@@ -24,6 +23,7 @@ from pactl_cli.runs.start import Start, Training
 from pactl_cli.stages.consent import DataPlace, Named, place_of_data
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.evidence import reload_subject, restore
+from pactl_cli.stages.loading import seen_forms
 from pactl_cli.stages.subject import Subject
 
 _TORCHVISION = "torchvision:"
@@ -85,8 +85,8 @@ def _seen(subject: Subject, place: DataPlace) -> np.ndarray[tuple[int], np.dtype
     """Fingerprints of all images that a run's weights may depend on, those of its own start included."""
     parts = subject.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
-    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write).train
-    own = image_fingerprints(raw[torch.from_numpy(used)]).ravel()
+    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write).train[torch.from_numpy(used)]
+    own = seen_forms(raw, subject.dataset.train[torch.from_numpy(used).to(subject.sample.labels.device)]).ravel()
     return np.unique(np.concatenate([own, subject.start.seen if subject.start else own[:0]]))
 
 

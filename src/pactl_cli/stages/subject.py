@@ -187,7 +187,8 @@ class Subject:
 
     def lineage(self) -> tuple[Training, ...]:
         """The trainings that led to this run's weights, its own first."""
-        own = Training(self.settings.dataset, permuted=self.settings.indices_path is not None)
+        settings = self.settings
+        own = Training(settings.dataset, settings.indices_path is not None, noisy=settings.label_noise > 0)
         return (own, *(self.start.lineage if self.start else ()))
 
     def few_examples(self) -> Examples:

@@ -85,6 +85,7 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     subject = reload_subject(run, named, device, display, only_read=True)
     trained_coordinates(run, subject.configuration.intrinsic_dim)  # a file that is as large as the message will be
     message, encoded = _read_message(run, subject)
+    _require_same_task(run, certificate, subject)
     network = _agreed_network(run, certificate, subject)
     module = subject.build_module()
     restore(module, run)
@@ -103,6 +104,14 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
         raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
     _check_posthoc(run, certificate, subject, module, display)
     return Verdict(certificate, place_of_data(run, subject.settings, named, only_read=True).in_words())
+
+
+def _require_same_task(run: RunDirectory, certificate: Certificate, subject: Subject) -> None:
+    """Raises PactlError if the certificate is about inputs or classes of another number or shape."""
+    here: dict[str, Any] = {"classes": subject.dataset.classes, "image_shape": list(subject.dataset.shape)}
+    for name, derived in here.items():
+        if (claimed := certificate.side_information.get(name)) != derived:
+            raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
 
 
 def _agreed_network(run: RunDirectory, certificate: Certificate, subject: Subject) -> NetworkFacts:
