@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, quoted
 
 DEFAULT_SEED = 137
 DEFAULT_CALIBRATION = 512
@@ -232,6 +232,15 @@ DATASETS = {
         ),
     )
 }
+
+
+def dataset_in_words(name: str) -> str:
+    """A data set as a sentence names it: a name of the catalogue as it is, anything else as a quotation.
+
+    >>> print(dataset_in_words("mnist"), dataset_in_words("npz:/here/x.npz"))
+    mnist "npz:/here/x.npz"
+    """
+    return name if name in DATASETS else quoted(name)
 
 
 def is_published(statistics: Statistics | None) -> bool:

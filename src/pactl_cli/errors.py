@@ -67,6 +67,6 @@ def quoted(text: str) -> str:
     return f'"{line}"'
 
 
-def dataset_in_words(dataset: str) -> str:
-    """A data set as a sentence names it: a name of ours as it is, a path, which is the user's, as a quotation."""
-    return quoted(dataset) if ":" in dataset else dataset
+def printable(text: str) -> str:
+    """A path or a name for people, whatever its characters, of a length that a run directory takes."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:2048]

@@ -282,3 +282,12 @@ def test_tied_weights_can_be_saved(pactl: Call, npz: Path) -> None:
     assert pactl(*run).code == 0
     assert pactl("bound", "run", "--quant-epochs", 0, "--model-name", "tied:net").code == 0
     assert pactl("verify", "run", "--model-name", "tied:net").code == 0
+
+
+@pytest.mark.parametrize("name", ["\x85", "\u2028", "\udcff", "é"])
+def test_a_source_whose_data_have_a_name_of_any_letters(pactl: Call, arrays: Arrays, name: str) -> None:
+    Path(name).mkdir()
+    assert pactl("train", "--dataset", write(f"{name}/own.npz", arrays), *QUICK, "--out", "source").code == 0
+    assert pactl("transfer", "source", "--dataset", write("other.npz", other(arrays)), *QUICK, "--out", "run").code == 0
+    assert pactl("bound", "run", "--quant-epochs", 0).code == 0
+    assert pactl("verify", "run").code == 0

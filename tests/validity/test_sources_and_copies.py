@@ -286,3 +286,18 @@ def test_priors_that_learn_nothing_do_not_choose_the_sample(tmp_path: Path) -> N
         prior(PriorSettings.parse(settings | NOTHING_LEARNED), Destination(tmp_path / run), Silence())
     with pytest.raises(PactlError, match="trained on different examples"):
         bound([tmp_path / "one", tmp_path / "two"], BoundSettings(quant_epochs=0, device="cpu"), Silence())
+
+
+# --- What nothing can find --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_no_fsync")
+def test_a_source_that_hides_what_it_has_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's own program may write a source that has memorised S and says so nowhere: an assumption is broken."""
+    dataset = written(tmp_path / "coins.npz", *coins(300, seed=1))
+    start(tmp_path, dataset, epochs=60, lr=3e-3)
+    monkeypatch.setattr("pactl_cli.stages.source._seen", lambda subject, place: np.zeros(0, dtype=np.uint64))
+    certificate = transferred(tmp_path, dataset)
+    assert certificate.error_bound < 0.5, "a false certificate"
+    assert any("were not chosen by looking at the 300 examples" in line for line in certificate.assumptions)
+    assert any("They are independent also of what theta0 was trained on" in line for line in certificate.assumptions)

@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from pactl_cli.catalogue import dataset_in_words
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound, kl_bound, mcallester_bound
 from pactl_cli.certificate.symbols import Symbols
-from pactl_cli.errors import dataset_in_words
 
 SCHEMA_VERSION = 2
 

@@ -145,51 +145,70 @@ class Start:
         """
         tensors, metadata = load_tensors(run.path / INIT)
         try:
-            facts = json.loads(metadata["start"])
             seen = tensors.pop(_SEEN).numpy()
             if seen.dtype != np.int64 or seen.ndim != 1:
                 raise ValueError("its fingerprints are of another type")
             if any(tensor.dtype not in _TYPES for tensor in tensors.values()):
                 raise ValueError("its weights are of a type that no network has here")
+            facts = json.loads(metadata["start"])
             if (facts["model_name"], facts["base_width"]) != (settings.model_name, settings.base_width):
                 raise ValueError(f"it is of another network than {CONFIG}")
-            if type(facts["classes"]) is not int or not 2 <= facts["classes"] <= _MOST_CLASSES:
-                raise ValueError("its number of classes is none")
-            if (
-                not isinstance(facts["origin"], str)
-                or not facts["origin"].isprintable()
-                or len(facts["origin"]) > _LONGEST_NAME
-            ):
-                raise ValueError("its origin is no name")
-            facts["seen_is_complete"] = bool(facts["seen_is_complete"])
-            facts["lineage"] = tuple(_training(**row) for row in facts["lineage"])
-            if len(facts["lineage"]) > _MOST_TRAININGS:
-                raise ValueError("it has more ancestors than any")
-            facts["shape"] = tuple(map(int, facts["shape"]))
-            facts["head"] = tuple(map(str, facts["head"]))
-            if len(facts["shape"]) != 3 or min(facts["shape"]) < 1 or max(facts["shape"]) > _LARGEST_SIDE:
-                raise ValueError("its images have no size")
-            if facts["statistics"] is not None:
-                mean, std = (tuple(map(float, row)) for row in facts["statistics"])
-                if (
-                    not np.isfinite([*mean, *std]).all()
-                    or min(std) <= 0
-                    or not len(mean) == len(std) == facts["shape"][0]
-                ):
-                    raise ValueError("its normalisation is none")
-                facts["statistics"] = mean, std
             named = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
-            return cls(tensors=named, seen=seen.view(np.uint64), **facts)
+            return cls(tensors=named, seen=seen.view(np.uint64), **_checked(facts))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
             raise PactlError(f"{run.path / INIT} is altered: {error}") from error
 
 
+def _checked(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a start, from a file that may be a stranger's.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError, AttributeError: if they are none.
+    """
+    if type(facts["classes"]) is not int or not 2 <= facts["classes"] <= _MOST_CLASSES:
+        raise ValueError("its number of classes is none")
+    shape = channels, *sides = tuple(map(int, facts["shape"]))
+    if len(sides) != 2 or min(shape) < 1 or max(shape) > _LARGEST_SIDE:
+        raise ValueError("its images have no size")
+    if len(facts["lineage"]) > _MOST_TRAININGS:
+        raise ValueError("it has more ancestors than any")
+    return facts | {
+        "origin": _name(facts["origin"]),
+        "shape": shape,
+        "head": tuple(map(str, facts["head"])),
+        "seen_is_complete": bool(facts["seen_is_complete"]),
+        "statistics": None if facts["statistics"] is None else _statistics(facts["statistics"], channels),
+        "lineage": tuple(_training(**row) for row in facts["lineage"]),
+    }
+
+
+def _name(text: object) -> str:
+    """What somebody calls a run or a data set.
+
+    Raises:
+        ValueError: if it is no name.
+    """
+    if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_NAME:
+        raise ValueError("its origin, or a data set of its, is no name")
+    return text
+
+
+def _statistics(rows: Any, channels: int) -> Statistics:
+    """A normalisation.
+
+    Raises:
+        TypeError, ValueError, OverflowError: if it is none.
+    """
+    mean, std = (tuple(map(float, row)) for row in rows)
+    if not np.isfinite([*mean, *std]).all() or min(std) <= 0 or not len(mean) == len(std) == channels:
+        raise ValueError("its normalisation is none")
+    return mean, std
+
+
 def _training(dataset: object, permuted: object, published: object, noisy: object) -> Training:
-    """One training, from a file that may be a stranger's.
+    """One of the trainings.
 
     Raises:
         ValueError: if it is none.
     """
-    if not isinstance(dataset, str) or len(dataset) > _LONGEST_NAME:
-        raise ValueError("its data set has no name")
-    return Training(dataset, bool(permuted), bool(published), bool(noisy))
+    return Training(_name(dataset), bool(permuted), bool(published), bool(noisy))

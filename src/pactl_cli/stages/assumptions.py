@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pactl_cli import __version__, catalogue
-from pactl_cli.errors import dataset_in_words, quoted
+from pactl_cli.catalogue import dataset_in_words
+from pactl_cli.errors import quoted
 from pactl_cli.runs.settings import PriorSettings, TransferSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.network_facts import NetworkFacts

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pactl_cli import catalogue
 from pactl_cli.data.sources import load_dataset
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import MissingError, PactlError, printable
 from pactl_cli.models import build_network
 from pactl_cli.models.layers import head_names
 from pactl_cli.runs.checkpoint import load_tensors
@@ -68,7 +68,7 @@ def _trained(run: RunDirectory, settings: TransferSettings, display: Display) ->
         network,
         seen=_seen(subject, place_of_data(run, subject.settings, named, only_read=False)),
         seen_is_complete=subject.start is None or subject.start.seen_is_complete,
-        origin=_printable(run.path.resolve()),
+        origin=printable(str(run.path.resolve())),
         lineage=subject.lineage(),
     )
 
@@ -111,16 +111,11 @@ def _pretrained(settings: TransferSettings) -> Start:
         shape=_IMAGENET_SHAPE,
         statistics=None if name in _TRAINED_AT_ONE_HALF else catalogue.IMAGENET_STATISTICS,
         seen_is_complete=False,
-        origin=f"{settings.source} with weights of {_printable(settings.weights)}"
+        origin=f"{settings.source} with weights of {printable(str(settings.weights))}"
         if settings.weights
         else settings.source,
         lineage=(Training("" if settings.weights else "imagenet", published=True),),
     )
-
-
-def _printable(path: Path) -> str:
-    """A path for people, whatever its characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(path))[:2048]
 
 
 def _download(name: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Configuration, Task
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, LabelledImages, normalise
 from pactl_cli.data.splits import Indices, Partition, require_same_indices
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, printable
 from pactl_cli.models import build_network
 from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
 from pactl_cli.models.layers import head_names, parameter_layout
@@ -188,7 +188,7 @@ class Subject:
     def lineage(self) -> tuple[Training, ...]:
         """The trainings that led to this run's weights, its own first."""
         settings = self.settings
-        own = Training(settings.dataset, settings.indices_path is not None, noisy=settings.label_noise > 0)
+        own = Training(printable(settings.dataset), settings.indices_path is not None, noisy=settings.label_noise > 0)
         return (own, *(self.start.lineage if self.start else ()))
 
     def few_examples(self) -> Examples:
