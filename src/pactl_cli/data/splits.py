@@ -135,9 +135,14 @@ def load_indices(path: Path, examples: int) -> Indices:
         indices = read_array(path, accept)
     except PactlError as error:
         raise type(error)(f"--indices-path {error.message}", hint) from error
-    if not np.array_equal(np.sort(indices), np.arange(examples)):
-        raise PactlError(f"--indices-path {path} has duplicates or indices outside 0 .. {examples - 1}", hint)
+    require_permutation(indices, examples, f"--indices-path {path}", hint)
     return indices.astype(np.int64)
+
+
+def require_permutation(indices: NDArray[np.integer], examples: int, where: str, hint: str = "") -> None:
+    """Raises PactlError unless every index of 0 .. examples - 1 is there once; `where` says of what they are read."""
+    if not np.array_equal(np.sort(indices), np.arange(examples)):
+        raise PactlError(f"{where} has duplicates or indices outside 0 .. {examples - 1}, or not all of them", hint)
 
 
 def partition(

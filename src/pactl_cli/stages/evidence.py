@@ -21,6 +21,7 @@ from pactl_cli.certificate.certificate import (
     sentence,
 )
 from pactl_cli.certificate.message import Encoded, Message
+from pactl_cli.data.splits import Indices
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirectory
@@ -74,7 +75,7 @@ def reload_subject(
     start = None if run.manifest.kind == "train" else Start.load(run, trained)
     if start is not None and run.manifest.parent != start.sha256():
         raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
-    permutation = run.read_arrays(INDICES).get(PERMUTATION) if trained.indices_path else None
+    permutation = _recorded_permutation(run) if trained.indices_path else None
     subject = load_subject(
         trained, find_device(device, world), display, start, world, place=place, permutation=permutation
     )
@@ -85,6 +86,18 @@ def reload_subject(
     require_same_data(run, subject)
     named.require_modest(run, subject)
     return subject
+
+
+def _recorded_permutation(run: RunDirectory) -> Indices:
+    """The permutation that somebody brought, as the run has it: the file that it names is not looked for.
+
+    Raises:
+        PactlError: if it has none.
+    """
+    permutation = run.read_arrays(INDICES).get(PERMUTATION)
+    if permutation is None:
+        raise PactlError(f"{run.path / INDICES} does not hold the permutation of {CONFIG}")
+    return permutation
 
 
 def require_same_data(run: RunDirectory, subject: Subject) -> None:

@@ -18,7 +18,15 @@ from pactl_cli.data.dataset import Dataset, LabelledImages
 from pactl_cli.data.memory import available_memory
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
 from pactl_cli.data.sources import load_dataset
-from pactl_cli.data.splits import Identities, Indices, Partition, draw_calibration, load_indices, partition
+from pactl_cli.data.splits import (
+    Identities,
+    Indices,
+    Partition,
+    draw_calibration,
+    load_indices,
+    partition,
+    require_permutation,
+)
 from pactl_cli.data.workers import useful_workers
 from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models.brought import describe
@@ -52,7 +60,8 @@ def load_subject(
         start: what a transfer starts from, or a prior that has been trained; None where there is none (yet).
         world: the processes that share the work, each of which calls this.
         place: where the data are read; None where the settings, which the user gave, say it.
-        permutation: of the training set, in the place of the file that the settings name.
+        permutation: of the training set, which a run, perhaps a stranger's, has in the place of the file that its
+            settings name; of no meaning where they name none.
 
     Raises:
         PactlError: if the data, or what is asked of it, is wrong.
@@ -64,8 +73,12 @@ def load_subject(
     _require_known_content(clean, settings.dataset, place)
     clean = clean.with_workers(_workers(settings, world))
     source = start if isinstance(settings, TransferSettings) else None
-    if settings.indices_path and permutation is None:
+    if settings.indices_path is None:
+        permutation = None
+    elif permutation is None:
         permutation = load_indices(settings.indices_path, len(clean.train))
+    else:
+        require_permutation(permutation, len(clean.train), "the permutation that the run records")
     identities = exact_fingerprints(clean.train)
     parts = _divided(settings, clean, source, permutation, identities)
     dataset = clean.with_label_noise(settings.label_noise)
