@@ -11,17 +11,21 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.data.memory import available_memory
 from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models import sketch_network
+from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.size import Size
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.machine import data_directory
 from pactl_cli.stages.subject import Subject
+from pactl_cli.subspace import projector_bytes
 from pactl_cli.training.counting import BATCH
 
 _WEIGHTS_COPIES = 6
@@ -61,19 +65,23 @@ class Named:
         configuration, batch_size = subject.configuration, subject.settings.batch_size or 1
         if configuration.model_name == self.model_name or is_brought(configuration.model_name):
             return
-        size = size_of(configuration, subject.dataset.classes, subject.dataset.shape)
+        sketch = sketch_of(configuration, subject.dataset.classes, subject.dataset.shape)
+        size = Size.of(sketch, subject.dataset.shape)
         counting = _COUNTED_COPIES * BATCH * size.largest_bytes
         training = _TRAINED_COPIES * min(batch_size, len(subject.sample)) * size.activations_bytes
-        need = weights_bytes(size) + max(counting, training)
+        need = projector_bytes(configuration.intrinsic_mode, parameter_layout(sketch), configuration.intrinsic_dim)
         is_ordinary = (
             configuration.base_width == subject.task.model(configuration.model_name).width
             and size.parameters <= _ORDINARY_PARAMETERS
             and batch_size <= _ORDINARY_BATCH
+            and not subject.is_framed
         )
-        if not is_ordinary and need > _MODEST_BYTES + _BYTES_FOR_EACH_BYTE * run.size_bytes():
+        if not is_ordinary:
+            need += weights_bytes(size) + max(counting, training)
+        if need > _MODEST_BYTES + _BYTES_FOR_EACH_BYTE * run.size_bytes():
             raise MissingError(
                 f"{run.path} is about a network of {size.parameters:,} weights, which takes {need >> 20:,} MB with "
-                f"batches of {batch_size:,}: it is not built unasked",
+                f"batches of {batch_size:,} and the projector {configuration.intrinsic_mode}: it is not built unasked",
                 f"if you want that: --model-name {configuration.model_name}",
             )
 
@@ -172,9 +180,17 @@ def size_of(configuration: Configuration, classes: int, shape: tuple[int, int, i
     Raises:
         PactlError: if it cannot take images of that shape.
     """
+    return Size.of(sketch_of(configuration, classes, shape), shape)
+
+
+def sketch_of(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """A network of the catalogue without numbers.
+
+    Raises:
+        PactlError: if it cannot take images of that shape.
+    """
     width = configuration.base_width
-    sketch = sketch_network(configuration.model_name, classes=classes, shape=shape, width=width)
-    return Size.of(sketch, shape)
+    return sketch_network(configuration.model_name, classes=classes, shape=shape, width=width)
 
 
 def weights_bytes(size: Size) -> int:

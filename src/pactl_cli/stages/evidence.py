@@ -39,6 +39,8 @@ from pactl_cli.subspace.quantise import LevelQuantiser
 from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
 from pactl_cli.training.processes import ALONE, World
 
+_LARGEST_HEADER = 1 << 20
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -122,7 +124,7 @@ def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
     Raises:
         PactlError: if the checkpoint does not hold them.
     """
-    tensors, _ = load_tensors(run.path / CHECKPOINT)
+    tensors, _ = load_tensors(run.path / CHECKPOINT, 4 * dim + _LARGEST_HEADER)  # a hole takes no space on the disk
     w = tensors.get("w")
     if w is None or w.shape != (dim,) or w.dtype != torch.float32 or not w.isfinite().all():
         raise PactlError(f"{run.path / CHECKPOINT} does not hold {dim:,} finite coordinates")

@@ -123,6 +123,7 @@ def load_subject(
         calibration=take(calibration).resident(),
         pool=pool,
         start=start,
+        is_framed=dataset.shape[1:] != clean.shape[1:],
         world=world,
     )
 
