@@ -1,6 +1,7 @@
 """A process that has imported everything, and forks a child for each line of JSON on stdin, which is `pactl`'s words.
 
-Each line is answered by the child's exit code, the most memory that it has held, in bytes, and what it has said on stderr. A child may not take more than `LIMIT` bytes of its own, so that nothing else suffers.
+Each line is answered by the child's exit code, the most memory that it has held, in bytes, and what it has said on
+stderr. A child may not take more than `LIMIT` bytes of its own, so that nothing else suffers.
 """
 
 from __future__ import annotations
