@@ -36,13 +36,13 @@ def side_information(subject: Subject, network: NetworkFacts) -> dict[str, Any]:
     }
 
 
-def assumptions(subject: Subject) -> tuple[str, ...]:
-    """What the program cannot check, in sentences."""
+def assumptions(subject: Subject, network: NetworkFacts) -> tuple[str, ...]:
+    """What the program cannot check, in sentences; the network is that of whoever certified."""
     return (
         *_on_the_task(subject),
         *_on_the_data(subject),
         *_on_theta0(subject),
-        *_on_the_network(subject),
+        *_on_the_network(subject, network),
         *subject.sample.assumptions,
     )
 
@@ -147,7 +147,7 @@ def _on_its_lineage(start: Start) -> Iterator[str]:
             )
 
 
-def _on_the_network(subject: Subject) -> Iterator[str]:
+def _on_the_network(subject: Subject, network: NetworkFacts) -> Iterator[str]:
     """Who defines it."""
     model = subject.configuration.model_name
     if subject.task.brought:
@@ -155,8 +155,8 @@ def _on_the_network(subject: Subject) -> Iterator[str]:
             f"The network {subject.task.brought.name}, brought by the user, was not chosen by looking at these "
             "examples, and is a function of one example at a time, which was tried on a few only."
         )
-    elif subject.network_facts.defined_by.startswith("torchvision"):
+    elif network.defined_by.startswith("torchvision"):
         yield (
-            f"The network {model} is what {subject.network_facts.defined_by} defines; that version was not chosen by "
+            f"The network {model} is what {network.defined_by} defines; that version was not chosen by "
             "looking at the examples."
         )

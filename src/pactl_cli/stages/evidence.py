@@ -233,5 +233,5 @@ def assemble(
         data_sha256=subject.fingerprints.sample,
         message_sha256=sha256(encoded.data).hexdigest(),
         side_information=side_information(subject, measured.network),
-        assumptions=assumptions(subject),
+        assumptions=assumptions(subject, measured.network),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -19,6 +20,8 @@ _INPUTS, _LOGITS = 2, 4
 _DIGITS = 6
 _TOLERANCE = 1e-3
 _LONGEST_VERSION = 100
+_DEFINER = re.compile(r"[\w.:]+( [\w.+!-]+)?")
+"""A name and perhaps a version: no room for a sentence, for it becomes a part of one."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class NetworkFacts:
             facts = cls(defined_by, weights, None if answers is None else tuple(map(float, answers)))
         except (TypeError, KeyError, OverflowError) as error:
             raise ValueError("says nothing of its network") from error
-        if not isinstance(defined_by, str) or not defined_by.isprintable() or len(defined_by) > _LONGEST_VERSION:
+        if not isinstance(defined_by, str) or not _DEFINER.fullmatch(defined_by) or len(defined_by) > _LONGEST_VERSION:
             raise ValueError("does not say who defines its network")
         return facts
 
