@@ -224,7 +224,8 @@ def test_no_number_of_a_run_takes_a_gigabyte(
     settings["dataset"] = {"colour": colour, "digits": "digits"}.get(settings.get("dataset", ""), f"npz:{npz}")
     run = forge_frames(tmp_path / "run", table, side) if side else forge(tmp_path / "run", **settings)
     assert sum(file.stat().st_size for file in run.iterdir()) < LARGEST_RUN
-    honest = forge(tmp_path / "honest", dataset=f"npz:{npz}")
+    network = {} if {"base_width", "dataset"} & CASES[name].keys() else {"model_name": CASES[name].get("model_name")}
+    honest = forge(tmp_path / "honest", dataset=f"npz:{npz}", **network)
     for command in COMMANDS:
         taken = [
             held_by(meter, command, place, table if side and place == run else settings["dataset"])
