@@ -117,8 +117,10 @@ def _begin_run(kind: Kind, given: dict[str, Any], options: RunOptions) -> None:
 
     stage = getattr(import_module(f"pactl_cli.stages.{kind}"), kind)
     target = options.target(settings)
+    named = settings.model_name if given.get("model_name") else None
+    destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
     with _shared() as (world, display):
-        stage(settings, Destination(target, resume=options.resume, force=options.force), display, world)
+        stage(settings, destination, display, world)
         print(target)
 
 

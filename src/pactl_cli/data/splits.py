@@ -162,14 +162,14 @@ def load_indices(path: Path, examples: int) -> Indices:
         indices = read_array(path, accept)
     except PactlError as error:
         raise type(error)(f"--indices-path {error.message}", hint) from error
-    if not is_permutation(indices, examples):
-        raise PactlError(f"--indices-path {path} has duplicates or indices outside 0 .. {examples - 1}", hint)
+    require_permutation(indices, examples, f"--indices-path {path}", hint)
     return indices.astype(np.int64)
 
 
-def is_permutation(indices: NDArray[Any], examples: int) -> bool:
-    """Whether these are the indices 0 .. examples - 1, each once, in any order."""
-    return np.array_equal(np.sort(indices), np.arange(examples))
+def require_permutation(indices: NDArray[Any], examples: int, where: str, hint: str = "") -> None:
+    """Raises PactlError unless every index of 0 .. examples - 1 is there once; `where` says of what they are read."""
+    if not np.array_equal(np.sort(indices), np.arange(examples)):
+        raise PactlError(f"{where} has duplicates or indices outside 0 .. {examples - 1}, or not all of them", hint)
 
 
 def partition(order: Indices | None, examples: int, *, share: float, has_prior: bool = False) -> Partition:

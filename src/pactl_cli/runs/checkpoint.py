@@ -21,14 +21,14 @@ def save_tensors(run: RunDirectory, name: str, tensors: dict[str, Tensor], metad
     run.write_bytes(name, safetensors.torch.save(plain, metadata))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(path: Path, limit: int = LARGEST_TENSORS) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Named tensors and metadata, on the CPU.
 
     Raises:
-        PactlError: if the file is missing, truncated or altered.
+        PactlError: if the file is missing, truncated, altered or larger than `limit` bytes.
     """
     try:
-        data = read_plain_file(path, LARGEST_TENSORS)
+        data = read_plain_file(path, limit)
         tensors = safetensors.torch.load(data)
         header_bytes = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + header_bytes])

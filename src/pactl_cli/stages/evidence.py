@@ -21,6 +21,7 @@ from pactl_cli.certificate.certificate import (
     sentence,
 )
 from pactl_cli.certificate.message import Encoded, Message
+from pactl_cli.data.splits import Indices
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirectory
@@ -38,6 +39,8 @@ from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import LevelQuantiser
 from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
 from pactl_cli.training.processes import ALONE, World
+
+_LARGEST_HEADER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def reload_subject(
     start = None if run.manifest.kind == "train" else Start.load(run, trained)
     if start is not None and run.manifest.parent != start.sha256():
         raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
-    permutation = run.read_arrays(INDICES).get(PERMUTATION) if trained.indices_path else None
+    permutation = _recorded_permutation(run) if trained.indices_path else None
     subject = load_subject(
         trained, find_device(device, world), display, start, world, place=place, permutation=permutation
     )
@@ -86,6 +89,18 @@ def reload_subject(
     require_same_data(run, subject)
     require_modest(run, subject, named.model_name)
     return subject
+
+
+def _recorded_permutation(run: RunDirectory) -> Indices:
+    """The permutation that somebody brought, as the run has it: the file that it names is not looked for.
+
+    Raises:
+        PactlError: if it has none.
+    """
+    permutation = run.read_arrays(INDICES).get(PERMUTATION)
+    if permutation is None:
+        raise PactlError(f"{run.path / INDICES} does not hold the permutation of {CONFIG}")
+    return permutation
 
 
 def require_same_data(run: RunDirectory, subject: Subject) -> None:
@@ -110,7 +125,7 @@ def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
     Raises:
         PactlError: if the checkpoint does not hold them.
     """
-    tensors, _ = load_tensors(run.path / CHECKPOINT)
+    tensors, _ = load_tensors(run.path / CHECKPOINT, 4 * dim + _LARGEST_HEADER)  # a hole takes no space on the disk
     w = tensors.get("w")
     if w is None or w.shape != (dim,) or w.dtype != torch.float32 or not w.isfinite().all():
         raise PactlError(f"{run.path / CHECKPOINT} does not hold {dim:,} finite coordinates")

@@ -24,9 +24,9 @@ from pactl_cli.data.splits import (
     Indices,
     Partition,
     draw_calibration,
-    is_permutation,
     load_indices,
     partition,
+    require_permutation,
 )
 from pactl_cli.data.workers import useful_workers
 from pactl_cli.errors import MissingError, PactlError, quoted
@@ -62,7 +62,8 @@ def load_subject(
         start: what a transfer starts from, or a prior that has been trained; None where there is none (yet).
         world: the processes that share the work, each of which calls this.
         place: where the data are read; None where the settings, which the user gave, say it.
-        permutation: of the training set, in the place of the file that the settings name.
+        permutation: of the training set, which a run, perhaps a stranger's, has in the place of the file that its
+            settings name; of no meaning where they name none.
 
     Raises:
         PactlError: if the data, or what is asked of it, is wrong.
@@ -70,8 +71,12 @@ def load_subject(
     keep_freed_memory()
     place = place or DataPlace(settings.dataset, data_directory(settings.data_dir))
     clean = _read(settings, place, display).with_workers(_workers(settings, world))
-    if settings.indices_path and permutation is None:
+    if settings.indices_path is None:
+        permutation = None
+    elif permutation is None:
         permutation = load_indices(settings.indices_path, len(clean.train))
+    else:
+        require_permutation(permutation, len(clean.train), "the permutation that the run records")
     dataset, source = clean.with_label_noise(settings.label_noise), None
     if start is not None and isinstance(settings, TransferSettings):
         require_unrelated(start, settings)
@@ -100,6 +105,7 @@ def load_subject(
         calibration=_taken(dataset, calibration).resident(),
         pool=pool.bound,
         start=start,
+        is_framed=dataset.shape[1:] != clean.shape[1:],
         world=world,
     )
 
@@ -130,8 +136,6 @@ def _divided(
         PactlError: if nothing is left to count, or there are copies and they are not wanted.
     """
     examples, has_prior = len(clean.train), isinstance(settings, PriorSettings)
-    if permutation is not None and not is_permutation(permutation, examples):
-        raise PactlError(f"what is recorded is not a permutation of the {examples:,} training examples")
     parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
     identities = np.zeros(examples, dtype=np.uint64)
     identities[parts.whole()] = exact_fingerprints(clean.train[torch.from_numpy(parts.whole())])

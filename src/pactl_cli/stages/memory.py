@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.data.memory import available_memory
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models import sketch_network
+from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.size import Size
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.stages.subject import Subject
+from pactl_cli.subspace import projector_bytes
 from pactl_cli.training.counting import BATCH
 
 _WEIGHTS_COPIES = 6
@@ -26,7 +30,7 @@ def require_memory(configuration: Configuration, classes: int, shape: tuple[int,
     """Raises PactlError if a network's weights alone take more memory than there is."""
     if is_brought(configuration.model_name):
         return
-    size = _size(configuration, classes, shape)
+    size = Size.of(_sketch(configuration, classes, shape), shape)
     if _weights_bytes(size) > available_memory():
         raise PactlError(
             f"{configuration.model_name} has {size.parameters:,} weights here, which take "
@@ -44,32 +48,35 @@ def require_modest(run: RunDirectory, subject: Subject, named: str | None) -> No
     configuration, batch_size = subject.configuration, subject.settings.batch_size or 1
     if configuration.model_name == named or is_brought(configuration.model_name):
         return
-    size = _size(configuration, subject.dataset.classes, subject.dataset.shape)
+    sketch = _sketch(configuration, subject.dataset.classes, subject.dataset.shape)
+    size = Size.of(sketch, subject.dataset.shape)
     counting = _COUNTED_COPIES * BATCH * size.largest_bytes
     training = _TRAINED_COPIES * min(batch_size, len(subject.sample)) * size.activations_bytes
-    need = _weights_bytes(size) + max(counting, training)
+    need = projector_bytes(configuration.intrinsic_mode, parameter_layout(sketch), configuration.intrinsic_dim)
     is_ordinary = (
         configuration.base_width == subject.task.model(configuration.model_name).width
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
+        and not subject.is_framed
     )
-    if not is_ordinary and need > _MODEST_BYTES + _BYTES_FOR_EACH_BYTE * run.size_bytes():
+    if not is_ordinary:
+        need += _weights_bytes(size) + max(counting, training)
+    if need > _MODEST_BYTES + _BYTES_FOR_EACH_BYTE * run.size_bytes():
         raise MissingError(
             f"{run.path} is about a network of {size.parameters:,} weights, which takes {need >> 20:,} MB with "
-            f"batches of {batch_size:,}: it is not built unasked",
+            f"batches of {batch_size:,} and the projector {configuration.intrinsic_mode}: it is not built unasked",
             f"if you want that: --model-name {configuration.model_name}",
         )
 
 
-def _size(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> Size:
-    """The size of a network of the catalogue.
+def _sketch(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """A network of the catalogue without numbers.
 
     Raises:
         PactlError: if it cannot take images of that shape.
     """
     width = configuration.base_width
-    sketch = sketch_network(configuration.model_name, classes=classes, shape=shape, width=width)
-    return Size.of(sketch, shape)
+    return sketch_network(configuration.model_name, classes=classes, shape=shape, width=width)
 
 
 def _weights_bytes(size: Size) -> int:

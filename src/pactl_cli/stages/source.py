@@ -33,13 +33,18 @@ _TRAINED_AT_ONE_HALF = ("inception_v3", "googlenet")
 """Networks whose pretrained weights expect inputs in -1 .. 1."""
 
 
+def is_published(settings: TransferSettings) -> bool:
+    """Whether the weights are torchvision's own, not a run's."""
+    return settings.source.startswith(_TORCHVISION)
+
+
 def find_source(settings: TransferSettings, display: Display) -> Start:
     """The weights that `settings.source` names.
 
     Raises:
         PactlError: if there are none, or they cannot be read.
     """
-    if settings.source.startswith(_TORCHVISION):
+    if is_published(settings):
         return _pretrained(settings)
     if settings.weights is not None:
         raise PactlError(

@@ -48,6 +48,7 @@ class Subject:
         calibration: examples for batch statistics; may be empty.
         pool: S with the calibration examples that were taken out of it, in its order.
         start: theta0, where the seed alone does not give it.
+        is_framed: whether its weights, not the data, say how large the images are.
         world: the processes that share the work; each has a subject like this one.
     """
 
@@ -63,6 +64,7 @@ class Subject:
     calibration: Examples
     pool: Indices
     start: Start | None = None
+    is_framed: bool = False
     world: World = ALONE
 
     @property

@@ -20,6 +20,7 @@ def train(settings: TrainSettings, destination: Destination, display: Display, w
     """
     device = find_device(settings.device, world)
     subject = load_subject(settings, device, display, world=world, permutation=destination.permutation())
+    destination.require_modest(subject)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     with open_run("train", destination, subject) as run:
         if not run.is_complete():

@@ -31,6 +31,7 @@ from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.stages.display import Advance, Display
 from pactl_cli.stages.evidence import require_same_data
+from pactl_cli.stages.memory import require_modest
 from pactl_cli.stages.subject import PERMUTATION, Subject
 from pactl_cli.subspace.quantise import GridQuantiser
 from pactl_cli.training.loop import Objective, State, Trainer
@@ -49,11 +50,13 @@ class Destination:
     Attributes:
         resume: go on with the run that is there, or begin it if none is.
         force: replace the run that is there.
+        model_name: the network, if the command line names one.
     """
 
     path: Path
     resume: bool = False
     force: bool = False
+    model_name: str | None = None
 
     def existing(self) -> RunDirectory | None:
         """The run to go on with, if one has begun."""
@@ -65,6 +68,22 @@ class Destination:
         if begun is None or INDICES not in begun.manifest.files:
             return None
         return begun.read_arrays(INDICES).get(PERMUTATION)
+
+    def require_modest(self, subject: Subject, source: Path | None = None) -> None:
+        """Raises MissingError if a run makes us take much memory, and nobody has named its network.
+
+        Args:
+            source: the run that a transfer starts from, which says how large frames are.
+        """
+
+        def check() -> None:
+            run = self.existing()
+            if run is None and source is not None and subject.is_framed:
+                run = RunDirectory.open(source)
+            if run is not None:
+                require_modest(run, subject, self.model_name)
+
+        subject.world.from_first(check)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import isqrt
 
 import numpy as np
 
@@ -82,6 +83,25 @@ def build_projector(mode: str, layout: Layout, dim: int, seed: int) -> Projector
     if not dim:
         return Nowhere(layout.size)
     return _MODES[mode](layout, dim, seed, f"projector/{mode}")
+
+
+def projector_bytes(mode: str, layout: Layout, dim: int) -> int:
+    """About the most that a projector takes while it is built and used, without building it; measured, not derived."""
+
+    def dense(rows: int) -> int:
+        is_expanded = 4 * rows * dim <= Dense.MAX_EXPANDED_BYTES
+        return rows * dim // 2 + (9 * rows * dim if is_expanded else 24 * Dense.BLOCK_ENTRIES)
+
+    parameters, root = layout.size, isqrt(layout.size) + 1
+    kronecker = 96 * root * (isqrt(dim) + 1)
+    special: dict[str, int] = {
+        "dense": dense(parameters),
+        "sparse": 80 * root * dim,
+        "fastfood": 60 * (parameters + 2 * dim),
+        "rkron": 8 * root * dim + 24 * min(2 * root * dim, KroneckerSum.BLOCK_ENTRIES),
+    }
+    film = dense(len(layout.normalisation) + len(layout.head)) if mode.startswith("film") else 0
+    return special.get(mode, kronecker + film)
 
 
 def _too_large(dim: int, layout: Layout) -> PactlError:

@@ -86,6 +86,7 @@ POOL: tuple[Any, ...] = (
     *("npz:", "npz:/dev/zero", "folder:/", "digits", "mnist", "fc", "layer13s", "dense", "sparse", "rdkronqr", "cpu"),
     *("running", "complete", "train", "prior", "transfer", "bound", "fixed", "published", "source", "0" * 64, "bf16"),
     *("x_train", "torchvision:resnet18", "message.bin", "manifest.json", "resume/state.safetensors", "kmeans", "3,5"),
+    *("drop", "keep", "refuse", "imagenet", "torchvision 9.9", "pactl 0", "npz:run/indices.npz", "this:d", "f" * 64),
     *([], {}, [[]], [None], {"": None}, {"a": {"a": {}}}, [0] * 2000, {str(key): key for key in range(300)}),
 )
 # fmt: on

@@ -113,11 +113,14 @@ def originals(
     """A certified run of every kind."""
     place = tmp_path_factory.mktemp("originals")
     data, few = ("--dataset", f"npz:{npz}"), ("--intrinsic-dim", 10, "--epochs", 3)
+    noisy = ("--train-subset", 0.8, "--label-noise", 0.05, "--duplicates", "drop")
     kinds: dict[str, tuple[object, ...]] = {
         "train": ("train", *data, *quick, "--train-subset", 0.9),
         "prior": ("prior", *data, "--base-width", 16, *few),
         "transfer": ("transfer", place / "train", *data, *few, "--train-subset", -0.9),
+        "permuted": ("train", *data, "--base-width", 16, *few, "--indices-path", place / "order.npy", *noisy),
     }
+    np.save(place / "order.npy", np.random.default_rng(0).permutation(300))
     found = {}
     for kind, options in kinds.items():
         run = place / kind
@@ -130,8 +133,18 @@ def originals(
 
 
 @pytest.fixture
-def attempt(fuzz: Any, originals: dict[str, Original], tmp_path: Path) -> Callable[..., None]:
+def attempt(fuzz: Any, originals: dict[str, Original], tmp_path: Path, npz: Path) -> Callable[..., None]:
     """`attempt(draw, kind, change)`: what a command makes of a run that `change(run)` has changed."""
+    data = f"npz:{npz}"
+    named: list[tuple[object, ...]] = [
+        (),
+        (),
+        (),
+        ("--dataset", data),
+        ("--model-name", "fc"),
+        ("--data-dir", tmp_path),
+    ]
+    named += [("--dataset", data, "--model-name", "fc"), ("--dataset", "digits"), ("--dataset", "npz:/dev/zero")]
 
     def call(draw: Draw, kind: str, change: Callable[[Path], object]) -> None:
         original, run = originals[kind], tmp_path / "run"
@@ -140,12 +153,13 @@ def attempt(fuzz: Any, originals: dict[str, Original], tmp_path: Path) -> Callab
         shutil.copytree(original.path, run)
         change(run)
         command = draw(st.sampled_from(COMMANDS))
+        said = draw(st.sampled_from(named)) if command in ("verify", "bound") else ()
         if command == "verify":
-            if fuzz.call("verify", run).code == 0:
+            if fuzz.call("verify", run, *said).code == 0:
                 original.require_true(run)
         elif command == "bound":
-            if fuzz.call("bound", run, "--quant-epochs", 0).code == 0:
-                assert fuzz.call("verify", run).code == 0
+            if fuzz.call("bound", run, "--quant-epochs", 0, *said).code == 0:
+                assert fuzz.call("verify", run, *said).code == 0
                 original.require_true(run)
         elif command == "report":
             done = fuzz.call("report", run, "--json")

@@ -99,6 +99,60 @@ def test_any_value_in_the_settings_of_a_run(search: Any, fuzz: Any, attempt: Any
     search(0.03, case)
 
 
+IDENTITIES: dict[str, tuple[str, ...]] = {
+    "manifest.json": ("data_sha256", "train_sha256", "test_sha256", "parent"),
+    "config.yml": ("duplicates", "label_noise", "indices_path", "dataset", "train_subset", "model_name"),
+    "bound.json": (
+        *("network", "theta0_sha256", "train_sha256", "test_sha256", "excluded_examples", "copies_left_out", "source"),
+        *("repetitions_dropped", "repetitions_counted", "indices_sha256", "task", "program_version"),
+    ),
+    "init.safetensors": ("lineage", "origin", "seen_is_complete", "shape", "statistics", "classes", "head"),
+}
+
+
+@pytest.mark.parametrize("kind", ["train", "prior", "transfer", "permuted"])
+def test_any_value_in_what_identifies_data_and_network(
+    search: Any, fuzz: Any, attempt: Any, reconcile: Any, agree_in_form: Any, kind: str
+) -> None:
+    """Of what a run says of its data, its network and its ancestors: one field, whole or in part."""
+
+    def field_changed(draw: Draw, document: Document, names: tuple[str, ...]) -> Document:
+        name = draw(st.sampled_from([name for name in names if name in document]))
+        part = {name: document[name]}
+        draw(fuzz.changed(part, ("null",), 1))
+        return document | part
+
+    def case(draw: Draw) -> None:
+        def change(run: Path) -> None:
+            file = draw(st.sampled_from([name for name in IDENTITIES if (run / name).exists()]))
+            names, path = IDENTITIES[file], run / file
+            if file == "bound.json":
+                document = json.loads(path.read_bytes())
+                document["side_information"] = field_changed(draw, document["side_information"], names)
+                agree_in_form(run, document)
+                return
+            if file == "init.safetensors":
+                data = path.read_bytes()
+                size = int.from_bytes(data[:8], "little")
+                header = json.loads(data[8 : 8 + size])
+                facts = field_changed(draw, json.loads(header["__metadata__"]["start"]), names)
+                header["__metadata__"]["start"] = json.dumps(facts)
+                text = json.dumps(header).encode()
+                path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+            elif file == "config.yml":
+                document = field_changed(draw, yaml.safe_load(path.read_text()), names)
+                path.write_bytes(yaml.safe_dump(document).encode("utf-8", "surrogatepass"))
+            else:
+                document = field_changed(draw, json.loads(path.read_bytes()), names)
+                path.write_text(json.dumps(document))
+                return
+            reconcile(draw, run)
+
+        attempt(draw, kind, change)
+
+    search(0.03, case)
+
+
 def test_any_line_among_the_metrics(search: Any, fuzz: Any, attempt: Any, reconcile: Any) -> None:
     def case(draw: Draw) -> None:
         def change(run: Path) -> None:
@@ -196,7 +250,8 @@ def arrays(draw: Any, array: Any) -> bytes:
     return data
 
 
-def test_any_archive_of_indices(search: Any, attempt: Any, reconcile: Any) -> None:
+@pytest.mark.parametrize("kind", ["train", "permuted"])
+def test_any_archive_of_indices(search: Any, attempt: Any, reconcile: Any, kind: str) -> None:
     from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
     def case(draw: Draw) -> None:
@@ -213,6 +268,41 @@ def test_any_archive_of_indices(search: Any, attempt: Any, reconcile: Any) -> No
                     archive.writestr(draw(st.sampled_from(["../x.npy", "x", "a/b.npy", "x\0.npy"])), b"x")
             reconcile(draw, run)
 
-        attempt(draw, "train", change)
+        attempt(draw, kind, change)
+
+    search(0.02, case)
+
+
+def test_any_permutation_that_a_run_records(search: Any, attempt: Any, reconcile: Any) -> None:
+    """S follows it, and what is recorded of S."""
+
+    def case(draw: Draw) -> None:
+        def change(run: Path) -> None:
+            with np.load(run / "indices.npz") as archive:
+                parts = dict(archive)
+            order = parts["permutation"].copy()
+            action = draw(st.sampled_from(["swap", "repeat", "outside", "cut", "extend", "all", "reverse"]))
+            places = draw(st.lists(st.integers(0, len(order) - 1), min_size=2, max_size=2))
+            if action == "swap":
+                order[places] = order[places[::-1]]
+            elif action == "repeat":
+                order[places[0]] = order[places[1]]
+            elif action == "outside":
+                order[places[0]] = draw(st.sampled_from([-1, 300, 2**62, -(2**63)]))
+            elif action == "cut":
+                order = order[: draw(st.sampled_from([0, 1, 240, 299]))]
+            elif action == "extend":
+                order = np.concatenate([order, order[: places[0]]])
+            elif action == "all":
+                order[:] = order[places[0]]
+            else:
+                order = order[::-1]
+            parts["permutation"] = order
+            if draw(st.booleans()):
+                parts["bound"] = order[:240]
+            np.savez(run / "indices.npz", **parts)
+            reconcile(draw, run)
+
+        attempt(draw, "permuted", change)
 
     search(0.02, case)
