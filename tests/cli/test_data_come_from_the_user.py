@@ -145,7 +145,7 @@ def test_data_inside_a_package_need_no_place(pactl: Call) -> None:
     assert pactl("train", "--dataset", "digits", *QUICK, "--out", "run").code == 0
     assert pactl("bound", "run", "--quant-epochs", 0).code == 0
     told = pactl("verify", "run", "--json").json()
-    assert told["data"] == "digits, scikit-learn's; its content has the sha256 that pactl knows"
+    assert told["data"] == "digits from scikit-learn; its content has the sha256 that pactl knows"
 
 
 # --- Nothing is written -----------------------------------------------------------------------------------------------

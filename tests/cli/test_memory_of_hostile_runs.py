@@ -20,14 +20,14 @@ import torch
 
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.message import Message, encode
-from pactl_cli.models import build_network
+from pactl_cli.models import build_network, sketch_network
 from pactl_cli.models.layers import head_names
+from pactl_cli.models.size import Size
 from pactl_cli.runs.checkpoint import save_tensors
 from pactl_cli.runs.directory import CERTIFICATE, CHECKPOINT, CONFIG, INDICES, INIT, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.settings import SETTINGS, TrainSettings
 from pactl_cli.runs.start import Start, Training
 from pactl_cli.stages import loading
-from pactl_cli.stages.consent import size_of
 from pactl_cli.stages.display import Silence
 from pactl_cli.stages.evidence import Measured, assemble
 from pactl_cli.stages.network_facts import NetworkFacts
@@ -90,7 +90,9 @@ def _subject(settings: TrainSettings, start: Start | None) -> Subject:
 def _certified(subject: Subject, dim: int) -> tuple[bytes, bytes]:
     """A message whose every symbol is the same, and a certificate of it."""
     configuration, dataset = subject.configuration, subject.dataset
-    if size_of(configuration, dataset.classes, dataset.shape).parameters < LARGEST_MADE:
+    width = configuration.base_width
+    sketch = sketch_network(configuration.model_name, classes=dataset.classes, shape=dataset.shape, width=width)
+    if Size.of(sketch, dataset.shape).parameters < LARGEST_MADE:
         facts = subject.network_facts
     else:  # whoever has the memory knows better
         facts = NetworkFacts("pactl 0", "0" * 64, (0.0,) * 4)

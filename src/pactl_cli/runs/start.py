@@ -173,7 +173,7 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
     if len(facts["lineage"]) > _MOST_TRAININGS:
         raise ValueError("it has more ancestors than any")
     return facts | {
-        "origin": _name(facts["origin"]),
+        "origin": _name(facts["origin"], "origin"),
         "shape": shape,
         "head": tuple(map(str, facts["head"])),
         "seen_is_complete": bool(facts["seen_is_complete"]),
@@ -182,14 +182,14 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _name(text: object) -> str:
+def _name(text: object, what: str) -> str:
     """What somebody calls a run or a data set.
 
     Raises:
         ValueError: if it is no name.
     """
     if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_NAME:
-        raise ValueError("its origin, or a data set of its, is no name")
+        raise ValueError(f"its {what} is no name")
     return text
 
 
@@ -211,4 +211,4 @@ def _training(dataset: object, permuted: object, published: object, noisy: objec
     Raises:
         ValueError: if it is none.
     """
-    return Training(_name(dataset), bool(permuted), bool(published), bool(noisy))
+    return Training(_name(dataset, "data set"), bool(permuted), bool(published), bool(noisy))

@@ -139,7 +139,7 @@ def _divided(
     parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
     identities = np.zeros(examples, dtype=np.uint64)
     identities[parts.whole()] = exact_fingerprints(clean.train[torch.from_numpy(parts.whole())])
-    if source is not None:
+    if source is not None and len(source.seen):
         own = torch.from_numpy(parts.bound)
         forms = seen_forms(clean.train[own], fitted.train[own])
         parts = parts.without_seen(np.atleast_1d(np.isin(forms, source.seen).any(axis=1)))
