@@ -108,7 +108,7 @@ def test_who_names_the_directory_has_it_read_and_is_told_what_is_known(pactl: Ca
     data = evil.with_name("data")
     said = pactl("verify", evil, "--data-dir", data)
     assert said.code == 0
-    where = f'Data: fmnist from "{data}"; pactl knows no sha256 of its content: look whether it is the published one.'
+    where = f'Data: fmnist from "{data}"; pactl knows no sha256 of its content: check that it is the published one.'
     assert where in " ".join(said.out.split())
     told = pactl("verify", evil, "--data-dir", data, "--json").json()
     assert f"{told['data']}." == where.removeprefix("Data: ")
@@ -190,8 +190,8 @@ def test_verifying_fetches_nothing(pactl: Call, evil: Path, tmp_path: Path, tree
 
 def test_data_from_where_the_run_says_they_are(pactl: Call, certified: Path, npz: Path) -> None:
     told = pactl("verify", certified, "--json").json()
-    assert told["data"].startswith(f'"npz:{npz}", where the run says they are: look whether')
-    assert "where the run says" not in pactl("verify", certified, "--dataset", f"npz:{npz}").out
+    assert told["data"].startswith(f'"npz:{npz}", a path that the run names')
+    assert "that the run names" not in pactl("verify", certified, "--dataset", f"npz:{npz}").out
 
 
 @pytest.mark.parametrize("name", ["{run}/tiny.npz", "{run}/../certified/tiny.npz", "{link}/tiny.npz", "{file}"])

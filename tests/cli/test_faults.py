@@ -274,3 +274,16 @@ def test_a_state_of_which_nothing_was_changed(start: Call, interrupted: Path) ->
         time.sleep(0.01)
     process.signal(signal.SIGINT)
     assert process.end().code == 130
+
+
+@pytest.mark.parametrize("said", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes", ""])
+def test_memory_that_torch_does_not_get(pactl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("pactl_cli.stages.train.train", fail)
+    if said:
+        assert "out of memory" in pactl("train", "--epochs", 1, "--out", "run").complaint(1)
+    else:  # a bug, which is shown as one
+        with pytest.raises(RuntimeError):
+            pactl("train", "--epochs", 1, "--out", "run")

@@ -311,7 +311,7 @@ def test_a_projector_is_counted_too(pactl: Call, npz: Path, tmp_path: Path, mode
 
 def test_who_names_the_network_has_it_built(pactl: Call, npz: Path, tmp_path: Path) -> None:
     """The honest twin: what is refused unasked is one that is asked for."""
-    wide = {"model_name": "fc", "intrinsic_mode": "dense", "intrinsic_dim": 2000}
+    wide = {"model_name": "fc", "intrinsic_mode": "dense", "intrinsic_dim": 4000}
     run = forge(tmp_path / "run", dataset=f"npz:{npz}", **wide)
     assert "not built unasked" in pactl("verify", run).complaint(2)
     assert "says errors is 1" in pactl("verify", run, "--model-name", "fc").complaint(1)

@@ -100,7 +100,7 @@ def test_a_path_of_data_is_a_quotation(pactl: Call, npz: Path, quick: Any, tmp_p
     for text in (said, certificate["statement"], *certificate["assumptions"]):
         assert CLAIM not in unquoted(text)
         assert all(len(quotation) <= LONGEST + len(" ... ") for quotation in quotations(text))
-    assert 'Data: "", where the run says they are: look whether they are what you take them for.' in unquoted(said)
+    assert 'Data: "", a path that the run names: check that they are the data you mean.' in unquoted(said)
 
 
 @pytest.mark.parametrize("version", [f'x", {CLAIM}', f"1.0, {CLAIM}", "1.0 (checked)", "1.0\nchecked", "x" * 200])

@@ -112,12 +112,20 @@ class Certificate(_Record):
 
 
 def sentence(
-    error_bound: Error, delta: float, examples: int, dataset: str, *, hold_out: bool = False, left_out: int = 0
+    error_bound: Error,
+    delta: float,
+    examples: int,
+    dataset: str,
+    *,
+    hold_out: bool = False,
+    left_out: int = 0,
+    label_noise: float = 0.0,
 ) -> str:
     """The certificate in plain words; the error is rounded up, the confidence down.
 
     Args:
         left_out: how many examples were not counted because theta0 or the calibration has seen them or copies of them.
+        label_noise: the rate at which labels were replaced by uniform ones.
     """
     percent = ceil(Fraction(error_bound) * 10**4) / 100
     claim = f"{_confidence(delta)} % confidence, this classifier errs on at most {percent:.2f} % of new examples"
@@ -125,6 +133,8 @@ def sentence(
     if left_out:
         others = " other than those left out"
         why = f" {left_out:,} were left out: the classifier was made from them, or from others like them."
+    if label_noise:
+        others += f", whose labels are replaced at random with probability {label_noise:g}"
     source = f"{examples:,} training examples of {dataset_in_words(dataset)}"
     if hold_out:
         return (

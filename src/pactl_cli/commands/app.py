@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ from pactl_cli.runs.settings import (
 )
 
 if TYPE_CHECKING:
+    from pactl_cli.certificate.certificate import Certificate
     from pactl_cli.runs.directory import Kind
     from pactl_cli.stages.display import Display
     from pactl_cli.training.processes import World
@@ -181,12 +183,29 @@ def bound(
         if as_json or not sys.stdout.isatty():
             print(certificate.model_dump_json(indent=2))
         else:
-            print_certificate(certificate, str(path))
+            print_certificate(certificate, _verification(path, certificate, settings))
     if fail_above is not None and certificate.error_bound > fail_above:
         raise PactlError(
             f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",
             exit_code=BOUND_EXCEEDED,
         )
+
+
+def _verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
+    """The command that verifies a certificate that was just made."""
+    from pactl_cli.runs.directory import RunDirectory
+    from pactl_cli.stages.machine import data_directory
+
+    words = ["pactl", "verify", str(path)]
+    model = certificate.configuration["model_name"]
+    if catalogue.is_brought(model) or settings.model_name:
+        words += ["--model-name", model]
+    if settings.dataset:
+        words += ["--dataset", settings.dataset]
+    found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
+    if certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None):
+        words += ["--data-dir", str(found)]
+    return shlex.join(words)
 
 
 @app.command(
@@ -277,7 +296,7 @@ def verify(
         str | None,
         typer.Option(
             help="The data, if they are somebody's own: npz:PATH or folder:PATH.",
-            show_default="the path that the run names, outside of it",
+            show_default="the path that the run names, unless it lies inside the run",
             rich_help_panel=DATA,
         ),
     ] = None,

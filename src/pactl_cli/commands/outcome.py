@@ -14,6 +14,9 @@ import typer
 from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError, on_one_line
 from pactl_cli.training.placement import HANDOFF, Placement
 
+_OUT_OF_MEMORY = ("allocate memory", "out of memory")
+"""What torch says in an error of no kind of its own, on a CPU and on a GPU."""
+
 
 def open_closed_streams() -> None:
     """Puts nothing in the place of a stream that the shell has closed, before a file of ours gets its number."""
@@ -68,7 +71,9 @@ def end(command: Callable[[], int]) -> NoReturn:
         code = FAILED
     except OSError as error:
         code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
         code = _complain("out of memory (try a smaller --batch-size or --intrinsic-dim)", FAILED)
     _discard_stdout()
     _leave(code)

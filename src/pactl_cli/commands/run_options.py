@@ -78,7 +78,7 @@ def _with_code_named(settings: TrainSettings, said: str | None) -> TrainSettings
     needed = settings.model_name
     if needed is not None and catalogue.is_brought(needed) and said != needed:
         raise MissingError(
-            f"the settings name a network that is code, {needed}, which is not loaded unasked",
+            f"the network of these settings is code, {needed}, which is not loaded unasked",
             f"if you trust it: --model-name {needed}",
         )
     return settings

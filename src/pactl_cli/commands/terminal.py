@@ -57,10 +57,13 @@ def percent(error: float | None) -> str:
     return "-" if error is None else f"{ceil(Decimal(repr(float(error))) * 10**4) / 100:.2f} %"
 
 
-def print_certificate(certificate: Certificate, directory: str) -> None:
+def print_certificate(certificate: Certificate, check: str) -> None:
     """The certificate as tables, on stdout.
 
     What may come from a file or a user is Text, in which brackets and colons are only themselves.
+
+    Args:
+        check: the command that verifies it.
     """
     console = Console(file=sys.stdout, highlight=False)
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
@@ -92,4 +95,4 @@ def print_certificate(certificate: Certificate, directory: str) -> None:
         assumed.add_row("-", Text(line))
     for part in (Text(certificate.statement, "bold"), facts, "It assumes:", assumed):
         console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
-    console.print(Text(f"\n  Check it: pactl verify {directory}\n"), soft_wrap=True)
+    console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
+_LARGEST_WITH_HOLES, _BLOCK = 1 << 26, 512
+"""In bytes: a small file may have holes, a large one takes at least a quarter of its size on the disk."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """Opening a named pipe must not wait for somebody to write."""
 
@@ -34,8 +36,12 @@ def read_plain_file(path: Path, limit: int) -> bytes:
         OSError, ValueError: as `open_plain_file` does, or if it is larger than `limit` bytes.
     """
     with open_plain_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        data = file.read(size + 1) if size <= limit else b""  # as much is set aside at once
-    if max(size, len(data)) > limit:
+        status = os.fstat(file.fileno())
+        if status.st_size > limit:
+            raise ValueError("it is larger than any that pactl writes")
+        if status.st_size > _LARGEST_WITH_HOLES and _BLOCK * status.st_blocks < status.st_size // 4:
+            raise ValueError("it has holes, and would take more memory than it takes on the disk")
+        data = file.read(status.st_size + 1)  # as much is set aside at once
+    if len(data) > limit:
         raise ValueError("it is larger than any that pactl writes")
     return data

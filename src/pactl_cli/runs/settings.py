@@ -114,7 +114,9 @@ class TrainSettings(Settings):
         0.0, DATA, "replace a label by a uniform one with this probability, four digits; paid for", ge=0, le=1
     )
     duplicates: Literal["keep", "drop", "refuse"] = _setting(
-        "keep", DATA, "exact copies among the counted examples: keep counts and reports them, drop counts the first"
+        "keep",
+        DATA,
+        "exact copies among the counted examples: keep counts and reports them, drop counts the first, refuse stops",
     )
     calibration_examples: int | None = _setting(
         None, DATA, "examples for BatchNorm's statistics, taken out of S", ge=0, shown="512 with BatchNorm, else 0"

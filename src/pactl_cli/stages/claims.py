@@ -134,9 +134,10 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     left_out: list[Any] = [certificate.side_information.get(name, 0) for name in LEFT_OUT]
     if not all(type(count) is int and 0 <= count <= _MOST_EXAMPLES for count in left_out):
         yield "side_information"
-    elif certificate.statement not in {
-        sentence(*facts, hold_out=hold_out, left_out=sum(left_out)) for hold_out in (False, True)
-    }:
+        return
+    noise = certificate.configuration.get("label_noise", 0.0)
+    said = {"left_out": sum(left_out), "label_noise": noise if isinstance(noise, float) and 0 <= noise <= 1 else 0.0}
+    if certificate.statement not in {sentence(*facts, hold_out=hold_out, **said) for hold_out in (False, True)}:
         yield "statement"
 
 

@@ -7,6 +7,8 @@ come from places that the user names, and code is loaded only if the user names 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +38,7 @@ class Named:
         """Raises MissingError where a run needs code that the user has not named."""
         if needed is not None and is_brought(needed) and self.model_name != needed:
             raise MissingError(
-                f"{run.path} is about a network that is not pactl's but code, {needed}, which is not loaded unasked",
+                f"the network of {run.path} is code, {needed}, which is not loaded unasked",
                 f"if you trust it: --model-name {needed}",
             )
 
@@ -61,7 +63,7 @@ class DataPlace:
         """Where that is, who says so, and what is known of it."""
         entry = catalogue.dataset_entry(self.dataset)
         if entry.name.endswith(":"):
-            whose = ", where the run says they are: look whether they are what you take them for" if self.by_run else ""
+            whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
             return f"{quoted(self.dataset)}{whose}"
         source = "scikit-learn" if entry.name == "digits" else quoted(str(self.directory))
         place = f"{entry.name} from {source}"
@@ -69,7 +71,7 @@ class DataPlace:
             return f"{place}; its content has the sha256 that pactl knows"
         if entry.checked:
             return f"{place}; each file has its published MD5, but pactl knows no sha256 of the content"
-        return f"{place}; pactl knows no sha256 of its content: look whether it is the published one"
+        return f"{place}; pactl knows no sha256 of its content: check that it is the published one"
 
 
 def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
@@ -113,3 +115,17 @@ def _require_outside(run: RunDirectory, dataset: str) -> None:
             f"{run.path} has its data, {dataset}, in itself: nothing says that they are what you take them for",
             f"if you know them: --dataset {dataset}",
         )
+
+
+@contextmanager
+def absence_explained(trained: TrainSettings, named: Named) -> Iterator[None]:
+    """Says what to name where data are missing that the user has not named."""
+    try:
+        yield
+    except MissingError as error:
+        if trained.dataset.partition(":")[1] and named.dataset is None:
+            raise MissingError(error.message, "if the data lie elsewhere now: --dataset KIND:PATH") from error
+        if trained.data_dir is None or named.data_dir is not None:
+            raise
+        hint = f"training found them in {trained.data_dir}: if you trust what lies there, --data-dir {trained.data_dir}"
+        raise MissingError(error.message, hint) from error

@@ -28,7 +28,7 @@ from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirec
 from pactl_cli.runs.settings import SETTINGS
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.assumptions import assumptions, side_information
-from pactl_cli.stages.consent import Named, place_of_data
+from pactl_cli.stages.consent import Named, absence_explained, place_of_data
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.loading import load_subject
 from pactl_cli.stages.machine import find_device
@@ -79,14 +79,15 @@ def reload_subject(
     if start is not None and run.manifest.parent != start.sha256():
         raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
     permutation = _recorded_permutation(run) if trained.indices_path else None
-    subject = load_subject(
-        trained, find_device(device, world), display, start, world, place=place, permutation=permutation
-    )
+    with absence_explained(trained, named):
+        subject = load_subject(
+            trained, find_device(device, world), display, start, world, place=place, permutation=permutation
+        )
     if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
+    require_same_data(run, subject, place.dataset)
     if subject.has_indices:
         subject.require_indices(run.read_arrays(INDICES), run.path / INDICES)
-    require_same_data(run, subject)
     require_modest(run, subject, named.model_name)
     return subject
 
@@ -103,8 +104,12 @@ def _recorded_permutation(run: RunDirectory) -> Indices:
     return permutation
 
 
-def require_same_data(run: RunDirectory, subject: Subject) -> None:
-    """Raises PactlError unless the data are those with which a run began, every example of them."""
+def require_same_data(run: RunDirectory, subject: Subject, dataset: str) -> None:
+    """Raises PactlError unless the data are those with which a run began, every example of them.
+
+    Args:
+        dataset: the data set that was read, for the message.
+    """
     recorded, found = run.manifest, subject.fingerprints
     for what, before, now in (
         ("S", recorded.data_sha256, found.sample),
@@ -113,8 +118,7 @@ def require_same_data(run: RunDirectory, subject: Subject) -> None:
     ):
         if before != now:
             raise PactlError(
-                f"the data set {subject.settings.dataset} is not the one that the run in {run.path} was trained on: "
-                f"{what} differs",
+                f"the data set {dataset} is not the one that the run in {run.path} was trained on: {what} differs",
                 "restore its files, or name the right --data-dir or --dataset",
             )
 
@@ -200,6 +204,7 @@ def assemble(
             subject.task.dataset,
             hold_out=is_hold_out,
             left_out=left_out,
+            label_noise=subject.configuration.label_noise,
         ),
         error_bound=bounds.binomial,
         delta=delta,

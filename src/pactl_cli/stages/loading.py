@@ -283,7 +283,7 @@ def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) ->
     name = source.model_name if source else settings.model_name
     if source and is_brought(source.model_name) and settings.model_name != source.model_name:
         raise MissingError(
-            f"the source's network is not pactl's but code, {source.model_name}, which is not loaded unasked",
+            f"the network of the source is code, {source.model_name}, which is not loaded unasked",
             f"if you trust it: --model-name {source.model_name}",
         )
     return describe(name, classes=dataset.classes, channels=dataset.shape[0]) if name and is_brought(name) else None

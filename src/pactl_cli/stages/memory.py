@@ -7,7 +7,7 @@ from torch import nn
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.data.memory import available_memory
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import MissingError
 from pactl_cli.models import sketch_network
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.size import Size
@@ -27,12 +27,12 @@ _ORDINARY_PARAMETERS, _ORDINARY_BATCH = 1 << 25, 1024
 
 
 def require_memory(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> None:
-    """Raises PactlError if a network's weights alone take more memory than there is."""
+    """Raises MissingError if a network's weights alone take more memory than there is."""
     if is_brought(configuration.model_name):
         return
     size = Size.of(_sketch(configuration, classes, shape), shape)
     if _weights_bytes(size) > available_memory():
-        raise PactlError(
+        raise MissingError(
             f"{configuration.model_name} has {size.parameters:,} weights here, which take "
             f"{_weights_bytes(size) >> 20:,} MB, and {available_memory() >> 20:,} MB are free",
             "choose a smaller --base-width, or another network",

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
-from pactl_cli.stages.loading import load_subject
-from pactl_cli.stages.machine import find_device
-from pactl_cli.stages.training_run import Destination, mention_copies, open_run, train_coordinates
+from pactl_cli.stages.training_run import Destination, load_for, mention_copies, open_run, train_coordinates
 from pactl_cli.training.processes import ALONE, World
 
 
@@ -18,9 +16,7 @@ def train(settings: TrainSettings, destination: Destination, display: Display, w
         PactlError: exit code 2 for anything wrong that can be found before work starts
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
-    device = find_device(settings.device, world)
-    subject = load_subject(settings, device, display, world=world, permutation=destination.permutation())
-    destination.require_modest(subject)
+    subject = load_for(destination, settings, display, world)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     with open_run("train", destination, subject) as run:
         if not run.is_complete():

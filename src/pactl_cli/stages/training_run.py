@@ -28,14 +28,20 @@ from pactl_cli.runs.directory import (
     require_writable,
 )
 from pactl_cli.runs.following import FollowedRun
-from pactl_cli.runs.settings import TrainSettings, option_name
+from pactl_cli.runs.settings import SETTINGS, TrainSettings, TransferSettings, option_name
+from pactl_cli.runs.start import Start
+from pactl_cli.stages.consent import DataPlace, Named, place_of_data
 from pactl_cli.stages.display import Advance, Display
 from pactl_cli.stages.evidence import require_same_data
+from pactl_cli.stages.loading import load_subject
+from pactl_cli.stages.machine import find_device
 from pactl_cli.stages.memory import require_modest
+from pactl_cli.stages.source import is_published
 from pactl_cli.stages.subject import PERMUTATION, Subject
 from pactl_cli.subspace.quantise import GridQuantiser
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
+from pactl_cli.training.processes import World
 from pactl_cli.training.recipes import Plan
 
 STAGE = "train"
@@ -62,6 +68,16 @@ class Destination:
         """The run to go on with, if one has begun."""
         return RunDirectory.open(self.path) if self.resume and not is_vacant(self.path) else None
 
+    def place(self, settings: TrainSettings) -> DataPlace | None:
+        """Where a run that has begun finds its data, if one has: where the user says, or as `bound` finds them."""
+        begun = self.existing()
+        if begun is None or CONFIG not in begun.manifest.files:
+            return None
+        kept = SETTINGS[begun.manifest.kind].parse(begun.read_config())
+        if kept.dataset != settings.dataset:  # which is said later, and better
+            return None
+        return place_of_data(begun, kept, Named(settings.data_dir), only_read=False)
+
     def permutation(self) -> Indices | None:
         """The user's permutation, if a run that has begun records one: it is then not looked for where it lay."""
         begun = self.existing()
@@ -69,21 +85,30 @@ class Destination:
             return None
         return begun.read_arrays(INDICES).get(PERMUTATION)
 
-    def require_modest(self, subject: Subject, source: Path | None = None) -> None:
-        """Raises MissingError if a run makes us take much memory, and nobody has named its network.
 
-        Args:
-            source: the run that a transfer starts from, which says how large frames are.
-        """
+def load_for(
+    destination: Destination, settings: TrainSettings, display: Display, world: World, start: Start | None = None
+) -> Subject:
+    """The subject of a run that begins, or that goes on with what its directory says.
 
-        def check() -> None:
-            run = self.existing()
-            if run is None and source is not None and subject.is_framed:
-                run = RunDirectory.open(source)
-            if run is not None:
-                require_modest(run, subject, self.model_name)
+    Raises:
+        PactlError: as `load_subject` does, or if a run that may be a stranger's makes us take much memory.
+    """
+    device = find_device(settings.device, world)
+    place, permutation = world.from_first(lambda: (destination.place(settings), destination.permutation()))
+    subject = load_subject(settings, device, display, start, world, place=place, permutation=permutation)
+    world.from_first(lambda: _require_modest(destination, settings, subject))
+    return subject
 
-        subject.world.from_first(check)
+
+def _require_modest(destination: Destination, settings: TrainSettings, subject: Subject) -> None:
+    """Raises MissingError if a run that may be a stranger's makes us take much memory: the one that is gone on with, or
+    the source that says how large frames are."""
+    run = destination.existing()
+    if run is None and subject.is_framed and isinstance(settings, TransferSettings) and not is_published(settings):
+        run = RunDirectory.open(Path(settings.source))
+    if run is not None:
+        require_modest(run, subject, destination.model_name)
 
 
 @contextmanager
@@ -135,8 +160,8 @@ def mention_copies(subject: Subject, display: Display) -> None:
         display.say(f"{len(parts.repeated):,} training examples are left out: they are exact copies of others")
     if subject.repetitions:
         display.warn(
-            f"{subject.repetitions:,} of {len(subject.sample):,} examples to count are exact copies of others, and so "
-            "no independent draws (--duplicates drop counts each once)"
+            f"{subject.repetitions:,} of {len(subject.sample):,} examples to count are exact copies of others; if "
+            "somebody made them, they are no independent draws (--duplicates drop counts each once)"
         )
 
 
@@ -168,9 +193,9 @@ def _require_same(run: RunDirectory, subject: Subject) -> None:
                 "resume with the same options, or start again with --force",
                 BAD_INPUT,
             )
+    require_same_data(run, subject, subject.settings.dataset)
     if subject.has_indices:
         subject.require_indices(run.read_arrays(INDICES), run.path / INDICES)
-    require_same_data(run, subject)
 
 
 def train_coordinates(run: RunDirectory, subject: Subject, display: Display) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pactl_cli.runs.directory import INIT
 from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.display import Display
-from pactl_cli.stages.loading import load_subject
 from pactl_cli.stages.machine import find_device
-from pactl_cli.stages.source import find_source, is_published
-from pactl_cli.stages.training_run import Destination, mention_copies, open_run, train_coordinates
+from pactl_cli.stages.source import find_source
+from pactl_cli.stages.training_run import Destination, load_for, mention_copies, open_run, train_coordinates
 from pactl_cli.training.processes import ALONE, World
 
 
@@ -23,10 +20,9 @@ def transfer(settings: TransferSettings, destination: Destination, display: Disp
         PactlError: exit code 2 for anything wrong that can be found before work starts
             (then nothing is written), 1 for a loss that is not finite, 130 if interrupted.
     """
-    device = find_device(settings.device, world)
+    find_device(settings.device, world)
     start = world.from_first(lambda: _start(settings, destination, display))
-    subject = load_subject(settings, device, display, start, world, permutation=destination.permutation())
-    destination.require_modest(subject, None if is_published(settings) else Path(settings.source))
+    subject = load_for(destination, settings, display, world, start)
     require_trainable(subject, subject.build_module(), subject.settings.batch_size or 1)
     with open_run("transfer", destination, subject) as run:
         if run.is_complete():

@@ -121,6 +121,12 @@ def _agreed_network(run: RunDirectory, certificate: Certificate, subject: Subjec
         claimed = NetworkFacts.from_json(certificate.side_information.get("network"))
     except ValueError as error:
         raise PactlError(f"{run.path / CERTIFICATE} {error}") from error
+    if not claimed.is_like(here) and subject.task.brought:
+        raise PactlError(
+            f"{subject.task.brought.name} is not the network that {run.path / CERTIFICATE} is about: its weights have "
+            "other shapes, or it answers otherwise",
+            "verify it with the code as it was then",
+        )
     if not claimed.is_like(here):
         raise PactlError(
             f"{run.path / CERTIFICATE} is about another network {subject.configuration.model_name} than the one here: "

@@ -90,7 +90,7 @@ def projector_bytes(mode: str, layout: Layout, dim: int) -> int:
 
     def dense(rows: int) -> int:
         is_expanded = 4 * rows * dim <= Dense.MAX_EXPANDED_BYTES
-        return rows * dim // 2 + (9 * rows * dim if is_expanded else 24 * Dense.BLOCK_ENTRIES)
+        return rows * dim // 2 + 24 * Dense.BLOCK_ENTRIES + (4 * rows * dim if is_expanded else 0)
 
     parameters, root = layout.size, isqrt(layout.size) + 1
     kronecker = 96 * root * (isqrt(dim) + 1)

@@ -77,7 +77,7 @@ class Dense(Projector):
 
     MAX_BYTES = 2 << 30
     MAX_EXPANDED_BYTES = 2 << 30
-    BLOCK_ENTRIES = 1 << 25
+    BLOCK_ENTRIES = 1 << 22
 
     _signs: Tensor
     _powers: Tensor
@@ -97,7 +97,10 @@ class Dense(Projector):
         self.keep("_powers", 1 << np.arange(8), torch.uint8)
         self.register_buffer("_expanded", None, persistent=False)
         if 4 * parameters * dim <= self.MAX_EXPANDED_BYTES:
-            self._expanded = torch.cat([entries for _, entries in self._blocks()])
+            expanded = torch.empty(self.shape)
+            for rows, entries in self._blocks():
+                expanded[rows] = entries
+            self._expanded = expanded
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """All rows of P as floats, in parts: (which, their entries)."""
