@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -33,7 +34,7 @@ def test_a_certificate_about_data_in_such_a_place(
     done = start("bound", run, "--quant-epochs", 0, stdout=terminal.path).end()
     text = terminal.close()
     assert (done.code, done.err) == (0, "")
-    assert f"pactl verify {run}" in text
+    assert f"pactl verify {shlex.quote(str(run))}" in text
     assert f"npz:{data}" in text
 
 

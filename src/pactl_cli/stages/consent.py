@@ -7,8 +7,6 @@ come from places that the user names, and code is loaded only if the user names 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +50,14 @@ class DataPlace:
         directory: where named data sets lie.
         may_write: whether what is absent may be fetched into it, and decoded images kept there.
         by_run: whether the run, not the user, says where.
+        if_absent: what to do if they are not there; "" for what one would do to begin with.
     """
 
     dataset: str
     directory: Path
     may_write: bool = True
     by_run: bool = False
+    if_absent: str = ""
 
     def in_words(self) -> str:
         """Where that is, who says so, and what is known of it."""
@@ -94,12 +94,16 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
         directory = data_directory(named.data_dir)
         found = trained.data_dir
         if only_read or named.data_dir or found in (None, directory) or not (entry.checked and os.path.isdir(found)):
-            return DataPlace(trained.dataset, directory, may_write=not only_read)
+            hint = ""
+            if found and not named.data_dir and not only_read:
+                hint = f"training found them in {found}: if you trust what lies there, --data-dir {found}"
+            return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
         return DataPlace(trained.dataset, found, may_write=False, by_run=True)
     directory = data_directory(named.data_dir)
     if named.dataset is None:
         _require_outside(run, trained.dataset)
-        return DataPlace(trained.dataset, directory, may_write=not only_read, by_run=True)
+        hint = f"if they lie elsewhere now: --dataset {entry.name}PATH"
+        return DataPlace(trained.dataset, directory, may_write=not only_read, by_run=True, if_absent=hint)
     if catalogue.dataset_entry(named.dataset) != entry:
         raise MissingError(
             f"--dataset {named.dataset} is of another kind than {trained.dataset}, which {run.path} is about"
@@ -115,17 +119,3 @@ def _require_outside(run: RunDirectory, dataset: str) -> None:
             f"{run.path} has its data, {dataset}, in itself: nothing says that they are what you take them for",
             f"if you know them: --dataset {dataset}",
         )
-
-
-@contextmanager
-def absence_explained(trained: TrainSettings, named: Named) -> Iterator[None]:
-    """Says what to name where data are missing that the user has not named."""
-    try:
-        yield
-    except MissingError as error:
-        if trained.dataset.partition(":")[1] and named.dataset is None:
-            raise MissingError(error.message, "if the data lie elsewhere now: --dataset KIND:PATH") from error
-        if trained.data_dir is None or named.data_dir is not None:
-            raise
-        hint = f"training found them in {trained.data_dir}: if you trust what lies there, --data-dir {trained.data_dir}"
-        raise MissingError(error.message, hint) from error

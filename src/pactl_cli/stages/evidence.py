@@ -28,7 +28,7 @@ from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirec
 from pactl_cli.runs.settings import SETTINGS
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.assumptions import assumptions, side_information
-from pactl_cli.stages.consent import Named, absence_explained, place_of_data
+from pactl_cli.stages.consent import Named, place_of_data
 from pactl_cli.stages.display import Display
 from pactl_cli.stages.loading import load_subject
 from pactl_cli.stages.machine import find_device
@@ -79,10 +79,9 @@ def reload_subject(
     if start is not None and run.manifest.parent != start.sha256():
         raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
     permutation = _recorded_permutation(run) if trained.indices_path else None
-    with absence_explained(trained, named):
-        subject = load_subject(
-            trained, find_device(device, world), display, start, world, place=place, permutation=permutation
-        )
+    subject = load_subject(
+        trained, find_device(device, world), display, start, world, place=place, permutation=permutation
+    )
     if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
     require_same_data(run, subject, place.dataset)

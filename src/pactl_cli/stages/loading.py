@@ -117,7 +117,10 @@ def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Datase
         PactlError: if it cannot be read, or its content is known and this is another.
     """
     with display.progress("reading images") as progress:
-        dataset = load_dataset(place.dataset, place.directory, progress, may_write=place.may_write)
+        try:
+            dataset = load_dataset(place.dataset, place.directory, progress, may_write=place.may_write)
+        except MissingError as error:
+            raise MissingError(error.message, place.if_absent or error.hint) from error
     expected = catalogue.dataset_entry(settings.dataset).content
     if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
         raise PactlError(f"{settings.dataset} in {place.directory} is not the published one", "restore its files")
