@@ -303,7 +303,7 @@ def verify(
     model_name: Annotated[
         str | None,
         typer.Option(
-            help="The network, if it is code of somebody's own, MODULE:FUNCTION, or very large: only if named here.",
+            help="The network, if it is somebody's own code, MODULE:FUNCTION, or very large: only then is it built.",
             show_default=False,
             rich_help_panel=NETWORK,
         ),
