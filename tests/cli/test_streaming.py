@@ -77,18 +77,18 @@ def test_imagenet_goes_through_every_command(pactl: Call, photographs: Path, tmp
     assert (trained.code, trained.err) == (0, "")
     settings = yaml.safe_load((run / "config.yml").read_text())
     assert (settings["augment"], settings["num_workers"], settings["calibration_examples"]) == (True, workers, 4)
-    done = pactl("bound", run, "--quant-epochs", 1)
+    done = pactl("bound", run, "--quant-epochs", 1, "--data-dir", photographs)
     assert (done.code, done.err) == (0, "")
     certificate = done.json()
     assert (certificate["bound_examples"], certificate["test_examples"]) == (36, 12)
     assert certificate["side_information"]["image_shape"] == [3, 224, 224]
     assert any("decoder" in line for line in certificate["assumptions"])
-    assert pactl("verify", run).code == 0
+    assert pactl("verify", run, "--data-dir", photographs).code == 0
     first = next((photographs / "imagenet" / "train" / "n01440764").iterdir())
     content = first.read_bytes()
     first.write_bytes(content + b"\0")
     try:
-        assert "is not the one" in pactl("verify", run).complaint(1)
+        assert "is not the one" in pactl("verify", run, "--data-dir", photographs).complaint(1)
     finally:
         first.write_bytes(content)
 
@@ -100,10 +100,10 @@ def test_noise_and_subsets_of_streamed_data(pactl: Call, photographs: Path, tmp_
     for run, workers in zip(runs, (0, 3), strict=True):
         assert pactl("train", *data, *SMALL, "--epochs", 1, "--num-workers", workers, "--out", run).code == 0
     np.testing.assert_array_equal(*map(coordinates, runs))
-    certificate = pactl("bound", runs[0], "--quant-epochs", 0).json()
+    certificate = pactl("bound", runs[0], "--quant-epochs", 0, "--data-dir", photographs).json()
     assert certificate["bound_examples"] == 32 - 3
     assert any("labels replaced" in line for line in certificate["assumptions"])
-    assert pactl("verify", runs[0]).code == 0
+    assert pactl("verify", runs[0], "--data-dir", photographs).code == 0
 
 
 def test_imagenet_that_is_not_there(pactl: Call, tmp_path: Path) -> None:
@@ -266,7 +266,8 @@ def test_a_signal_to_all_processes_ends_them_all_and_the_run_goes_on(
     settings = (run / "config.yml").read_text().replace("epochs: 60", f"epochs: {epochs + 1}", 1)
     assert settings == (tmp_path / "whole" / "config.yml").read_text()
     agree(run, "config.yml", settings)  # the learning rate is constant: a shorter run begins like a longer one
-    assert pactl("train", "--out", run, "--resume", "--num-workers", 0).code == 0
+    resumed = pactl("train", "--out", run, "--resume", "--num-workers", 0, "--data-dir", photographs)
+    assert resumed.code == 0
     np.testing.assert_array_equal(coordinates(run), coordinates(tmp_path / "whole"))
 
 
@@ -275,7 +276,7 @@ def test_a_signal_to_all_processes_ends_them_all_and_the_run_goes_on(
 def test_ctrl_c_while_counting_ends_the_workers(photographs: Path, tmp_path: Path, quiet: Call, agree: Call) -> None:
     run, mark = tmp_path / "run", f"{os.getpid()}-count"
     for path in (photographs / "imagenet" / "train").rglob("*.JPEG"):
-        for copy in range(8):  # for several batches
+        for copy in range(24):  # for several batches
             place = tmp_path / path.relative_to(photographs).with_stem(f"{path.stem}-{copy}")
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)  # a link would be the same example
@@ -295,7 +296,7 @@ def test_ctrl_c_while_counting_ends_the_workers(photographs: Path, tmp_path: Pat
     )
     agree(run, "config.yml", (run / "config.yml").read_text().replace("num_workers: 0", "num_workers: 2", 1))
     with subprocess.Popen(
-        [sys.executable, "-m", "pactl_cli", "bound", str(run), "--quant-epochs", "0"],
+        [sys.executable, "-m", "pactl_cli", "bound", str(run), "--quant-epochs", "0", "--data-dir", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

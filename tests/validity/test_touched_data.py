@@ -101,7 +101,7 @@ def test_calibration_images_that_were_optimised(tmp_path: Path, monkeypatch: pyt
         verify(tmp_path / "run", Named(), "cpu", Silence())
 
 
-def only_the_sample(run: RunDirectory, subject: Any) -> None:
+def only_the_sample(run: RunDirectory, subject: Any, _: str) -> None:
     """What version 0.1.0 compared."""
     assert run.manifest.data_sha256 == subject.fingerprints.sample
 

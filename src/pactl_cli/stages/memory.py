@@ -14,7 +14,7 @@ from pactl_cli.models.size import Size
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace import projector_bytes
-from pactl_cli.training.counting import BATCH
+from pactl_cli.training.counting import batch_size as counted_at_once
 
 _WEIGHTS_COPIES = 6
 """The network, theta0, a permutation and its inverse, and what drawing them takes, in four bytes a weight."""
@@ -23,7 +23,7 @@ _COUNTED_COPIES, _TRAINED_COPIES = 3, 2
 _MODEST_BYTES, _BYTES_FOR_EACH_BYTE = 3 << 28, 64
 """What the network of a run may take unasked: so much, and more where the run directory itself is large."""
 _ORDINARY_PARAMETERS, _ORDINARY_BATCH = 1 << 25, 1024
-"""Up to these a network at its own width may take more."""
+"""Up to these a network that is not wider than its own width may take more."""
 
 
 def require_memory(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> None:
@@ -50,11 +50,11 @@ def require_modest(run: RunDirectory, subject: Subject, named: str | None) -> No
         return
     sketch = _sketch(configuration, subject.dataset.classes, subject.dataset.shape)
     size = Size.of(sketch, subject.dataset.shape)
-    counting = _COUNTED_COPIES * BATCH * size.largest_bytes
+    counting = _COUNTED_COPIES * counted_at_once(subject.dataset.shape) * size.largest_bytes
     training = _TRAINED_COPIES * min(batch_size, len(subject.sample)) * size.activations_bytes
     need = projector_bytes(configuration.intrinsic_mode, parameter_layout(sketch), configuration.intrinsic_dim)
     is_ordinary = (
-        configuration.base_width == subject.task.model(configuration.model_name).width
+        (configuration.base_width or 0) <= (subject.task.model(configuration.model_name).width or 0)
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
         and not subject.is_framed

@@ -66,6 +66,11 @@ def full_precision() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
+def batch_size(shape: tuple[int, int, int]) -> int:
+    """How many images of a shape are counted at a time."""
+    return min(BATCH, -(-_BATCH_PIXELS // prod(shape)))
+
+
 @torch.no_grad()
 def count(
     network: nn.Module,
@@ -90,7 +95,7 @@ def count(
         PactlError: with exit code 1 if not every example was counted once.
     """
     network.eval()
-    size = min(BATCH, -(-_BATCH_PIXELS // prod(examples.image_shape)))
+    size = batch_size(examples.image_shape)
     parts = torch.arange(len(examples), device=examples.labels.device).split(size)
     table = torch.zeros(len(parts), len(Counts.__dataclass_fields__), dtype=torch.float64)
     own = range(world.rank, len(parts), world.size)
