@@ -133,3 +133,87 @@ def test_a_path_of_any_letters_is_found_again(pactl: Call, npz: Path, tmp_path: 
     assert pactl("train", "--dataset", f"npz:{data}", "--epochs", 1, "--out", "run").code == 0
     assert pactl("bound", "run", "--quant-epochs", 0).code == 0
     assert pactl("verify", "run").code == 0
+
+
+def test_a_manifest_does_not_have_one_file_hashed_for_ever(pactl: Call, certified: Path) -> None:
+    manifest = json.loads((certified / "manifest.json").read_text())
+    manifest["files"] |= {f"{number}/metrics.jsonl": "0" * 64 for number in range(9000)}
+    (certified / "manifest.json").write_text(json.dumps(manifest))
+    for command in ("verify", "bound"):
+        assert "it vouches for '0/metrics.jsonl'" in pactl(command, certified).complaint(2)
+
+
+@pytest.mark.parametrize("step", [0.5, True, -1, "3", None])
+def test_metrics_of_no_step_are_left_out_at_once(
+    pactl: Call, certified: Path, npz: Path, quick: Any, step: object
+) -> None:
+    """A saved state of 10**15 steps, and a line of metrics at a step that is none."""
+    from safetensors.torch import save
+
+    manifest = json.loads((certified / "manifest.json").read_text())
+    manifest["stages"], manifest["files"] = {"train": "running"}, {"config.yml": manifest["files"]["config.yml"]}
+    (certified / "manifest.json").write_text(json.dumps(manifest))
+    facts = {"stage": "train", "step": str(10**15), "errors": "0", "loss_sum": "0.0", "seconds": "0.0"}
+    (certified / "resume").mkdir()
+    (certified / "resume" / "state.safetensors").write_bytes(save({}, facts))
+    (certified / "metrics.jsonl").write_text(json.dumps({"stage": "train", "step": step}) + "\n")
+    train = ("train", "--dataset", f"npz:{npz}", *quick, "--train-subset", 0.9, "--out", certified, "--resume")
+    assert pactl(*train).code in (0, 2)
+    assert (certified / "metrics.jsonl").read_text() == ""
+
+
+def test_holes_count_for_nothing(pactl: Call, certified: Path, agree: Call) -> None:
+    from pactl_cli.runs.directory import RunDirectory
+
+    before = RunDirectory.open(certified).size_bytes()
+    for name in ("indices.npz", "metrics.jsonl"):
+        with (certified / name).open("r+b") as file:
+            file.truncate(1 << 31)
+    assert RunDirectory.open(certified).size_bytes() < before + 8192
+    assert "indices.npz" in pactl("verify", certified).complaint(1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "seed: !!bool x",
+        'seed: !!int ""',
+        "seed: !!timestamp x",
+        'dataset: "npz:/tmp/a\\0b"',
+        'dataset: "folder:/a\\0b"',
+    ],
+)
+def test_settings_of_odd_kinds(pactl: Call, certified: Path, agree: Call, line: str) -> None:
+    key = line.partition(":")[0]
+    lines = (certified / "config.yml").read_text().splitlines()
+    agree(certified, "config.yml", "\n".join(line if old.startswith(f"{key}:") else old for old in lines) + "\n")
+    assert pactl("verify", certified).code in (1, 2)
+    assert pactl("bound", certified).complaint(2)
+
+
+def test_data_whose_parts_lie_in_the_run(pactl: Call, certified: Path, agree: Call, tmp_path: Path) -> None:
+    (certified / "train").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "train").symlink_to(certified / "train")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for dataset, says in ((f"folder:{tmp_path / 'outside'}", "in itself"), (f"npz:{tmp_path / 'loop'}", "loop")):
+        settings = yaml.safe_load((certified / "config.yml").read_text()) | {"dataset": dataset}
+        agree(certified, "config.yml", yaml.safe_dump(settings, sort_keys=False))
+        done = pactl("verify", certified)
+        assert says in done.complaint(done.code)
+
+
+@pytest.mark.parametrize("name", ["train_error", "test_error"])
+@pytest.mark.parametrize("value", [1e308, -1e308, 2.0])
+def test_an_error_that_is_no_fraction(pactl: Call, certified: Path, agree: Call, name: str, value: float) -> None:
+    agree(certified, "bound.json", certificate(certified) | {name: value})
+    assert name in pactl("verify", certified).complaint(1)
+
+
+@pytest.mark.parametrize("noise", [1, True, "0.5", [], {}, 10**30, -1.0, 1e308])
+def test_a_rate_that_is_none(pactl: Call, certified: Path, agree: Call, noise: object) -> None:
+    document = certificate(certified)
+    document["configuration"]["label_noise"] = noise
+    agree(certified, "bound.json", document)
+    assert "configuration" in pactl("report", certified, "--html", "page.html").complaint(2)
+    assert pactl("verify", certified).complaint(1)

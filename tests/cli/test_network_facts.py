@@ -77,7 +77,7 @@ def test_our_own_networks_are_defined_by_our_own_version(certified: Path) -> Non
         {"answers": [0.1, 0.2, 0.3, -0.1, -0.2, -0.3]},
         {"answers": None},
         {"answers": []},
-        {"defined_by": "torch_vision 9.9"},
+        {"defined_by": "pactl 9.9"},
     ],
 )
 def test_another_network_of_the_same_name(pactl: Call, run: Path, agree: Call, facts: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import blake2b
 from math import prod
@@ -26,26 +26,29 @@ _STEPS = 256
 """Values are compared by their place between the least and the greatest, in so many steps. A byte's place never lies
 half-way between two of them, because no difference of bytes is divisible by 256: single precision rounds it alike."""
 _LEAST_PIXELS = 16
-"""A picture with fewer, or a row of fewer than `_LEAST_VALUES` numbers, is recognised by its exact values alone."""
+"""A picture with fewer is taken for a row of numbers."""
 _LEAST_VALUES, _LEAST_CONTENT = 64, 32
-"""So is a row of which fewer than `_LEAST_CONTENT` numbers differ from its first, such as one of a table."""
-_LEAST_LEVELS, _LEAST_PLANE_LEVELS = 4, 16
-"""A picture with fewer values is not taken for its negative; one with fewer in a plane is told by its colours."""
+"""A row with fewer numbers, or fewer unlike its commonest, such as one of a table, is told by its values alone."""
+_LEAST_LEVELS = 16
+"""An image, or a plane, of fewer different values, such as an icon or a mask, is told by its bytes alone."""
 _INNER = {32: 28}
 """Sides of which a published set has a smaller sibling: svhn28 is the middle of svhn."""
-_ENCODINGS = ((255.0, 0.0), (127.5, 127.5), (1.0, 0.0))
-"""Scale and offset of bytes that were written as 0 .. 1, as -1 .. 1, or as they are."""
-_ROUGHNESS = 0.2
-"""How far from a byte such a number may be: half precision rounds by up to an eighth."""
+_ENCODINGS = ((255.0, 0.0, 0.2), (127.5, 127.5, 0.2), (1.0, 0.0, 0.0))
+"""Scale and offset of bytes that were written as 0 .. 1, as -1 .. 1, or as they are, and how far from a byte they may
+be: half precision rounds the first two by up to an eighth."""
+
+Read = tuple[Tensor, Tensor]
+"""Values that are compared, and which items of a batch may be compared by them, shape (m,)."""
 
 
 def image_fingerprints(examples: LabelledImages) -> Fingerprints:
     """The canonical forms of each image, as fingerprints: shape (n, forms). Labels do not matter.
 
-    Two images share one if they differ by a scale and an offset of their numbers, one for all channels or one each, by
-    their sign, by a frame of one value and equal width, or by the type of their numbers; if one is the other repeated
-    in three channels, or its luma; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may be
-    flattened. Where pixels depend on the decoder, the form is the image's file.
+    Two images share one if both were written from the same bytes: as 0 .. 1, as -1 .. 1 or as they are, also in half
+    precision, or in three channels. If the bytes have at least 16 values, they also share one if they differ by a scale
+    and an offset of their numbers, one for all channels or one each, by their sign, by a frame of one value and equal
+    width; if one is the luma of the other; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may
+    be flattened. Where pixels depend on the decoder, the form is the image's file.
     """
     if isinstance(examples, FileExamples) and examples.assumptions:
         return _file_fingerprints(examples, unheard)[:, None]
@@ -85,63 +88,94 @@ def _hash(content: bytes) -> int:
 
 
 def _forms(images: Tensor) -> Fingerprints:
-    """The forms of a batch, shape (m, forms). Where an image lacks one, the first stands for it."""
+    """The forms of a batch, shape (m, forms). Where an image lacks one, its exact values stand for it."""
     exact = _hashes(_plain(images.float()))
     channels, height, width = images.shape[1:]
-    if min(height, width) == 1 or height * width < _LEAST_PIXELS:
-        return np.stack([exact, _row_form(images.flatten(1), exact)], axis=1)
-    forms = [exact, *_placed_forms(images, exact)]
-    if channels == 3:
-        forms.append(_plane_form(images, exact))
-    inner = (height - _INNER[height]) // 2 if height == width and height in _INNER else 0
-    if inner and channels == 1:
-        forms += _placed_forms(_cut(images, inner), exact)
-    for is_one, luma in _lumas(images) if channels == 3 else ():
-        for shown in (luma, _cut(luma, inner)) if inner else (luma,):
-            forms += [np.where(is_one, form, exact) for form in _placed_forms(shown, exact)]
+    is_row = min(height, width) == 1 or height * width < _LEAST_PIXELS
+    of_values = _row_forms if is_row else _picture_forms
+    forms = [exact] if images.dtype == torch.uint8 else [exact, *of_values(images, exact)]
+    for is_one, written in _bytes_of(images):
+        own = [_hashes(written), *([] if is_row else _two_forms(written, exact, _as_bytes)), *of_values(written, exact)]
+        if channels == 3 and not is_row:
+            own += _grey_forms(written, exact)
+        forms += [np.where(is_one, form, exact) for form in own]
     return np.stack(forms, axis=1)
 
 
-def _row_form(rows: Tensor, exact: Fingerprints) -> Fingerprints:
-    """The form of rows of numbers, shape (m, F): the places of their values, where these are many."""
-    places = _places(rows[:, None])[:, 0]
-    commonest = _counts(places).amax(-1)
-    has_many = (rows.shape[1] - commonest >= _LEAST_CONTENT) & (rows.shape[1] >= _LEAST_VALUES)
-    return np.where(has_many.numpy(), _hashes(places), exact)
+def _row_forms(rows: Tensor, exact: Fingerprints) -> list[Fingerprints]:
+    """The form of rows of numbers by the places of their values, where these are many."""
+    places, is_faithful = _over_all(rows)
+    count = places.shape[-1]
+    has_many = (count - _counts(places).amax(-1)[:, 0] >= _LEAST_CONTENT) & (count >= _LEAST_VALUES)
+    return [np.where((is_faithful & has_many).numpy(), _hashes(places[:, 0]), exact)]
 
 
-def _placed_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
-    """Two forms of images, shape (m, C, H, W), by the places of their values: as they are, and without a frame."""
-    places = _places(images.flatten(1)[:, None]).view(images.shape)
-    whole = np.where(_has_content(places), _hashes(places), exact)
-    return [whole, _unframed(images, whole)]
+def _picture_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
+    """The forms of images by the places of their values: over all planes and in each, as they are and without a frame;
+    and, of grey ones of the size of a published set, those of the middle."""
+    forms = _two_forms(images, exact, _over_all)
+    if images.shape[1] > 1:
+        return forms + _two_forms(images, exact, _in_each)
+    return forms + _middle_forms(images, exact)
 
 
-def _plane_form(images: Tensor, exact: Fingerprints) -> Fingerprints:
-    """The form of colour images, each plane of which has a scale and an offset of its own."""
-    places = _places(images.flatten(2))
-    is_rich = (_levels(places) >= _LEAST_PLANE_LEVELS).all(1)
-    return np.where(is_rich.numpy(), _hashes(places.view(images.shape)), exact)
+def _grey_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
+    """The forms of the luma of colour images of bytes, each plane of which has many values."""
+    is_rich = (_counts(images.flatten(2).to(torch.int16)) > 0).sum(-1).amin(1) >= _LEAST_LEVELS
+    luma = grey(images)
+    forms = _two_forms(luma, exact, _over_all) + _middle_forms(luma, exact)
+    return [np.where(is_rich.numpy(), form, exact) for form in forms]
 
 
-def _unframed(images: Tensor, whole: Fingerprints) -> Fingerprints:
-    """The form of images without the rings at their edge that have one value in each plane, if anything is within."""
+def _middle_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
+    """The forms of the middle of grey images, if they have the size of a set that has a smaller sibling."""
+    height, width = images.shape[2:]
+    if height != width or height not in _INNER:
+        return []
+    return _two_forms(_cut(images, (height - _INNER[height]) // 2), exact, _over_all)
+
+
+def _over_all(images: Tensor) -> Read:
+    """The places of all numbers of an image: shape (m, 1, C H W)."""
+    return _places(images.flatten(1)[:, None])
+
+
+def _in_each(images: Tensor) -> Read:
+    """The places of the numbers of each plane: shape (m, C, H W)."""
+    return _places(images.flatten(2))
+
+
+def _as_bytes(images: Tensor) -> Read:
+    """The bytes themselves."""
+    return images, torch.ones(len(images), dtype=torch.bool)
+
+
+def _two_forms(images: Tensor, exact: Fingerprints, read: Callable[[Tensor], Read]) -> list[Fingerprints]:
+    """Two forms of images, shape (m, C, H, W), of what is read of their values: with and without a frame."""
+    values, is_one = read(images)
+    whole = np.where((is_one & _has_content(images)).numpy(), _hashes(values.view(images.shape)), exact)
+    return [whole, _unframed(images, whole, read)]
+
+
+def _unframed(images: Tensor, whole: Fingerprints, read: Callable[[Tensor], Read]) -> Fingerprints:
+    """The form of images without the rings at their edge that have one value in each plane, if enough is within."""
     found = whole.copy()
     rings = _frame_widths(images)
     for ring in rings.unique().tolist():
         chosen = (rings == ring).numpy()
-        inner = _cut(images[rings == ring], ring)
+        inner = _cut(images[rings == ring], ring).contiguous()
         if ring:
-            found[chosen] = _unframed(inner, whole[chosen])
+            found[chosen] = _unframed(inner, whole[chosen], read)
             continue
-        places = _places(inner.flatten(1)[:, None]).view(inner.shape)
-        found[chosen] = np.where(_has_content(places), _hashes(places, str(inner.shape[2:]).encode()), whole[chosen])
+        values, is_one = read(inner)
+        own = _hashes(values.view(inner.shape), str(inner.shape[2:]).encode())
+        found[chosen] = np.where((is_one & _has_content(inner)).numpy(), own, whole[chosen])
     return found
 
 
-def _has_content(images: Tensor) -> NDArray[np.bool_]:
-    """Whether each plane of an image, shape (m, C, H, W), has more than one value."""
-    return (images != images[..., :1, :1]).flatten(2).any(2).all(1).numpy()
+def _has_content(images: Tensor) -> Tensor:
+    """Whether each plane of an image, shape (m, C, H, W), has more than one value, shape (m,)."""
+    return (images != images[..., :1, :1]).flatten(2).any(2).all(1)
 
 
 def _frame_widths(images: Tensor) -> Tensor:
@@ -157,24 +191,25 @@ def _frame_widths(images: Tensor) -> Tensor:
     return torch.where(rings == beyond, 0, rings)
 
 
-def _places(values: Tensor) -> Tensor:
-    """Where each value lies between the least and the greatest of its row, in steps: shape (m, K, F), int16.
+def _places(values: Tensor) -> Read:
+    """Where each value lies between the least and the greatest of its row, in steps: shape (m, K, F), int16. Of this
+    and its negative it is the one that begins below the middle.
 
-    Of rows with several values it is that or its negative: the one that begins below the middle.
+    And whether the places of an item tell all of its values apart, as those of bytes do, and are many in each row.
     """
-    exact = values.double()
+    are_bytes = values.dtype == torch.uint8
+    exact = values.float() if are_bytes else values.double()
     least, greatest = exact.amin(-1, keepdim=True), exact.amax(-1, keepdim=True)
     span = torch.where(greatest > least, greatest - least, 1.0)
-    places = ((exact - least) / span * _STEPS).round().to(torch.int16)
+    places = ((exact - least) * _STEPS / span).round().to(torch.int16)
+    levels = different = (_counts(places) > 0).sum(-1)
+    if not are_bytes:
+        ordered = exact.sort(-1).values
+        different = 1 + (ordered[..., 1:] != ordered[..., :-1]).sum(-1)
     lean = 2 * places - _STEPS
     first = (lean != 0).to(torch.uint8).argmax(-1, keepdim=True)
-    turned = (lean.gather(-1, first) > 0) & (_levels(places) >= _LEAST_LEVELS)[..., None]
-    return torch.where(turned, _STEPS - places, places)
-
-
-def _levels(places: Tensor) -> Tensor:
-    """How many different places there are in each row, shape (m, K)."""
-    return (_counts(places) > 0).sum(-1)
+    turned = torch.where(lean.gather(-1, first) > 0, _STEPS - places, places)
+    return turned, ((levels == different) & (levels >= _LEAST_LEVELS)).all(1)
 
 
 def _counts(places: Tensor) -> Tensor:
@@ -205,13 +240,13 @@ def _cut(images: Tensor, edge: int) -> Tensor:
     return images[..., edge : images.shape[-2] - edge, edge : images.shape[-1] - edge]
 
 
-def _lumas(images: Tensor) -> Iterator[tuple[NDArray[np.bool_], Tensor]]:
-    """Colour images in grey, as bytes, for each way in which bytes may be written; and which images are written so."""
+def _bytes_of(images: Tensor) -> Iterator[tuple[NDArray[np.bool_], Tensor]]:
+    """The bytes that images may have been written from, for each way of writing; and which images were written so."""
     if images.dtype == torch.uint8:
-        yield np.ones(len(images), dtype=bool), grey(images)
+        yield np.ones(len(images), dtype=bool), images
         return
-    for scale, offset in _ENCODINGS:
+    for scale, offset, roughness in _ENCODINGS:
         values = images * scale + offset
         rounded = values.round()
-        is_near = ((values - rounded).abs() < _ROUGHNESS) & (rounded >= 0) & (rounded <= 255)
-        yield is_near.flatten(1).all(1).numpy(), grey(rounded.clamp(0, 255).to(torch.uint8))
+        is_near = ((values - rounded).abs() <= roughness) & (rounded >= 0) & (rounded <= 255)
+        yield is_near.flatten(1).all(1).numpy(), rounded.clamp(0, 255).to(torch.uint8)

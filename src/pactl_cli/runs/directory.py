@@ -28,7 +28,7 @@ from pactl_cli import __version__
 from pactl_cli.data.arrays import stored_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.runs.config_file import LARGEST, parse_config
-from pactl_cli.runs.plain_files import open_plain_file, read_plain_file
+from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yml"
@@ -127,7 +127,10 @@ class RunDirectory:
         if isinstance(schema, int) and 0 < schema < SCHEMA_VERSION:
             raise PactlError(f"{path} was written by an older version of pactl", "train it again, or use that version")
         try:
-            return cls(path, Manifest.model_validate(content))
+            manifest = Manifest.model_validate(content)
+            if odd := manifest.files.keys() - set(FILES):
+                raise PactlError(f"{path / MANIFEST} is altered: it vouches for {reprlib.repr(min(odd))}", hint)
+            return cls(path, manifest)
         except ValidationError as error:
             first = error.errors()[0]
             found = f"{'.'.join(map(str, first['loc']))} {reprlib.repr(first['input'])}"
@@ -147,11 +150,9 @@ class RunDirectory:
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
 
     def size_bytes(self) -> int:
-        """The size of its files together."""
-        sizes = (
-            os.stat(self.path / name, follow_symlinks=False).st_size for name in FILES if (self.path / name).exists()
-        )
-        return sum(sizes)
+        """What its files together take on the disk, where holes count for nothing."""
+        files = (self.path / name for name in FILES)
+        return sum(bytes_on_disk(os.lstat(file)) for file in files if os.path.lexists(file))
 
     def is_complete(self) -> bool:
         """Whether training has ended."""
@@ -164,7 +165,8 @@ class RunDirectory:
     def _sha256(self, name: str) -> str:
         try:
             with open_plain_file(self.path / Path(name).name) as file:
-                if os.fstat(file.fileno()).st_size > _largest(name):  # a hole of a petabyte takes no space, but days
+                status = os.fstat(file.fileno())
+                if status.st_size > _largest(name) or has_holes(status):  # a petabyte of them takes no space, but days
                     return ""
                 digest = sha256()
                 while chunk := file.read(1 << 20):
@@ -240,6 +242,8 @@ class RunDirectory:
         """
         try:
             with open_plain_file(self.path / name) as file:
+                if has_holes(os.fstat(file.fileno())):
+                    raise ValueError("it has holes")
                 if os.fstat(file.fileno()).st_size > _LARGEST_ARRAYS:
                     raise ValueError("it is larger than any that pactl writes")
                 arrays = stored_arrays(file, self.path / name)

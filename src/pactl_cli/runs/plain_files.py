@@ -39,9 +39,19 @@ def read_plain_file(path: Path, limit: int) -> bytes:
         status = os.fstat(file.fileno())
         if status.st_size > limit:
             raise ValueError("it is larger than any that pactl writes")
-        if status.st_size > _LARGEST_WITH_HOLES and _BLOCK * status.st_blocks < status.st_size // 4:
+        if has_holes(status):
             raise ValueError("it has holes, and would take more memory than it takes on the disk")
         data = file.read(status.st_size + 1)  # as much is set aside at once
     if len(data) > limit:
         raise ValueError("it is larger than any that pactl writes")
     return data
+
+
+def bytes_on_disk(status: os.stat_result) -> int:
+    """What a file takes on the disk: its size, or less where it has holes."""
+    return min(status.st_size, _BLOCK * getattr(status, "st_blocks", status.st_size))
+
+
+def has_holes(status: os.stat_result) -> bool:
+    """Whether a large file takes far less on the disk than it would in memory."""
+    return status.st_size > _LARGEST_WITH_HOLES and bytes_on_disk(status) < status.st_size // 4

@@ -148,11 +148,11 @@ def _on_theta0(subject: Subject) -> Iterator[str]:
         others = "any others of them" if excluded else "any of them"
         yield f"Theta0 was not trained on {others}: not all of its own training data are at hand to compare."
     yield (
-        "Copies of images that theta0 was trained on are recognised in another type of number, at another scale, as "
-        "negatives, as the luma of bytes or repeated in three channels, in a frame of equal width, as the program "
-        "itself fits images to a network, or as svhn28 is made from svhn. Copies that were encoded anew, cropped "
-        "otherwise, resized or changed are not, nor are rows of a table in other units; it is assumed that there are "
-        "none."
+        "Copies of images that theta0 was trained on are recognised if both were written from the same bytes: as they "
+        "are, as 0 .. 1 or -1 .. 1, repeated in three channels, in a frame of equal width, or as the program itself "
+        "fits images to a network; and, if the bytes have at least 16 values, at another scale, as negatives, as luma, "
+        "or as svhn28 is made from svhn. Other copies are not, such as those encoded anew, resized, cropped otherwise "
+        "or changed, or rows of a table in other units; it is assumed that there are none."
     )
 
 

@@ -136,7 +136,10 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
         yield "side_information"
         return
     noise = certificate.configuration.get("label_noise", 0.0)
-    said = {"left_out": sum(left_out), "label_noise": noise if isinstance(noise, float) and 0 <= noise <= 1 else 0.0}
+    if not isinstance(noise, float) or not 0 <= noise <= 1:
+        yield "configuration"
+        return
+    said = {"left_out": sum(left_out), "label_noise": noise}
     if certificate.statement not in {sentence(*facts, hold_out=hold_out, **said) for hold_out in (False, True)}:
         yield "statement"
 

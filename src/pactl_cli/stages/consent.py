@@ -113,8 +113,15 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
 
 def _require_outside(run: RunDirectory, dataset: str) -> None:
     """Raises MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
-    path = Path(dataset.partition(":")[2])
-    if path.resolve().is_relative_to(run.path.resolve()):
+    path, inside = dataset.partition(":")[2], os.path.realpath(run.path)
+    try:
+        places = [
+            os.path.realpath(place)
+            for place in (path, *(os.path.join(path, part) for part in ("train", "test", "val")))
+        ]
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{run.path} has its data at no path: {error}", "name them with --dataset") from error
+    if any(os.path.commonpath([place, inside]) == inside for place in places):
         raise MissingError(
             f"{run.path} has its data, {dataset}, in itself: nothing says that they are what you take them for",
             f"if you know them: --dataset {dataset}",

@@ -20,7 +20,8 @@ from pactl_cli.training.counting import full_precision
 _INPUTS, _LOGITS = 2, 4
 _DIGITS = 6
 _TOLERANCE = 1e-3
-_DEFINER = re.compile(r"[\w.:]{1,200}( [\w.+!-]{1,40})?")
+_VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.(post|dev)\d+)*(\+(cpu|xpu|cu\d+|rocm[\d.]+|git[0-9a-f]+))?"
+_DEFINER = re.compile(rf"(pactl|torchvision) {_VERSION}|[\w.]+:\w+")
 """A package and a version, or a module and a function: a name, and no words of a stranger's."""
 
 
@@ -66,7 +67,7 @@ class NetworkFacts:
             facts = cls(defined_by, weights, None if answers is None else tuple(map(float, answers)))
         except (TypeError, KeyError, OverflowError) as error:
             raise ValueError("says nothing of its network") from error
-        if not isinstance(defined_by, str) or not _DEFINER.fullmatch(defined_by):
+        if not isinstance(defined_by, str) or not _DEFINER.fullmatch(defined_by[:200]):
             raise ValueError("does not say who defines its network")
         return facts
 

@@ -302,5 +302,10 @@ def _load_state(run: RunDirectory, stage: str) -> State:
         loss_sum, seconds = float(facts["loss_sum"]), float(facts["seconds"])
     except (KeyError, ValueError) as error:
         raise PactlError(f"{run.path / _STATE} is damaged", "start again with --force") from error
-    run.keep_metrics(lambda record: record.get("stage") != stage or record.get("step") in range(step + 1))
+
+    def is_before(record: dict[str, Any]) -> bool:
+        reached = record.get("step")
+        return record.get("stage") != stage or (type(reached) is int and 0 <= reached <= step)
+
+    run.keep_metrics(is_before)
     return State(step, tensors, loss_sum, errors, seconds)

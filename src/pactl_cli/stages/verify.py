@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isclose, isfinite
@@ -111,7 +112,7 @@ def _require_same_task(run: RunDirectory, certificate: Certificate, subject: Sub
     here: dict[str, Any] = {"classes": subject.dataset.classes, "image_shape": list(subject.dataset.shape)}
     for name, derived in here.items():
         if (claimed := certificate.side_information.get(name)) != derived:
-            raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
+            raise PactlError(f"{run.path / CERTIFICATE} says {name} is {reprlib.repr(claimed)}, but it is {derived!r}")
 
 
 def _agreed_network(run: RunDirectory, certificate: Certificate, subject: Subject) -> NetworkFacts:
@@ -186,8 +187,9 @@ def _is_log_loss(claimed: float | None, counted: float) -> bool:
 
 def _agreed(name: str, claimed: float | None, counts: Counts) -> int:
     """The claimed number of plain errors, if it is one that this machine could have counted."""
-    errors = round((claimed or 0.0) * counts.examples)
-    if claimed is None or not counts.lenient <= errors <= counts.cautious:
+    known = claimed is not None and 0 <= claimed <= 1
+    errors = round((claimed or 0.0) * counts.examples) if known else 0
+    if not known or not counts.lenient <= errors <= counts.cautious:
         raise PactlError(f"{name} is said to be {claimed}, but {counts.plain:,} of {counts.examples:,} are errors")
     return errors
 
