@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_anybody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs that all tests share are made where there is no cache directory, wherever they run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "absent"))
+        yield
 
 
 @pytest.fixture(scope="session")
