@@ -32,7 +32,7 @@ from pactl_cli.commands.reference import names_epilog
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.commands.supervision import run_crew
-from pactl_cli.commands.terminal import Terminal, percent, print_certificate
+from pactl_cli.commands.terminal import Terminal, percent, print_certificate, print_verdict
 from pactl_cli.errors import BOUND_EXCEEDED, MissingError, PactlError
 from pactl_cli.runs.settings import (
     CERTIFICATE,
@@ -319,20 +319,7 @@ def verify(
     from pactl_cli.stages.verify import verify as run_stage
 
     named = Named(settings.data_dir, settings.dataset, settings.model_name)
-    verdict = run_stage(directory, named, settings.device, Terminal())
-    certificate = verdict.certificate
-    if as_json:
-        facts = {"verified": True, "run_dir": str(directory), "error_bound": certificate.error_bound}
-        facts |= {"data": verdict.data, "not_looked_at": verdict.NOT_LOOKED_AT, "assumptions": certificate.assumptions}
-        print(json.dumps(facts, indent=2))
-        return
-    print(f"verified: {directory}")
-    print(f"  {certificate.statement}")
-    print(f"  Data: {verdict.data}.")
-    print(f"  Not looked at: {'; '.join(verdict.NOT_LOOKED_AT)}.")
-    print("  What cannot be verified, and is assumed:")
-    for line in certificate.assumptions:
-        print(f"  - {line}")
+    print_verdict(run_stage(directory, named, settings.device, Terminal()), directory, as_json=as_json)
 
 
 app.command(epilog="Example:  pactl report runs/* --html report.html")(report)

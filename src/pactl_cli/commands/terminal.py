@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,10 @@ from rich.text import Text
 from pactl_cli.errors import on_one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pactl_cli.certificate.certificate import Certificate
+    from pactl_cli.stages.verify import Verdict
 
 
 class Terminal:
@@ -96,3 +100,20 @@ def print_certificate(certificate: Certificate, check: str) -> None:
     for part in (Text(certificate.statement, "bold"), facts, "It assumes:", assumed):
         console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
     console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
+
+
+def print_verdict(verdict: Verdict, directory: Path, *, as_json: bool) -> None:
+    """What was verified, on which data, and what is assumed, on stdout."""
+    certificate = verdict.certificate
+    if as_json:
+        facts = {"verified": True, "run_dir": str(directory), "error_bound": certificate.error_bound}
+        facts |= {"data": verdict.data, "not_looked_at": verdict.NOT_LOOKED_AT, "assumptions": certificate.assumptions}
+        print(json.dumps(facts, indent=2))
+        return
+    print(f"verified: {directory}")
+    print(f"  {certificate.statement}")
+    print(f"  Data: {verdict.data}.")
+    print(f"  Not looked at: {'; '.join(verdict.NOT_LOOKED_AT)}.")
+    print("  What cannot be verified, and is assumed:")
+    for line in certificate.assumptions:
+        print(f"  - {line}")

@@ -15,7 +15,18 @@ from pactl_cli.certificate import streams
 from pactl_cli.errors import PactlError
 
 
-class _PortableDraws(TorchDispatchMode):
+class UncompiledMode(TorchDispatchMode):
+    """A mode that meets no compiled network, and spares the two seconds that torch takes to import its compiler."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class _PortableDraws(UncompiledMode):
     """Answers torch's in-place `normal_` and `uniform_` from our own streams.
 
     The initialisers of `torch.nn.init`, and so networks written with them, draw through
@@ -25,14 +36,9 @@ class _PortableDraws(TorchDispatchMode):
     """
 
     def __init__(self, seed: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._seed = seed
         self._draws = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Spares the two seconds that torch takes to import its compiler, of which nothing here is used."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from pactl_cli.models.initialisation import UncompiledMode
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,12 @@ class Size:
         return cls(parameters, sum(outputs.sizes_bytes), max(outputs.sizes_bytes, default=0))
 
 
-class _Outputs(TorchDispatchMode):
+class _Outputs(UncompiledMode):
     """Notes the size of every tensor that an operation makes; a view of another is none."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.sizes_bytes: list[int] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Spares the two seconds that torch takes to import its compiler."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -190,21 +190,11 @@ def assemble(
     """The certificate that follows from what was sent and what was counted."""
     counts = {"errors": measured.errors, "examples": len(subject.sample)}
     bounds = all_bounds(**counts, bits=encoded.bits + extra_bits, delta=delta)
-    is_hold_out = subject.start is not None and not message.coordinates().any()
-    left_out = len(subject.partition.excluded) + len(subject.partition.copies)
     test_examples = len(subject.dataset.test) if subject.dataset.test else 0
     test_error = None if measured.test_errors is None else measured.test_errors / test_examples
     return Certificate(
         schema_version=SCHEMA_VERSION,
-        statement=sentence(
-            bounds.binomial,
-            delta,
-            len(subject.sample),
-            subject.task.dataset,
-            hold_out=is_hold_out,
-            left_out=left_out,
-            label_noise=subject.configuration.label_noise,
-        ),
+        statement=_statement(subject, message, bounds.binomial, delta),
         error_bound=bounds.binomial,
         delta=delta,
         bound_examples=len(subject.sample),
@@ -239,4 +229,18 @@ def assemble(
         message_sha256=sha256(encoded.data).hexdigest(),
         side_information=side_information(subject, measured.network),
         assumptions=assumptions(subject, measured.network),
+    )
+
+
+def _statement(subject: Subject, message: Message, error_bound: float, delta: float) -> str:
+    """The sentence of a certificate."""
+    parts = subject.partition
+    return sentence(
+        error_bound,
+        delta,
+        len(subject.sample),
+        subject.task.dataset,
+        hold_out=subject.start is not None and not message.coordinates().any(),
+        left_out=len(parts.excluded) + len(parts.copies),
+        label_noise=subject.configuration.label_noise,
     )

@@ -71,12 +71,7 @@ def load_subject(
     keep_freed_memory()
     place = place or DataPlace(settings.dataset, data_directory(settings.data_dir))
     clean = _read(settings, place, display).with_workers(_workers(settings, world))
-    if settings.indices_path is None:
-        permutation = None
-    elif permutation is None:
-        permutation = load_indices(settings.indices_path, len(clean.train))
-    else:
-        require_permutation(permutation, len(clean.train), "the permutation that the run records")
+    permutation = _permutation(settings, permutation, len(clean.train))
     dataset, source = clean.with_label_noise(settings.label_noise), None
     if start is not None and isinstance(settings, TransferSettings):
         require_unrelated(start, settings)
@@ -125,6 +120,20 @@ def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Datase
     if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
         raise PactlError(f"{settings.dataset} in {place.directory} is not the published one", "restore its files")
     return dataset
+
+
+def _permutation(settings: TrainSettings, recorded: Indices | None, examples: int) -> Indices | None:
+    """The user's permutation, as it is recorded, else from the file that the settings name; None if they name none.
+
+    Raises:
+        PactlError: if it is not a permutation of the training set.
+    """
+    if settings.indices_path is None:
+        return None
+    if recorded is None:
+        return load_indices(settings.indices_path, examples)
+    require_permutation(recorded, examples, "the permutation that the run records")
+    return recorded
 
 
 def _divided(
