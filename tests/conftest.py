@@ -36,7 +36,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def _warm_workers() -> None:
     """The server of worker processes has imported what they need: it takes seconds, once."""
-    from pactl_cli.data.workers import mapped
+    from pactl_cli.data.files.workers import mapped
 
     assert list(mapped(abs, [-1, -2], 2, 2)) == [1, 2]
 

@@ -21,19 +21,27 @@ SOURCE = REPOSITORY / "src"
 PACKAGE = "pactl_cli"
 
 # Data flows one way: a folder imports from itself, from those before it, and from the foundation.
-FOLDERS = ("certificate", "models", "subspace", "data", "runs", "training", "stages", "commands")
-FOUNDATION = frozenset({"errors", "catalogue"})
+FOLDERS = (
+    *("certificate", "models", "subspace", "data", "runs", "processes"),
+    *("training", "problem", "sources", "stages", "commands"),
+)
+FOUNDATION = frozenset({"errors", "randomness", "catalogue"})
 MAY_IMPORT = {
     "__init__": frozenset(),
     "__main__": FOUNDATION | set(FOLDERS),
-    "errors": FOUNDATION,
-    "catalogue": FOUNDATION,
+    **dict.fromkeys(FOUNDATION, FOUNDATION),
     **{folder: FOUNDATION | set(FOLDERS[: place + 1]) for place, folder in enumerate(FOLDERS)},
 }
 
 LEARNING = frozenset({"torch", "torchvision", "sklearn"})
 HEAVY = LEARNING | {"scipy"}
-MAY_NEVER_IMPORT = {"__init__": HEAVY, "errors": HEAVY, "catalogue": HEAVY, "certificate": LEARNING}
+MAY_NEVER_IMPORT = {
+    "__init__": HEAVY,
+    "errors": HEAVY,
+    "catalogue": HEAVY,
+    "randomness": LEARNING,
+    "certificate": LEARNING,
+}
 
 LINES_AT_MOST = 400
 VAGUE_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "misc"})

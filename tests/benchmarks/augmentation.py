@@ -14,8 +14,8 @@ from steps import BATCH, STEPS, stepper
 from torchvision.transforms import v2
 
 from pactl_cli import catalogue
-from pactl_cli.data.augmentation import Augmentation
 from pactl_cli.data.dataset import FIXED_STATISTICS, Examples, normalise
+from pactl_cli.data.views import Augmentation
 from pactl_cli.models import build_network
 
 REPEATS, EXAMPLES, FEW = 7, 50_000, 10

@@ -18,14 +18,14 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from pactl_cli.data.dataset import FIXED_STATISTICS
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.models import build_network
 from pactl_cli.models.layers import parameter_layout
+from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import count
 from pactl_cli.training.loop import State, Trainer
-from pactl_cli.training.memory import keep_freed_memory
 from pactl_cli.training.objectives import SubspaceObjective
 from pactl_cli.training.recipes import Plan
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from pactl_cli.training.processes import World, joined
+from pactl_cli.processes.world import World, joined
 
 SIZES = {"LeNet5, d = 1,000": (1_000, 431_080), "ResNet18k, d = 10,000": (10_000, 11_173_962)}
 BESIDE = 3

@@ -15,8 +15,8 @@ import torch
 from pairs import in_a_process, peak_gib, seconds, table
 
 from pactl_cli.models.layers import Layout
+from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
-from pactl_cli.training.memory import keep_freed_memory
 
 SIZES = [(11_173_962, 250_000), (4_000_000, 500_000), (100_000_000, 1_000)]
 SERIES = [(10**power, 1_000) for power in (4, 5, 6, 7, 8)]

@@ -18,9 +18,9 @@ from pactl_cli import catalogue
 from pactl_cli.data.dataset import FIXED_STATISTICS, normalise
 from pactl_cli.models import build_network
 from pactl_cli.models.layers import parameter_layout
+from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.training.memory import keep_freed_memory
 
 CASES = {"lenet5": (1, 28, 28), "layer13s": (3, 32, 32)}
 DIM, BATCH, PAIRS, STEPS = 1000, 128, 25, 3

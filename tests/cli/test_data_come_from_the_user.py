@@ -16,13 +16,13 @@ from PIL import Image
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.message import decode
-from pactl_cli.data import decoded_cache, idx_files
 from pactl_cli.data.dataset import normalise
+from pactl_cli.data.files import decoded_cache, idx_files
 from pactl_cli.models import build_network
+from pactl_cli.problem.consent import Named
+from pactl_cli.problem.display import Silence
+from pactl_cli.problem.reloading import reload_subject
 from pactl_cli.runs.directory import RunDirectory
-from pactl_cli.stages.consent import Named
-from pactl_cli.stages.display import Silence
-from pactl_cli.stages.evidence import reload_subject
 
 Call = Callable[..., Any]
 Arrays = dict[str, np.ndarray[Any, Any]]

@@ -23,15 +23,15 @@ from pactl_cli.certificate.message import Message, encode
 from pactl_cli.models import build_network, sketch_network
 from pactl_cli.models.layers import head_names
 from pactl_cli.models.size import Size
+from pactl_cli.problem import loading
+from pactl_cli.problem.display import Silence
+from pactl_cli.problem.network_facts import NetworkFacts
+from pactl_cli.problem.subject import Subject
 from pactl_cli.runs.checkpoint import save_tensors
 from pactl_cli.runs.directory import CERTIFICATE, CHECKPOINT, CONFIG, INDICES, INIT, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.settings import SETTINGS, TrainSettings
 from pactl_cli.runs.start import Start, Training
-from pactl_cli.stages import loading
-from pactl_cli.stages.display import Silence
 from pactl_cli.stages.evidence import Measured, assemble
-from pactl_cli.stages.network_facts import NetworkFacts
-from pactl_cli.stages.subject import Subject
 
 Call = Callable[..., Any]
 

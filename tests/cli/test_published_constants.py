@@ -12,7 +12,7 @@ import pytest
 
 from pactl_cli import catalogue
 from pactl_cli.data.dataset import Examples
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.splits import permuted_indices
 
 Call = Callable[..., Any]

@@ -183,7 +183,7 @@ def idx_set(name: str, class_name: str, train: tuple[Array, Array], test: tuple[
     tables: list[tuple[str, str, str, Any]] = [
         (*where, "mirrors", ["URL/"]),
         (*where, "resources", resources),
-        ("pactl_cli.data.idx_files", "", "FASHION_HEADERS", headers),
+        ("pactl_cli.data.published.idx_files", "", "FASHION_HEADERS", headers),
     ]
     layout = {f"{class_name}/raw/{file}": content for file, content in (files | archives).items()}
     return Made(name, archives, tables, layout, train, test)
@@ -288,7 +288,7 @@ def tiny_imagenet() -> Made:
         for file, content in files.items():
             archive.writestr(f"tiny-imagenet-200/{file}", content)
     archives = {"tiny-imagenet-200.zip": packed.getvalue()}
-    where = ("pactl_cli.data.tiny_imagenet", "")
+    where = ("pactl_cli.data.published.tiny_imagenet", "")
     tables = [(*where, "URL", "URL/tiny-imagenet-200.zip"), (*where, "MD5", digest(packed.getvalue()))]
     return Made("tiny-imagenet", archives, tables, archives, train, test)
 

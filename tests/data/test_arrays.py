@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pactl_cli.data import arrays
-from pactl_cli.data.arrays import read_array, read_arrays, stored_arrays
+from pactl_cli.data.files import arrays
+from pactl_cli.data.files.arrays import read_array, read_arrays, stored_arrays
 from pactl_cli.data.splits import load_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import RunDirectory

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from pactl_cli.data.augmentation import PADDING, Augmentation, Crops
 from pactl_cli.data.dataset import Examples
+from pactl_cli.data.views import PADDING, Augmentation, Crops
 
 SIDE = 6
 OFFSETS = 2 * PADDING + 1

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pactl_cli.data import checked_files
-from pactl_cli.data.checked_files import CheckedFile, check_file, read_checked, require_unchanged
-from pactl_cli.data.cifar import _examples
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.files import checked_files
+from pactl_cli.data.files.checked_files import CheckedFile, check_file, read_checked, require_unchanged
+from pactl_cli.data.loading import load_dataset
+from pactl_cli.data.published.cifar import _examples
 from pactl_cli.errors import MissingError, PactlError
 
 each_cifar = pytest.mark.parametrize("made", ["cifar10", "cifar100"], indirect=True)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from pactl_cli import catalogue
-from pactl_cli.data import decoded_cache
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.files import decoded_cache
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import MissingError, PactlError
 
 RNG = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_what_others_have_kept_is_used_and_not_cleared_away(folder: Path, monkey
     first = load_dataset(f"folder:{folder}", data)
     before = state(data)
     with monkeypatch.context() as patch:
-        patch.setattr("pactl_cli.data.pictures.Pictures.read", None)
+        patch.setattr("pactl_cli.data.files.pictures.Pictures.read", None)
         assert load_dataset(f"folder:{folder}", data, may_write=False).train.sha256() == first.train.sha256()
     (folder / "train" / "cat" / "0.png").unlink()
     before = state(data)
@@ -127,7 +127,7 @@ def test_imagenet_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with tarfile.open(tmp_path / "imagenet" / "ILSVRC2012_img_train.tar", "w"):
         pass
     unpacked: list[Any] = []
-    monkeypatch.setattr("pactl_cli.data.imagenet._unpack", _unpacking(unpacked))
+    monkeypatch.setattr("pactl_cli.data.published.imagenet._unpack", _unpacking(unpacked))
     before = state(tmp_path)
     with pytest.raises(MissingError, match="this command unpacks nothing") as caught:
         load_dataset("imagenet", tmp_path, may_write=False)

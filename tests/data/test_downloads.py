@@ -26,8 +26,8 @@ from PIL import Image
 from pactl_cli import catalogue
 from pactl_cli.data.adaptation import grey
 from pactl_cli.data.dataset import Dataset
-from pactl_cli.data.idx_files import MNIST_SHA256
-from pactl_cli.data.sources import LOADERS, load_dataset
+from pactl_cli.data.loading import LOADERS, load_dataset
+from pactl_cli.data.published.idx_files import MNIST_SHA256
 from pactl_cli.errors import MissingError, PactlError
 
 ALL = ("fmnist", "cifar10", "cifar100", "svhn", "tiny-imagenet")
@@ -133,7 +133,7 @@ import importlib, json, sys
 from dataclasses import replace
 from pathlib import Path
 from pactl_cli import catalogue
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.loading import load_dataset
 import torchvision.datasets
 name, examples, tables, data_dir = json.load(sys.stdin)
 for module, place, attribute, value in tables:

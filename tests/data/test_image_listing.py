@@ -14,8 +14,8 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from pactl_cli.data.image_listing import EXTENSIONS, list_images
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.files.image_listing import EXTENSIONS, list_images
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.datasets import imagenet as torchvisions
 
 from pactl_cli import catalogue
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError
 
 pytestmark = pytest.mark.usefixtures("_warm_workers")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pactl_cli.data import decoded_cache, pictures
 from pactl_cli.data.dataset import Dataset
-from pactl_cli.data.pictures import Pictures
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.files import decoded_cache, pictures
+from pactl_cli.data.files.pictures import Pictures
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError
 
 RNG = np.random.default_rng(0)

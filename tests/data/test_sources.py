@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
-from pactl_cli.data.idx_files import MNIST_SHA256
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.loading import load_dataset
+from pactl_cli.data.published.idx_files import MNIST_SHA256
 from pactl_cli.errors import PactlError
 
 RNG = np.random.default_rng(0)

@@ -21,10 +21,10 @@ from torch import Tensor
 from torchvision import transforms
 
 from pactl_cli.data import streaming
-from pactl_cli.data.augmentation import Augmentation
 from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.files.workers import mapped, shared_tensor, useful_workers
 from pactl_cli.data.streaming import FileExamples, View, streamed
-from pactl_cli.data.workers import mapped, shared_tensor, useful_workers
+from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
 
 pytestmark = pytest.mark.usefixtures("_warm_workers")

@@ -10,7 +10,7 @@ from scipy.stats import kstest, norm, truncnorm, uniform
 from torch import nn
 from torch.nn.init import trunc_normal_
 
-from pactl_cli.certificate import streams
+from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 from pactl_cli.models.initialisation import seeded, sketched
 
@@ -54,14 +54,14 @@ def test_that_guard_can_fail() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(-2, 2), (0.5, 0.6), (8, 9), (-9, -8), (30, 40), (-1e9, 1e9)])
 def test_truncated_numbers_stay_within_even_far_out(low: float, high: float) -> None:
-    values = streams.truncated_gaussians(137, "test", 1000, low, high)
+    values = randomness.truncated_gaussians(137, "test", 1000, low, high)
     assert ((values >= low) & (values <= high)).all()
     assert len(set(values)) > 990
 
 
 def test_golden_truncated_numbers() -> None:
     """Any change here changes every network that draws them."""
-    values = streams.truncated_gaussians(137, "test", 3, -2, 2)
+    values = randomness.truncated_gaussians(137, "test", 3, -2, 2)
     assert values.tolist() == pytest.approx([0.4841555422749673, 1.310614976669045, 0.40410968041240725], rel=1e-12)
 
 

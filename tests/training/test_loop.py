@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pactl_cli.certificate import streams
-from pactl_cli.data.augmentation import Augmentation
+from pactl_cli import randomness
 from pactl_cli.data.dataset import FIXED_STATISTICS, Examples, normalise
+from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.recipes import Plan
@@ -189,6 +189,6 @@ def test_augmented_batches_are_random_views_drawn_afresh_for_every_epoch_and_sta
     assert not torch.equal(torch.cat(plain.seen), views[0])
     for epoch in range(2):
         crops = Augmentation(1, f"train/augment/{epoch}").crops(20, torch.device("cpu"))
-        order = torch.from_numpy(streams.permutation(1, f"train/order/{epoch}", 20))
+        order = torch.from_numpy(randomness.permutation(1, f"train/order/{epoch}", 20))
         assert torch.equal(views[epoch], normalise(crops.cut(bytes_of(20).images)[order], FIXED_STATISTICS))
     assert not torch.equal(torch.cat(recorded(20, 8, stage="bound", augment=True).seen), views[0])

@@ -26,12 +26,12 @@ from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
 from pactl_cli.data.splits import Partition, partition, permuted_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.models.normalisation import calibrate
+from pactl_cli.problem.consent import Named
+from pactl_cli.problem.display import Silence
+from pactl_cli.problem.reloading import reload_subject
 from pactl_cli.runs.directory import INDICES, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.consent import Named
-from pactl_cli.stages.display import Silence
-from pactl_cli.stages.evidence import reload_subject
 from pactl_cli.stages.train import train
 from pactl_cli.stages.training_run import Destination
 from pactl_cli.stages.verify import verify

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from pactl_cli import catalogue
-from pactl_cli.certificate import streams
+from pactl_cli import catalogue, randomness
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.configuration import Task, complete
 from pactl_cli.certificate.message import Message, encode
@@ -47,7 +46,7 @@ def errors_at_all(labels: torch.Tensor) -> NDArray[np.int64]:
     """The same at every rate: a label that a rate replaces, a higher one replaces by the same."""
     images = torch.zeros((len(labels), 1, 1, 1), dtype=torch.uint8)
     replaced = Dataset("npz:x.npz", CLASSES, Examples(images, labels), None).with_label_noise(1.0).train.labels
-    drawn = streams.uniforms(catalogue.DEFAULT_SEED, "label-noise/train/chosen", len(labels))
+    drawn = randomness.uniforms(catalogue.DEFAULT_SEED, "label-noise/train/chosen", len(labels))
     return np.searchsorted(np.sort(drawn[(replaced != labels).numpy()]), RATES)
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.problem.consent import Named
+from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.consent import Named
-from pactl_cli.stages.display import Silence
 from pactl_cli.stages.train import train
 from pactl_cli.stages.training_run import Destination
 from pactl_cli.stages.verify import verify

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from pactl_cli.data.splits import Partition, partition
+from pactl_cli.problem import loading as loading_module
+from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, PriorSettings
-from pactl_cli.stages import loading as loading_module
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.display import Silence
 from pactl_cli.stages.prior import prior
 from pactl_cli.stages.training_run import Destination
 

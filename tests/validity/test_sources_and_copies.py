@@ -20,11 +20,11 @@ from pactl_cli.data.dataset import Examples, normalise
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
+from pactl_cli.problem import loading
+from pactl_cli.problem.consent import Named
+from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, PriorSettings, TrainSettings, TransferSettings
-from pactl_cli.stages import loading
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.consent import Named
-from pactl_cli.stages.display import Silence
 from pactl_cli.stages.prior import prior
 from pactl_cli.stages.train import train
 from pactl_cli.stages.training_run import Destination
@@ -296,7 +296,7 @@ def test_a_source_that_hides_what_it_has_seen(tmp_path: Path, monkeypatch: pytes
     """Somebody's own program may write a source that has memorised S and says so nowhere: an assumption is broken."""
     dataset = written(tmp_path / "coins.npz", *coins(300, seed=1))
     start(tmp_path, dataset, epochs=60, lr=3e-3)
-    monkeypatch.setattr("pactl_cli.stages.source._seen", lambda subject, place: np.zeros(0, dtype=np.uint64))
+    monkeypatch.setattr("pactl_cli.sources.source._seen", lambda subject, place: np.zeros(0, dtype=np.uint64))
     certificate = transferred(tmp_path, dataset)
     assert certificate.error_bound < 0.5, "a false certificate"
     assert any("were not chosen by looking at the 300 examples" in line for line in certificate.assumptions)

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.errors import PactlError
+from pactl_cli.problem.consent import Named
+from pactl_cli.problem.display import Silence
+from pactl_cli.problem.reloading import reload_subject
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages import evidence
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.consent import Named
-from pactl_cli.stages.display import Silence
-from pactl_cli.stages.evidence import reload_subject
 from pactl_cli.stages.train import train
 from pactl_cli.stages.training_run import Destination
 from pactl_cli.stages.verify import verify

@@ -31,9 +31,9 @@ from pactl_cli.commands.outcome import end, open_closed_streams, require_working
 from pactl_cli.commands.reference import names_epilog
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import RunOptions
-from pactl_cli.commands.supervision import run_crew
 from pactl_cli.commands.terminal import Terminal, percent, print_certificate, print_verdict
 from pactl_cli.errors import BOUND_EXCEEDED, MissingError, PactlError
+from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.settings import (
     CERTIFICATE,
     DATA,
@@ -48,9 +48,9 @@ from pactl_cli.runs.settings import (
 
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
+    from pactl_cli.problem.display import Display
+    from pactl_cli.processes.world import World
     from pactl_cli.runs.directory import Kind
-    from pactl_cli.stages.display import Display
-    from pactl_cli.training.processes import World
 
 SEVERAL = "Several machines"
 
@@ -129,8 +129,8 @@ def _begin_run(kind: Kind, given: dict[str, Any], options: RunOptions) -> None:
 @contextmanager
 def _shared() -> Iterator[tuple[World, Display]]:
     """The processes that share a command, and what this one shows: only rank 0 does."""
-    from pactl_cli.stages.display import Silence
-    from pactl_cli.training.processes import joined
+    from pactl_cli.problem.display import Silence
+    from pactl_cli.processes.world import joined
 
     with joined() as world:
         yield world, Terminal() if world.leads else Silence()
@@ -193,8 +193,8 @@ def bound(
 
 def _verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
     """The command that verifies a certificate that was just made."""
+    from pactl_cli.problem.machine import data_directory
     from pactl_cli.runs.directory import RunDirectory
-    from pactl_cli.stages.machine import data_directory
 
     words = ["pactl", "verify", str(path)]
     model = certificate.configuration["model_name"]
@@ -315,7 +315,7 @@ def verify(
     said = {"data_dir": data_dir, "dataset": dataset, "model_name": model_name, "device": device}
     settings = BoundSettings.parse({name: value for name, value in said.items() if value is not None})
     [directory] = run_directories([run_dir])[-1:]
-    from pactl_cli.stages.consent import Named
+    from pactl_cli.problem.consent import Named
     from pactl_cli.stages.verify import verify as run_stage
 
     named = Named(settings.data_dir, settings.dataset, settings.model_name)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pactl_cli.commands.run_options import RunOptions
-from pactl_cli.commands.supervision import Crew
 from pactl_cli.errors import PactlError
+from pactl_cli.processes.supervision import Crew
 from pactl_cli.runs.settings import SETTINGS, BoundSettings
 
 LAUNCHED = (*SETTINGS, "bound")

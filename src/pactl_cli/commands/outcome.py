@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 
 from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError, on_one_line
-from pactl_cli.training.placement import HANDOFF, Placement
+from pactl_cli.processes.placement import HANDOFF, Placement
 
 _OUT_OF_MEMORY = ("allocate memory", "out of memory")
 """What torch says in an error of no kind of its own, on a CPU and on a GPU."""
@@ -127,6 +127,6 @@ def _is_first_to_complain() -> bool:
     assert place is not None
     if "torch" not in sys.modules:  # all processes have parsed the same words
         return place.rank == 0
-    from pactl_cli.training.processes import claims_to_speak
+    from pactl_cli.processes.world import claims_to_speak
 
     return claims_to_speak(place)

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pactl_cli import randomness
 from pactl_cli.catalogue import DEFAULT_SEED, Statistics
-from pactl_cli.certificate import streams
-from pactl_cli.data.augmentation import Augmentation
-from pactl_cli.data.progress import Progress, unheard
+from pactl_cli.data.files.progress import Progress, unheard
+from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
 
 FIXED_STATISTICS: Statistics = ((0.5,), (0.5,))
@@ -185,8 +185,8 @@ class Dataset:
 
         def noisy(part: str, examples: LabelledImages) -> LabelledImages:
             count = len(examples)
-            chosen = streams.uniforms(DEFAULT_SEED, f"label-noise/{part}/chosen", count) < rate
-            label = streams.integers(DEFAULT_SEED, f"label-noise/{part}/label", count, self.classes)
+            chosen = randomness.uniforms(DEFAULT_SEED, f"label-noise/{part}/chosen", count) < rate
+            label = randomness.integers(DEFAULT_SEED, f"label-noise/{part}/label", count, self.classes)
             return examples.with_labels(torch.where(torch.from_numpy(chosen), torch.from_numpy(label), examples.labels))
 
         if not rate:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
-from pactl_cli.data.decoded_cache import decoded
-from pactl_cli.data.image_listing import Samples, list_images
-from pactl_cli.data.pictures import Pictures
-from pactl_cli.data.progress import Progress
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.decoded_cache import decoded
+from pactl_cli.data.files.image_listing import Samples, list_images
+from pactl_cli.data.files.pictures import Pictures
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.streaming import exceeds_memory, streamed, view_of
 from pactl_cli.errors import MissingError, PactlError
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.arrays import read_arrays
-from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
-from pactl_cli.data.progress import Progress
+from pactl_cli.data.files.arrays import read_arrays
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import PactlError
 
 MOST_CLASSES = 100_000

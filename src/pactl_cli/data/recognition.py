@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pactl_cli.data.adaptation import grey
 from pactl_cli.data.dataset import LabelledImages
-from pactl_cli.data.progress import Progress, unheard
+from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.streaming import FileExamples
 
 Fingerprints = NDArray[np.uint64]

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pactl_cli import catalogue
-from pactl_cli.certificate import streams
-from pactl_cli.data.arrays import ArrayHeader, read_array
+from pactl_cli import catalogue, randomness
+from pactl_cli.data.files.arrays import ArrayHeader, read_array
 from pactl_cli.errors import PactlError
 
 Indices = NDArray[np.int64]
@@ -141,7 +140,7 @@ def first_of_each(values: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 def permuted_indices(examples: int, seed: int = catalogue.DEFAULT_SEED) -> Indices:
     """The permutation of 0 .. examples - 1 that a seed stands for, the same everywhere."""
-    return streams.permutation(seed, "permute", examples)
+    return randomness.permutation(seed, "permute", examples)
 
 
 def load_indices(path: Path, examples: int) -> Indices:
@@ -211,4 +210,4 @@ def draw_calibration(pool: Indices, count: int, seed: int) -> Indices:
             f"--calibration-examples {count} is more than a tenth of the {len(pool):,} examples they are drawn from",
             f"at most {most}",
         )
-    return streams.permutation(seed, "calibration", len(pool))[:count]
+    return randomness.permutation(seed, "calibration", len(pool))[:count]

@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.augmentation import Augmentation
 from pactl_cli.data.dataset import Examples, fingerprint
-from pactl_cli.data.memory import available_memory
-from pactl_cli.data.progress import Progress, unheard
-from pactl_cli.data.workers import mapped, shared_tensor, useful_workers
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.files.progress import Progress, unheard
+from pactl_cli.data.files.workers import mapped, shared_tensor, useful_workers
+from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
 
 Paths = NDArray[np.bytes_]

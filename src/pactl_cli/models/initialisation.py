@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pactl_cli.certificate import streams
+from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 
 
@@ -54,9 +54,9 @@ class _PortableDraws(UncompiledMode):
         target: Tensor = args[0]
         first, second = list[float]([*args[1:], *(0.0, 1.0)[len(args) - 1 :]])  # defaults at the end are not passed on
         if func is torch.ops.aten.uniform_.default:
-            values = first + (second - first) * streams.uniforms(self._seed, self._next_stream(), target.numel())
+            values = first + (second - first) * randomness.uniforms(self._seed, self._next_stream(), target.numel())
         else:
-            values = first + second * streams.gaussians(self._seed, self._next_stream(), target.numel())
+            values = first + second * randomness.gaussians(self._seed, self._next_stream(), target.numel())
         return target.copy_(torch.from_numpy(values).view(target.shape))
 
     def _next_stream(self) -> str:
@@ -69,7 +69,7 @@ class _PortableDraws(UncompiledMode):
     ) -> Tensor:
         """What `torch.nn.init.trunc_normal_` does, and takes."""
         bounds = (a - mean) / std, (b - mean) / std
-        values = mean + std * streams.truncated_gaussians(self._seed, self._next_stream(), tensor.numel(), *bounds)
+        values = mean + std * randomness.truncated_gaussians(self._seed, self._next_stream(), tensor.numel(), *bounds)
         return tensor.copy_(torch.from_numpy(values).view(tensor.shape))
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pactl_cli import __version__
-from pactl_cli.data.arrays import stored_arrays
+from pactl_cli.data.files.arrays import stored_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.runs.config_file import LARGEST, parse_config
 from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pactl_cli.certificate import streams
+from pactl_cli import randomness
 from pactl_cli.data.dataset import normalise
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import described
 from pactl_cli.models.independence import agree, evaluated, require_function_of_one_example, require_logits
 from pactl_cli.models.normalisation import batch_norms
-from pactl_cli.stages.subject import Subject
+from pactl_cli.problem.subject import Subject
 from pactl_cli.subspace.module import SubspaceModule, set_weights
 from pactl_cli.training.counting import full_precision
 from pactl_cli.training.loop import require_batches
@@ -70,7 +70,7 @@ def _nearby(module: SubspaceModule, seed: int) -> dict[str, Tensor]:
     for name, weight in module.weights(module.w).items():
         constant = not weight.numel() or bool(weight.min() == weight.max())
         step = CONSTANT_STEP if constant else RELATIVE_STEP * float(weight.std())
-        signs = torch.from_numpy(streams.signs(seed, f"acceptance/{name}", weight.numel()))
+        signs = torch.from_numpy(randomness.signs(seed, f"acceptance/{name}", weight.numel()))
         moved[name] = weight + step * signs.view(weight.shape).to(weight)
     return moved
 

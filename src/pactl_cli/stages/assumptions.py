@@ -8,10 +8,10 @@ from typing import Any
 from pactl_cli import __version__, catalogue
 from pactl_cli.catalogue import dataset_in_words
 from pactl_cli.errors import quoted
+from pactl_cli.problem.network_facts import NetworkFacts
+from pactl_cli.problem.subject import Subject
 from pactl_cli.runs.settings import PriorSettings, TransferSettings
 from pactl_cli.runs.start import Start
-from pactl_cli.stages.network_facts import NetworkFacts
-from pactl_cli.stages.subject import Subject
 
 
 def side_information(subject: Subject, network: NetworkFacts) -> dict[str, Any]:

@@ -17,21 +17,22 @@ from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.problem.consent import Named
+from pactl_cli.problem.display import Advance, Display
+from pactl_cli.problem.reloading import reload_subject, restore, trained_coordinates
+from pactl_cli.problem.subject import Subject
+from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings, PriorSettings
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.consent import Named
-from pactl_cli.stages.display import Advance, Display
-from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore, trained_coordinates
-from pactl_cli.stages.subject import Subject
+from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
 from pactl_cli.training.counting import Counts
 from pactl_cli.training.loop import State, Trainer
 from pactl_cli.training.objectives import RateObjective
-from pactl_cli.training.processes import ALONE, World
 from pactl_cli.training.recipes import Plan
 
 STAGE = "bound"

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import package_versions
-from pactl_cli.stages.machine import data_directory
 
 
 def info() -> dict[str, Any]:

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.subject import Subject
+from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.directory import INIT, RunDirectory
 from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.display import Display
-from pactl_cli.stages.subject import Subject
 from pactl_cli.stages.training_run import (
     Destination,
     finish,
@@ -24,7 +25,6 @@ from pactl_cli.stages.training_run import (
     train_coordinates,
 )
 from pactl_cli.training.objectives import NetworkObjective
-from pactl_cli.training.processes import ALONE, World
 
 STAGE = "prior"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pactl_cli.problem.display import Display
+from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.display import Display
 from pactl_cli.stages.training_run import Destination, load_for, mention_copies, open_run, train_coordinates
-from pactl_cli.training.processes import ALONE, World
 
 
 def train(settings: TrainSettings, destination: Destination, display: Display, world: World = ALONE) -> None:

@@ -13,6 +13,14 @@ import torch
 from pactl_cli.data.dataset import LabelledImages
 from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
+from pactl_cli.problem.consent import DataPlace, Named, place_of_data
+from pactl_cli.problem.display import Advance, Display
+from pactl_cli.problem.loading import load_subject
+from pactl_cli.problem.machine import find_device
+from pactl_cli.problem.modesty import require_modest
+from pactl_cli.problem.reloading import require_same_data
+from pactl_cli.problem.subject import PERMUTATION, Subject
+from pactl_cli.processes.world import World
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
 from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.directory import (
@@ -30,18 +38,10 @@ from pactl_cli.runs.directory import (
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import SETTINGS, TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
-from pactl_cli.stages.consent import DataPlace, Named, place_of_data
-from pactl_cli.stages.display import Advance, Display
-from pactl_cli.stages.evidence import require_same_data
-from pactl_cli.stages.loading import load_subject
-from pactl_cli.stages.machine import find_device
-from pactl_cli.stages.memory import require_modest
-from pactl_cli.stages.source import is_published
-from pactl_cli.stages.subject import PERMUTATION, Subject
+from pactl_cli.sources.source import is_published
 from pactl_cli.subspace.quantise import GridQuantiser
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
-from pactl_cli.training.processes import World
 from pactl_cli.training.recipes import Plan
 
 STAGE = "train"

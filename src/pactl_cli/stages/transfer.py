@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.machine import find_device
+from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.directory import INIT
 from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start
+from pactl_cli.sources.source import find_source
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.display import Display
-from pactl_cli.stages.machine import find_device
-from pactl_cli.stages.source import find_source
 from pactl_cli.stages.training_run import Destination, load_for, mention_copies, open_run, train_coordinates
-from pactl_cli.training.processes import ALONE, World
 
 
 def transfer(settings: TransferSettings, destination: Destination, display: Display, world: World = ALONE) -> None:

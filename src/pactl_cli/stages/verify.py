@@ -16,15 +16,16 @@ from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
 from pactl_cli.errors import FAILED, MissingError, PactlError, quoted
+from pactl_cli.problem.consent import Named, place_of_data
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.machine import data_directory, find_device
+from pactl_cli.problem.network_facts import NetworkFacts
+from pactl_cli.problem.reloading import reload_subject, restore, trained_coordinates
+from pactl_cli.problem.subject import Subject
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
 from pactl_cli.stages.bound import POSTHOC_LEVELS, STAGE
 from pactl_cli.stages.claims import read_certificate
-from pactl_cli.stages.consent import Named, place_of_data
-from pactl_cli.stages.display import Display
-from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount, reload_subject, restore, trained_coordinates
-from pactl_cli.stages.machine import data_directory, find_device
-from pactl_cli.stages.network_facts import NetworkFacts
-from pactl_cli.stages.subject import Subject
+from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 

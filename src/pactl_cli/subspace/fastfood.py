@@ -9,7 +9,7 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor, nn
 
-from pactl_cli.certificate import streams
+from pactl_cli import randomness
 from pactl_cli.subspace.projectors import Projector
 
 
@@ -43,12 +43,12 @@ class Fastfood(Projector):
         self._padded = 1 << (dim - 1).bit_length()
         blocks = -(-parameters // self._padded)
         shape = (blocks, self._padded)
-        gaussians = streams.gaussians(seed, f"{name}/G", blocks * self._padded).reshape(shape)
-        uniforms = streams.uniforms(seed, f"{name}/S", blocks * self._padded).reshape(shape)
+        gaussians = randomness.gaussians(seed, f"{name}/G", blocks * self._padded).reshape(shape)
+        uniforms = randomness.uniforms(seed, f"{name}/S", blocks * self._padded).reshape(shape)
         chi = np.sqrt(2 * gammaincinv(self._padded / 2, uniforms))
         scales = chi / np.linalg.norm(gaussians, axis=1, keepdims=True) / sqrt(self._padded * parameters)
-        order = streams.permutations(seed, f"{name}/Pi", *shape)
-        self.keep("_flips", streams.signs(seed, f"{name}/B", blocks * self._padded).reshape(shape), torch.float32)
+        order = randomness.permutations(seed, f"{name}/Pi", *shape)
+        self.keep("_flips", randomness.signs(seed, f"{name}/B", blocks * self._padded).reshape(shape), torch.float32)
         self.keep("_order", order, torch.int64)
         self.keep("_inverse", np.argsort(order, axis=1), torch.int64)
         self.keep("_gaussians", gaussians, torch.float32)

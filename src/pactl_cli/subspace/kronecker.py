@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pactl_cli.certificate import streams
+from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 from pactl_cli.subspace.projectors import Projector, RowSample, ceil_sqrt
 
@@ -38,7 +38,7 @@ class KroneckerProduct(Projector):
         self._orthogonal = orthogonal
         self._rows, self._columns = ceil_sqrt(parameters), ceil_sqrt(dim)
         for side in ("left", "right"):
-            entries = streams.gaussians(seed, f"{name}/{side}", self._rows * self._columns)
+            entries = randomness.gaussians(seed, f"{name}/{side}", self._rows * self._columns)
             matrix = entries.reshape(self._rows, self._columns) / sqrt(self._rows)
             factor = orthonormal_columns(matrix) if orthogonal else matrix
             self.keep(f"_{side}", factor * sqrt(self._rows / sqrt(parameters)), torch.float32)
@@ -83,7 +83,7 @@ class KroneckerSum(Projector):
         dtype = torch.float32 if 4 * entries <= self.MAX_SINGLE_BYTES else torch.float16
         factor = torch.empty(2 * self._rows, dim, dtype=dtype)
         for rows in self._blocks():
-            draws = streams.gaussians(seed, f"{name}/{rows.start}", (rows.stop - rows.start) * dim)
+            draws = randomness.gaussians(seed, f"{name}/{rows.start}", (rows.stop - rows.start) * dim)
             factor[rows] = torch.from_numpy(draws.reshape(-1, dim)).to(dtype)
         self.register_buffer("_factor", factor, persistent=False)
         self._scale = 1 / sqrt(2 * parameters)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pactl_cli.certificate import streams
+from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 
 
@@ -92,7 +92,7 @@ class Dense(Projector):
                 f"{parameters * row_bytes / 2**30:.1f} GiB, above the limit of {self.MAX_BYTES / 2**30:.0f} GiB",
                 "use --intrinsic-mode rdkronqr, or a smaller --intrinsic-dim",
             )
-        signs = streams.packed_signs(seed, name, 8 * parameters * row_bytes)
+        signs = randomness.packed_signs(seed, name, 8 * parameters * row_bytes)
         self.keep("_signs", signs.reshape(parameters, row_bytes), torch.uint8)
         self.keep("_powers", 1 << np.arange(8), torch.uint8)
         self.register_buffer("_expanded", None, persistent=False)
@@ -236,7 +236,7 @@ class RowSample(nn.Module):
 
     def __init__(self, length: int, rows: int, seed: int, name: str) -> None:
         super().__init__()
-        order = streams.permutation(seed, f"{name}/permutation", length)
+        order = randomness.permutation(seed, f"{name}/permutation", length)
         inverse = np.empty_like(order)
         inverse[order] = np.arange(length)
         index = torch.int32 if length < 2**31 else torch.int64

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pactl_cli.certificate import streams
+from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 from pactl_cli.subspace.projectors import Projector
 
@@ -56,8 +56,8 @@ class Sparse(Projector):
                 f"{parameters * dim * density:,.0f} entries, above the limit of {self.MAX_ENTRIES:,}",
                 "use --intrinsic-mode rdkronqr, or a smaller --intrinsic-dim",
             )
-        places = streams.bernoulli_places(seed, f"{name}/places", parameters * dim, Fraction(density))
-        signs = streams.signs(seed, f"{name}/signs", len(places))
+        places = randomness.bernoulli_places(seed, f"{name}/places", parameters * dim, Fraction(density))
+        signs = randomness.signs(seed, f"{name}/signs", len(places))
         rows, columns = np.divmod(places, dim)
         order = np.argsort(columns, kind="stable")
         self._rows = SignedSums(rows, columns, signs, parameters)

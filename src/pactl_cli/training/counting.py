@@ -14,7 +14,7 @@ from pactl_cli.catalogue import Statistics
 from pactl_cli.data.dataset import LabelledImages, normalise
 from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.models.independence import NUMERICAL_MARGIN as NUMERICAL_MARGIN  # this module's own word for it, too
-from pactl_cli.training.processes import ALONE, World
+from pactl_cli.processes.world import ALONE, World
 
 BATCH = 500
 _BATCH_PIXELS = 1 << 24

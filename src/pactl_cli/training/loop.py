@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pactl_cli import randomness
 from pactl_cli.catalogue import Statistics
-from pactl_cli.certificate import streams
-from pactl_cli.data.augmentation import Augmentation
 from pactl_cli.data.dataset import Examples, LabelledImages, normalise
+from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.models.normalisation import batch_norms
-from pactl_cli.training.interruption import Interruption
-from pactl_cli.training.processes import ALONE, Share, World
+from pactl_cli.processes.interruption import Interruption
+from pactl_cli.processes.world import ALONE, Share, World
 from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
 
 SAVE_EVERY_SECONDS = 60.0
@@ -181,7 +181,7 @@ class Trainer:
 
         What is left over is a smaller batch, but a single example joins the batch before: it has no batch statistics.
         """
-        order = streams.permutation(self.seed, f"{self.stage}/order/{epoch}", len(self.examples))
+        order = randomness.permutation(self.seed, f"{self.stage}/order/{epoch}", len(self.examples))
         ends = [self.plan.batch_size * batch for batch in range(1, self.steps_per_epoch)]
         return torch.from_numpy(order).to(self.examples.labels.device).tensor_split(ends)
 

@@ -18,12 +18,12 @@ import yaml
 from hypothesis import strategies as st
 from PIL import Image
 
-from pactl_cli.data import idx_files
-from pactl_cli.data.checked_files import read_checked
-from pactl_cli.data.data_directory import DataDirectory
+from pactl_cli.data.files.checked_files import read_checked
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.progress import unheard
 from pactl_cli.data.folders import load_folder
 from pactl_cli.data.given_arrays import load_npz
-from pactl_cli.data.progress import unheard
+from pactl_cli.data.published import idx_files
 from pactl_cli.data.splits import load_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.config_file import parse_config

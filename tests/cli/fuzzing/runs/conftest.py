@@ -20,12 +20,12 @@ from scipy.special import gammaln, logsumexp
 
 from pactl_cli.certificate.message import read_message
 from pactl_cli.data.dataset import normalise
+from pactl_cli.problem.consent import Named
+from pactl_cli.problem.display import Silence
+from pactl_cli.problem.reloading import reload_subject
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import SETTINGS
 from pactl_cli.runs.start import Start
-from pactl_cli.stages.consent import Named
-from pactl_cli.stages.display import Silence
-from pactl_cli.stages.evidence import reload_subject
 
 Draw = Callable[[Any], Any]
 Document = dict[str, Any]

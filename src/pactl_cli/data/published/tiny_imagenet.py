@@ -11,14 +11,14 @@ from zipfile import ZipFile
 import torch
 
 from pactl_cli import catalogue
-from pactl_cli.data.checked_files import check_file, require_unchanged
-from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset
-from pactl_cli.data.decoded_cache import decoded
-from pactl_cli.data.downloads import Published
+from pactl_cli.data.files.checked_files import check_file, require_unchanged
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.decoded_cache import decoded
+from pactl_cli.data.files.downloads import Published
+from pactl_cli.data.files.pictures import Pictures
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.folders import divided
-from pactl_cli.data.pictures import Pictures
-from pactl_cli.data.progress import Progress
 from pactl_cli.errors import MissingError, PactlError
 
 FOLDER = "tiny-imagenet-200"

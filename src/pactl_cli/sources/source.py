@@ -12,19 +12,19 @@ import torchvision
 from torch import Tensor
 
 from pactl_cli import catalogue
-from pactl_cli.data.sources import load_dataset
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import MissingError, PactlError, printable
 from pactl_cli.models import build_network
 from pactl_cli.models.layers import head_names
+from pactl_cli.problem.consent import DataPlace, Named, place_of_data
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.loading import seen_forms
+from pactl_cli.problem.reloading import reload_subject, restore
+from pactl_cli.problem.subject import Subject
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, RunDirectory
 from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start, Training
-from pactl_cli.stages.consent import DataPlace, Named, place_of_data
-from pactl_cli.stages.display import Display
-from pactl_cli.stages.evidence import reload_subject, restore
-from pactl_cli.stages.loading import seen_forms
-from pactl_cli.stages.subject import Subject
 
 _TORCHVISION = "torchvision:"
 _IMAGENET_SHAPE = (3, 224, 224)

@@ -15,9 +15,9 @@ from urllib.error import HTTPError
 
 from filelock import FileLock
 
-from pactl_cli.data.checked_files import CheckedFile, read_checked
-from pactl_cli.data.data_directory import DataDirectory
-from pactl_cli.data.progress import Progress
+from pactl_cli.data.files.checked_files import CheckedFile, read_checked
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import MissingError
 
 _TORCHVISION_SAYS = "File not found or corrupted."

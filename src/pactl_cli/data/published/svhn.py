@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from pactl_cli.data.adaptation import grey
-from pactl_cli.data.checked_files import CheckedFile
-from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset, Examples
-from pactl_cli.data.downloads import Published
-from pactl_cli.data.progress import Progress
+from pactl_cli.data.files.checked_files import CheckedFile
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.downloads import Published
+from pactl_cli.data.files.progress import Progress
 
 _PARTS = ("train", "test")
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pactl_cli.data.checked_files import open_file
-from pactl_cli.data.memory import available_memory
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.errors import MissingError, PactlError
 
 _LONGEST_REASON = 200

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
 from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.processes.world import ALONE, World
 from pactl_cli.training.counting import BATCH, Counts, count
-from pactl_cli.training.processes import ALONE, World
 
 
 @given(st.integers(1, 200), st.integers(1, 9))

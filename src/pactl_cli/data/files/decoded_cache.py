@@ -12,10 +12,10 @@ from tempfile import NamedTemporaryFile
 import numpy as np
 import PIL
 
-from pactl_cli.data.arrays import read_arrays
-from pactl_cli.data.data_directory import DataDirectory
-from pactl_cli.data.pictures import Pictures, Pixels
-from pactl_cli.data.progress import Progress
+from pactl_cli.data.files.arrays import read_arrays
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.pictures import Pictures, Pixels
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import PactlError
 
 PLACE = "folders"

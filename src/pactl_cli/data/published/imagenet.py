@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pactl_cli.data.data_directory import DataDirectory
 from pactl_cli.data.dataset import Dataset
-from pactl_cli.data.image_listing import list_images
-from pactl_cli.data.progress import Progress
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.image_listing import list_images
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.streaming import View, streamed
 from pactl_cli.errors import MissingError, PactlError
 

@@ -9,7 +9,7 @@ import platformdirs
 import torch
 
 from pactl_cli.errors import PactlError
-from pactl_cli.training.processes import ALONE, World
+from pactl_cli.processes.world import ALONE, World
 
 
 def data_directory(given: Path | None) -> Path:

@@ -13,9 +13,9 @@ from pathlib import Path
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
 from pactl_cli.errors import MissingError, quoted
+from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import TrainSettings
-from pactl_cli.stages.machine import data_directory
 
 
 @dataclass(frozen=True)

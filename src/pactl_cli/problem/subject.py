@@ -21,14 +21,14 @@ from pactl_cli.models import build_network
 from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
 from pactl_cli.models.layers import head_names, parameter_layout
 from pactl_cli.models.normalisation import batch_norms, calibrate, freeze_statistics
+from pactl_cli.problem.fingerprints import Fingerprints
+from pactl_cli.problem.network_facts import NetworkFacts
+from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.settings import TrainSettings, TransferSettings
 from pactl_cli.runs.start import Start, Training
-from pactl_cli.stages.fingerprints import Fingerprints
-from pactl_cli.stages.network_facts import NetworkFacts
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import full_precision
-from pactl_cli.training.processes import ALONE, World
 
 PERMUTATION = "permutation"
 """The name of the user's own permutation among the recorded indices."""

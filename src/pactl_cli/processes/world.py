@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pactl_cli.errors import FAILED, PactlError, PeerLostError
-from pactl_cli.training.placement import TIMEOUT_SECONDS, Handoff, Placement
+from pactl_cli.processes.placement import TIMEOUT_SECONDS, Handoff, Placement
 
 _T = TypeVar("_T")
 _COMPLAINTS, _ARRIVED, _ALL_ARRIVED = "pactl/complaints", "pactl/arrived", "pactl/all-arrived"

@@ -6,13 +6,13 @@ from torch import nn
 
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration
-from pactl_cli.data.memory import available_memory
+from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.errors import MissingError
 from pactl_cli.models import sketch_network
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.size import Size
+from pactl_cli.problem.subject import Subject
 from pactl_cli.runs.directory import RunDirectory
-from pactl_cli.stages.subject import Subject
 from pactl_cli.subspace import projector_bytes
 from pactl_cli.training.counting import batch_size as counted_at_once
 

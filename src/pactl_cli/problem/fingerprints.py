@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from pactl_cli.data.dataset import Dataset, LabelledImages
-from pactl_cli.data.progress import Progress
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.splits import Partition
 
 

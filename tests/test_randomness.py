@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pactl_cli.certificate import streams
-from pactl_cli.certificate.streams import gaussians, integers, packed_signs, permutation, uniforms
+from pactl_cli import randomness
+from pactl_cli.randomness import gaussians, integers, packed_signs, permutation, uniforms
 
 WORD = 2**64
 SEEDS = st.one_of(st.integers(0, 3), st.integers(0, 2**63 - 1), st.just(WORD - 1))
@@ -115,7 +115,7 @@ def test_a_permutation_has_every_index_once(length: int) -> None:
 
 
 def test_equal_words_are_ordered_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_raw", lambda *_: np.array([9, 5, 9, 5, WORD - 1], dtype=np.uint64))
+    monkeypatch.setattr(randomness, "_raw", lambda *_: np.array([9, 5, 9, 5, WORD - 1], dtype=np.uint64))
     assert permutation(0, "any", 5).tolist() == [1, 3, 0, 2, 4]
 
 
@@ -128,7 +128,7 @@ def test_all_orders_are_about_equally_likely() -> None:
 @pytest.mark.parametrize("word", [0, 1, 2**11, 2**12, 2**63 - 1, 2**63, WORD - 2**12, WORD - 2**11, WORD - 1])
 def test_every_word_gives_a_number_strictly_inside(word: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither 0 nor 1, whose Gaussian would be infinite and whose integer out of range."""
-    monkeypatch.setattr(streams, "_raw", lambda *_: np.array([word], dtype=np.uint64))
+    monkeypatch.setattr(randomness, "_raw", lambda *_: np.array([word], dtype=np.uint64))
     uniform = uniforms(0, "any", 1).item()
     assert 0 < uniform < 1
     assert uniform * 2**53 % 2 == 1

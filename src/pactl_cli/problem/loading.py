@@ -16,9 +16,10 @@ from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration, Task, complete
 from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledImages
-from pactl_cli.data.memory import available_memory
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.files.workers import useful_workers
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
-from pactl_cli.data.sources import load_dataset
 from pactl_cli.data.splits import (
     Identities,
     Indices,
@@ -28,19 +29,18 @@ from pactl_cli.data.splits import (
     partition,
     require_permutation,
 )
-from pactl_cli.data.workers import useful_workers
 from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models.brought import describe
+from pactl_cli.problem.consent import DataPlace
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.fingerprints import Fingerprints
+from pactl_cli.problem.machine import data_directory
+from pactl_cli.problem.modesty import require_memory
+from pactl_cli.problem.subject import Subject
+from pactl_cli.processes.heap import keep_freed_memory
+from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
-from pactl_cli.stages.consent import DataPlace
-from pactl_cli.stages.display import Display
-from pactl_cli.stages.fingerprints import Fingerprints
-from pactl_cli.stages.machine import data_directory
-from pactl_cli.stages.memory import require_memory
-from pactl_cli.stages.subject import Subject
-from pactl_cli.training.memory import keep_freed_memory
-from pactl_cli.training.processes import ALONE, World
 
 _MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE = 1 << 29, 64
 """Weights, which may be a stranger's, decide how large frames are; so they must be large themselves."""

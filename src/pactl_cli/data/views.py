@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pactl_cli.certificate import streams
+from pactl_cli import randomness
 
 PADDING = 4
 """Black pixels around an image before it is cropped to its own size again."""
@@ -52,11 +52,11 @@ class Augmentation:
         """As torchvision's RandomCrop(size, padding=4) and RandomHorizontalFlip() draw them, for all examples."""
 
         def draw(name: str, below: int) -> Tensor:
-            drawn = streams.integers(self.seed, f"{self.stream}/{name}", examples, below)
+            drawn = randomness.integers(self.seed, f"{self.stream}/{name}", examples, below)
             return torch.from_numpy(drawn).to(device)
 
         return Crops(draw("row", 2 * PADDING + 1), draw("column", 2 * PADDING + 1), draw("mirrored", 2) == 1)
 
     def keys(self, examples: int) -> NDArray[np.int64]:
         """For each example a seed of its own, for whoever draws its view elsewhere."""
-        return streams.integers(self.seed, f"{self.stream}/key", examples, 1 << 52)
+        return randomness.integers(self.seed, f"{self.stream}/key", examples, 1 << 52)

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pactl_cli import __version__, catalogue
-from pactl_cli.certificate import streams
+from pactl_cli import __version__, catalogue, randomness
 from pactl_cli.models.independence import evaluated
 from pactl_cli.training.counting import full_precision
 
@@ -47,7 +46,7 @@ class NetworkFacts:
             PactlError: if it fails.
         """
         layout = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items())
-        pixels = streams.uniforms(catalogue.DEFAULT_SEED, "network-facts", _INPUTS * int(np.prod(shape)))
+        pixels = randomness.uniforms(catalogue.DEFAULT_SEED, "network-facts", _INPUTS * int(np.prod(shape)))
         inputs = torch.from_numpy(2 * pixels - 1).float().view(_INPUTS, *shape)
         with full_precision():
             logits = evaluated(network.eval(), inputs, classes, model_name)[:, :_LOGITS].flatten().tolist()

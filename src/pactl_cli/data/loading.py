@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pactl_cli import catalogue
-from pactl_cli.certificate import streams
-from pactl_cli.data.cifar import load_cifar10, load_cifar100
-from pactl_cli.data.data_directory import DataDirectory
+from pactl_cli import catalogue, randomness
 from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.folders import load_folder
 from pactl_cli.data.given_arrays import load_npz
-from pactl_cli.data.idx_files import load_fmnist, load_mnist
-from pactl_cli.data.imagenet import load_imagenet
-from pactl_cli.data.progress import Progress, unheard
-from pactl_cli.data.svhn import load_svhn, load_svhn28
-from pactl_cli.data.tiny_imagenet import load_tiny_imagenet
+from pactl_cli.data.published.cifar import load_cifar10, load_cifar100
+from pactl_cli.data.published.idx_files import load_fmnist, load_mnist
+from pactl_cli.data.published.imagenet import load_imagenet
+from pactl_cli.data.published.svhn import load_svhn, load_svhn28
+from pactl_cli.data.published.tiny_imagenet import load_tiny_imagenet
 from pactl_cli.errors import PactlError
 
 
@@ -53,7 +52,7 @@ def _digits(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     bunch = load_digits()
     images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    order = torch.from_numpy(streams.permutation(catalogue.DEFAULT_SEED, "digits", len(labels)))
+    order = torch.from_numpy(randomness.permutation(catalogue.DEFAULT_SEED, "digits", len(labels)))
     train = catalogue.DATASETS["digits"].train_examples
     examples = Examples(images, labels)
     return Dataset(name, 10, examples[order[:train]], examples[order[train:]])

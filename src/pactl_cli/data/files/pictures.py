@@ -15,8 +15,8 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from pactl_cli.data.decoding import Decoder
-from pactl_cli.data.progress import Progress
+from pactl_cli.data.files.decoding import Decoder
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import PactlError
 
 _CHUNK = 128
@@ -93,7 +93,7 @@ class _Workers:
     """
 
     def __init__(self, count: int, archive: str, mode: str, shape: tuple[int, ...]) -> None:
-        self._command = [sys.executable, "-P", "-m", "pactl_cli.data.decoding", archive, mode, *map(str, shape)]
+        self._command = [sys.executable, "-P", "-m", "pactl_cli.data.files.decoding", archive, mode, *map(str, shape)]
         self._pool = ThreadPoolExecutor(max(1, count))  # a thread for each worker, to wait for it
         self._count = count
         self._processes = ExitStack()

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import IO
 
 from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST
-from pactl_cli.training.placement import Handoff
+from pactl_cli.processes.placement import Handoff
 
 POLL_SECONDS = 0.05
 OTHERS_END_SECONDS = 5.0
