@@ -13,7 +13,7 @@ from pactl_cli.commands.app import app
 from pactl_cli.commands.reference import PAGES, catalogue_page
 
 DOCS = Path(__file__).parents[1] / "docs"
-TABLES = (catalogue.DATASETS, catalogue.MODELS, catalogue.MODES, catalogue.RECIPES)
+TABLES = (catalogue.DATASETS, catalogue.MODELS, catalogue.PROJECTORS, catalogue.RECIPES)
 NAMES = [(name, entry.summary) for table in TABLES for name, entry in table.items()]
 
 

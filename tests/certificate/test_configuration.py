@@ -29,7 +29,7 @@ TASKS = [
     Task("npz:some/where.npz", 50, 3),
     Task("folder:photos", 1_300_000, 3),
     Task("folder:cubes", 19_999, 4),
-    Task("digits", 1437, 1, catalogue.Model("nets:small", "", batch_statistics=True)),
+    Task("digits", 1437, 1, catalogue.Model("nets:small", "", "", batch_statistics=True)),
 ]
 BROUGHT = TASKS[-1]
 WITHOUT_WIDTH = [entry.name for entry in catalogue.MODELS.values() if entry.width is None]
@@ -49,7 +49,7 @@ def configurations(draw: st.DrawFn, task: Task) -> Configuration:
     model = draw(st.none() | st.sampled_from(names))
     values: dict[str, st.SearchStrategy[Any]] = {
         "base_width": st.none() if model and task.model(model).width is None else st.integers(1, 4096),
-        "intrinsic_mode": st.sampled_from(list(catalogue.MODES)),
+        "intrinsic_mode": st.sampled_from(list(catalogue.PROJECTORS)),
         "intrinsic_dim": st.one_of(st.sampled_from(catalogue.ROUND_DIMS), st.integers(0, 2**26)),
         "seed": st.one_of(st.integers(130, 145), st.integers(0, 2**63 - 1)),
         "calibration_examples": st.integers(0, task.train_examples),

@@ -79,7 +79,7 @@ def statements(draw: st.DrawFn) -> tuple[Message, Task]:
     configuration = {
         "model_name": model,
         "base_width": draw(st.none() | st.integers(1, 4096)) if has_width else None,
-        "intrinsic_mode": draw(st.none() | st.sampled_from(list(catalogue.MODES))),
+        "intrinsic_mode": draw(st.none() | st.sampled_from(list(catalogue.PROJECTORS))),
         "seed": draw(st.none() | st.integers(0, 2**63 - 1)),
         "calibration_examples": draw(st.none() | st.integers(0, task.train_examples)),
     }

@@ -14,7 +14,7 @@ from pactl_cli.certificate.configuration import Task
 def test_a_task_goes_through_json(is_brought, pool, has_defaults):
     """What a certificate says of it is enough to read its message."""
     defaults = {"model_name": "fc", "base_width": 3, "normalisation": ((0.1, 0.2), (0.3, 0.4))} if has_defaults else {}
-    brought = catalogue.Model("own:net", "brought", batch_statistics=True) if is_brought else None
+    brought = catalogue.Model("own:net", "brought", "", batch_statistics=True) if is_brought else None
     task = Task("npz:/x", 100, 2, brought, calibration_pool=pool, defaults=defaults)
     assert Task.from_dict(json.loads(json.dumps(task.as_dict()))) == task
 

@@ -37,7 +37,7 @@ def offered(line: str) -> list[str]:
         ("pactl train --dataset cifar", ["cifar10", "cifar100"]),
         ("pactl permute --dataset ti", ["tiny-imagenet"]),
         ("pactl prior --model-name resnet1", [name for name in catalogue.MODELS if name.startswith("resnet1")]),
-        ("pactl train --intrinsic-mode film", [name for name in catalogue.MODES if name.startswith("film")]),
+        ("pactl train --intrinsic-mode film", [name for name in catalogue.PROJECTORS if name.startswith("film")]),
         ("pactl train --optimizer sgd", [name for name in catalogue.RECIPES if name.startswith("sgd")]),
         ("pactl train --precision bf", ["bf16"]),
         ("pactl bound --codebook ", ["grid", "kmeans", "bins"]),

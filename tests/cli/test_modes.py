@@ -14,7 +14,7 @@ DIM = 80
 
 
 @pytest.mark.parametrize("model", NETWORKS)
-@pytest.mark.parametrize("mode", catalogue.MODES)
+@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
 def test_every_projector_goes_through(mode: str, model: str, pactl, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ("--model-name", model, "--base-width", NETWORKS[model], "--intrinsic-dim", DIM, "--epochs", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torchvision
@@ -10,11 +12,11 @@ from torchvision.models import list_models
 
 from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
-from pactl_cli.models import build_network
+from pactl_cli.models import build_network, sketch_network
 from pactl_cli.models.initialisation import sketched
 from pactl_cli.models.layers import find_head, parameter_layout
 from pactl_cli.models.normalisation import batch_norms
-from pactl_cli.models.torchvision_models import torchvision_builder
+from pactl_cli.models.torchvision_models import torchvision_network
 
 NAMES = [entry.name for entry in catalogue.MODELS.values() if entry not in catalogue.OWN_MODELS]
 SIDES = {"alexnet": 64, "inception_v3": 75, "maxvit_t": 224, "vit_h_14": 28}
@@ -30,7 +32,7 @@ def shape(name: str, channels: int = 1) -> tuple[int, int, int]:
 
 def sketch(name: str, classes: int = 3, channels: int = 1) -> nn.Module:
     """A model without its weights."""
-    return sketched(torchvision_builder(name, classes, shape(name, channels)))
+    return sketch_network(name, classes=classes, shape=shape(name, channels), width=None)
 
 
 def size(network: nn.Module) -> int:
@@ -44,13 +46,13 @@ def test_none_is_missing() -> None:
 @pytest.fixture
 def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the trial on an image, which takes longer than the rest and has tests of its own."""
-    monkeypatch.setattr("pactl_cli.models.torchvision_models._require_fit", lambda *_: None)
+    monkeypatch.setattr("pactl_cli.models._require_fit", lambda *_: None)
 
 
 @pytest.mark.usefixtures("_unchecked")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_constructs_for_three_classes_and_one_channel(name: str) -> None:
-    network = sketched(torchvision_builder(name, 3, (1, 224, 224)))
+    network = sketched(partial(torchvision_network, name, 3, (1, 224, 224)))
     assert {tensor.device.type for tensor in (*network.parameters(), *network.buffers())} == {"meta"}
     assert bool(batch_norms(network)) == catalogue.MODELS[name].batch_statistics
     [(_, head)] = find_head(network)

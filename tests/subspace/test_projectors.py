@@ -10,9 +10,10 @@ from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
 from pactl_cli.models.layers import Layout
 from pactl_cli.subspace import build_projector
+from pactl_cli.subspace.dense import Dense
 from pactl_cli.subspace.fastfood import hadamard
 from pactl_cli.subspace.kronecker import KroneckerSum, orthonormal_columns
-from pactl_cli.subspace.projectors import Dense, Projector, ceil_sqrt
+from pactl_cli.subspace.projectors import Projector, ceil_sqrt
 
 SIZES = [(400, 49), (400, 50), (401, 49), (401, 50), (1000, 1), (7, 7), (9, 9), (1, 1), (30, 30)]
 NEEDS_MORE = {"stfilmkronqr": 5}
@@ -49,7 +50,7 @@ def matrix(mode: str, parameters: int, dim: int, seed: int = 137) -> torch.Tenso
     return torch.stack([projector.matvec(column) for column in torch.eye(dim)], dim=1)
 
 
-@pytest.mark.parametrize("mode", catalogue.MODES)
+@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
 @pytest.mark.parametrize(("parameters", "dim"), SIZES)
 def test_matvec_adjoint_and_autograd_are_one_linear_map(mode: str, parameters: int, dim: int) -> None:
     dim = max(dim, min(NEEDS_MORE.get(mode, 1), parameters))
@@ -66,7 +67,7 @@ def test_matvec_adjoint_and_autograd_are_one_linear_map(mode: str, parameters: i
     torch.testing.assert_close(w.grad, dense.T @ g, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", catalogue.MODES)
+@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
 @pytest.mark.parametrize(("parameters", "dim"), [(400, 49), (401, 50), (1000, 1)])
 def test_columns_have_unit_norm_in_expectation(mode: str, parameters: int, dim: int) -> None:
     dim = max(dim, NEEDS_MORE.get(mode, 1))
@@ -74,13 +75,13 @@ def test_columns_have_unit_norm_in_expectation(mode: str, parameters: int, dim: 
     assert norms.mean() == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("mode", catalogue.MODES)
+@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
 def test_seeds_give_different_maps_and_the_same_seed_the_same(mode: str) -> None:
     assert torch.equal(matrix(mode, 401, 50, 1), matrix(mode, 401, 50, 1))
     assert not torch.allclose(matrix(mode, 401, 50, 1), matrix(mode, 401, 50, 2))
 
 
-@pytest.mark.parametrize("mode", catalogue.MODES)
+@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
 def test_no_coordinate_and_no_parameter_is_left_out(mode: str) -> None:
     dense = matrix(mode, 401, 50)
     assert (dense.abs().sum(0) > 0).all()
@@ -109,27 +110,27 @@ def test_stfilmkronqr_gives_normalisation_its_own_coordinates() -> None:
 
 
 def test_modes_draw_from_streams_of_their_own() -> None:
-    first = {mode: tuple(matrix(mode, 401, 50)[:, -1].tolist()) for mode in catalogue.MODES}
-    assert len(set(first.values())) == len(catalogue.MODES)
+    first = {mode: tuple(matrix(mode, 401, 50)[:, -1].tolist()) for mode in catalogue.PROJECTORS}
+    assert len(set(first.values())) == len(catalogue.PROJECTORS)
     kronecker = matrix("rdkronqr", 401, 50)
     both = matrix("filmrdkronqr", 401, 50)
     untouched = both.abs().sum(1).argsort()[0]
     assert not torch.allclose(both[untouched] * 2**0.5, kronecker[untouched])
 
 
-@pytest.mark.parametrize("mode", catalogue.MODES)
+@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
 def test_golden_entries(mode: str) -> None:
     column = matrix(mode, 401, 50)[:, -1]
     rows = column.nonzero().flatten()[[0, 1, -1]].tolist()
     assert {row: column[row].item() for row in rows} == pytest.approx(GOLDEN[mode], rel=1e-5)
 
 
-@pytest.mark.parametrize("mode", catalogue.MODES)
+@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
 def test_the_name_reads_like_the_formula(mode: str) -> None:
     assert "401" in str(build(mode, 401, 50))
 
 
-@pytest.mark.parametrize("mode", catalogue.MODES)
+@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
 def test_more_coordinates_than_parameters_are_refused(mode: str) -> None:
     with pytest.raises(PactlError, match=r"--intrinsic-dim 8 .* 7 parameters"):
         build(mode, 7, 8)

@@ -73,7 +73,7 @@ class Task:
             dataset=str(values["dataset"]),
             train_examples=int(values["train_examples"]),
             channels=int(values["channels"]),
-            brought=None if brought is None else Model(**brought | {"aliases": ()}),
+            brought=None if brought is None else Model(**brought | {"aliases": (), "arguments": (), "made_by": ""}),
             calibration_pool=None if values["calibration_pool"] is None else int(values["calibration_pool"]),
             defaults={name: defaults[name] for name in _FREE_DEFAULTS if name in defaults},
         )
@@ -200,7 +200,9 @@ _FIELDS: dict[str, _Field] = {
         lambda reader, _: read_gamma(reader),
         exists=lambda known, task: task.model(known["model_name"]).width is not None,
     ),
-    "intrinsic_mode": _Field(lambda *_: next(iter(catalogue.MODES)), *_place(lambda _: list(catalogue.MODES))),
+    "intrinsic_mode": _Field(
+        lambda *_: next(iter(catalogue.PROJECTORS)), *_place(lambda _: list(catalogue.PROJECTORS))
+    ),
     "intrinsic_dim": _Field(lambda _, task: catalogue.default_dim(task.train_examples), _write_dim, _read_dim),
     "seed": _Field(lambda *_: catalogue.DEFAULT_SEED, _write_seed, _read_seed),
     "calibration_examples": _Field(

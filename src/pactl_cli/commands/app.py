@@ -26,13 +26,14 @@ from pactl_cli.commands.launch import (
     require_sound,
     with_paths,
 )
+from pactl_cli.commands.names import names_epilog
 from pactl_cli.commands.options import with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
-from pactl_cli.commands.reference import names_epilog
+from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.commands.terminal import Terminal, percent, print_certificate, print_verdict
-from pactl_cli.errors import BOUND_EXCEEDED, MissingError, PactlError
+from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.settings import (
     CERTIFICATE,
@@ -134,20 +135,6 @@ def _shared() -> Iterator[tuple[World, Display]]:
 
     with joined() as world:
         yield world, Terminal() if world.leads else Silence()
-
-
-def run_directories(paths: list[Path]) -> list[Path]:
-    """The run directories named, `-` standing for the lines of stdin."""
-    found: list[Path] = []
-    for path in paths:
-        if str(path) != "-":
-            found.append(path)
-            continue
-        lines = [line for line in sys.stdin.read().split("\n") if line]
-        if not lines:
-            raise MissingError("no run directory came through the pipe", "the command before this one failed")
-        found += map(Path, lines)
-    return found
 
 
 _Json = Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")]

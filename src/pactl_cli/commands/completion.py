@@ -8,13 +8,12 @@ from itertools import islice
 from pathlib import Path
 
 from pactl_cli import catalogue
-from pactl_cli.commands.reference import TABLES
 
 Offers = list[tuple[str, str]]
 Completer = Callable[[str], Offers]
 
 _DEPTH, _MOST_PLACES = 3, 2000
-_PRETRAINED = [entry for entry in catalogue.MODELS.values() if entry not in catalogue.OWN_MODELS]
+_PRETRAINED = [row for row in catalogue.MODELS.values() if row.package in catalogue.SOURCES]
 
 
 def among(offers: Iterable[tuple[str, str]]) -> Completer:
@@ -32,7 +31,7 @@ def run_directory(incomplete: str) -> Offers:
 
 def source(incomplete: str) -> Offers:
     """What `transfer` starts from: run directories and torchvision's networks."""
-    pretrained = ((f"torchvision:{entry.name}", entry.summary) for entry in _PRETRAINED)
+    pretrained = ((f"{row.package}:{row.name}", row.summary) for row in _PRETRAINED)
     return run_directory(incomplete) + among(pretrained)(incomplete)
 
 
@@ -55,7 +54,5 @@ def _is_run(place: str) -> bool:
     return Path(place, "manifest.json").is_file()
 
 
-NAMES = {
-    option: among((entry.name, entry.summary) for entry in entries.values()) for option, (_, entries) in TABLES.items()
-}
+NAMES = {table.option: among((row.name, row.summary) for row in table.values()) for table in catalogue.TABLES}
 """By the option that takes them."""

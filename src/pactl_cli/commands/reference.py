@@ -1,4 +1,4 @@
-"""The pages of the documentation that are generated from the program itself, and the names that help lists.
+"""The pages of the documentation that are generated from the program itself.
 
 python -m pactl_cli.commands.reference docs
 """
@@ -14,37 +14,15 @@ from typing import Any
 import typer
 
 from pactl_cli import catalogue
-
-TABLES: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "--dataset": ("Data sets", catalogue.DATASETS),
-    "--model-name": ("Networks", catalogue.MODELS),
-    "--intrinsic-mode": ("Subspaces", catalogue.MODES),
-    "--optimizer": ("Recipes", catalogue.RECIPES),
-}
-"""The tables of names, by the option that takes them."""
-
-
-def names_epilog(example: str) -> str:
-    """What a command's help ends with: an example, then every name with its line."""
-    groups = [f"Example:  {example}"]
-    for option, (title, entries) in TABLES.items():
-        width = max(map(len, entries))
-        lines = (f"  [cyan]{name:<{width}}[/cyan]  {_line(entry)}" for name, entry in entries.items())
-        groups.append("\n".join([f"[bold]{title}[/bold] ({option})", *lines]))
-    return "\n\n".join(groups)
-
-
-def _line(entry: Any) -> str:
-    """An entry's summary, and its other names."""
-    aliases: tuple[str, ...] = getattr(entry, "aliases", ())
-    return f"{entry.summary} (also {', '.join(aliases)})" if aliases else str(entry.summary)
+from pactl_cli.commands.names import line
 
 
 def catalogue_page() -> str:
     """`docs/catalogue.md`."""
     parts = ["# Names", "Every name that an option takes. This page is generated from the program."]
-    for option, (title, entries) in TABLES.items():
-        parts += [f"## {title}: `{option}`", _table(("name", ""), ((f"`{n}`", _line(e)) for n, e in entries.items()))]
+    for table in catalogue.TABLES:
+        rows = ((f"`{name}`", line(row)) for name, row in table.items())
+        parts += [f"## {table.title}: `{table.option}`", _table(("name", ""), rows)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pactl_cli.commands.completion import run_directory
 from pactl_cli.commands.page.markup import plain
+from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.terminal import percent
 from pactl_cli.errors import PactlError
 
@@ -38,7 +39,6 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False,
 ) -> None:
     """Show runs side by side, as their files say. Prints a table, or the path of a page."""
-    from pactl_cli.commands.app import run_directories
     from pactl_cli.stages.report import report as run_stage
 
     if html is not None and as_json:

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from textwrap import shorten
 
+import torch
 from torch import nn
 
 from pactl_cli import catalogue
+from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import brought_network
 from pactl_cli.models.initialisation import seeded, sketched
-from pactl_cli.models.networks import Shape, fc, layer13s, lenet, lenet5
-from pactl_cli.models.resnets import resnet18k, resnet20
-from pactl_cli.models.torchvision_models import torchvision_builder
-
-_OWN: dict[str, Callable[[int, Shape, int], nn.Module]] = {
-    "lenet5": lenet5,
-    "fc": fc,
-    "layer13s": layer13s,
-    "lenet": lenet,
-    "resnet20": resnet20,
-    "resnet18k": resnet18k,
-}
+from pactl_cli.models.networks import Shape
 
 
 def build_network(name: str, *, classes: int, shape: Shape, width: int | None, seed: int) -> nn.Module:
-    """The network `name` for images of `shape` = (channels, height, width), on the CPU.
+    """Return the network `name` for images of `shape` = (channels, height, width), on the CPU.
 
     Args:
         name: of the catalogue, or `module:function`, the user's own.
         classes: of the data.
         shape: of an image.
-        width: the base width; of no meaning, and None, for networks that are not our own.
+        width: the base width; of no meaning, and None, for networks that have none.
         seed: of the weights.
 
     Raises:
@@ -43,7 +35,9 @@ def build_network(name: str, *, classes: int, shape: Shape, width: int | None, s
 
 
 def sketch_network(name: str, *, classes: int, shape: Shape, width: int | None) -> nn.Module:
-    """The same network without numbers, on the meta device: at once, whatever its size. What the user brings is built.
+    """Return the same network without numbers, on the meta device: at once, whatever its size.
+
+    What the user brings is built.
 
     Raises:
         PactlError: as `build_network` does.
@@ -54,5 +48,27 @@ def sketch_network(name: str, *, classes: int, shape: Shape, width: int | None) 
 
 
 def _builder(name: str, classes: int, shape: Shape, width: int | None) -> Callable[[], nn.Module]:
-    """What constructs a network of the catalogue, its weights not yet drawn."""
-    return torchvision_builder(name, classes, shape) if width is None else partial(_OWN[name], classes, shape, width)
+    """Return what constructs a network of the catalogue, its weights not yet drawn.
+
+    Raises:
+        PactlError: if the images are too small for it.
+    """
+    row = catalogue.MODELS[name]
+    build = partial(row.maker(), *row.arguments, classes, shape, width)
+    _require_fit(name, build, classes, shape)
+    return build
+
+
+@torch.no_grad()
+def _require_fit(name: str, build: Callable[[], nn.Module], classes: int, shape: Shape) -> None:
+    """Raises PactlError unless the model, without its weights, turns an image of this shape into logits."""
+    try:
+        logits = sketched(build).eval()(torch.empty(1, *shape, device="meta"))
+        reason = "" if logits.shape == (1, classes) else f"it gives {tuple(logits.shape)}"
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error)
+    if reason:
+        raise PactlError(
+            f"--model-name {name} cannot take images of {shape[1]} x {shape[2]} pixels: {shorten(reason, 160)}",
+            "choose another network, such as resnet20 or fc",
+        )

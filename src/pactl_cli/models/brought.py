@@ -62,7 +62,7 @@ def describe(name: str, *, classes: int, channels: int) -> catalogue.Model:
             f"--model-name {name} constructs another network at every call",
             "draw its weights with torch.nn.init, and keep no state outside of it",
         )
-    return catalogue.Model(name, "brought by the user", batch_statistics=bool(batch_norms(networks[0])))
+    return catalogue.Model(name, "brought by the user", "", batch_statistics=bool(batch_norms(networks[0])))
 
 
 def described(error: BaseException) -> str:

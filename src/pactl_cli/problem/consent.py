@@ -62,7 +62,7 @@ class DataPlace:
     def in_words(self) -> str:
         """Where that is, who says so, and what is known of it."""
         entry = catalogue.dataset_entry(self.dataset)
-        if entry.name.endswith(":"):
+        if entry.takes_path:
             whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
             return f"{quoted(self.dataset)}{whose}"
         source = "scikit-learn" if entry.name == "digits" else quoted(str(self.directory))
@@ -88,7 +88,7 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
         MissingError: if the user has to name them.
     """
     entry = catalogue.dataset_entry(trained.dataset)
-    if not entry.name.endswith(":"):
+    if not entry.takes_path:
         if named.dataset not in (None, trained.dataset):
             raise MissingError(f"--dataset {named.dataset} is not what {run.path} is about, which is {trained.dataset}")
         directory = data_directory(named.data_dir)

@@ -351,7 +351,7 @@ def _resolve(settings: TrainSettings, configuration: Configuration, directory: P
     kind, colon, path = settings.dataset.partition(":")
     chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
     if isinstance(settings, TransferSettings):
-        if not settings.source.startswith("torchvision:"):
+        if catalogue.source_reference(settings.source).scheme == catalogue.RUN:
             chosen["source"] = str(_absolute(Path(settings.source)))
         chosen["weights"] = settings.weights and _absolute(settings.weights)
     chosen["indices_path"] = settings.indices_path and _absolute(settings.indices_path)

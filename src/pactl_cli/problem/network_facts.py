@@ -91,6 +91,5 @@ def _definer(model_name: str) -> str:
     """Whose code a network is."""
     if catalogue.is_brought(model_name):
         return model_name
-    if any(model_name == entry.name for entry in catalogue.OWN_MODELS):
-        return f"pactl {__version__}"
-    return f"torchvision {version('torchvision')}"
+    package = catalogue.MODELS[model_name].package
+    return f"{package} {__version__ if package == 'pactl' else version(package)}"

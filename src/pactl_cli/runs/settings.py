@@ -37,8 +37,8 @@ def _setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
     return Field(default, description=text, json_schema_extra=extra, **constraints)
 
 
-def _names(kind: str, names: dict[str, Any]) -> AfterValidator:
-    return AfterValidator(lambda name: _or_value_error(lambda: catalogue.resolve(kind, name, names)))
+def _named_in(table: catalogue.Table[Any]) -> AfterValidator:
+    return AfterValidator(lambda name: _or_value_error(lambda: table.resolve(name)))
 
 
 class Settings(BaseModel):
@@ -137,14 +137,14 @@ class TrainSettings(Settings):
         ge=0,
         shown="one for ten examples",
     )
-    intrinsic_mode: Annotated[str, _names("--intrinsic-mode", catalogue.MODES)] = _setting(
-        "rdkronqr", SUBSPACE, f"the projector: {', '.join(catalogue.MODES)}"
+    intrinsic_mode: Annotated[str, _named_in(catalogue.PROJECTORS)] = _setting(
+        "rdkronqr", SUBSPACE, f"the projector: {', '.join(catalogue.PROJECTORS)}"
     )
     seed: int = _setting(
         catalogue.DEFAULT_SEED, SUBSPACE, "of initialisation, projector, calibration, data order", ge=0, le=MAX_SEED
     )
 
-    optimizer: Annotated[str, _names("--optimizer", catalogue.RECIPES)] = _setting(
+    optimizer: Annotated[str, _named_in(catalogue.RECIPES)] = _setting(
         "adam_cos", TRAINING, f"optimiser and schedule: {', '.join(catalogue.RECIPES)}"
     )
     epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown="by data set")

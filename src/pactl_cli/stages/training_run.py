@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pactl_cli import catalogue
 from pactl_cli.data.dataset import LabelledImages
 from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
@@ -38,7 +39,6 @@ from pactl_cli.runs.directory import (
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import SETTINGS, TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
-from pactl_cli.sources.source import is_published
 from pactl_cli.subspace.quantise import GridQuantiser
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
@@ -105,10 +105,15 @@ def _require_modest(destination: Destination, settings: TrainSettings, subject: 
     """Raises MissingError if a run that may be a stranger's makes us take much memory: the one that is gone on with, or
     the source that says how large frames are."""
     run = destination.existing()
-    if run is None and subject.is_framed and isinstance(settings, TransferSettings) and not is_published(settings):
+    if run is None and subject.is_framed and isinstance(settings, TransferSettings) and _is_of_run(settings):
         run = RunDirectory.open(Path(settings.source))
     if run is not None:
         require_modest(run, subject, destination.model_name)
+
+
+def _is_of_run(settings: TransferSettings) -> bool:
+    """Whether the weights are a run's, not those of a package."""
+    return catalogue.source_reference(settings.source).scheme == catalogue.RUN
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.directory import INIT
 from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start
-from pactl_cli.sources.source import find_source
+from pactl_cli.sources import find_source
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.training_run import Destination, load_for, mention_copies, open_run, train_coordinates
 

@@ -10,7 +10,8 @@ from scipy.special import gammaincinv
 from torch import Tensor, nn
 
 from pactl_cli import randomness
-from pactl_cli.subspace.projectors import Projector
+from pactl_cli.models.layers import Layout
+from pactl_cli.subspace.projectors import Projector, takes
 
 
 def hadamard(values: Tensor) -> Tensor:
@@ -67,3 +68,9 @@ class Fastfood(Projector):
     def __str__(self) -> str:
         blocks, padded = self._scales.shape
         return f"{blocks} x S H G Pi H B [{padded}] / sqrt({padded} * {self.shape[0]})"
+
+
+@takes(lambda layout, dim: 60 * (layout.size + 2 * dim))
+def fastfood(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Return a projector on all parameters."""
+    return Fastfood(layout.size, dim, seed, name)

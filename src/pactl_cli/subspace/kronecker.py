@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import isqrt, sqrt
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
-from pactl_cli.subspace.projectors import Projector, RowSample, ceil_sqrt
+from pactl_cli.models.layers import Layout
+from pactl_cli.subspace.projectors import Projector, RowSample, ceil_sqrt, takes
 
 
 def orthonormal_columns(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -106,3 +107,31 @@ class KroneckerSum(Projector):
     def __str__(self) -> str:
         factor = f"N[{self._rows} x {self.shape[1]}] w"
         return f"Pi ({factor} (x) 1 + 1 (x) {factor}) / sqrt(2 * {self.shape[0]})"
+
+
+def kronecker_bytes(layout: Layout, dim: int) -> int:
+    """Return about what `KroneckerProduct` takes while it is built and used: measured, not derived."""
+    return 96 * (isqrt(layout.size) + 1) * (isqrt(dim) + 1)
+
+
+@takes(kronecker_bytes)
+def rdkronqr(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Return a Kronecker product of orthonormal factors."""
+    return KroneckerProduct(layout.size, dim, seed, name, orthogonal=True)
+
+
+@takes(kronecker_bytes)
+def rdkron(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Return a Kronecker product of Gaussian factors."""
+    return KroneckerProduct(layout.size, dim, seed, name, orthogonal=False)
+
+
+def _sum_bytes(layout: Layout, dim: int) -> int:
+    entries = 2 * (isqrt(layout.size) + 1) * dim
+    return 4 * entries + 24 * min(entries, KroneckerSum.BLOCK_ENTRIES)
+
+
+@takes(_sum_bytes)
+def rkron(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Return a sum of one-sided Gaussian factors."""
+    return KroneckerSum(layout.size, dim, seed, name)

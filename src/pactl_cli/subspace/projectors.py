@@ -9,8 +9,8 @@ Generalization" (2022), section 3 and appendix; the idea is Li et al. (2018).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from math import ceil, isqrt, sqrt
+from collections.abc import Callable
+from math import isqrt, sqrt
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
+from pactl_cli.models.layers import Layout
 
 
 def ceil_sqrt(n: int) -> int:
@@ -59,6 +60,28 @@ class Projector(nn.Module, ABC):
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).to(dtype), persistent=False)
 
 
+Draw = Callable[[Layout, int, int, str], Projector]
+"""What a row of the catalogue names: of a network's layout, d, a seed and a name for its streams, a projector."""
+
+
+def takes(memory_bytes: Callable[[Layout, int], int]) -> Callable[[Draw], Draw]:
+    """Say of a `Draw` about the most memory that it takes, and its projector in use, for a layout and d."""
+
+    def said(draw: Draw) -> Draw:
+        draw.memory_bytes = memory_bytes  # type: ignore[attr-defined]
+        return draw
+
+    return said
+
+
+def too_large(dim: int, layout: Layout) -> PactlError:
+    """Return the error that d > D."""
+    return PactlError(
+        f"--intrinsic-dim {dim} is larger than the network, which has {layout.size:,} parameters",
+        "choose a smaller dimension",
+    )
+
+
 class _Apply(torch.autograd.Function):
     """A linear map as one autograd node: its gradient is its adjoint."""
 
@@ -70,63 +93,6 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.projector.adjoint(gradients[0]), None
-
-
-class Dense(Projector):
-    """Every entry +-1 / sqrt(D), one bit each in memory; expanded a block of rows at a time, or once if small."""
-
-    MAX_BYTES = 2 << 30
-    MAX_EXPANDED_BYTES = 2 << 30
-    BLOCK_ENTRIES = 1 << 22
-
-    _signs: Tensor
-    _powers: Tensor
-    _expanded: Tensor | None
-
-    def __init__(self, parameters: int, dim: int, seed: int, name: str) -> None:
-        super().__init__(parameters, dim)
-        row_bytes = ceil(dim / 8)
-        if parameters * row_bytes > self.MAX_BYTES:
-            raise PactlError(
-                f"a dense projector (--intrinsic-mode dense or film) with D = {parameters:,} and d = {dim:,} needs "
-                f"{parameters * row_bytes / 2**30:.1f} GiB, above the limit of {self.MAX_BYTES / 2**30:.0f} GiB",
-                "use --intrinsic-mode rdkronqr, or a smaller --intrinsic-dim",
-            )
-        signs = randomness.packed_signs(seed, name, 8 * parameters * row_bytes)
-        self.keep("_signs", signs.reshape(parameters, row_bytes), torch.uint8)
-        self.keep("_powers", 1 << np.arange(8), torch.uint8)
-        self.register_buffer("_expanded", None, persistent=False)
-        if 4 * parameters * dim <= self.MAX_EXPANDED_BYTES:
-            expanded = torch.empty(self.shape)
-            for rows, entries in self._blocks():
-                expanded[rows] = entries
-            self._expanded = expanded
-
-    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """All rows of P as floats, in parts: (which, their entries)."""
-        rows, dim = self.shape
-        if self._expanded is not None:
-            yield slice(None), self._expanded
-            return
-        step = max(1, self.BLOCK_ENTRIES // dim)
-        for start in range(0, rows, step):
-            part = slice(start, min(start + step, rows))
-            yield part, self._expand(part)
-
-    def _expand(self, rows: slice) -> Tensor:
-        """Some rows of P as floats: shape (len(rows), d)."""
-        bits = (self._signs[rows].unsqueeze(-1) & self._powers) != 0
-        signs = bits.flatten(1)[:, : self.shape[1]].float() * 2 - 1
-        return signs / sqrt(self.shape[0])
-
-    def matvec(self, w: Tensor) -> Tensor:
-        return torch.cat([entries @ w for _, entries in self._blocks()])
-
-    def adjoint(self, g: Tensor) -> Tensor:
-        return torch.stack([g[rows] @ entries for rows, entries in self._blocks()]).sum(0)
-
-    def __str__(self) -> str:
-        return f"sign(N[{self.shape[0]} x {self.shape[1]}]) / sqrt(D)"
 
 
 class Identity(Projector):

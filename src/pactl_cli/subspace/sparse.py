@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import sqrt
+from math import isqrt, sqrt
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
-from pactl_cli.subspace.projectors import Projector
+from pactl_cli.models.layers import Layout
+from pactl_cli.subspace.projectors import Projector, takes
 
 
 class SignedSums(nn.Module):
@@ -73,3 +74,9 @@ class Sparse(Projector):
 
     def __str__(self) -> str:
         return f"sign(N[{self.shape[0]} x {self.shape[1]}]) Bernoulli(1 / sqrt(D)) / D^(1/4)"
+
+
+@takes(lambda layout, dim: 80 * (isqrt(layout.size) + 1) * dim)
+def sparse(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Return a projector on all parameters."""
+    return Sparse(layout.size, dim, seed, name)

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from pactl_cli import catalogue
+
 Factor = Callable[[float], float]
 """The learning rate at a share of the run in [0, 1), relative to the highest."""
 
@@ -46,30 +48,41 @@ def stable_cosine(share: float, *, warm: float, stable: float, start: float, fin
 
 _WARM_STABLE_COSINE = partial(stable_cosine, warm=0.01, stable=0.15, start=0.01, final=0.1)
 
-RECIPES: dict[str, tuple[str, Factor]] = {
-    "adam_cos": ("adam", partial(cosine, final=0.0)),
-    "adam": ("adam", lambda share: 1.0),
-    "adamw": ("adamw", partial(cosine, final=0.01)),
-    "awsc": ("adam", _WARM_STABLE_COSINE),
-    "sgd": ("sgd", partial(cosine, final=0.01)),
-    "sgd_cos": ("sgd", partial(cosine, final=0.01)),
-    "sgd_cos10": ("sgd", partial(cosine, final=0.1)),
-    "sgd_only": ("sgd", lambda share: 1.0),
-    "ssc": ("sgd", partial(stable_cosine, warm=0.0, stable=0.2, start=1.0, final=0.01)),
-    "wsc": ("sgd", _WARM_STABLE_COSINE),
-    "rmsprop": ("rmsprop", partial(cosine, final=0.0)),
-}
-"""The optimiser and the schedule of every recipe of the catalogue."""
+
+@dataclass(frozen=True)
+class Recipe:
+    """An optimiser, and the schedule of its learning rate."""
+
+    optimizer: type[torch.optim.Optimizer]
+    factor: Factor
+
+
+ADAM_COS = Recipe(torch.optim.Adam, partial(cosine, final=0.0))
+ADAM = Recipe(torch.optim.Adam, lambda share: 1.0)
+ADAMW = Recipe(torch.optim.AdamW, partial(cosine, final=0.01))
+AWSC = Recipe(torch.optim.Adam, _WARM_STABLE_COSINE)
+SGD_COS = Recipe(torch.optim.SGD, partial(cosine, final=0.01))
+SGD_COS10 = Recipe(torch.optim.SGD, partial(cosine, final=0.1))
+SGD_ONLY = Recipe(torch.optim.SGD, lambda share: 1.0)
+SSC = Recipe(torch.optim.SGD, partial(stable_cosine, warm=0.0, stable=0.2, start=1.0, final=0.01))
+WSC = Recipe(torch.optim.SGD, _WARM_STABLE_COSINE)
+RMSPROP = Recipe(torch.optim.RMSprop, partial(cosine, final=0.0))
+
+
+def _recipe(plan: Plan) -> Recipe:
+    recipe: Recipe = catalogue.RECIPES[plan.recipe].maker()
+    return recipe
 
 
 def build_optimizer(plan: Plan, parameters: Iterable[Any]) -> torch.optim.Optimizer:
     """The recipe's optimiser over parameters or parameter groups; the loop sets its learning rate at every step."""
-    kind = RECIPES[plan.recipe][0]
-    if kind == "sgd":
-        return torch.optim.SGD(parameters, plan.lr, momentum=plan.momentum, weight_decay=plan.weight_decay)
-    if kind == "adamw":
-        return torch.optim.AdamW(parameters, plan.lr, weight_decay=plan.weight_decay)
-    return torch.optim.Adam(parameters, plan.lr) if kind == "adam" else torch.optim.RMSprop(parameters, plan.lr)
+    kind = _recipe(plan).optimizer
+    options: dict[str, Any] = {}
+    if kind in (torch.optim.SGD, torch.optim.AdamW):
+        options["weight_decay"] = plan.weight_decay
+    if kind is torch.optim.SGD:
+        options["momentum"] = plan.momentum
+    return kind(parameters, lr=plan.lr, **options)  # type: ignore[call-arg]
 
 
 def learning_rate(plan: Plan, step: int, steps_per_epoch: int) -> float:
@@ -78,4 +91,4 @@ def learning_rate(plan: Plan, step: int, steps_per_epoch: int) -> float:
     if step < warmup:
         return (plan.warmup_lr or plan.lr) * step / warmup
     share = (step - warmup) / max(1, plan.epochs * steps_per_epoch - warmup)
-    return plan.lr * RECIPES[plan.recipe][1](share)
+    return plan.lr * _recipe(plan).factor(share)

@@ -1,0 +1,176 @@
+"""Everything else that has a name: projectors, codebooks, bounds, recipes, views and sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pactl_cli.catalogue.references import Reference, parse_reference
+from pactl_cli.catalogue.tables import Row, Table, imported
+
+_KRONECKER, _FILM = "pactl_cli.subspace.kronecker", "pactl_cli.subspace.film"
+
+PROJECTORS = Table(
+    "--intrinsic-mode",
+    "Projectors",
+    (
+        Row(
+            "rdkronqr",
+            "Kronecker product of two orthonormal factors, rows permuted; any size",
+            f"{_KRONECKER}:rdkronqr",
+        ),
+        Row("dense", "random signs; small networks", "pactl_cli.subspace.dense:dense"),
+        Row("sparse", "few random signs; small networks", "pactl_cli.subspace.sparse:sparse"),
+        Row("fastfood", "diagonal and Hadamard matrices; any size", "pactl_cli.subspace.fastfood:fastfood"),
+        Row(
+            "rkron",
+            "sum of two one-sided Gaussian factors, rows permuted; up to 2 sqrt(D) d = 2.7e9",
+            f"{_KRONECKER}:rkron",
+        ),
+        Row("rdkron", "Kronecker product of two Gaussian factors, rows permuted; any size", f"{_KRONECKER}:rdkron"),
+        Row("film", "random signs on normalisation layers and the head only", f"{_FILM}:film"),
+        Row("filmrdkron", "rdkron and film together", f"{_FILM}:filmrdkron"),
+        Row("filmrdkronqr", "rdkronqr and film together", f"{_FILM}:filmrdkronqr"),
+        Row(
+            "stfilmkronqr",
+            "normalisation parameters directly, rdkronqr on the others; networks with normalisation",
+            f"{_FILM}:stfilmkronqr",
+        ),
+    ),
+)
+"""`made_by`: a function of the layout, d, the seed and a name for its streams, that returns a `Projector`."""
+
+
+@dataclass(frozen=True)
+class Codebook(Row):
+    """A way to quantise.
+
+    Attributes:
+        made_by: a function of the number of levels, None where that is not the user's to say, that returns a
+            `Quantiser`.
+        form: `module:class` of what a message carries; equal for codebooks that differ in how they are found only.
+        takes_levels: whether the user says how many levels there are.
+    """
+
+    form: str
+    takes_levels: bool = False
+
+    def form_class(self) -> type:
+        """Return the class that `form` names."""
+        found: type = imported(self.form)
+        return found
+
+
+_FORMS, _QUANTISERS = "pactl_cli.certificate.codebook", "pactl_cli.subspace.quantise"
+
+CODEBOOKS = Table(
+    "--codebook",
+    "Codebooks",
+    (
+        Codebook("grid", "equal steps about zero, of one learned size", f"{_QUANTISERS}:grid", f"{_FORMS}:Grid"),
+        Codebook("kmeans", "free levels, started by k-means", f"{_QUANTISERS}:kmeans", f"{_FORMS}:FreeLevels", True),
+        Codebook(
+            "bins", "free levels, started as means of uniform bins", f"{_QUANTISERS}:bins", f"{_FORMS}:FreeLevels", True
+        ),
+    ),
+)
+
+_RISK_BOUNDS = "pactl_cli.certificate.risk_bounds"
+
+BOUNDS = Table(
+    "bounds",
+    "Bounds",
+    (
+        Row("binomial", "exact inversion of the binomial tail: the headline", f"{_RISK_BOUNDS}:binomial_bound"),
+        Row("kl", "inverse of the binary relative entropy, by Seeger and Maurer", f"{_RISK_BOUNDS}:kl_bound"),
+        Row("catoni", "Catoni's, minimised over lambda: the published one", f"{_RISK_BOUNDS}:catoni_bound"),
+        Row("mcallester", "McAllester's, by Pinsker's inequality", f"{_RISK_BOUNDS}:mcallester_bound"),
+    ),
+)
+"""`made_by`: a function of errors, examples, bits and delta, all by name, that returns the bound."""
+
+HEADLINE = "binomial"
+"""The bound that a certificate states."""
+
+_RECIPES = "pactl_cli.training.recipes"
+
+RECIPES = Table(
+    "--optimizer",
+    "Recipes",
+    (
+        Row("adam_cos", "Adam, cosine to 0", f"{_RECIPES}:ADAM_COS"),
+        Row("adam", "Adam, constant", f"{_RECIPES}:ADAM"),
+        Row("adamw", "AdamW, cosine to lr/100", f"{_RECIPES}:ADAMW"),
+        Row(
+            "awsc",
+            "Adam, warm-stable-cosine: linear from lr/100 for 1 %, constant to 15 %, cosine to lr/10",
+            f"{_RECIPES}:AWSC",
+        ),
+        Row("sgd", "SGD with momentum, cosine to lr/100", f"{_RECIPES}:SGD_COS"),
+        Row("sgd_cos", "the same as sgd", f"{_RECIPES}:SGD_COS"),
+        Row("sgd_cos10", "SGD with momentum, cosine to lr/10", f"{_RECIPES}:SGD_COS10"),
+        Row("sgd_only", "SGD with momentum, constant", f"{_RECIPES}:SGD_ONLY"),
+        Row("ssc", "SGD, constant for a fifth, then cosine to lr/100", f"{_RECIPES}:SSC"),
+        Row("wsc", "SGD, linear from lr/100 for 1 %, constant to 15 %, cosine to lr/10", f"{_RECIPES}:WSC"),
+        Row("rmsprop", "RMSprop, cosine to 0", f"{_RECIPES}:RMSPROP"),
+    ),
+)
+"""`made_by`: a `Recipe`."""
+
+
+@dataclass(frozen=True)
+class View(Row):
+    """A random view of training examples, never of counted ones.
+
+    Attributes:
+        made_by: for `per_image`, a function of an image, a seed and a size; else a function that draws an epoch's
+            views, as `pactl_cli.data.views` says.
+        per_image: whether it is drawn image by image, and where images are read from files before they are scaled.
+    """
+
+    per_image: bool = False
+
+
+NO_VIEW = "none"
+
+_VIEWS = "pactl_cli.data.views"
+
+VIEWS = Table(
+    "--augment",
+    "Views",
+    (
+        View(NO_VIEW, "each example as it is", f"{_VIEWS}:as_it_is"),
+        View(
+            "crop-mirror",
+            "a crop of the image in a black frame of four pixels, mirrored or not",
+            f"{_VIEWS}:crop_mirror",
+        ),
+        View(
+            "resized-crop", "a crop of 8 to 100 % of the area, resized, mirrored or not", f"{_VIEWS}:resized_crop", True
+        ),
+    ),
+)
+
+RUN = "run"
+"""The source that needs no scheme: a path."""
+
+SOURCES = Table(
+    "SOURCE",
+    "Sources",
+    (
+        Row(RUN, "the final weights of a run directory, named by its path", "pactl_cli.sources.trained_run:load"),
+        Row("torchvision", "torchvision:NAME, a network that it has pretrained", "pactl_cli.sources.torchvision:load"),
+    ),
+)
+"""`made_by`: a function of a `SourceRequest` that returns the `Start`; a name with a colon after it is a scheme."""
+
+
+def source_reference(text: str) -> Reference:
+    """Return which source a text names, and what of it: a scheme of the table, else a run directory.
+
+    >>> source_reference("torchvision:resnet18")
+    Reference(scheme='torchvision', name='resnet18')
+    >>> source_reference("runs/mnist").scheme
+    'run'
+    """
+    reference = parse_reference(text, frozenset(SOURCES) - {RUN})
+    return reference if reference.scheme in SOURCES else Reference(RUN, text)

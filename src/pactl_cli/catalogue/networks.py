@@ -1,0 +1,126 @@
+"""The networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pactl_cli.catalogue.references import CODE, parse_reference, require_code
+from pactl_cli.catalogue.tables import Row, Table
+
+
+@dataclass(frozen=True)
+class Model(Row):
+    """A network.
+
+    Attributes:
+        made_by: a function of the numbers of classes, the specification of inputs and the width.
+        width: its own base width; None where that has no meaning.
+        batch_statistics: whether it has BatchNorm.
+        aliases: its published names.
+        package: whose code defines it.
+        arguments: what `made_by` takes before all others.
+    """
+
+    width: int | None = None
+    batch_statistics: bool = False
+    aliases: tuple[str, ...] = ()
+    package: str = "pactl"
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it is the user's own, which no table has."""
+        return not self.made_by
+
+
+_OWN = "pactl_cli.models.networks"
+_RESNETS = "pactl_cli.models.resnets"
+_LENET5 = "two 5x5 convolutions and two dense layers; 431,080 parameters on MNIST"
+_FC = "two hidden layers; 199,210 parameters on MNIST"
+_LAYER13S = "nine 3x3 convolutions with BatchNorm; 63,738 parameters on CIFAR-10"
+_LENET = "two 5x5 convolutions and three dense layers; 44,426 parameters on MNIST"
+_RESNET20 = "nine residual blocks, shortcuts without weights; 269,818 parameters on CIFAR-10"
+_RESNET18K = "ResNet-18 for small images; 11,173,962 parameters on CIFAR-10"
+
+OWN_MODELS = (
+    Model("lenet5", _LENET5, f"{_OWN}:lenet5", 20, aliases=("LeNet5",)),
+    Model("fc", _FC, f"{_OWN}:fc", 200, aliases=("fc_784_10",)),
+    Model("layer13s", _LAYER13S, f"{_OWN}:layer13s", 8, True, ("Layer13s",)),
+    Model("lenet", _LENET, f"{_OWN}:lenet", 6, aliases=("LeNet",)),
+    Model("resnet20", _RESNET20, f"{_RESNETS}:resnet20", 16, True),
+    Model("resnet18k", _RESNET18K, f"{_RESNETS}:resnet18k", 64, True),
+)
+
+_TORCHVISION = """
+squeezenet1_0 1248424 | efficientnet_b0 5288548 bn | efficientnet_b1 7794184 bn | alexnet 61100840
+convnext_base 88591464 | convnext_large 197767336 | convnext_small 50223688 | convnext_tiny 28589128
+densenet121 7978856 bn | densenet161 28681000 bn | densenet169 14149480 bn | densenet201 20013928 bn
+efficientnet_b2 9109994 bn | efficientnet_b3 12233232 bn | efficientnet_b4 19341616 bn | efficientnet_b5 30389784 bn
+efficientnet_b6 43040704 bn | efficientnet_b7 66347960 bn | efficientnet_v2_l 118515272 bn
+efficientnet_v2_m 54139356 bn | efficientnet_v2_s 21458488 bn | googlenet 6624904 bn | inception_v3 23834568 bn
+maxvit_t 30919624 bn | mnasnet0_5 2218512 bn | mnasnet0_75 3170208 bn | mnasnet1_0 4383312 bn | mnasnet1_3 6282256 bn
+mobilenet_v2 3504872 bn | mobilenet_v3_large 5483032 bn | mobilenet_v3_small 2542856 bn
+regnet_x_16gf 54278536 bn | regnet_x_1_6gf 9190136 bn | regnet_x_32gf 107811560 bn | regnet_x_3_2gf 15296552 bn
+regnet_x_400mf 5495976 bn | regnet_x_800mf 7259656 bn | regnet_x_8gf 39572648 bn | regnet_y_128gf 644812894 bn
+regnet_y_16gf 83590140 bn | regnet_y_1_6gf 11202430 bn | regnet_y_32gf 145046770 bn | regnet_y_3_2gf 19436338 bn
+regnet_y_400mf 4344144 bn | regnet_y_800mf 6432512 bn | regnet_y_8gf 39381472 bn
+resnet101 44549160 bn | resnet152 60192808 bn | resnet18 11689512 bn | resnet34 21797672 bn | resnet50 25557032 bn
+resnext101_32x8d 88791336 bn | resnext101_64x4d 83455272 bn | resnext50_32x4d 25028904 bn
+shufflenet_v2_x0_5 1366792 bn | shufflenet_v2_x1_0 2278604 bn | shufflenet_v2_x1_5 3503624 bn
+shufflenet_v2_x2_0 7393996 bn | squeezenet1_1 1235496
+swin_b 87768224 | swin_s 49606258 | swin_t 28288354 | swin_v2_b 87930848 | swin_v2_s 49737442 | swin_v2_t 28351570
+vgg11 132863336 | vgg11_bn 132868840 bn | vgg13 133047848 | vgg13_bn 133053736 bn
+vgg16 138357544 | vgg16_bn 138365992 bn | vgg19 143667240 | vgg19_bn 143678248 bn
+vit_b_16 86567656 | vit_b_32 88224232 | vit_h_14 632045800 | vit_l_16 304326632 | vit_l_32 306535400
+wide_resnet101_2 126886696 bn | wide_resnet50_2 68883240 bn
+"""
+"""torchvision's classification models: name, parameters for 1,000 classes in colour, `bn` where there is BatchNorm."""
+
+_TORCHVISION_ALIASES = {
+    "squeezenet1_0": ("squeezenet", "SqueezeNet"),
+    "efficientnet_b0": ("surgery_efficientnet_b0",),
+}
+
+
+def _torchvision_models() -> Iterator[Model]:
+    """Yield a row for each entry of the table above."""
+    for entry in _TORCHVISION.replace("\n", "|").strip("|").split("|"):
+        name, parameters, *mark = entry.split()
+        yield Model(
+            name,
+            f"torchvision's; {int(parameters):,} parameters for 1,000 classes in colour",
+            "pactl_cli.models.torchvision_models:torchvision_network",
+            batch_statistics=bool(mark),
+            aliases=_TORCHVISION_ALIASES.get(name, ()),
+            package="torchvision",
+            arguments=(name,),
+        )
+
+
+MODELS = Table("--model-name", "Networks", (*OWN_MODELS, *_torchvision_models()))
+
+MODEL_CHOICES = (
+    f"{', '.join(row.name for row in OWN_MODELS)}, a torchvision classification model, or your own MODULE:FUNCTION"
+)
+
+
+def model_name(text: str) -> str:
+    """Return a network's own name, from that, `torchvision:NAME` or a published alias; `module:function` as it is.
+
+    Raises:
+        PactlError: if there is none.
+    """
+    packages = frozenset(row.package for row in MODELS.values())
+    reference = parse_reference(text, packages)
+    if reference.scheme in packages and reference.name in MODELS:
+        text = reference.name
+    if reference.scheme == CODE or (":" in text and text not in MODELS):
+        return require_code("--model-name", text)
+    aliases = {alias: row.name for row in MODELS.values() for alias in row.aliases}
+    return MODELS.resolve(aliases.get(text, text), MODEL_CHOICES)
+
+
+def is_brought(name: str) -> bool:
+    """Return whether a network's name stands for code that the user brings: no row has it."""
+    return name not in MODELS and parse_reference(name, frozenset()).scheme == CODE

@@ -1,0 +1,66 @@
+"""torchvision's pretrained networks as sources."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from io import StringIO
+
+import numpy as np
+import torchvision
+from torch import Tensor
+
+from pactl_cli import catalogue
+from pactl_cli.errors import MissingError, PactlError, printable
+from pactl_cli.models import build_network
+from pactl_cli.models.layers import head_names
+from pactl_cli.runs.start import Start, Training
+from pactl_cli.sources import SourceRequest
+from pactl_cli.sources.weights import read_weights
+
+_IMAGENET_SHAPE = (3, 224, 224)
+_AUXILIARY_HEADS = ("AuxLogits.", "aux1.", "aux2.")
+_TRAINED_AT_ONE_HALF = ("inception_v3", "googlenet")
+"""Networks whose pretrained weights expect inputs in -1 .. 1."""
+
+
+def load(request: SourceRequest) -> Start:
+    """Return the weights that torchvision offers for one of its networks, or those of a file.
+
+    Raises:
+        PactlError: if there is no such network, or its weights cannot be had or are another's.
+    """
+    settings, name = request.settings, catalogue.model_name(request.name)
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise PactlError(f"torchvision:{name}: torchvision has no such network", "transfer from a run directory of it")
+    tensors = read_weights(settings.weights) if settings.weights else _download(name)
+    tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(_AUXILIARY_HEADS)}
+    network = build_network(name, classes=2, shape=_IMAGENET_SHAPE, width=None, seed=catalogue.DEFAULT_SEED)
+    head = head_names(network)
+    if not head or head[0] not in tensors:
+        raise PactlError(f"--weights {settings.weights} are not those of torchvision's {name}: {head[:1]} is missing")
+    return Start(
+        tensors=tensors,
+        seen=np.zeros(0, dtype=np.uint64),
+        model_name=name,
+        base_width=None,
+        classes=len(tensors[head[0]]),
+        head=head,
+        shape=_IMAGENET_SHAPE,
+        statistics=None if name in _TRAINED_AT_ONE_HALF else catalogue.IMAGENET_STATISTICS,
+        seen_is_complete=False,
+        origin=f"{settings.source} with weights of {printable(str(settings.weights))}"
+        if settings.weights
+        else settings.source,
+        lineage=(Training("" if settings.weights else "imagenet", published=True),),
+    )
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    """torchvision's best weights for a network, from its cache or fetched, checked by their hash."""
+    try:
+        with redirect_stdout(StringIO()):  # on which torch says what it fetches
+            return dict(torchvision.models.get_model(name, weights="DEFAULT", progress=False).state_dict())
+    except (OSError, RuntimeError) as error:
+        raise MissingError(
+            f"the weights of torchvision:{name} could not be downloaded: {error}", "give a file of them with --weights"
+        ) from error

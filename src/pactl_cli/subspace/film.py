@@ -1,0 +1,65 @@
+"""Projectors that treat normalisation layers and the head apart from the other weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pactl_cli.errors import PactlError
+from pactl_cli.models.layers import Layout
+from pactl_cli.subspace.dense import Dense, dense_bytes
+from pactl_cli.subspace.kronecker import KroneckerProduct, kronecker_bytes
+from pactl_cli.subspace.projectors import DirectSum, Embedding, Identity, Mean, Projector, takes, too_large
+
+
+def _film_bytes(layout: Layout, dim: int) -> int:
+    return dense_bytes(len(layout.normalisation) + len(layout.head), dim)
+
+
+@takes(lambda layout, dim: _film_bytes(layout, dim))
+def film(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Dense, on normalisation layers and the head only."""
+    places = np.sort(np.concatenate([layout.normalisation, layout.head]))
+    if not len(places):
+        raise PactlError(
+            f"--intrinsic-mode {name.split('/')[1]} needs normalisation layers or a head, and the network has neither",
+            "use --intrinsic-mode rdkronqr",
+        )
+    return Embedding(layout.size, places, Dense(len(places), dim, seed, name))
+
+
+def _film_and_kronecker(layout: Layout, dim: int, seed: int, name: str, *, orthogonal: bool) -> Projector:
+    kronecker = KroneckerProduct(layout.size, dim, seed, f"{name}/kronecker", orthogonal=orthogonal)
+    return Mean(kronecker, film(layout, dim, seed, f"{name}/film"))
+
+
+@takes(lambda layout, dim: kronecker_bytes(layout, dim) + _film_bytes(layout, dim))
+def filmrdkron(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Return the sum of `rdkron` and `film`."""
+    return _film_and_kronecker(layout, dim, seed, name, orthogonal=False)
+
+
+@takes(lambda layout, dim: kronecker_bytes(layout, dim) + _film_bytes(layout, dim))
+def filmrdkronqr(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Return the sum of `rdkronqr` and `film`."""
+    return _film_and_kronecker(layout, dim, seed, name, orthogonal=True)
+
+
+@takes(kronecker_bytes)
+def stfilmkronqr(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """Normalisation parameters by coordinates of their own, the others by a Kronecker product on the rest."""
+    direct = len(layout.normalisation)
+    if dim <= direct:
+        raise PactlError(
+            f"--intrinsic-dim {dim} is too small for --intrinsic-mode stfilmkronqr: "
+            f"the network has {direct:,} normalisation parameters, each with a coordinate of its own",
+            f"use more than {direct}",
+        )
+    if not direct:
+        return KroneckerProduct(layout.size, dim, seed, name, orthogonal=True)
+    others = np.delete(np.arange(layout.size), layout.normalisation)
+    if dim - direct > len(others):
+        raise too_large(dim, layout)
+    kronecker = KroneckerProduct(len(others), dim - direct, seed, name, orthogonal=True)
+    return DirectSum(
+        Embedding(layout.size, layout.normalisation, Identity(direct)), Embedding(layout.size, others, kronecker)
+    )
