@@ -13,14 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli import randomness
-from pactl_cli.catalogue import DEFAULT_SEED, Statistics
+from pactl_cli.catalogue import DEFAULT_SEED
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
-
-FIXED_STATISTICS: Statistics = ((0.5,), (0.5,))
-"""The default normalisation: constants that come from no sample."""
-
 
 class LabelledImages(Protocol):
     """n images and their labels, wherever the images are. What trains and counts knows no more than this."""
@@ -192,19 +188,3 @@ class Dataset:
         if not rate:
             return self
         return replace(self, train=noisy("train", self.train), test=self.test and noisy("test", self.test))
-
-
-def normalise(images: Tensor, statistics: Statistics) -> Tensor:
-    """What a network sees: bytes over 255, then (x - mean) / std per channel; floating-point images as they are.
-
-    The result lies in memory with its channels last, in which order convolutions run up to twice as fast.
-
-    Args:
-        images: shape (m, C, H, W).
-        statistics: mean and standard deviation, one number for all channels or one each.
-    """
-    if images.dtype != torch.uint8:
-        return images
-    mean, std = (torch.tensor(row, device=images.device).view(-1, 1, 1) for row in statistics)
-    inputs = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
-    return inputs.copy_(images).div_(255).sub_(mean).div_(std)

@@ -10,8 +10,7 @@ from math import log, prod
 import torch
 from torch import Tensor, nn
 
-from pactl_cli.catalogue import Statistics
-from pactl_cli.data.dataset import LabelledImages, normalise
+from pactl_cli.data.dataset import LabelledImages
 from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.models.independence import NUMERICAL_MARGIN as NUMERICAL_MARGIN  # this module's own word for it, too
 from pactl_cli.processes.world import ALONE, World
@@ -75,7 +74,6 @@ def batch_size(shape: tuple[int, int, int]) -> int:
 def count(
     network: nn.Module,
     examples: LabelledImages,
-    statistics: Statistics,
     advance: Callable[[int, int], None] = lambda done, total: None,
     world: World = ALONE,
 ) -> Counts:
@@ -85,9 +83,8 @@ def count(
     added up in the same order.
 
     Args:
-        network: images to logits; put into evaluation mode here.
+        network: raw inputs to logits; put into evaluation mode here.
         examples: their batches on the network's device.
-        statistics: for `normalise`.
         advance: told of (examples counted, examples in all).
         world: the processes that share the batches; all have the same network, and get the same counts.
 
@@ -101,7 +98,7 @@ def count(
     own = range(world.rank, len(parts), world.size)
     with full_precision(), closing(examples.batches([parts[place] for place in own])) as batches:
         for place, batch in zip(own, batches, strict=True):
-            counted = _count_batch(network(normalise(batch.images, statistics)).float(), batch.labels)
+            counted = _count_batch(network(batch.images).float(), batch.labels)
             table[place] = torch.tensor(list(vars(counted).values()), dtype=torch.float64)
             advance(min(len(examples), (place + 1) * size), len(examples))
     total = Counts(0, 0, 0, 0, 0, 0.0)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import randomness
-from pactl_cli.catalogue import Statistics
-from pactl_cli.data.dataset import Examples, LabelledImages, normalise
+from pactl_cli.data.dataset import Examples, LabelledImages
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.models.normalisation import batch_norms
@@ -68,7 +67,6 @@ class Trainer:
 
     Attributes:
         examples: the training examples.
-        statistics: for `normalise`.
         plan: recipe, epochs, batch size and numbers.
         seed: of the data order, drawn afresh for every epoch from the seed and the epoch alone.
         stage: a name for the data order's stream and for messages.
@@ -81,7 +79,6 @@ class Trainer:
 
     objective: Objective
     examples: LabelledImages
-    statistics: Statistics
     plan: Plan
     seed: int
     stage: str
@@ -138,7 +135,7 @@ class Trainer:
         device = batch.labels.device.type
         stream = self.seed * 1_000_003 + state.step + self.world.rank * _STREAMS_APART
         with _seeded(stream), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
-            logits = self.objective(normalise(batch.images, self.statistics))
+            logits = self.objective(batch.images)
             loss = self.objective.loss(logits, batch.labels)
         self._optimizer.zero_grad(set_to_none=True)
         (loss if share.weight == 1 else loss * share.weight).backward()
