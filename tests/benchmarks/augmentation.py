@@ -11,12 +11,14 @@ from collections.abc import Callable
 import torch
 from pairs import seconds, table
 from steps import BATCH, STEPS, stepper
+from torch import nn
 from torchvision.transforms import v2
 
 from pactl_cli import catalogue
-from pactl_cli.data.dataset import FIXED_STATISTICS, Examples, normalise
+from pactl_cli.data.dataset import Examples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.models import build_network
+from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
 
 REPEATS, EXAMPLES, FEW = 7, 50_000, 10
 
@@ -38,7 +40,7 @@ def main(device: str = "cpu") -> None:
             torch.stack([per_image(images[index]) for index in part.cpu()])
 
     network = build_network("layer13s", classes=10, shape=(3, 32, 32), width=catalogue.MODELS["layer13s"].width, seed=1)
-    inputs = normalise(examples.images[:BATCH], FIXED_STATISTICS)
+    inputs = Prepared(nn.Identity(), FIXED_STATISTICS, casts_integers=False)(examples.images[:BATCH])
     work: dict[str, tuple[Callable[[], None], int]] = {
         "as they are": (lambda: epoch(None), len(parts)),
         "augmented": (lambda: epoch(Augmentation(137, "train/augment/0")), len(parts)),

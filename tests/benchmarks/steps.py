@@ -15,9 +15,9 @@ from pairs import compare, in_a_process, peak_gib, table
 from torch import nn
 
 from pactl_cli import catalogue
-from pactl_cli.data.dataset import FIXED_STATISTICS, normalise
 from pactl_cli.models import build_network
 from pactl_cli.models.layers import parameter_layout
+from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
@@ -45,7 +45,8 @@ def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Ca
 def batch(shape: tuple[int, int, int], device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Images as a network gets them, and labels."""
     images = torch.randint(256, (BATCH, *shape), dtype=torch.uint8, device=device)
-    return normalise(images, FIXED_STATISTICS), torch.randint(10, (BATCH,), device=device)
+    prepare = Prepared(nn.Identity(), FIXED_STATISTICS, casts_integers=False)
+    return prepare(images), torch.randint(10, (BATCH,), device=device)
 
 
 def module(name: str, mode: str, device: str) -> nn.Module:

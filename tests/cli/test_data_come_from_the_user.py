@@ -16,12 +16,11 @@ from PIL import Image
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.message import decode
-from pactl_cli.data.dataset import normalise
 from pactl_cli.data.files import decoded_cache, idx_files
 from pactl_cli.models import build_network
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
-from pactl_cli.problem.reloading import reload_subject
+from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import RunDirectory
 
 Call = Callable[..., Any]
@@ -49,7 +48,7 @@ def forge_fashion(place: Path, train: int = TRAIN, test: int = TEST) -> Path:
     for part, count in (("train", train), ("t10k", test)):
         images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         with torch.no_grad():
-            inputs = normalise(torch.from_numpy(images)[:, None], ((0.5,), (0.5,)))
+            inputs = torch.from_numpy(images)[:, None] / 255 * 2 - 1
             labels = torch.cat([network(batch) for batch in inputs.split(2000)]).argmax(1).numpy()
         write_idx(raw / f"{part}-images-idx3-ubyte", images)
         write_idx(raw / f"{part}-labels-idx1-ubyte", labels)
@@ -288,11 +287,11 @@ def test_a_test_set_with_as_many_errors(pactl: Call, quick: Any, arrays: Arrays,
 
 def wrongly_classified(path: Path, arrays: Arrays) -> np.ndarray[Any, Any]:
     """Which test examples the classifier of a run's message gets wrong."""
-    subject = reload_subject(RunDirectory.open(path), Named(), "cpu", Silence())
-    message, _ = decode((path / "message.bin").read_bytes(), subject.task)
-    network = subject.classifier(subject.build_module(), torch.from_numpy(message.coordinates()))
+    problem = reload_problem(RunDirectory.open(path), Named(), "cpu", Silence())
+    message, _ = decode((path / "message.bin").read_bytes(), problem.task)
+    network = problem.classifier(problem.build_module(), torch.from_numpy(message.coordinates()))
     with torch.no_grad():
-        logits = network(normalise(torch.from_numpy(arrays["x_test"])[:, None], subject.statistics))
+        logits = network(torch.from_numpy(arrays["x_test"])[:, None])
     return np.asarray(logits.argmax(1).numpy() != arrays["y_test"])
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pactl_cli.problem.blueprint.network_facts import NetworkFacts
 
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.message import Message, encode
@@ -25,11 +26,11 @@ from pactl_cli.models.layers import head_names
 from pactl_cli.models.size import Size
 from pactl_cli.problem import loading
 from pactl_cli.problem.display import Silence
-from pactl_cli.problem.network_facts import NetworkFacts
-from pactl_cli.problem.subject import Subject
+from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.checkpoint import save_tensors
 from pactl_cli.runs.directory import CERTIFICATE, CHECKPOINT, CONFIG, INDICES, INIT, MESSAGE, METRICS, RunDirectory
-from pactl_cli.runs.settings import SETTINGS, TrainSettings
+from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start, Training
 from pactl_cli.stages.evidence import Measured, assemble
 
@@ -53,25 +54,25 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     Its numbers of errors are made up, and so is what it says of its network.
     """
     given = {"epochs": 1, "intrinsic_dim": 20, "lr": 0.1, "device": "cpu", "train_subset": 0.8} | settings
-    subject = _subject(SETTINGS[kind].parse(given), start)
+    problem = _subject(KINDS[kind].settings.parse(given), start)
     run = RunDirectory.create(place, kind)  # type: ignore[arg-type]
-    found = subject.fingerprints
+    found = problem.fingerprints
     run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
     run.manifest.test_sha256 = found.test
-    run.write_config(subject.settings.as_dict())
+    run.write_config(problem.settings.as_dict())
     files = [CONFIG, CHECKPOINT, METRICS, MESSAGE, CERTIFICATE]
-    if subject.has_indices:
-        run.write_arrays(INDICES, subject.indices())
+    if problem.has_indices:
+        run.write_arrays(INDICES, problem.indices())
         files.append(INDICES)
     if start is not None:
-        assert subject.start is not None
-        run.manifest.parent = subject.start.sha256()
-        subject.start.save(run)
+        assert problem.blueprint.start is not None
+        run.manifest.parent = problem.blueprint.start.sha256()
+        problem.blueprint.start.save(run)
         files.append(INIT)
-    dim = subject.configuration.intrinsic_dim
+    dim = problem.configuration.intrinsic_dim
     save_tensors(run, CHECKPOINT, {"w": torch.full((dim,), 0.5)}, {"stage": "train"})
     run.write_bytes(METRICS, b"")
-    message, certificate = _certified(subject, dim)
+    message, certificate = _certified(problem, dim)
     run.write_bytes(MESSAGE, message)
     run.write_bytes(CERTIFICATE, certificate)
     run.set_stage(kind, "complete")
@@ -79,28 +80,28 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     return place
 
 
-def _subject(settings: TrainSettings, start: Start | None) -> Subject:
+def _subject(settings: TrainSettings, start: Start | None) -> Problem:
     """What the settings are about, however large."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("available_memory", "require_memory"):
             patch.setattr(loading, name, lambda *_: 1 << 60)
-        return loading.load_subject(settings, torch.device("cpu"), Silence(), start)
+        return loading.load_problem(settings, torch.device("cpu"), Silence(), start)
 
 
-def _certified(subject: Subject, dim: int) -> tuple[bytes, bytes]:
+def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
     """A message whose every symbol is the same, and a certificate of it."""
-    configuration, dataset = subject.configuration, subject.dataset
+    configuration, dataset = problem.configuration, problem.dataset
     width = configuration.base_width
     sketch = sketch_network(configuration.model_name, classes=dataset.classes, shape=dataset.shape, width=width)
     if Size.of(sketch, dataset.shape).parameters < LARGEST_MADE:
-        facts = subject.network_facts
+        facts = problem.blueprint.network_facts
     else:  # whoever has the memory knows better
         facts = NetworkFacts("pactl 0", "0" * 64, (0.0,) * 4)
-        subject.__dict__["network_facts"] = facts
-    message = Message(subject.configuration, Grid(0.5, 1) if dim else None, np.full(dim, 2 if dim else 0))
-    encoded = encode(message, subject.task)
-    measured = Measured(1, 1, 1 if subject.dataset.test else None, 1.0, facts)
-    certificate = assemble(subject, message, encoded, measured, None, delta=0.05, extra_bits=0.0, fine_tuned=False)
+        problem.__dict__["network_facts"] = facts
+    message = Message(problem.configuration, Grid(0.5, 1) if dim else None, np.full(dim, 2 if dim else 0))
+    encoded = encode(message, problem.task)
+    measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts)
+    certificate = assemble(problem, message, encoded, measured, None, delta=0.05, extra_bits=0.0, fine_tuned=False)
     return encoded.data, certificate.to_bytes()
 
 

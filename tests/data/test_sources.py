@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, normalise
+from pactl_cli import catalogue
+from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.published.idx_files import MNIST_SHA256
 from pactl_cli.errors import PactlError
+from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
 
 RNG = np.random.default_rng(0)
 
@@ -208,11 +210,15 @@ def test_label_noise_touches_train_and_test_once_and_alike() -> None:
     assert torch.equal(noisy.train.images, clean.train.images)
 
 
+def prepare(images: torch.Tensor, statistics: catalogue.Statistics) -> torch.Tensor:
+    return Prepared(torch.nn.Identity(), statistics, casts_integers=False)(images)
+
+
 def test_normalise() -> None:
     images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
-    assert normalise(images, FIXED_STATISTICS).flatten().tolist() == [-1, 1]
+    assert prepare(images, FIXED_STATISTICS).flatten().tolist() == [-1, 1]
     colour = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
-    out = normalise(colour, ((0.5, 0.25, 0.0), (0.5, 0.25, 0.1)))
+    out = prepare(colour, ((0.5, 0.25, 0.0), (0.5, 0.25, 0.1)))
     assert out.flatten().tolist() == pytest.approx([1, 3, 10])
     floats = torch.full((1, 1, 2, 2), 7.0)
-    assert normalise(floats, FIXED_STATISTICS) is floats
+    assert prepare(floats, FIXED_STATISTICS) is floats

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
+from pactl_cli.data.dataset import Examples
 from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.training.counting import BATCH, Counts, count
@@ -86,9 +86,9 @@ def some(examples: int) -> Examples:
 @pytest.mark.parametrize("examples", [1, 101, BATCH, 2 * BATCH + 1, 5 * BATCH + 3])
 @pytest.mark.parametrize("processes", [2, 3, 7])
 def test_counts_are_the_same_to_the_last_bit_whatever_the_number(examples: int, processes: int) -> None:
-    alone = count(Echo(), some(examples), FIXED_STATISTICS)
+    alone = count(Echo(), some(examples))
     assert alone.examples == examples
-    found = Together(processes).run(lambda world: count(Echo(), some(examples), FIXED_STATISTICS, world=world))
+    found = Together(processes).run(lambda world: count(Echo(), some(examples), world=world))
     assert found == [alone] * processes
 
 
@@ -98,9 +98,9 @@ def test_an_example_that_was_lost_is_noticed() -> None:
             return values
 
     with pytest.raises(PactlError, match="500 of 1,000 examples were counted") as caught:
-        count(Echo(), some(1000), FIXED_STATISTICS, world=Deaf(1, Together(2)))
+        count(Echo(), some(1000), world=Deaf(1, Together(2)))
     assert caught.value.exit_code == FAILED
-    assert isinstance(count(Echo(), some(10), FIXED_STATISTICS), Counts)
+    assert isinstance(count(Echo(), some(10)), Counts)
 
 
 def test_processes_that_disagree_say_so_all() -> None:

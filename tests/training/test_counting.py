@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
+from pactl_cli.data.dataset import Examples
 from pactl_cli.training.counting import BATCH, NUMERICAL_MARGIN, Counts, count
 
 
@@ -19,7 +19,7 @@ class Echo(nn.Module):
 
 def counts(logits: Tensor, labels: list[int]) -> Counts:
     images = logits.view(len(labels), -1, 1, 1)
-    return count(Echo(), Examples(images, torch.tensor(labels)), FIXED_STATISTICS)
+    return count(Echo(), Examples(images, torch.tensor(labels)))
 
 
 @pytest.mark.parametrize("examples", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 7])
@@ -73,5 +73,5 @@ def test_counting_is_in_evaluation_mode_and_full_precision() -> None:
             return super().forward(images)
 
     before = torch.backends.cudnn.allow_tf32
-    count(Watch().train(), Examples(torch.zeros(3, 2, 1, 1), torch.zeros(3, dtype=torch.int64)), FIXED_STATISTICS)
+    count(Watch().train(), Examples(torch.zeros(3, 2, 1, 1), torch.zeros(3, dtype=torch.int64)))
     assert torch.backends.cudnn.allow_tf32 == before

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import catalogue
-from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
+from pactl_cli.data.dataset import Examples
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
 
@@ -116,7 +116,6 @@ def test_every_step_of_a_run_is_made_at_the_defined_rate(recipe: str, warmup_epo
     rates.trainer = Trainer(
         Two(),
         Examples(images, torch.arange(EXAMPLES) % 3),
-        FIXED_STATISTICS,
         plan,
         seed=1,
         stage="train",

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pactl_cli.data.dataset import FIXED_STATISTICS, Examples, LabelledImages
+from pactl_cli.data.dataset import Examples, LabelledImages
 from pactl_cli.data.streaming import FileExamples, View, streamed
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.training import counting
@@ -47,7 +47,7 @@ class Convolution(Objective):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images)
+        return self.layers(images.float() / 127.5 - 1)
 
 
 class Watcher:
@@ -71,7 +71,7 @@ class Watcher:
 
 def trainer(examples: LabelledImages, augment: bool) -> Trainer:
     plan = Plan("adam_cos", 3, 6, 0.05)
-    return Trainer(Convolution(), examples, FIXED_STATISTICS, plan, seed=1, stage="train", augment=augment)
+    return Trainer(Convolution(), examples, plan, seed=1, stage="train", augment=augment)
 
 
 def weights(of: Trainer) -> Tensor:
@@ -119,11 +119,11 @@ def test_a_file_that_fails_in_training_ends_the_run_with_one_line(files: FileExa
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_counts_are_the_same(files: FileExamples, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = count(Convolution(), files.resident(), FIXED_STATISTICS)
+    expected = count(Convolution(), files.resident())
     assert expected.examples == COUNT
-    assert count(Convolution(), files.with_workers(workers), FIXED_STATISTICS) == expected
+    assert count(Convolution(), files.with_workers(workers)) == expected
     monkeypatch.setattr(counting, "BATCH", 8)
-    smaller = count(Convolution(), files.with_workers(workers), FIXED_STATISTICS)
+    smaller = count(Convolution(), files.with_workers(workers))
     assert (smaller.cautious, smaller.plain) == (expected.cautious, expected.plain)
     assert smaller.nll_nats == pytest.approx(expected.nll_nats)
 
@@ -141,7 +141,7 @@ def test_large_images_are_counted_in_smaller_batches(side: int, size: int) -> No
     sizes: list[int] = []
     images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(2 * BATCH, 3, side, side)
     with pytest.raises(KeyboardInterrupt):
-        count(Convolution(), Sizes(images, torch.zeros(2 * BATCH, dtype=torch.int64)), FIXED_STATISTICS)
+        count(Convolution(), Sizes(images, torch.zeros(2 * BATCH, dtype=torch.int64)))
     assert sizes[0] == max(sizes) == size
     assert sum(sizes) == 2 * BATCH
 
@@ -154,5 +154,5 @@ def test_an_interrupted_count_ends_the_workers(files: FileExamples) -> None:
 
     counted = files[torch.arange(COUNT).repeat(2 * BATCH // COUNT)].with_workers(2)
     with pytest.raises(KeyboardInterrupt):
-        count(Interrupted(), counted, FIXED_STATISTICS)
+        count(Interrupted(), counted)
     assert not multiprocessing.active_children()

@@ -22,13 +22,13 @@ from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.configuration import Task, complete
 from pactl_cli.certificate.message import Message, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
-from pactl_cli.data.dataset import FIXED_STATISTICS, Examples
+from pactl_cli.data.dataset import Examples
 from pactl_cli.data.splits import Partition, partition, permuted_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.models.normalisation import calibrate
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
-from pactl_cli.problem.reloading import reload_subject
+from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import INDICES, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
@@ -108,8 +108,8 @@ def certify_recognition(pool: Examples, split: Any, random: np.random.Generator)
     parts = split(partition(None, EXAMPLES, share=1.0), CALIBRATION, int(random.integers(10**6)))
     network = Recognises()
     calibrate(network, sample[torch.from_numpy(parts.calibration)].images)
-    counts = count(network, sample[torch.from_numpy(parts.bound)], FIXED_STATISTICS)
-    true_error = count(network, pool, FIXED_STATISTICS).plain_error
+    counts = count(network, sample[torch.from_numpy(parts.bound)])
+    true_error = count(network, pool).plain_error
     return binomial_bound(errors=counts.cautious, examples=counts.examples, bits=0, delta=DELTA), true_error
 
 
@@ -210,9 +210,9 @@ def test_a_run_keeps_them_apart(tmp_path: Path) -> None:
     parts = Partition(**run.read_arrays(INDICES))
     assert len(parts.calibration) == 6
     assert not len(overlap(parts))
-    subject = reload_subject(run, Named(), "cpu", Silence())
-    assert np.array_equal(subject.partition.bound, parts.bound)
-    assert len(subject.sample) == verify(run.path, Named(), "cpu", Silence()).certificate.bound_examples == 54
+    problem = reload_problem(run, Named(), "cpu", Silence())
+    assert np.array_equal(problem.partition.bound, parts.bound)
+    assert len(problem.sample) == verify(run.path, Named(), "cpu", Silence()).certificate.bound_examples == 54
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from pactl_cli.certificate.certificate import Certificate
-from pactl_cli.data.dataset import Examples, normalise
+from pactl_cli.data.dataset import Examples
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
@@ -76,7 +76,7 @@ def errors_first(images: Images, labels: Labels) -> tuple[Labels, float]:
     """The indices, first of those that the untrained network of seed 137 gets wrong; and the share of these."""
     network = build_network("fc", classes=2, shape=(1, 8, 8), width=200, seed=137).eval()
     with torch.no_grad():
-        logits = network(normalise(torch.from_numpy(images)[:, None], ((0.5,), (0.5,)))).numpy()
+        logits = network(torch.from_numpy(images)[:, None] / 255 * 2 - 1).numpy()
     own, other = np.take_along_axis(logits, labels[:, None], 1), np.take_along_axis(logits, 1 - labels[:, None], 1)
     wrong = ((own - other)[:, 0]) <= 1e-2 * np.abs(logits).max(1)
     return np.argsort(~wrong, kind="stable"), wrong.mean()

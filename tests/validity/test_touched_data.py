@@ -18,7 +18,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
-from pactl_cli.problem.reloading import reload_subject
+from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages import evidence
@@ -65,10 +65,10 @@ def normalised(layers: nn.Module, calibration: Tensor, sample: Tensor) -> Tensor
 
 def edited(place: Path, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The same images but for those of calibration, which now make the network right about the labels of S."""
-    subject = reload_subject(RunDirectory.open(place / "run"), Named(), "cpu", Silence())
-    network = subject.initial_network().requires_grad_(False)
-    sample = subject.sample.resident()
-    free = torch.from_numpy(images[subject.partition.calibration])[:, None].clone().requires_grad_(True)
+    problem = reload_problem(RunDirectory.open(place / "run"), Named(), "cpu", Silence())
+    network = problem.blueprint.network().requires_grad_(False)
+    sample = problem.sample.resident()
+    free = torch.from_numpy(images[problem.partition.calibration])[:, None].clone().requires_grad_(True)
     optimiser = torch.optim.Adam([free], lr=3e-2)
     best, fewest = free.detach().clone(), len(sample)
     for _ in range(STEPS):
@@ -80,7 +80,7 @@ def edited(place: Path, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         nn.functional.cross_entropy(5 * logits, sample.labels).backward()
         optimiser.step()
     changed = images.copy()
-    changed[subject.partition.calibration] = best[:, 0].numpy()
+    changed[problem.partition.calibration] = best[:, 0].numpy()
     return changed
 
 
@@ -101,9 +101,9 @@ def test_calibration_images_that_were_optimised(tmp_path: Path, monkeypatch: pyt
         verify(tmp_path / "run", Named(), "cpu", Silence())
 
 
-def only_the_sample(run: RunDirectory, subject: Any, _: str) -> None:
+def only_the_sample(run: RunDirectory, problem: Any, _: str) -> None:
     """What version 0.1.0 compared."""
-    assert run.manifest.data_sha256 == subject.fingerprints.sample
+    assert run.manifest.data_sha256 == problem.fingerprints.sample
 
 
 @pytest.mark.usefixtures("_no_fsync")

@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.message import decode
 from pactl_cli.certificate.risk_bounds import binomial_bound
-from pactl_cli.data.dataset import normalise
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
-from pactl_cli.problem.reloading import reload_subject
+from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import MESSAGE, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
@@ -82,11 +81,11 @@ def answers(classifier: nn.Module, inputs: Tensor) -> NDArray[np.int64]:
 
 def decoded_answers(run: RunDirectory, world: World) -> NDArray[np.int64]:
     """What the classifier in `message.bin`, rebuilt as a receiver does it, says about every input."""
-    subject = reload_subject(run, Named(), "cpu", Silence())
-    message, _ = decode(run.read_bytes(MESSAGE), subject.task)
-    classifier = subject.classifier(subject.build_module(), torch.from_numpy(message.coordinates()))
-    shape = (INPUTS, *subject.dataset.shape)
-    return answers(classifier, normalise(torch.from_numpy(world.inputs.reshape(shape)), subject.statistics))
+    problem = reload_problem(run, Named(), "cpu", Silence())
+    message, _ = decode(run.read_bytes(MESSAGE), problem.task)
+    classifier = problem.classifier(problem.build_module(), torch.from_numpy(message.coordinates()))
+    shape = (INPUTS, *problem.dataset.shape)
+    return answers(classifier, torch.from_numpy(world.inputs.reshape(shape)))
 
 
 def certify(

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,9 +31,10 @@ from pactl_cli.commands.outcome import end, open_closed_streams, require_working
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import RunOptions
-from pactl_cli.commands.terminal import Terminal, percent, print_certificate, print_verdict
+from pactl_cli.commands.terminal import Terminal, percent, print_certificate, print_certificates, print_verdict
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
+from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import (
     CERTIFICATE,
     DATA,
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
     from pactl_cli.problem.display import Display
     from pactl_cli.processes.world import World
-    from pactl_cli.runs.directory import Kind
 
 SEVERAL = "Several machines"
 
@@ -110,7 +109,7 @@ def prior(given: dict[str, Any], options: RunOptions) -> None:
     _begin_run("prior", given, options)
 
 
-def _begin_run(kind: Kind, given: dict[str, Any], options: RunOptions) -> None:
+def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
     """Runs the stage of that name and prints where, or prints the settings only."""
     settings = options.settings(kind, given)
     if options.print_config:
@@ -118,7 +117,7 @@ def _begin_run(kind: Kind, given: dict[str, Any], options: RunOptions) -> None:
         return
     from pactl_cli.stages.training_run import Destination
 
-    stage = getattr(import_module(f"pactl_cli.stages.{kind}"), kind)
+    stage = KINDS[kind].maker()
     target = options.target(settings)
     named = settings.model_name if given.get("model_name") else None
     destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
@@ -153,21 +152,30 @@ def bound(
         ),
     ],
     as_json: _Json = False,
+    print_all: Annotated[
+        bool,
+        typer.Option("--all", help="Print every run's certificate, not the best alone.", rich_help_panel=CERTIFICATE),
+    ] = False,
     fail_above: Annotated[
         float | None,
-        typer.Option(help="Exit with 3 if the certificate is above this error.", rich_help_panel=CERTIFICATE),
+        typer.Option(help="Exit with 3 if the best certificate is above this error.", rich_help_panel=CERTIFICATE),
     ] = None,
 ) -> None:
-    """Quantise, code and certify a run; of several, the best. Prints the certificate."""
+    """Quantise, code and certify runs, each of them. Prints the best certificate."""
     settings = BoundSettings.parse(given)
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
     directories = run_directories(run_dirs)
+    from pactl_cli.stages.bound import best_of
     from pactl_cli.stages.bound import bound as run_stage
 
     with _shared() as (world, display):
-        path, certificate = run_stage(directories, settings, display, world)
-        if as_json or not sys.stdout.isatty():
+        certified = run_stage(directories, settings, display, world)
+        path, certificate = best_of(certified)
+        is_json = as_json or not sys.stdout.isatty()
+        if print_all:
+            print_certificates(certified, as_json=is_json)
+        elif is_json:
             print(certificate.model_dump_json(indent=2))
         else:
             print_certificate(certificate, _verification(path, certificate, settings))

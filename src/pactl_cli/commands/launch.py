@@ -9,9 +9,10 @@ from typing import Any
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.errors import PactlError
 from pactl_cli.processes.supervision import Crew
-from pactl_cli.runs.settings import SETTINGS, BoundSettings
+from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.settings import BoundSettings
 
-LAUNCHED = (*SETTINGS, "bound")
+LAUNCHED = (*KINDS, "bound")
 
 
 def require_launchable(name: str) -> None:
@@ -76,7 +77,7 @@ def require_sound(name: str, given: dict[str, Any]) -> Path | None:
     Raises:
         PactlError: naming every wrong value.
     """
-    model = BoundSettings if name == "bound" else SETTINGS[name]
+    model = BoundSettings if name == "bound" else KINDS[name].settings
     settings = {field: given[field] for field in model.model_fields if given.get(field) is not None}
     if name == "bound":
         BoundSettings.parse(settings)

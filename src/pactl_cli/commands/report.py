@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from csv import DictWriter
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -36,36 +38,61 @@ def report(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with plots, readable without a network or a script.")
     ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every run's numbers as a table, a row each.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False,
 ) -> None:
-    """Show runs side by side, as their files say. Prints a table, or the path of a page."""
+    """Show runs side by side, as their files say. Prints a table, or the path of a page or a file."""
     from pactl_cli.stages.report import report as run_stage
 
-    if html is not None and as_json:
-        raise PactlError("--html and --json exclude each other", "give one of them")
+    if sum((html is not None, csv is not None, as_json)) > 1:
+        raise PactlError("--html, --csv and --json exclude each other", "give one of them")
     reports = run_stage(run_directories(run_dirs))
     if html is not None:
-        _write_page(html, reports)
+        from pactl_cli.commands.page.document import page
+
+        _write("--html", html, page(reports))
         print(html)
+    elif csv is not None:
+        _write("--csv", csv, _table(reports))
+        print(csv)
     elif as_json or not sys.stdout.isatty():
         print(json.dumps([run.facts() for run in reports], indent=2))
     else:
         _print_table(reports)
 
 
-def _write_page(path: Path, reports: Sequence[Report]) -> None:
-    """The page as a file, whole or not at all."""
-    from pactl_cli.commands.page.document import page
+def _write(option: str, path: Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
     from pactl_cli.runs.directory import FILES, replace_file
 
     if path.is_dir() or path.name in FILES:
-        raise PactlError(f"--html {path} is the name of something else", "name a file for the page")
+        raise PactlError(f"{option} {path} is the name of something else", "name another file")
     try:
-        replace_file(path, page(reports).encode("utf-8", "replace"))
+        replace_file(path, text.encode("utf-8", "replace"))
     except OSError as error:
         raise PactlError(
-            f"--html {path} cannot be written: {os.strerror(error.errno or 0)}", "choose another place"
+            f"{option} {path} cannot be written: {os.strerror(error.errno or 0)}", "choose another place"
         ) from error
+
+
+def _table(reports: Sequence[Report]) -> str:
+    """The numbers of each run as CSV (RFC 4180): a row each, and a header that names the columns."""
+    rows = [dict(_flat(run.facts())) for run in reports]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = StringIO()
+    writer = DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(facts: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The facts with one name each, `bits.symbols`; lists of sentences are no numbers, and left out."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        elif not isinstance(value, list):
+            yield f"{before}{name}", value
 
 
 def _print_table(reports: Sequence[Report]) -> None:

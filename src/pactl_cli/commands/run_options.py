@@ -14,7 +14,8 @@ from pactl_cli import catalogue
 from pactl_cli.commands.options import merge
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.runs.config_file import read_plain_config
-from pactl_cli.runs.settings import SETTINGS, TrainSettings
+from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.settings import TrainSettings
 
 PANEL = "Run directory"
 
@@ -54,9 +55,9 @@ class RunOptions:
         if begun is not None and os.path.lexists(begun):
             kept = read_plain_config(begun)
             kept.pop("data_dir", None)  # data come from where the user says, and nothing is fetched to where a run does
-            settings = SETTINGS[kind].parse(kept | given)
+            settings = KINDS[kind].settings.parse(kept | given)
         else:
-            settings = SETTINGS[kind].parse(merge(given, self.config))
+            settings = KINDS[kind].settings.parse(merge(given, self.config))
         return _with_code_named(settings, given.get("model_name"))
 
     def target(self, settings: TrainSettings) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from math import ceil
@@ -100,6 +100,24 @@ def print_certificate(certificate: Certificate, check: str) -> None:
     for part in (Text(certificate.statement, "bold"), facts, "It assumes:", assumed):
         console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
     console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
+
+
+def print_certificates(certified: Sequence[tuple[Path, Certificate]], *, as_json: bool) -> None:
+    """Several runs' certificates on stdout, the best first: a table, or a JSON list of certificates with `run_dir`."""
+    ranked = sorted(certified, key=lambda entry: entry[1].error_bound)
+    if as_json:
+        facts = [{"run_dir": str(path)} | certificate.model_dump(mode="json") for path, certificate in ranked]
+        print(json.dumps(facts, indent=2))
+        return
+    console = Console(file=sys.stdout, highlight=False)
+    header = f"\n  {'certificate':>11}  {'training':>9}  {'test':>9}  {'bits':>9}  run"
+    console.print(Text(header, "bold"), soft_wrap=True)
+    for path, certificate in ranked:
+        errors = percent(certificate.quantised_train_error), percent(certificate.test_error)
+        numbers = f"{percent(certificate.error_bound):>11}  {errors[0]:>9}  {errors[1]:>9}"
+        bits = certificate.message_bits + certificate.ledger_bits
+        console.print(Text(f"  {numbers}  {bits:>9,.6g}  {path}"), soft_wrap=True)
+    console.print()
 
 
 def print_verdict(verdict: Verdict, directory: Path, *, as_json: bool) -> None:

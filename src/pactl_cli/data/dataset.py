@@ -18,6 +18,7 @@ from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
 
+
 class LabelledImages(Protocol):
     """n images and their labels, wherever the images are. What trains and counts knows no more than this."""
 

@@ -1,25 +1,18 @@
-"""From settings to a subject: the data loaded and divided, every default resolved."""
+"""From settings to a problem: the data loaded and divided, every default resolved."""
 
 from __future__ import annotations
 
-import os
-from math import prod
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import is_brought
-from pactl_cli.certificate.configuration import Configuration, Task, complete
-from pactl_cli.data.adaptation import framed, with_channels
+from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.data.dataset import Dataset, LabelledImages
-from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.workers import useful_workers
 from pactl_cli.data.loading import load_dataset
-from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
+from pactl_cli.data.recognition import exact_fingerprints
 from pactl_cli.data.splits import (
     Identities,
     Indices,
@@ -29,69 +22,75 @@ from pactl_cli.data.splits import (
     partition,
     require_permutation,
 )
-from pactl_cli.errors import MissingError, PactlError, quoted
-from pactl_cli.models.brought import describe
+from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.problem.blueprint import Blueprint
+from pactl_cli.problem.configuring import augments, configuration_of, resolved, task_of
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
+from pactl_cli.problem.fitting import fit_images, require_unrelated, seen_forms
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.problem.modesty import require_memory
-from pactl_cli.problem.subject import Subject
+from pactl_cli.problem.problem import Problem
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.processes.world import ALONE, World
-from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings, option_name
+from pactl_cli.runs.kinds import kind_of
+from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
-_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE = 1 << 29, 64
-"""Weights, which may be a stranger's, decide how large frames are; so they must be large themselves."""
 
+@dataclass(frozen=True)
+class Request:
+    """What a run is to be about, and what is known of it beside its settings.
 
-def load_subject(
-    settings: TrainSettings,
-    device: torch.device,
-    display: Display,
-    start: Start | None = None,
-    world: World = ALONE,
-    *,
-    place: DataPlace | None = None,
-    permutation: Indices | None = None,
-) -> Subject:
-    """Loads the data, resolves every default and divides the training set.
-
-    Args:
+    Attributes:
+        settings: as the user gave them, or as a run has them.
+        device: where to compute.
+        display: where progress goes.
+        world: the processes that share the work, each of which has a request like this one.
         start: what a transfer starts from, or a prior that has been trained; None where there is none (yet).
-        world: the processes that share the work, each of which calls this.
         place: where the data are read; None where the settings, which the user gave, say it.
         permutation: of the training set, which a run, perhaps a stranger's, has in the place of the file that its
             settings name; of no meaning where they name none.
+    """
+
+    settings: TrainSettings
+    device: torch.device
+    display: Display
+    world: World = ALONE
+    start: Start | None = None
+    place: DataPlace | None = None
+    permutation: Indices | None = None
+
+
+def load_problem(request: Request) -> Problem:
+    """Return a problem: its data loaded and divided, its defaults resolved.
 
     Raises:
         PactlError: if the data, or what is asked of it, is wrong.
     """
     keep_freed_memory()
-    place = place or DataPlace(settings.dataset, data_directory(settings.data_dir))
-    clean = _read(settings, place, display).with_workers(_workers(settings, world))
-    permutation = _permutation(settings, permutation, len(clean.train))
-    dataset, source = clean.with_label_noise(settings.label_noise), None
-    if start is not None and isinstance(settings, TransferSettings):
-        require_unrelated(start, settings)
-        dataset = fit_images(dataset, start)
-        start = source = start.for_classes(dataset.classes)
+    settings, kind = request.settings, kind_of(request.settings)
+    place = request.place or DataPlace(settings.dataset, data_directory(settings.data_dir))
+    clean = _read(settings, place, request.display).with_workers(_workers(settings, request.world))
+    permutation = _permutation(settings, request.permutation, len(clean.train))
+    dataset, start = _fitted(clean, settings, request.start)
+    source = start if kind.has_source else None
     pool, identities = _divided(settings, clean, dataset, source, permutation)
-    task = _task(settings, dataset, pool, source)
-    configuration = _configuration(settings, task, source)
+    task = task_of(settings, dataset, pool, source)
+    configuration = configuration_of(settings, task, source)
     require_memory(configuration, dataset.classes, dataset.shape)
     parts, calibration = _with_calibration(pool, configuration, identities)
-    dataset = dataset.to(device)
+    dataset = dataset.to(request.device)
     sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
-    with display.progress("fingerprinting the examples") as progress:
+    with request.display.progress("fingerprinting the examples") as progress:
         fingerprints = Fingerprints.of(sample, clean, parts, progress)
-    resolved = _resolve(settings, configuration, place.directory)
-    return Subject(
-        settings=resolved.model_copy(update={"augment": _augments(settings, clean)}),
+    keeps_statistics = kind.has_source and not len(calibration)
+    return Problem(
+        settings=resolved(settings, configuration, place.directory, augments(settings, clean)),
         dataset=dataset,
         task=task,
-        configuration=configuration,
+        blueprint=Blueprint(configuration, dataset.classes, dataset.shape, start, keeps_statistics),
         partition=parts,
         permutation=permutation,
         repetitions=parts.repetitions(identities),
@@ -99,10 +98,22 @@ def load_subject(
         fingerprints=fingerprints,
         calibration=_taken(dataset, calibration).resident(),
         pool=pool.bound,
-        start=start,
         is_framed=dataset.shape[1:] != clean.shape[1:],
-        world=world,
+        world=request.world,
     )
+
+
+def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tuple[Dataset, Start | None]:
+    """Return the data as the network sees them, and what it starts from, for their classes.
+
+    Raises:
+        PactlError: if the source of a transfer may have seen them, or they do not fit its network.
+    """
+    dataset = clean.with_label_noise(settings.label_noise)
+    if start is None or not kind_of(settings).has_source:
+        return dataset, start
+    require_unrelated(start, settings)
+    return fit_images(dataset, start), start.for_classes(dataset.classes)
 
 
 def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Dataset:
@@ -147,7 +158,7 @@ def _divided(
     Raises:
         PactlError: if nothing is left to count, or there are copies and they are not wanted.
     """
-    examples, has_prior = len(clean.train), isinstance(settings, PriorSettings)
+    examples, has_prior = len(clean.train), kind_of(settings).has_prior
     parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
     identities = np.zeros(examples, dtype=np.uint64)
     identities[parts.whole()] = exact_fingerprints(clean.train[torch.from_numpy(parts.whole())])
@@ -164,26 +175,6 @@ def _divided(
             "remove them, or give --duplicates drop",
         )
     return parts, identities
-
-
-def seen_forms(raw: LabelledImages, fitted: LabelledImages) -> NDArray[np.uint64]:
-    """The fingerprints of images as they are and as a network sees them, shape (n, forms)."""
-    own = image_fingerprints(raw)
-    if fitted.image_shape == raw.image_shape:
-        return own
-    return np.concatenate([own, image_fingerprints(fitted)], axis=1)
-
-
-def _task(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
-    """What sender and receiver know before the message."""
-    return Task(
-        settings.dataset,
-        len(pool.bound),
-        dataset.shape[0],
-        _brought(settings, dataset, source),
-        calibration_pool=len(pool.prior) if len(pool.prior) else None,
-        defaults=_defaults(source, settings.dataset) if source else {},
-    )
 
 
 def _with_calibration(
@@ -211,153 +202,3 @@ def _workers(settings: TrainSettings, world: World) -> int | None:
     if settings.num_workers != "auto":
         return settings.num_workers
     return None if world.local_size == 1 else max(1, useful_workers() // world.local_size)
-
-
-def _defaults(source: Start, dataset: str) -> dict[str, Any]:
-    """What a message need not say because the source says it.
-
-    Published constants are statistics of some training set, perhaps of this one under another name: they are free only
-    where a package's network has them and this data set has others, and paid for where somebody chose them.
-    """
-    defaults = source.defaults()
-    statistics, own = defaults["normalisation"], catalogue.dataset_entry(dataset).published
-    is_of_package = bool(source.lineage) and source.lineage[-1].published
-    if catalogue.is_published(statistics) and (statistics == own or not is_of_package):
-        defaults["normalisation"] = None
-    return defaults
-
-
-def require_unrelated(source: Start, settings: TrainSettings) -> None:
-    """Raises PactlError if the source's training and this data set have something in common that nobody could tell."""
-    dataset = settings.dataset
-    for training in source.lineage:
-        is_all_of_it = training.published and training.dataset == dataset
-        if is_all_of_it or training.dataset in catalogue.dataset_entry(dataset).resized:
-            raise PactlError(
-                f"--dataset {dataset}: {quoted(source.origin)} was trained on {training.dataset}, which has its "
-                "pictures, and nobody could tell which of them",
-                "transfer to other data, or from other weights",
-            )
-        if training.noisy and settings.label_noise:
-            raise PactlError(
-                f"--label-noise {settings.label_noise}: {quoted(source.origin)} was trained with label noise from the "
-                "same stream of random numbers, and so on the labels that this run would get",
-                "transfer from a source without label noise, or to labels without it",
-            )
-
-
-def fit_images(dataset: Dataset, source: Start) -> Dataset:
-    """Images as the network of a transfer can take them: with its channels, and, where its weights have other shapes
-    for another size, in a black frame of its size.
-
-    Raises:
-        PactlError: if they are too large for it, or its weights are of no size, or the frames too large for memory.
-    """
-    channels, height, width = source.shape
-    if dataset.shape[0] != channels:
-        dataset = dataset.with_images(lambda images: with_channels(images, channels))
-    if dataset.shape == source.shape or source.fits(dataset.shape):
-        return dataset
-    if dataset.shape[1] > height or dataset.shape[2] > width:
-        raise PactlError(
-            f"--dataset {dataset.name} has images of {dataset.shape[1]} x {dataset.shape[2]}, and {source.model_name} "
-            f"in {quoted(source.origin)} was trained on {height} x {width}: its weights have another shape for these",
-            "transfer from a network with a mean over the image, such as layer13s, or from larger images",
-        )
-    if not source.fits(source.shape):
-        raise PactlError(f"the weights of {quoted(source.origin)} do not fit {source.model_name} at any size known")
-    need = sum(len(part) for part in (dataset.train, dataset.test) if part) * prod(source.shape)
-    need *= dataset.train.dtype.itemsize
-    weights = sum(tensor.nbytes for tensor in source.tensors.values())
-    if need > min(available_memory() // 2, max(_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE * weights)):
-        raise PactlError(
-            f"--dataset {dataset.name} in frames of {height} x {width} would take {need >> 20:,} MB or more",
-            "transfer from a network for smaller images",
-        )
-    return dataset.with_images(lambda images: framed(images, height, width))
-
-
-def _augments(settings: TrainSettings, dataset: Dataset) -> bool:
-    """Whether training images are augmented: as asked, else where they are colour images.
-
-    Raises:
-        PactlError: if it was asked for and the data are no images of bytes.
-    """
-    if settings.augment is None:
-        return dataset.train.dtype == torch.uint8 and dataset.shape[0] == 3
-    if settings.augment and dataset.train.dtype != torch.uint8:
-        raise PactlError("--augment needs images of type uint8, the data are floating-point numbers", "--no-augment")
-    return settings.augment
-
-
-def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> catalogue.Model | None:
-    """The user's own network, if it is one."""
-    name = source.model_name if source else settings.model_name
-    if source and is_brought(source.model_name) and settings.model_name != source.model_name:
-        raise MissingError(
-            f"the network of the source is code, {source.model_name}, which is not loaded unasked",
-            f"if you trust it: --model-name {source.model_name}",
-        )
-    return describe(name, classes=dataset.classes, channels=dataset.shape[0]) if name and is_brought(name) else None
-
-
-def _configuration(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
-    """The settings that a message carries, the rest of its fields at their defaults."""
-    normalisation = None
-    chosen: str = settings.normalise
-    if chosen == "published":
-        normalisation = catalogue.dataset_entry(settings.dataset).published
-        if normalisation is None:
-            raise PactlError(f"--normalise published: there are no published constants for {settings.dataset}")
-        if len(normalisation[0]) != task.channels:
-            raise PactlError(f"--normalise published: the constants are not for {task.channels} channels")
-    elif chosen == "source" and source is not None:
-        normalisation = source.statistics
-    elif chosen == "fixed" and task.defaults.get("normalisation") is not None:
-        normalisation = ((0.5,) * task.channels, (0.5,) * task.channels)
-    given = settings.model_dump(include=set(Configuration.__dataclass_fields__) - {"normalisation"})
-    if given["model_name"]:
-        given["model_name"] = catalogue.model_name(given["model_name"])
-    for name in ("model_name", "base_width"):
-        if source is not None and given[name] not in (None, getattr(source, name)):
-            raise PactlError(
-                f"{option_name(name)} {given[name]}: the weights of {source.origin} are of {getattr(source, name)}",
-                "leave it out",
-            )
-    configuration = complete(given | {"normalisation": normalisation}, task)
-    if configuration.base_width is not None and task.model(configuration.model_name).width is None:
-        raise PactlError(
-            f"--base-width {configuration.base_width}: {configuration.model_name} has no base width", "leave it out"
-        )
-    return configuration
-
-
-def _resolve(settings: TrainSettings, configuration: Configuration, directory: Path) -> TrainSettings:
-    """The settings with nothing left to default, and every path absolute."""
-    entry = catalogue.dataset_entry(settings.dataset)
-    chosen = configuration.as_dict()
-    chosen.pop("normalisation")
-    defaults = {"epochs": entry.epochs, "batch_size": entry.batch_size, "lr": entry.lr}
-    chosen |= {name: value for name, value in defaults.items() if getattr(settings, name) is None}
-    if isinstance(settings, PriorSettings):
-        chosen |= {
-            "prior_epochs": settings.prior_epochs or settings.epochs or entry.epochs,
-            "prior_lr": settings.prior_lr or settings.lr or entry.lr,
-        }
-    chosen |= {
-        "data_dir": directory if os.path.isdir(directory) else None,
-        "warmup_lr": settings.warmup_lr or settings.lr or entry.lr,
-    }
-    kind, colon, path = settings.dataset.partition(":")
-    chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
-    if isinstance(settings, TransferSettings):
-        if catalogue.source_reference(settings.source).scheme == catalogue.RUN:
-            chosen["source"] = str(_absolute(Path(settings.source)))
-        chosen["weights"] = settings.weights and _absolute(settings.weights)
-    chosen["indices_path"] = settings.indices_path and _absolute(settings.indices_path)
-    return settings.model_copy(update=chosen)
-
-
-def _absolute(path: Path) -> Path:
-    """A path from the root, without a look at what lies there: a stranger may have named it."""
-    return Path(os.path.abspath(path.expanduser()))

@@ -11,7 +11,7 @@ from pactl_cli.errors import MissingError
 from pactl_cli.models import sketch_network
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.size import Size
-from pactl_cli.problem.subject import Subject
+from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.subspace import projector_bytes
 from pactl_cli.training.counting import batch_size as counted_at_once
@@ -39,25 +39,25 @@ def require_memory(configuration: Configuration, classes: int, shape: tuple[int,
         )
 
 
-def require_modest(run: RunDirectory, subject: Subject, named: str | None) -> None:
+def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> None:
     """Raises MissingError if a run, which may be a stranger's, makes us take much memory for its network.
 
     Args:
         named: the network that the user has named; whatever it takes is as the user wants it.
     """
-    configuration, batch_size = subject.configuration, subject.settings.batch_size or 1
+    configuration, batch_size = problem.configuration, problem.settings.batch_size or 1
     if configuration.model_name == named or is_brought(configuration.model_name):
         return
-    sketch = _sketch(configuration, subject.dataset.classes, subject.dataset.shape)
-    size = Size.of(sketch, subject.dataset.shape)
-    counting = _COUNTED_COPIES * counted_at_once(subject.dataset.shape) * size.largest_bytes
-    training = _TRAINED_COPIES * min(batch_size, len(subject.sample)) * size.activations_bytes
+    sketch = _sketch(configuration, problem.dataset.classes, problem.dataset.shape)
+    size = Size.of(sketch, problem.dataset.shape)
+    counting = _COUNTED_COPIES * counted_at_once(problem.dataset.shape) * size.largest_bytes
+    training = _TRAINED_COPIES * min(batch_size, len(problem.sample)) * size.activations_bytes
     need = projector_bytes(configuration.intrinsic_mode, parameter_layout(sketch), configuration.intrinsic_dim)
     is_ordinary = (
-        (configuration.base_width or 0) <= (subject.task.model(configuration.model_name).width or 0)
+        (configuration.base_width or 0) <= (problem.task.model(configuration.model_name).width or 0)
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
-        and not subject.is_framed
+        and not problem.is_framed
     )
     if not is_ordinary:
         need += _weights_bytes(size) + max(counting, training)

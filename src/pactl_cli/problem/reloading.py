@@ -1,4 +1,4 @@
-"""A run's subject, from its directory, which may be a stranger's, and the data that it is about."""
+"""A run's problem, from its directory, which may be a stranger's, and the data that it is about."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pactl_cli.data.splits import Indices
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.consent import Named, place_of_data
 from pactl_cli.problem.display import Display
-from pactl_cli.problem.loading import load_subject
+from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
 from pactl_cli.problem.modesty import require_modest
-from pactl_cli.problem.subject import PERMUTATION, Subject
+from pactl_cli.problem.problem import PERMUTATION, Problem
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirectory
-from pactl_cli.runs.settings import SETTINGS
+from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.subspace.module import SubspaceModule
 
 _LARGEST_HEADER = 1 << 20
 
 
-def reload_subject(
+def reload_problem(
     run: RunDirectory,
     named: Named,
     device: str,
@@ -31,8 +32,8 @@ def reload_subject(
     world: World = ALONE,
     *,
     only_read: bool = False,
-) -> Subject:
-    """The subject of a run, which may be a stranger's, from its configuration and the data.
+) -> Problem:
+    """Return the problem of a run, which may be a stranger's, from its configuration and the data.
 
     Args:
         named: what the user has named; nothing else is read, run or built on the run's behalf.
@@ -41,23 +42,35 @@ def reload_subject(
     Raises:
         PactlError: if configuration, indices or data are not those of the run, or the user has to name something.
     """
-    trained = SETTINGS[run.manifest.kind].parse(run.read_config())
+    trained = KINDS[run.manifest.kind].settings.parse(run.read_config())
     named.require_network(run, trained.model_name)
     place = place_of_data(run, trained, named, only_read=only_read)
-    start = None if run.manifest.kind == "train" else Start.load(run, trained)
-    if start is not None and run.manifest.parent != start.sha256():
-        raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
+    start = _start(run, trained)
     permutation = _recorded_permutation(run) if trained.indices_path else None
-    subject = load_subject(
-        trained, find_device(device, world), display, start, world, place=place, permutation=permutation
-    )
-    if subject.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
+    request = Request(trained, find_device(device, world), display, world, start, place, permutation)
+    problem = load_problem(request)
+    if problem.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
-    require_same_data(run, subject, place.dataset)
-    if subject.has_indices:
-        subject.require_indices(run.read_arrays(INDICES), run.path / INDICES)
-    require_modest(run, subject, named.model_name)
-    return subject
+    require_same_data(run, problem, place.dataset)
+    if problem.has_indices:
+        problem.require_indices(run.read_arrays(INDICES), run.path / INDICES)
+    require_modest(run, problem, named.model_name)
+    return problem
+
+
+def _start(run: RunDirectory, trained: TrainSettings) -> Start | None:
+    """The weights that a run started from; None if a seed alone gives them.
+
+    Raises:
+        PactlError: if they are not those that the manifest names.
+    """
+    kind = KINDS[run.manifest.kind]
+    if not (kind.has_source or kind.has_prior):
+        return None
+    start = Start.load(run, trained)
+    if run.manifest.parent != start.sha256():
+        raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
+    return start
 
 
 def _recorded_permutation(run: RunDirectory) -> Indices:
@@ -72,13 +85,13 @@ def _recorded_permutation(run: RunDirectory) -> Indices:
     return permutation
 
 
-def require_same_data(run: RunDirectory, subject: Subject, dataset: str) -> None:
+def require_same_data(run: RunDirectory, problem: Problem, dataset: str) -> None:
     """Raises PactlError unless the data are those with which a run began, every example of them.
 
     Args:
         dataset: the data set that was read, for the message.
     """
-    recorded, found = run.manifest, subject.fingerprints
+    recorded, found = run.manifest, problem.fingerprints
     for what, before, now in (
         ("S", recorded.data_sha256, found.sample),
         ("its training set", recorded.train_sha256, found.train),

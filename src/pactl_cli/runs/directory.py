@@ -17,17 +17,18 @@ from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.runs.config_file import LARGEST, parse_config
+from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
 
 MANIFEST = "manifest.json"
@@ -49,8 +50,10 @@ LARGEST_TENSORS = 1 << 36
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
-Kind = Literal["train", "transfer", "prior"]
-"""The commands that begin a run directory."""
+def _known_kind(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"must be one of {', '.join(KINDS)}")
+    return name
 
 
 class Manifest(BaseModel):
@@ -59,7 +62,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
-    kind: Kind
+    kind: Annotated[str, AfterValidator(_known_kind)]
     parent: str | None = None
     stages: dict[str, Literal["running", "complete"]] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
@@ -78,7 +81,7 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: Path, kind: Kind, *, force: bool = False) -> RunDirectory:
+    def create(cls, path: Path, kind: str, *, force: bool = False) -> RunDirectory:
         """An empty run directory, its stage `kind` marked as running.
 
         Raises:

@@ -32,8 +32,13 @@ _T = TypeVar("_T")
 
 
 def _setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
-    """A field with its help text and the group of options it is shown in; `shown` says the default in words."""
-    extra = {"panel": panel, "shown": constraints.pop("shown", None)}
+    """A field with its help text and the group of options it is shown in; `shown` says the default in words.
+
+    `follows` names the field whose value it has where none is given.
+    """
+    follows = constraints.pop("follows", None)
+    shown = constraints.pop("shown", None) or (follows and f"= {follows}")
+    extra = {"panel": panel, "shown": shown, "follows": follows}
     return Field(default, description=text, json_schema_extra=extra, **constraints)
 
 
@@ -69,6 +74,12 @@ class Settings(BaseModel):
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as written to `config.yml`."""
         return self.model_dump(mode="json")
+
+    @classmethod
+    def followed(cls) -> dict[str, str]:
+        """Return, for each field that has another's value where none is given, that other field."""
+        extras: dict[str, Any] = {name: field.json_schema_extra or {} for name, field in cls.model_fields.items()}
+        return {name: extra["follows"] for name, extra in extras.items() if extra.get("follows")}
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -153,7 +164,7 @@ class TrainSettings(Settings):
     momentum: float = _setting(0.9, TRAINING, "of the SGD recipes", ge=0, lt=1)
     weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
     warmup_epochs: float = _setting(0.0, TRAINING, "linear warm-up from 0 before the schedule", ge=0)
-    warmup_lr: float | None = _setting(None, TRAINING, "learning rate that the warm-up reaches", gt=0, shown="= lr")
+    warmup_lr: float | None = _setting(None, TRAINING, "learning rate that the warm-up reaches", gt=0, follows="lr")
     augment: bool | None = _setting(
         None, TRAINING, "crop and mirror training images at random; never in a count", shown="on for colour images"
     )
@@ -209,16 +220,8 @@ class PriorSettings(TrainSettings):
     train_subset: float = _setting(
         0.5, DATA, "the prior's share of the training set, S is the rest; negative: the complement", ge=-1, le=1
     )
-    prior_epochs: int | None = _setting(None, TRAINING, "passes over the prior's examples", ge=1, shown="= epochs")
-    prior_lr: float | None = _setting(None, TRAINING, "learning rate of the prior", gt=0, shown="= lr")
-
-
-SETTINGS: dict[str, type[TrainSettings]] = {
-    "train": TrainSettings,
-    "transfer": TransferSettings,
-    "prior": PriorSettings,
-}
-"""What `config.yml` holds, by kind of run."""
+    prior_epochs: int | None = _setting(None, TRAINING, "passes over the prior's examples", ge=1, follows="epochs")
+    prior_lr: float | None = _setting(None, TRAINING, "learning rate of the prior", gt=0, follows="lr")
 
 
 MAX_LEVELS = 256

@@ -11,9 +11,9 @@ from torch import Tensor
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError, printable
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
-from pactl_cli.problem.loading import seen_forms
-from pactl_cli.problem.reloading import reload_subject, restore
-from pactl_cli.problem.subject import Subject
+from pactl_cli.problem.fitting import seen_forms
+from pactl_cli.problem.problem import Problem
+from pactl_cli.problem.reloading import reload_problem, restore
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, RunDirectory
 from pactl_cli.runs.start import Start
@@ -35,23 +35,22 @@ def load(request: SourceRequest) -> Start:
     run = RunDirectory.open(Path(request.name))
     run.require_complete(run.manifest.kind)
     named = Named(settings.data_dir, model_name=settings.model_name)
-    subject = reload_subject(run, named, settings.device, request.display)
-    if subject.settings.intrinsic_dim:
-        module = subject.build_module()
+    problem = reload_problem(run, named, settings.device, request.display)
+    if problem.settings.intrinsic_dim:
+        module = problem.build_module()
         restore(module, run)
-        network = subject.classifier(module, module.w.detach())
+        network = problem.classifier(module, module.w.detach()).network
     else:
-        network = subject.initial_network()
-        if run.manifest.kind != "prior":
+        network = problem.blueprint.network()
+        if not problem.kind.certifies_theta0:
             network.load_state_dict(_full_weights(run, network.state_dict()))
-        network = network.to(subject.sample.labels.device)
-        subject.calibrate(network)
-    return subject.start_from(
+        problem.calibrate(problem.blueprint.prepared(network).to(problem.device))
+    return problem.blueprint.start_from(
         network,
-        seen=_seen(subject, place_of_data(run, subject.settings, named, only_read=False)),
-        seen_is_complete=subject.start is None or subject.start.seen_is_complete,
+        seen=_seen(problem, place_of_data(run, problem.settings, named, only_read=False)),
+        seen_is_complete=problem.blueprint.start is None or problem.blueprint.start.seen_is_complete,
         origin=printable(str(run.path.resolve())),
-        lineage=subject.lineage(),
+        lineage=problem.lineage(),
     )
 
 
@@ -63,10 +62,10 @@ def _full_weights(run: RunDirectory, expected: dict[str, Tensor]) -> dict[str, T
     return tensors
 
 
-def _seen(subject: Subject, place: DataPlace) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """Fingerprints of all images that a run's weights may depend on, those of its own start included."""
-    parts = subject.partition
+    parts = problem.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
     raw = load_dataset(place.dataset, place.directory, may_write=place.may_write).train[torch.from_numpy(used)]
-    own = seen_forms(raw, subject.dataset.train[torch.from_numpy(used).to(subject.sample.labels.device)]).ravel()
-    return np.unique(np.concatenate([own, subject.start.seen if subject.start else own[:0]]))
+    own = seen_forms(raw, problem.dataset.train[torch.from_numpy(used).to(problem.device)]).ravel()
+    return np.unique(np.concatenate([own, problem.blueprint.start.seen if problem.blueprint.start else own[:0]]))

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pactl_cli import randomness
-from pactl_cli.data.dataset import normalise
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import described
 from pactl_cli.models.independence import agree, evaluated, require_function_of_one_example, require_logits
 from pactl_cli.models.normalisation import batch_norms
-from pactl_cli.problem.subject import Subject
+from pactl_cli.problem.problem import Problem
 from pactl_cli.subspace.module import SubspaceModule, set_weights
 from pactl_cli.training.counting import full_precision
 from pactl_cli.training.loop import require_batches
@@ -25,13 +24,13 @@ RELATIVE_STEP, CONSTANT_STEP = 0.1, 0.05
 """How far each weight is moved for a trial: of the spread of its tensor, or, in one that is constant, as it is."""
 
 
-def require_trainable(subject: Subject, module: SubspaceModule, batch_size: int) -> None:
+def require_trainable(problem: Problem, module: SubspaceModule, batch_size: int) -> None:
     """Evaluates the network near its weights, and makes a training step that leaves no trace.
 
     Weights are moved a little, because one that starts at zero can hide what it multiplies.
 
     Args:
-        subject: what the network is for.
+        problem: what the network is for.
         module: at any coordinates.
         batch_size: of the training to come.
 
@@ -40,26 +39,26 @@ def require_trainable(subject: Subject, module: SubspaceModule, batch_size: int)
             fails, or if it changes something that no message carries.
     """
     require_batches(module, batch_size)
-    name, classes = subject.configuration.model_name, subject.dataset.classes
-    examples = subject.few_examples()
-    inputs = normalise(examples.images, subject.statistics)
-    weights = _nearby(module, subject.configuration.seed)
+    name, classes = problem.configuration.model_name, problem.dataset.classes
+    examples = problem.few_examples()
+    inputs = examples.images
+    weights = _nearby(module, problem.configuration.seed)
     with full_precision():
         module.eval()
         substituted = evaluated(partial(functional_call, module.network, weights), inputs, classes, name)
-        network = subject.network_to_evaluate(module)
+        network = problem.blueprint.network_to_evaluate(module)
         set_weights(network, weights)
         own = evaluated(network.eval(), inputs, classes, name)
-        subject.calibrate(network)
+        problem.calibrate(network)
         require_function_of_one_example(network, inputs, classes, name, stable=False)
     if not agree(substituted, own):
         raise PactlError(
             f"--model-name {name} is refused: weights put in the place of its own do not act as its own",
             "every layer must take its weights from its own parameters when it is called",
         )
-    rest = len(subject.sample) % batch_size
+    rest = len(problem.sample) % batch_size
     batch = torch.arange(min(len(examples), rest if rest > 1 else batch_size))
-    smallest = len(subject.world.share(batch).part)
+    smallest = len(problem.world.share(batch).part)
     _try_step(module, inputs[:smallest], examples.labels[:smallest], classes, name)
 
 

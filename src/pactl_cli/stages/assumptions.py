@@ -9,53 +9,52 @@ from pactl_cli import __version__, catalogue
 from pactl_cli.catalogue import dataset_in_words
 from pactl_cli.errors import quoted
 from pactl_cli.problem.network_facts import NetworkFacts
-from pactl_cli.problem.subject import Subject
-from pactl_cli.runs.settings import PriorSettings, TransferSettings
+from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.start import Start
 
 
-def side_information(subject: Subject, network: NetworkFacts) -> dict[str, Any]:
+def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
     """What the receiver needs beside the message; all of it fixed before S was seen."""
-    channels, height, width = subject.dataset.shape
-    parts = subject.partition
+    channels, height, width = problem.dataset.shape
+    parts = problem.partition
     return {
         "program_version": __version__,
-        "classes": subject.dataset.classes,
+        "classes": problem.dataset.classes,
         "image_shape": [channels, height, width],
-        "train_examples": subject.task.train_examples,
-        "task": subject.task.as_dict(),
-        "train_sha256": subject.fingerprints.train,
-        "test_sha256": subject.fingerprints.test,
-        "theta0_sha256": subject.theta0_sha256,
-        "source": subject.start and subject.start.origin,
+        "train_examples": problem.task.train_examples,
+        "task": problem.task.as_dict(),
+        "train_sha256": problem.fingerprints.train,
+        "test_sha256": problem.fingerprints.test,
+        "theta0_sha256": problem.blueprint.theta0_sha256,
+        "source": problem.blueprint.start and problem.blueprint.start.origin,
         "network": network.as_dict(),
         "excluded_examples": len(parts.excluded),
         "copies_left_out": len(parts.copies),
         "repetitions_dropped": len(parts.repeated),
-        "repetitions_counted": subject.repetitions,
+        "repetitions_counted": problem.repetitions,
         "indices_sha256": parts.sha256(),
     }
 
 
-def assumptions(subject: Subject, network: NetworkFacts) -> tuple[str, ...]:
+def assumptions(problem: Problem, network: NetworkFacts) -> tuple[str, ...]:
     """What the program cannot check, in sentences."""
     return (
-        *_on_the_task(subject),
-        *_on_the_data(subject),
-        *_on_theta0(subject),
-        *_on_the_network(subject, network),
-        *subject.sample.assumptions,
+        *_on_the_task(problem),
+        *_on_the_data(problem),
+        *_on_theta0(problem),
+        *_on_the_network(problem, network),
+        *problem.sample.assumptions,
     )
 
 
-def _on_the_task(subject: Subject) -> Iterator[str]:
+def _on_the_task(problem: Problem) -> Iterator[str]:
     """What was fixed before anybody looked."""
-    dataset = dataset_in_words(subject.task.dataset)
+    dataset = dataset_in_words(problem.task.dataset)
     yield (
-        f"The {len(subject.sample):,} examples that were counted are independent draws from the distribution that "
+        f"The {len(problem.sample):,} examples that were counted are independent draws from the distribution that "
         "the certificate is about."
     )
-    if others := _made_from(subject):
+    if others := _made_from(problem):
         yield (
             f"They are independent also of {others}: none shows the same thing as one of those, and neither was made "
             "from the other or from something in common."
@@ -65,37 +64,37 @@ def _on_the_task(subject: Subject) -> Iterator[str]:
         "defaults were fixed before looking at them."
     )
     yield (
-        f"The number of classes ({subject.dataset.classes}), which number stands for which class, the number of "
+        f"The number of classes ({problem.dataset.classes}), which number stands for which class, the number of "
         "examples, the size of an image, and how inputs are written as numbers (scale, inversion, the order of "
         "channels or columns) are known of the task, not learned from the sample."
     )
     yield "Another machine's logits differ by less than half the numerical margin, relative to the largest."
-    if subject.settings.label_noise:
+    if problem.settings.label_noise:
         yield (
             "The distribution has its labels replaced by uniform ones with probability "
-            f"{subject.settings.label_noise}, and the program's fixed stream of random numbers for this has nothing to "
+            f"{problem.settings.label_noise}, and the program's fixed stream of random numbers for this has nothing to "
             "do with the examples."
         )
-    if subject.settings.indices_path is not None:
+    if problem.settings.indices_path is not None:
         yield "The permutation of --indices-path was not chosen by looking at the examples."
 
 
-def _made_from(subject: Subject) -> str:
+def _made_from(problem: Problem) -> str:
     """What else the classifier was made from, in words; nothing where that is the seed alone."""
-    parts = subject.partition
+    parts = problem.partition
     made_from = []
     if len(parts.prior):
         made_from.append(f"the {len(parts.prior):,} examples of the prior")
     elif len(parts.calibration):
         made_from.append(f"the {len(parts.calibration):,} calibration examples")
-    if isinstance(subject.settings, TransferSettings):
+    if problem.kind.has_source:
         made_from.append("what theta0 was trained on")
     return " and ".join(made_from)
 
 
-def _on_the_data(subject: Subject) -> Iterator[str]:
+def _on_the_data(problem: Problem) -> Iterator[str]:
     """That nobody has touched them, and what copies there are."""
-    parts = subject.partition
+    parts = problem.partition
     yield (
         "None of the examples that are counted, left out, or used for calibration or the prior was changed, added or "
         "removed after looking: side_information has the fingerprints of all of these and of the test set."
@@ -112,21 +111,21 @@ def _on_the_data(subject: Subject) -> Iterator[str]:
             f"{len(parts.repeated):,} exact copies of counted examples were dropped, and what is left is taken for "
             "independent draws."
         )
-    if subject.repetitions:
+    if problem.repetitions:
         yield (
-            f"{subject.repetitions:,} of the counted examples are exact copies of others of them. They are taken for "
+            f"{problem.repetitions:,} of the counted examples are exact copies of others of them. They are taken for "
             "independent draws all the same, which copies made by somebody are not: --duplicates drop counts each once."
         )
 
 
-def _on_theta0(subject: Subject) -> Iterator[str]:
+def _on_theta0(problem: Problem) -> Iterator[str]:
     """What cannot be checked of the weights that training started from."""
-    start, counted = subject.start, len(subject.sample)
+    start, counted = problem.blueprint.start, len(problem.sample)
     if start is None:
         return
-    if isinstance(subject.settings, PriorSettings):
+    if problem.kind.has_prior:
         yield (
-            f"The prior, the weights theta0, was trained on the {len(subject.partition.prior):,} examples recorded for "
+            f"The prior, the weights theta0, was trained on the {len(problem.partition.prior):,} examples recorded for "
             f"it alone, and not chosen by looking at the {counted:,} that are counted."
         )
         return
@@ -138,8 +137,8 @@ def _on_theta0(subject: Subject) -> Iterator[str]:
         "What theta0 was trained on was not chosen by looking at them either, nor were its settings or what was left "
         "out of its training."
     )
-    yield from _on_its_lineage(start, subject.task.dataset)
-    if excluded := len(subject.partition.excluded):
+    yield from _on_its_lineage(start, problem.task.dataset)
+    if excluded := len(problem.partition.excluded):
         yield (
             f"{excluded:,} examples on which theta0 was trained, or of the same form as one of these, were removed "
             "before anything was counted: the certificate is about other examples."
@@ -172,12 +171,12 @@ def _on_its_lineage(start: Start, dataset: str) -> Iterator[str]:
             )
 
 
-def _on_the_network(subject: Subject, network: NetworkFacts) -> Iterator[str]:
+def _on_the_network(problem: Problem, network: NetworkFacts) -> Iterator[str]:
     """Who defines it."""
-    model = subject.configuration.model_name
-    if subject.task.brought:
+    model = problem.configuration.model_name
+    if problem.task.brought:
         yield (
-            f"The network {subject.task.brought.name}, brought by the user, was not chosen by looking at these "
+            f"The network {problem.task.brought.name}, brought by the user, was not chosen by looking at these "
             "examples, and is a function of one example at a time, which was tried on a few only."
         )
     elif not network.defined_by.startswith("pactl "):

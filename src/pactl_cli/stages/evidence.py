@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
-import torch
 from torch import Tensor
 
 from pactl_cli.certificate.certificate import (
@@ -23,11 +22,31 @@ from pactl_cli.certificate.certificate import (
 from pactl_cli.certificate.message import Encoded, Message
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.network_facts import NetworkFacts
-from pactl_cli.problem.subject import Subject
+from pactl_cli.problem.problem import Problem
 from pactl_cli.stages.assumptions import assumptions, side_information
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.subspace.quantise import LevelQuantiser
 from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a certificate is asked to say.
+
+    Attributes:
+        delta: the probability that it fails.
+        extra_bits: paid for what the message does not carry.
+        fine_tuned: whether the levels were trained, for the published accounting.
+        comparison: with the published path; None where nobody asked.
+    """
+
+    delta: float
+    extra_bits: float
+    fine_tuned: bool
+    comparison: Posthoc | None = None
+
+    def with_comparison(self, comparison: Posthoc) -> Claim:
+        """Return the same claim with a comparison."""
+        return replace(self, comparison=comparison)
 
 
 @dataclass(frozen=True)
@@ -42,101 +61,76 @@ class Measured:
 
 
 def recount(
-    subject: Subject, module: SubspaceModule, coordinates: Tensor, display: Display, *, test: bool = True
+    problem: Problem, module: SubspaceModule, coordinates: Tensor, display: Display, *, test: bool = True
 ) -> tuple[Counts, Counts | None]:
     """Counts the classifier at some coordinates on S, and on the test set if there is one and it is wanted."""
-    classifier = subject.classifier(module, coordinates)
+    classifier = problem.classifier(module, coordinates)
     with display.progress("counting errors") as advance:
-        on_sample = count(classifier, subject.sample, subject.statistics, advance, world=subject.world)
-    if not test or subject.dataset.test is None:
+        on_sample = count(classifier, problem.sample, advance, problem.world)
+    if not test or problem.dataset.test is None:
         return on_sample, None
-    return on_sample, count(classifier, subject.dataset.test, subject.statistics, world=subject.world)
+    return on_sample, count(classifier, problem.dataset.test, world=problem.world)
 
 
-def posthoc(
-    subject: Subject, module: SubspaceModule, size: int, display: Display, *, delta: float, extra_bits: float
-) -> Posthoc:
-    """The published path on the trained coordinates: k-means with `size` levels, no fine-tuning, their accounting."""
-    quantiser = LevelQuantiser(size, kmeans=True).to(module.w.device)
-    quantiser.fit(module.w.detach())
-    codebook, symbols = quantiser.message_parts(module.w)
-    errors = recount(subject, module, torch.from_numpy(codebook.values()[symbols]), display, test=False)[0].cautious
-    entry = published(
-        symbols=symbols,
-        errors=errors,
-        examples=len(subject.sample),
-        delta=delta,
-        fine_tuned=False,
-        extra_bits=extra_bits,
-    )
-    return Posthoc(levels=size, errors=errors, bits=entry.bits, bound=entry.bound)
-
-
-def assemble(
-    subject: Subject,
-    message: Message,
-    encoded: Encoded,
-    measured: Measured,
-    comparison: Posthoc | None,
-    *,
-    delta: float,
-    extra_bits: float,
-    fine_tuned: bool,
-) -> Certificate:
+def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Measured, claim: Claim) -> Certificate:
     """The certificate that follows from what was sent and what was counted."""
-    counts = {"errors": measured.errors, "examples": len(subject.sample)}
-    bounds = all_bounds(**counts, bits=encoded.bits + extra_bits, delta=delta)
-    test_examples = len(subject.dataset.test) if subject.dataset.test else 0
+    counts = {"errors": measured.errors, "examples": len(problem.sample)}
+    bounds = all_bounds(**counts, bits=encoded.bits + claim.extra_bits, delta=claim.delta)
+    test_examples = len(problem.dataset.test) if problem.dataset.test else 0
     test_error = None if measured.test_errors is None else measured.test_errors / test_examples
     return Certificate(
         schema_version=SCHEMA_VERSION,
-        statement=_statement(subject, message, bounds.binomial, delta),
+        statement=_statement(problem, message, bounds.binomial, claim.delta),
         error_bound=bounds.binomial,
-        delta=delta,
-        bound_examples=len(subject.sample),
+        delta=claim.delta,
+        bound_examples=len(problem.sample),
         errors=measured.errors,
-        quantised_train_error=measured.errors / len(subject.sample),
-        train_error=measured.train_errors / len(subject.sample),
+        quantised_train_error=measured.errors / len(problem.sample),
+        train_error=measured.train_errors / len(problem.sample),
         test_error=test_error,
         test_examples=test_examples,
         train_nll_bits=measured.train_nll_bits,
         message_bits=encoded.bits,
-        ledger_bits=extra_bits,
+        ledger_bits=claim.extra_bits,
         bits=BitParts(
             configuration=encoded.configuration_bits,
             codebook=encoded.codebook_bits,
             symbols=encoded.symbols_bits,
-            ledger=extra_bits,
+            ledger=claim.extra_bits,
         ),
-        ledger=(Charge(bits=extra_bits, reason="--misc-extra-bits"),) if extra_bits else (),
+        ledger=(Charge(bits=claim.extra_bits, reason="--misc-extra-bits"),) if claim.extra_bits else (),
         bounds=bounds,
         published=published(
-            symbols=message.symbols, **counts, delta=delta, fine_tuned=fine_tuned, extra_bits=extra_bits
+            symbols=message.symbols,
+            **counts,
+            delta=claim.delta,
+            fine_tuned=claim.fine_tuned,
+            extra_bits=claim.extra_bits,
         ),
-        posthoc=comparison,
-        holdout_bound=holdout_bound(test_error=test_error, test_examples=test_examples, delta=delta),
-        dataset=subject.task.dataset,
+        posthoc=claim.comparison,
+        holdout_bound=holdout_bound(test_error=test_error, test_examples=test_examples, delta=claim.delta),
+        dataset=problem.task.dataset,
         hypothesis="subspace" if len(message.symbols) else HOLD_OUT,
         intrinsic_dim=len(message.symbols),
         levels=message.codebook.size if message.codebook else 0,
         configuration=message.configuration.as_dict(),
         numerical_margin=NUMERICAL_MARGIN,
-        data_sha256=subject.fingerprints.sample,
+        data_sha256=problem.fingerprints.sample,
         message_sha256=sha256(encoded.data).hexdigest(),
-        side_information=side_information(subject, measured.network),
-        assumptions=assumptions(subject, measured.network),
+        side_information=side_information(problem, measured.network),
+        assumptions=assumptions(problem, measured.network),
     )
 
 
-def _statement(subject: Subject, message: Message, error_bound: float, delta: float) -> str:
+def _statement(problem: Problem, message: Message, error_bound: float, delta: float) -> str:
     """The sentence of a certificate."""
-    parts = subject.partition
+    parts = problem.partition
     return sentence(
         error_bound,
         delta,
-        len(subject.sample),
-        subject.task.dataset,
-        hold_out=subject.start is not None and not message.coordinates().any(),
+        len(problem.sample),
+        problem.task.dataset,
+        hold_out=problem.blueprint.start is not None and not message.coordinates().any(),
         left_out=len(parts.excluded) + len(parts.copies),
-        label_noise=subject.configuration.label_noise,
+        label_noise=problem.configuration.label_noise,
     )

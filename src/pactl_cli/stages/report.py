@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import CONFIG, METRICS, RunDirectory
-from pactl_cli.runs.settings import SETTINGS, TrainSettings
+from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.claims import Histogram, read_certificate, read_histogram, require_arithmetic
 
 CERTIFIED, TRAINED, UNFINISHED = "certified", "trained", "unfinished"
@@ -37,6 +38,21 @@ class Epoch(BaseModel):
     epoch: Annotated[int, Field(ge=1, le=10**9)]
     error: Annotated[float, Field(ge=0, le=1)]
     symbols_bits: Annotated[float, Field(ge=0, le=1e12)] | None = None
+
+
+class Search(BaseModel):
+    """One line of metrics: a search over a grid, and whether its best lies at the grid's edge."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="forbid")
+
+    stage: Literal["bound"]
+    search: Annotated[str, Field(max_length=40)]
+    tried: list[float]
+    best: float
+    at_edge: bool
+
+
+_LINE: TypeAdapter[Epoch | Search] = TypeAdapter(Epoch | Search)
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,7 @@ def _read(path: Path) -> Report:
         require_arithmetic(run, certificate)
     state = CERTIFIED if certificate else TRAINED if run.is_complete() else UNFINISHED
     has_settings = (path / CONFIG).is_symlink() or (path / CONFIG).exists()
-    settings = SETTINGS[run.manifest.kind].parse(run.read_config()) if has_settings else None
+    settings = KINDS[run.manifest.kind].settings.parse(run.read_config()) if has_settings else None
     return Report(path, run.manifest.kind, state, settings, certificate)
 
 
@@ -157,11 +173,11 @@ def _read_metrics(run: RunDirectory) -> tuple[tuple[Epoch, ...], int]:
         lines = run.read_bytes(METRICS, _LARGEST_METRICS).splitlines()
     except PactlError:
         return (), int((run.path / METRICS).exists())
-    epochs: list[Epoch] = []
+    found: list[Epoch | Search] = []
     for line in lines:
         try:
             if len(line) <= _LONGEST_LINE:
-                epochs.append(Epoch.model_validate_json(line))
+                found.append(_LINE.validate_json(line))
         except ValidationError:
             continue
-    return tuple(epochs), len(lines) - len(epochs)
+    return tuple(entry for entry in found if isinstance(entry, Epoch)), len(lines) - len(found)

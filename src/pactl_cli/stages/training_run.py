@@ -16,11 +16,11 @@ from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
 from pactl_cli.problem.display import Advance, Display
-from pactl_cli.problem.loading import load_subject
+from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
 from pactl_cli.problem.modesty import require_modest
+from pactl_cli.problem.problem import PERMUTATION, Problem
 from pactl_cli.problem.reloading import require_same_data
-from pactl_cli.problem.subject import PERMUTATION, Subject
 from pactl_cli.processes.world import World
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
 from pactl_cli.runs.claim import claimed
@@ -31,13 +31,13 @@ from pactl_cli.runs.directory import (
     INIT,
     METRICS,
     RESUME,
-    Kind,
     RunDirectory,
     is_vacant,
     require_writable,
 )
 from pactl_cli.runs.following import FollowedRun
-from pactl_cli.runs.settings import SETTINGS, TrainSettings, TransferSettings, option_name
+from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.settings import TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
 from pactl_cli.subspace.quantise import GridQuantiser
 from pactl_cli.training.loop import Objective, State, Trainer
@@ -73,7 +73,7 @@ class Destination:
         begun = self.existing()
         if begun is None or CONFIG not in begun.manifest.files:
             return None
-        kept = SETTINGS[begun.manifest.kind].parse(begun.read_config())
+        kept = KINDS[begun.manifest.kind].settings.parse(begun.read_config())
         if kept.dataset != settings.dataset:  # which is said later, and better
             return None
         return place_of_data(begun, kept, Named(settings.data_dir), only_read=False)
@@ -88,27 +88,27 @@ class Destination:
 
 def load_for(
     destination: Destination, settings: TrainSettings, display: Display, world: World, start: Start | None = None
-) -> Subject:
-    """The subject of a run that begins, or that goes on with what its directory says.
+) -> Problem:
+    """The problem of a run that begins, or that goes on with what its directory says.
 
     Raises:
-        PactlError: as `load_subject` does, or if a run that may be a stranger's makes us take much memory.
+        PactlError: as `load_problem` does, or if a run that may be a stranger's makes us take much memory.
     """
     device = find_device(settings.device, world)
     place, permutation = world.from_first(lambda: (destination.place(settings), destination.permutation()))
-    subject = load_subject(settings, device, display, start, world, place=place, permutation=permutation)
-    world.from_first(lambda: _require_modest(destination, settings, subject))
-    return subject
+    problem = load_problem(Request(settings, device, display, world, start, place, permutation))
+    world.from_first(lambda: _require_modest(destination, settings, problem))
+    return problem
 
 
-def _require_modest(destination: Destination, settings: TrainSettings, subject: Subject) -> None:
+def _require_modest(destination: Destination, settings: TrainSettings, problem: Problem) -> None:
     """Raises MissingError if a run that may be a stranger's makes us take much memory: the one that is gone on with, or
     the source that says how large frames are."""
     run = destination.existing()
-    if run is None and subject.is_framed and isinstance(settings, TransferSettings) and _is_of_run(settings):
+    if run is None and problem.is_framed and isinstance(settings, TransferSettings) and _is_of_run(settings):
         run = RunDirectory.open(Path(settings.source))
     if run is not None:
-        require_modest(run, subject, destination.model_name)
+        require_modest(run, problem, destination.model_name)
 
 
 def _is_of_run(settings: TransferSettings) -> bool:
@@ -117,8 +117,8 @@ def _is_of_run(settings: TransferSettings) -> bool:
 
 
 @contextmanager
-def open_run(kind: Kind, destination: Destination, subject: Subject) -> Iterator[RunDirectory]:
-    """The run directory of a subject, begun, or, if it is to be gone on with, found to be of the same one.
+def open_run(kind: str, destination: Destination, problem: Problem) -> Iterator[RunDirectory]:
+    """The run directory of a problem, begun, or, if it is to be gone on with, found to be of the same one.
 
     Of several processes rank 0 does this and all writing to come; the others follow. Nobody else writes meanwhile.
 
@@ -126,18 +126,18 @@ def open_run(kind: Kind, destination: Destination, subject: Subject) -> Iterator
         PactlError: if there is another run, or something that is none, or somebody else at work.
     """
     with ExitStack() as claims:
-        run = subject.world.from_first(lambda: _begun_or_found(kind, destination, subject, claims))
-        yield run if subject.world.leads else FollowedRun(run.path, run.manifest)
+        run = problem.world.from_first(lambda: _begun_or_found(kind, destination, problem, claims))
+        yield run if problem.world.leads else FollowedRun(run.path, run.manifest)
 
 
-def _begun_or_found(kind: Kind, destination: Destination, subject: Subject, claims: ExitStack) -> RunDirectory:
+def _begun_or_found(kind: str, destination: Destination, problem: Problem, claims: ExitStack) -> RunDirectory:
     with suppress(OSError):  # creating the run says it better
         destination.path.mkdir(parents=True, exist_ok=True)
     claims.enter_context(claimed(destination.path))
     run = destination.existing()
     if run is None:
         run = RunDirectory.create(destination.path, kind, force=destination.force)
-        _begin(run, subject)
+        _begin(run, problem)
         return run
     require_writable(run.path, "--out ")
     run.sweep()
@@ -145,16 +145,16 @@ def _begun_or_found(kind: Kind, destination: Destination, subject: Subject, clai
         raise PactlError(f"--out {run.path} is a run of pactl {run.manifest.kind}, not of pactl {kind}")
     if CONFIG not in run.manifest.files:
         run.clear()
-        _begin(run, subject)
+        _begin(run, problem)
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing", "start again with --force")
-    _require_same(run, subject)
+    _require_same(run, problem)
     return run
 
 
-def mention_copies(subject: Subject, display: Display) -> None:
+def mention_copies(problem: Problem, display: Display) -> None:
     """Says what copies there are among the examples."""
-    parts = subject.partition
+    parts = problem.partition
     if len(parts.excluded):
         display.say(f"{len(parts.excluded):,} training examples are left out: the source was trained on them")
     if len(parts.copies):
@@ -163,34 +163,34 @@ def mention_copies(subject: Subject, display: Display) -> None:
         )
     if len(parts.repeated):
         display.say(f"{len(parts.repeated):,} training examples are left out: they are exact copies of others")
-    if subject.repetitions:
+    if problem.repetitions:
         display.warn(
-            f"{subject.repetitions:,} of {len(subject.sample):,} examples to count are exact copies of others; if "
+            f"{problem.repetitions:,} of {len(problem.sample):,} examples to count are exact copies of others; if "
             "somebody made them, they are no independent draws (--duplicates drop counts each once)"
         )
 
 
-def _begin(run: RunDirectory, subject: Subject) -> None:
+def _begin(run: RunDirectory, problem: Problem) -> None:
     """Writes what is known before the first step."""
-    run.manifest.device = str(subject.sample.labels.device)
-    found = subject.fingerprints
+    run.manifest.device = str(problem.device)
+    found = problem.fingerprints
     run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
     run.manifest.test_sha256 = found.test
-    run.write_config(subject.settings.as_dict())
+    run.write_config(problem.settings.as_dict())
     files: tuple[str, ...] = (CONFIG,)
-    if subject.has_indices:
-        run.write_arrays(INDICES, subject.indices())
+    if problem.has_indices:
+        run.write_arrays(INDICES, problem.indices())
         files += (INDICES,)
-    if subject.start is not None:
-        run.manifest.parent = subject.start.sha256()
-        subject.start.save(run)
+    if problem.blueprint.start is not None:
+        run.manifest.parent = problem.blueprint.start.sha256()
+        problem.blueprint.start.save(run)
         files += (INIT,)
     run.set_stage(run.manifest.kind, "running", files)
 
 
-def _require_same(run: RunDirectory, subject: Subject) -> None:
+def _require_same(run: RunDirectory, problem: Problem) -> None:
     """Raises PactlError if settings or data are not those with which the run began."""
-    before, now = run.read_config(), subject.settings.as_dict()
+    before, now = run.read_config(), problem.settings.as_dict()
     for name, value in now.items():
         if name not in _MAY_DIFFER_ON_RESUME and before.get(name) != value:
             raise PactlError(
@@ -198,29 +198,30 @@ def _require_same(run: RunDirectory, subject: Subject) -> None:
                 "resume with the same options, or start again with --force",
                 BAD_INPUT,
             )
-    require_same_data(run, subject, subject.settings.dataset)
-    if subject.has_indices:
-        subject.require_indices(run.read_arrays(INDICES), run.path / INDICES)
+    require_same_data(run, problem, problem.settings.dataset)
+    if problem.has_indices:
+        problem.require_indices(run.read_arrays(INDICES), run.path / INDICES)
 
 
-def train_coordinates(run: RunDirectory, subject: Subject, display: Display) -> None:
+def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> None:
     """Trains w on S, or, where d is 0, all the weights; then the run is complete."""
-    settings = subject.settings
+    settings = problem.settings
     objective: Objective
     if settings.intrinsic_dim == 0:
-        network = subject.initial_network().to(subject.sample.labels.device)
-        objective, trained = NetworkObjective(network), network.state_dict(keep_vars=True)
+        network = problem.blueprint.network().to(problem.device)
+        objective, trained = NetworkObjective(problem.blueprint.prepared(network)), network.state_dict(keep_vars=True)
     else:
-        module = subject.build_module()
+        module = problem.build_module()
         objective = RateObjective(
             module,
             GridQuantiser(),
             rate_weight=settings.rate_weight,
-            examples=len(subject.sample),
+            examples=len(problem.sample),
             start=settings.rate_from if settings.rate_weight else 1.0,
-        ).to(module.w.device)
+        )
         trained = {"w": module.w}
-    fit(run, objective, subject, subject.sample, plan(settings), STAGE, display)
+    trainer = trainer_of(problem, objective, problem.sample, plan(settings), STAGE)
+    fit(run, trainer, f"{problem.settings.model_name} d={settings.intrinsic_dim}", display)
     finish(run, trained)
 
 
@@ -237,36 +238,30 @@ def plan(settings: TrainSettings) -> Plan:
     return Plan(recipe=settings.optimizer, **settings.model_dump(include=set(names)))
 
 
-def fit(
-    run: RunDirectory,
-    objective: Objective,
-    subject: Subject,
-    examples: LabelledImages,
-    plan: Plan,
-    stage: str,
-    display: Display,
-) -> None:
-    """Trains an objective on some examples of a subject, from where the run stands.
-
-    Raises:
-        PactlError: as `Trainer.run` does.
-    """
-    settings = subject.settings
-    trainer = Trainer(
-        objective,
+def trainer_of(problem: Problem, objective: Objective, examples: LabelledImages, plan: Plan, stage: str) -> Trainer:
+    """What trains an objective on some examples of a problem."""
+    settings = problem.settings
+    return Trainer(
+        objective.to(problem.device),
         examples,
-        subject.statistics,
         plan,
         seed=settings.seed,
         stage=stage,
         augment=bool(settings.augment),
         autocast=_precision(settings.precision),
-        world=subject.world,
+        world=problem.world,
     )
-    what = f"training {settings.dataset} {settings.model_name}"
-    with display.progress(f"{what} {'d=' + str(settings.intrinsic_dim) if stage == STAGE else stage}") as advance:
-        state = subject.world.from_first(lambda: _load_state(run, stage))
-        trainer.run(RunObserver(run, stage, advance), state)
+
+
+def fit(run: RunDirectory, trainer: Trainer, what: str, display: Display) -> None:
+    """Trains from where the run stands.
+
+    Raises:
+        PactlError: as `Trainer.run` does.
+    """
+    with display.progress(f"training {what}") as advance:
+        state = trainer.world.from_first(lambda: _load_state(run, trainer.stage))
+        trainer.run(RunObserver(run, trainer.stage, advance), state)
 
 
 def _precision(name: str) -> torch.dtype | None:

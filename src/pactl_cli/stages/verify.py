@@ -20,12 +20,13 @@ from pactl_cli.problem.consent import Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.machine import data_directory, find_device
 from pactl_cli.problem.network_facts import NetworkFacts
-from pactl_cli.problem.reloading import reload_subject, restore, trained_coordinates
-from pactl_cli.problem.subject import Subject
+from pactl_cli.problem.problem import Problem
+from pactl_cli.problem.reloading import reload_problem, restore, trained_coordinates
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
-from pactl_cli.stages.bound import POSTHOC_LEVELS, STAGE
+from pactl_cli.stages import posthoc
 from pactl_cli.stages.claims import read_certificate
-from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount
+from pactl_cli.stages.evidence import Claim, Measured, assemble, recount
+from pactl_cli.stages.workbench import STAGE
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 
@@ -84,83 +85,82 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     certificate = read_certificate(run)
     if named.model_name not in (None, needed := run.read_config().get("model_name")):
         raise MissingError(f"--model-name {named.model_name} is not the network of {run.path}, which is {needed}")
-    subject = reload_subject(run, named, device, display, only_read=True)
-    trained_coordinates(run, subject.configuration.intrinsic_dim)  # a file that is as large as the message will be
-    message, encoded = _read_message(run, subject)
-    _require_same_task(run, certificate, subject)
-    network = _agreed_network(run, certificate, subject)
-    module = subject.build_module()
+    problem = reload_problem(run, named, device, display, only_read=True)
+    trained_coordinates(run, problem.configuration.intrinsic_dim)  # a file that is as large as the message will be
+    message, encoded = _read_message(run, problem)
+    _require_same_task(run, certificate, problem)
+    network = _agreed_network(run, certificate, problem)
+    module = problem.build_module()
     restore(module, run)
-    measured = _recount(run, subject, module, message, certificate, network, display)
-    expected = assemble(
-        subject,
-        message,
-        encoded,
-        measured,
-        certificate.posthoc,
-        delta=certificate.delta,
-        extra_bits=certificate.ledger_bits,
-        fine_tuned=certificate.published.fine_tuned,
-    )
+    recounted = _recounted(problem, module, message, display)
+    measured = _agreed(run, certificate, recounted, network)
+    claim = Claim(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc)
+    expected = assemble(problem, message, encoded, measured, claim)
     for name, claimed, derived in _differences(certificate.model_dump(mode="json"), expected.model_dump(mode="json")):
         raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
-    _check_posthoc(run, certificate, subject, module, display)
-    return Verdict(certificate, place_of_data(run, subject.settings, named, only_read=True).in_words())
+    _check_posthoc(run, certificate, problem, module, display)
+    return Verdict(certificate, place_of_data(run, problem.settings, named, only_read=True).in_words())
 
 
-def _require_same_task(run: RunDirectory, certificate: Certificate, subject: Subject) -> None:
+def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Problem) -> None:
     """Raises PactlError if the certificate is about inputs or classes of another number or shape."""
-    here: dict[str, Any] = {"classes": subject.dataset.classes, "image_shape": list(subject.dataset.shape)}
+    here: dict[str, Any] = {"classes": problem.dataset.classes, "image_shape": list(problem.dataset.shape)}
     for name, derived in here.items():
         if (claimed := certificate.side_information.get(name)) != derived:
             raise PactlError(f"{run.path / CERTIFICATE} says {name} is {reprlib.repr(claimed)}, but it is {derived!r}")
 
 
-def _agreed_network(run: RunDirectory, certificate: Certificate, subject: Subject) -> NetworkFacts:
+def _agreed_network(run: RunDirectory, certificate: Certificate, problem: Problem) -> NetworkFacts:
     """What the certificate says of its network, which is the one that is here."""
-    here = subject.network_facts
+    here = problem.blueprint.network_facts
     try:
         claimed = NetworkFacts.from_json(certificate.side_information.get("network"))
     except ValueError as error:
         raise PactlError(f"{run.path / CERTIFICATE} {error}") from error
-    if not claimed.is_like(here) and subject.task.brought:
+    if not claimed.is_like(here) and problem.task.brought:
         raise PactlError(
-            f"{subject.task.brought.name} is not the network that {run.path / CERTIFICATE} is about: its weights have "
+            f"{problem.task.brought.name} is not the network that {run.path / CERTIFICATE} is about: its weights have "
             "other shapes, or it answers otherwise",
             "verify it with the code as it was then",
         )
     if not claimed.is_like(here):
         raise PactlError(
-            f"{run.path / CERTIFICATE} is about another network {subject.configuration.model_name} than the one here: "
+            f"{run.path / CERTIFICATE} is about another network {problem.configuration.model_name} than the one here: "
             f"it was {quoted(claimed.defined_by)} that defined it, here it is {here.defined_by}",
             "verify it with that version",
         )
     return claimed
 
 
-def _read_message(run: RunDirectory, subject: Subject) -> tuple[Message, Encoded]:
+def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded]:
     """The decoded message, which must speak of the run's own configuration."""
     try:
-        message, encoded = decode(run.read_bytes(MESSAGE), subject.task, subject.configuration.intrinsic_dim)
+        message, encoded = decode(run.read_bytes(MESSAGE), problem.task, problem.configuration.intrinsic_dim)
     except DecodeError as error:
         raise PactlError(f"{run.path / MESSAGE} cannot be decoded: {error}") from error
-    if message.configuration != subject.configuration:
+    if message.configuration != problem.configuration:
         raise PactlError(f"{run.path / MESSAGE} and config.yml name different configurations")
     return message, encoded
 
 
-def _recount(
-    run: RunDirectory,
-    subject: Subject,
-    module: SubspaceModule,
-    message: Message,
-    certificate: Certificate,
-    network: NetworkFacts,
-    display: Display,
-) -> Measured:
+@dataclass(frozen=True)
+class _Recounted:
+    """What this machine counts: at the trained coordinates, at the decoded ones, and there on the test set."""
+
+    trained: Counts
+    decoded: Counts
+    test: Counts | None
+
+
+def _recounted(problem: Problem, module: SubspaceModule, message: Message, display: Display) -> _Recounted:
+    trained, _ = recount(problem, module, module.w.detach(), display, test=False)
+    decoded, test = recount(problem, module, torch.from_numpy(message.coordinates()), display)
+    return _Recounted(trained, decoded, test)
+
+
+def _agreed(run: RunDirectory, certificate: Certificate, counted: _Recounted, network: NetworkFacts) -> Measured:
     """The certificate's measured numbers, each found to be what this machine counts, up to the numerical margin."""
-    trained, _ = recount(subject, module, module.w.detach(), display, test=False)
-    decoded, test = recount(subject, module, torch.from_numpy(message.coordinates()), display)
+    decoded, test = counted.decoded, counted.test
     if not decoded.plain <= certificate.errors <= decoded.doubtful:
         raise PactlError(
             f"{run.path / CERTIFICATE} says errors is {certificate.errors:,}, but the decoded classifier makes "
@@ -172,8 +172,8 @@ def _recount(
         )
     return Measured(
         errors=certificate.errors,
-        train_errors=_agreed("train_error", certificate.train_error, trained),
-        test_errors=None if test is None else _agreed("test_error", certificate.test_error, test),
+        train_errors=_plain_errors("train_error", certificate.train_error, counted.trained),
+        test_errors=None if test is None else _plain_errors("test_error", certificate.test_error, test),
         train_nll_bits=certificate.train_nll_bits,
         network=network,
     )
@@ -186,7 +186,7 @@ def _is_log_loss(claimed: float | None, counted: float) -> bool:
     return isclose(claimed, counted, rel_tol=_NLL_TOLERANCE, abs_tol=_NLL_TOLERANCE)
 
 
-def _agreed(name: str, claimed: float | None, counts: Counts) -> int:
+def _plain_errors(name: str, claimed: float | None, counts: Counts) -> int:
     """The claimed number of plain errors, if it is one that this machine could have counted."""
     known = claimed is not None and 0 <= claimed <= 1
     errors = round((claimed or 0.0) * counts.examples) if known else 0
@@ -211,17 +211,16 @@ def _differences(claimed: Any, derived: Any, name: str = "") -> Iterator[tuple[s
 
 
 def _check_posthoc(
-    run: RunDirectory, certificate: Certificate, subject: Subject, module: SubspaceModule, display: Display
+    run: RunDirectory, certificate: Certificate, problem: Problem, module: SubspaceModule, display: Display
 ) -> None:
     """Makes the comparison again. k-means may differ by a hair on another machine, and so its counts."""
     claimed = certificate.posthoc
     if claimed is None:
         return
-    if claimed.levels not in POSTHOC_LEVELS:
+    if claimed.levels not in posthoc.LEVELS:
         raise PactlError(f"{run.path / CERTIFICATE}: no comparison has {claimed.levels} levels")
-    again = posthoc(
-        subject, module, claimed.levels, display, delta=certificate.delta, extra_bits=certificate.ledger_bits
-    )
+    comparison = posthoc.Comparison(problem, module, display, certificate.delta, certificate.ledger_bits)
+    again = comparison.at(claimed.levels)
     for name in ("errors", "bits", "bound"):
         if not isclose(getattr(claimed, name), getattr(again, name), rel_tol=_KMEANS_TOLERANCE):
             raise PactlError(

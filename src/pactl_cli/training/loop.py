@@ -202,12 +202,18 @@ class Trainer:
         state.loss_sum, state.errors, state.seconds = 0.0, 0, 0.0
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Trained parameters and the optimiser's state, by name, copied."""
+        """Trained parameters, the network's buffers and the optimiser's state, by name, copied."""
         tensors = {f"parameter/{name}": p.detach().clone() for name, p in self._trained.items()}
+        tensors |= {f"buffer/{name}": buffer.detach().clone() for name, buffer in self._buffers().items()}
         for name, parameter in self._trained.items():
             for key, value in self._optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value).detach().clone()
         return tensors
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """What training changes beside the parameters, such as BatchNorm's running statistics, by name."""
+        kept = self.objective.state_dict().keys()
+        return {name: buffer for name, buffer in self.objective.named_buffers() if name in kept}
 
     @torch.no_grad()
     def _load(self, state: State) -> None:
@@ -220,12 +226,16 @@ class Trainer:
             return
         shapes, found = self._shapes(), {name: tensor.shape for name, tensor in state.tensors.items()}
         begun = {name.rpartition("/")[0] for name in found if name.startswith("optimizer/")}
-        wanted = {name for name in shapes if name.startswith("parameter/") or name.rpartition("/")[0] in begun}
+        wanted = {name for name in shapes if not name.startswith("optimizer/") or name.rpartition("/")[0] in begun}
         sound = 0 < state.step <= self.steps and found == {name: shapes[name] for name in wanted}
         for name, tensor in state.tensors.items():
-            sound = sound and tensor.dtype == torch.float32 and not (name.endswith("/step") and tensor.min() < 0)
+            buffer = self._buffers().get(name.removeprefix("buffer/")) if name.startswith("buffer/") else None
+            sound = sound and tensor.dtype == (torch.float32 if buffer is None else buffer.dtype)
+            sound = sound and not (name.endswith("/step") and tensor.min() < 0)
         if not sound:
             raise PactlError("the saved state is damaged, or of another training", "start again with --force")
+        for name, buffer in self._buffers().items():
+            buffer.copy_(state.tensors[f"buffer/{name}"])
         for name, parameter in self._trained.items():
             parameter.copy_(state.tensors[f"parameter/{name}"])
             prefix = f"optimizer/{name}/"
@@ -242,6 +252,7 @@ class Trainer:
         optimizer.step()
         kept = {key: torch.as_tensor(value).shape for key, value in optimizer.state[probe].items()}
         shapes = {f"parameter/{name}": parameter.shape for name, parameter in self._trained.items()}
+        shapes |= {f"buffer/{name}": buffer.shape for name, buffer in self._buffers().items()}
         for name, parameter in self._trained.items():
             shapes |= {
                 f"optimizer/{name}/{key}": parameter.shape if shape == probe.shape else shape

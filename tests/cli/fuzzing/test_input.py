@@ -27,10 +27,11 @@ from pactl_cli.data.published import idx_files
 from pactl_cli.data.splits import load_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.config_file import parse_config
-from pactl_cli.runs.settings import SETTINGS, BoundSettings, Settings
+from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.settings import BoundSettings, Settings
 
 Draw = Callable[[Any], Any]
-MODELS: dict[str, type[Settings]] = {**SETTINGS, "bound": BoundSettings}
+MODELS: dict[str, type[Settings]] = {**{name: kind.settings for name, kind in KINDS.items()}, "bound": BoundSettings}
 
 
 def refused(action: Callable[[], Any]) -> Any:
@@ -74,10 +75,10 @@ def test_any_value_of_any_setting(search: Any, fuzz: Any, kind: str) -> None:
     search(0.03, case)
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_any_file_of_settings(search: Any, fuzz: Any, tmp_path: Path, kind: str) -> None:
     """What `--config` takes, `--print-config` prints, and takes again."""
-    good, words = valid(SETTINGS[kind]), (kind, *(("digits",) if kind == "transfer" else ()))
+    good, words = valid(KINDS[kind].settings), (kind, *(("digits",) if kind == "transfer" else ()))
     good.pop("source", None)
 
     def case(draw: Draw) -> None:

@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from scipy.special import gammaln, logsumexp
 
 from pactl_cli.certificate.message import read_message
-from pactl_cli.data.dataset import normalise
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
-from pactl_cli.problem.reloading import reload_subject
+from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import RunDirectory
-from pactl_cli.runs.settings import SETTINGS
+from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.start import Start
 
 Draw = Callable[[Any], Any]
@@ -80,12 +79,12 @@ class Original:
 
 def plain_errors(run: Path, message: bytes) -> int:
     """How often the classifier of a message errs, counted anew."""
-    subject = reload_subject(RunDirectory.open(run), Named(), "cpu", Silence())
-    decoded, _ = read_message(message, subject.task)
-    network = subject.classifier(subject.build_module(), torch.from_numpy(decoded.coordinates()))
-    sample = subject.sample.resident()
+    problem = reload_problem(RunDirectory.open(run), Named(), "cpu", Silence())
+    decoded, _ = read_message(message, problem.task)
+    network = problem.classifier(problem.build_module(), torch.from_numpy(decoded.coordinates()))
+    sample = problem.sample.resident()
     with torch.no_grad():
-        logits = network(normalise(sample.images, subject.statistics))
+        logits = network(sample.images)
     return int((logits.argmax(1) != sample.labels).sum())
 
 
@@ -188,7 +187,8 @@ def _made_to_agree(draw: Draw, run: Path) -> None:
             manifest["files"][name] = sha256((run / name).read_bytes()).hexdigest()
     with suppress(Exception):
         opened = RunDirectory.open(run)
-        manifest["parent"] = Start.load(opened, SETTINGS[opened.manifest.kind].parse(opened.read_config())).sha256()
+        settings = KINDS[opened.manifest.kind].settings.parse(opened.read_config())
+        manifest["parent"] = Start.load(opened, settings).sha256()
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 

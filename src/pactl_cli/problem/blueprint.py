@@ -1,0 +1,138 @@
+"""What rebuilds a classifier from its coordinates: a configuration and theta0. It needs no data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pactl_cli import catalogue
+from pactl_cli.certificate.configuration import Configuration
+from pactl_cli.errors import PactlError
+from pactl_cli.models import build_network
+from pactl_cli.models.layers import head_names, parameter_layout
+from pactl_cli.models.networks import Shape
+from pactl_cli.models.normalisation import batch_norms, freeze_statistics
+from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
+from pactl_cli.problem.network_facts import NetworkFacts
+from pactl_cli.runs.start import Start, Training
+from pactl_cli.subspace import build_projector
+from pactl_cli.subspace.module import SubspaceModule
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A network, theta0 and P, none of them built yet.
+
+    Attributes:
+        configuration: what a message says.
+        classes: how many logits there are.
+        shape: of an input.
+        start: theta0, where the seed alone does not give it.
+        keeps_statistics: whether batch statistics are those of `start`, for want of calibration examples.
+    """
+
+    configuration: Configuration
+    classes: int
+    shape: Shape
+    start: Start | None = None
+    keeps_statistics: bool = False
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the network is the user's own code."""
+        return catalogue.is_brought(self.configuration.model_name)
+
+    @property
+    def theta0_sha256(self) -> str | None:
+        """A fingerprint of what training started from; None if the seed in the message gives it."""
+        return None if self.start is None else self.start.sha256()
+
+    @cached_property
+    def network_facts(self) -> NetworkFacts:
+        """What the network is at theta0."""
+        return NetworkFacts.of(self.network(), self.configuration.model_name, self.classes, self.shape)
+
+    def network(self) -> nn.Module:
+        """Return the network at theta0, on the CPU, without preparation: drawn from the seed, but for what it starts
+        from.
+
+        Raises:
+            PactlError: if it does not fit the inputs, or the weights not it.
+        """
+        network = build_network(
+            self.configuration.model_name,
+            classes=self.classes,
+            shape=self.shape,
+            width=self.configuration.base_width,
+            seed=self.configuration.seed,
+        )
+        if self.start is not None:
+            self.start.place_into(network)
+        if self.keeps_statistics:
+            freeze_statistics(network)
+        return network
+
+    def prepared(self, network: nn.Module) -> Prepared:
+        """Return a network of this blueprint with the preparation of its inputs."""
+        statistics = self.configuration.normalisation or FIXED_STATISTICS
+        return Prepared(network, statistics, casts_integers=not self.is_code)
+
+    def module(self) -> SubspaceModule:
+        """Return theta0 + P w at w = 0, on the CPU: raw inputs in, logits out.
+
+        Raises:
+            PactlError: if the network does not fit the inputs, or the subspace the network.
+        """
+        configuration, network = self.configuration, self.network()
+        few = configuration.calibration_examples < 2 and not self.keeps_statistics
+        if few and batch_norms(network):
+            raise PactlError(
+                f"--calibration-examples {configuration.calibration_examples} is too few: {configuration.model_name} "
+                "has BatchNorm",
+                "give at least 2, and enough training examples: at most a tenth of them is taken",
+            )
+        projector = build_projector(
+            configuration.intrinsic_mode, parameter_layout(network), configuration.intrinsic_dim, configuration.seed
+        )
+        return SubspaceModule(self.prepared(network), projector)
+
+    def network_to_evaluate(self, module: SubspaceModule) -> nn.Module:
+        """Return a network in which training can have left nothing: the module's own, or, of the user's code, a new
+        one.
+        """
+        if not self.is_code:
+            return module.network
+        return self.prepared(self.network()).to(module.theta0.device)
+
+    def start_from(
+        self,
+        network: nn.Module,
+        *,
+        seen: NDArray[np.uint64],
+        seen_is_complete: bool,
+        origin: str,
+        lineage: tuple[Training, ...] = (),
+    ) -> Start:
+        """Return what another training can start from: the network as it is, and what of this one goes with it.
+
+        Args:
+            network: of this blueprint, without preparation.
+            seen, seen_is_complete, origin, lineage: as in `Start`.
+        """
+        return Start(
+            tensors={name: tensor.cpu() for name, tensor in network.state_dict().items()},
+            seen=seen,
+            model_name=self.configuration.model_name,
+            base_width=self.configuration.base_width,
+            classes=self.classes,
+            head=head_names(network),
+            shape=self.shape,
+            statistics=self.configuration.normalisation,
+            seen_is_complete=seen_is_complete,
+            origin=origin,
+            lineage=lineage,
+        )

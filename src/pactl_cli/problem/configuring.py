@@ -1,0 +1,128 @@
+"""From settings and data to what a message says, and to settings with nothing left to default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pactl_cli import catalogue
+from pactl_cli.catalogue import is_brought
+from pactl_cli.certificate.configuration import Configuration, Task, complete
+from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.splits import Partition
+from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.models.brought import describe
+from pactl_cli.runs.kinds import kind_of
+from pactl_cli.runs.settings import TrainSettings, option_name
+from pactl_cli.runs.start import Start
+
+
+def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
+    """Return what sender and receiver know before the message."""
+    return Task(
+        settings.dataset,
+        len(pool.bound),
+        dataset.shape[0],
+        _brought(settings, dataset, source),
+        calibration_pool=len(pool.prior) if len(pool.prior) else None,
+        defaults=_defaults(source, settings.dataset) if source else {},
+    )
+
+
+def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> catalogue.Model | None:
+    """The user's own network, if it is one."""
+    name = source.model_name if source else settings.model_name
+    if source and is_brought(source.model_name) and settings.model_name != source.model_name:
+        raise MissingError(
+            f"the network of the source is code, {source.model_name}, which is not loaded unasked",
+            f"if you trust it: --model-name {source.model_name}",
+        )
+    return describe(name, classes=dataset.classes, channels=dataset.shape[0]) if name and is_brought(name) else None
+
+
+def _defaults(source: Start, dataset: str) -> dict[str, Any]:
+    """What a message need not say because the source says it.
+
+    Published constants are statistics of some training set, perhaps of this one under another name: they are free only
+    where a package's network has them and this data set has others, and paid for where somebody chose them.
+    """
+    defaults = source.defaults()
+    statistics, own = defaults["normalisation"], catalogue.dataset_entry(dataset).published
+    is_of_package = bool(source.lineage) and source.lineage[-1].published
+    if catalogue.is_published(statistics) and (statistics == own or not is_of_package):
+        defaults["normalisation"] = None
+    return defaults
+
+
+def configuration_of(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
+    """Return the settings that a message carries, the rest of its fields at their defaults."""
+    normalisation = None
+    chosen: str = settings.normalise
+    if chosen == "published":
+        normalisation = catalogue.dataset_entry(settings.dataset).published
+        if normalisation is None:
+            raise PactlError(f"--normalise published: there are no published constants for {settings.dataset}")
+        if len(normalisation[0]) != task.channels:
+            raise PactlError(f"--normalise published: the constants are not for {task.channels} channels")
+    elif chosen == "source" and source is not None:
+        normalisation = source.statistics
+    elif chosen == "fixed" and task.defaults.get("normalisation") is not None:
+        normalisation = ((0.5,) * task.channels, (0.5,) * task.channels)
+    given = settings.model_dump(include=set(Configuration.__dataclass_fields__) - {"normalisation"})
+    if given["model_name"]:
+        given["model_name"] = catalogue.model_name(given["model_name"])
+    for name in ("model_name", "base_width"):
+        if source is not None and given[name] not in (None, getattr(source, name)):
+            raise PactlError(
+                f"{option_name(name)} {given[name]}: the weights of {source.origin} are of {getattr(source, name)}",
+                "leave it out",
+            )
+    configuration = complete(given | {"normalisation": normalisation}, task)
+    if configuration.base_width is not None and task.model(configuration.model_name).width is None:
+        raise PactlError(
+            f"--base-width {configuration.base_width}: {configuration.model_name} has no base width", "leave it out"
+        )
+    return configuration
+
+
+def augments(settings: TrainSettings, dataset: Dataset) -> bool:
+    """Whether training images are augmented: as asked, else where they are colour images.
+
+    Raises:
+        PactlError: if it was asked for and the data are no images of bytes.
+    """
+    if settings.augment is None:
+        return dataset.train.dtype == torch.uint8 and dataset.shape[0] == 3
+    if settings.augment and dataset.train.dtype != torch.uint8:
+        raise PactlError("--augment needs images of type uint8, the data are floating-point numbers", "--no-augment")
+    return settings.augment
+
+
+def resolved(settings: TrainSettings, configuration: Configuration, directory: Path, augment: bool) -> TrainSettings:
+    """Return the settings with nothing left to default, and every path absolute.
+
+    Args:
+        directory: where named data sets were found.
+        augment: whether training examples are augmented.
+    """
+    entry, given = catalogue.dataset_entry(settings.dataset), dict(settings)
+    chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}
+    for name in ("epochs", "batch_size", "lr"):
+        chosen[name] = getattr(entry, name) if given[name] is None else given[name]
+    for name, followed in settings.followed().items():
+        chosen[name] = chosen[followed] if given[name] is None else given[name]
+    chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
+    kind, colon, path = settings.dataset.partition(":")
+    chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
+    if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
+        chosen["source"] = str(_absolute(Path(given["source"])))
+    chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": augment}
+    return settings.model_copy(update=chosen)
+
+
+def _absolute(path: Path) -> Path:
+    """A path from the root, without a look at what lies there: a stranger may have named it."""
+    return Path(os.path.abspath(path.expanduser()))

@@ -1,0 +1,78 @@
+"""What a source's training and a data set have in common, and inputs that fit a source's network."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pactl_cli import catalogue
+from pactl_cli.data.adaptation import framed, with_channels
+from pactl_cli.data.dataset import Dataset, LabelledImages
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.recognition import image_fingerprints
+from pactl_cli.errors import PactlError, quoted
+from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.runs.start import Start
+
+_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE = 1 << 29, 64
+"""Weights, which may be a stranger's, decide how large frames are; so they must be large themselves."""
+
+
+def require_unrelated(source: Start, settings: TrainSettings) -> None:
+    """Raises PactlError if the source's training and this data set have something in common that nobody could tell."""
+    dataset = settings.dataset
+    for training in source.lineage:
+        is_all_of_it = training.published and training.dataset == dataset
+        if is_all_of_it or training.dataset in catalogue.dataset_entry(dataset).resized:
+            raise PactlError(
+                f"--dataset {dataset}: {quoted(source.origin)} was trained on {training.dataset}, which has its "
+                "pictures, and nobody could tell which of them",
+                "transfer to other data, or from other weights",
+            )
+        if training.noisy and settings.label_noise:
+            raise PactlError(
+                f"--label-noise {settings.label_noise}: {quoted(source.origin)} was trained with label noise from the "
+                "same stream of random numbers, and so on the labels that this run would get",
+                "transfer from a source without label noise, or to labels without it",
+            )
+
+
+def fit_images(dataset: Dataset, source: Start) -> Dataset:
+    """Images as the network of a transfer can take them: with its channels, and, where its weights have other shapes
+    for another size, in a black frame of its size.
+
+    Raises:
+        PactlError: if they are too large for it, or its weights are of no size, or the frames too large for memory.
+    """
+    channels, height, width = source.shape
+    if dataset.shape[0] != channels:
+        dataset = dataset.with_images(lambda images: with_channels(images, channels))
+    if dataset.shape == source.shape or source.fits(dataset.shape):
+        return dataset
+    if dataset.shape[1] > height or dataset.shape[2] > width:
+        raise PactlError(
+            f"--dataset {dataset.name} has images of {dataset.shape[1]} x {dataset.shape[2]}, and {source.model_name} "
+            f"in {quoted(source.origin)} was trained on {height} x {width}: its weights have another shape for these",
+            "transfer from a network with a mean over the image, such as layer13s, or from larger images",
+        )
+    if not source.fits(source.shape):
+        raise PactlError(f"the weights of {quoted(source.origin)} do not fit {source.model_name} at any size known")
+    need = sum(len(part) for part in (dataset.train, dataset.test) if part) * prod(source.shape)
+    need *= dataset.train.dtype.itemsize
+    weights = sum(tensor.nbytes for tensor in source.tensors.values())
+    if need > min(available_memory() // 2, max(_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE * weights)):
+        raise PactlError(
+            f"--dataset {dataset.name} in frames of {height} x {width} would take {need >> 20:,} MB or more",
+            "transfer from a network for smaller images",
+        )
+    return dataset.with_images(lambda images: framed(images, height, width))
+
+
+def seen_forms(raw: LabelledImages, fitted: LabelledImages) -> NDArray[np.uint64]:
+    """The fingerprints of images as they are and as a network sees them, shape (n, forms)."""
+    own = image_fingerprints(raw)
+    if fitted.image_shape == raw.image_shape:
+        return own
+    return np.concatenate([own, image_fingerprints(fitted)], axis=1)

@@ -1,0 +1,149 @@
+"""What is learned and certified: the data, which of them are for what, and the processes that share the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.certificate.configuration import Configuration, Task
+from pactl_cli.data.dataset import Dataset, Examples, LabelledImages
+from pactl_cli.data.splits import Indices, Partition, require_same_indices
+from pactl_cli.errors import printable
+from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
+from pactl_cli.models.normalisation import batch_norms, calibrate
+from pactl_cli.models.preparation import Prepared
+from pactl_cli.problem.blueprint import Blueprint
+from pactl_cli.problem.fingerprints import Fingerprints
+from pactl_cli.processes.world import ALONE, World
+from pactl_cli.runs.kinds import Kind, kind_of
+from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.runs.start import Training
+from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.training.counting import full_precision
+
+PERMUTATION = "permutation"
+"""The name of the user's own permutation among the recorded indices."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data on the device, and which of it is for what.
+
+    Attributes:
+        settings: with every default resolved.
+        dataset: as the network sees it, label noise included.
+        task: what the receiver of a message knows beforehand.
+        blueprint: of the classifier.
+        partition: of the training set.
+        permutation: of the training set, where the user brought one.
+        repetitions: how many examples of S are exact copies of others there.
+        sample: S.
+        fingerprints: of all the data.
+        calibration: examples for batch statistics; may be empty.
+        pool: S with the calibration examples that were taken out of it, in its order.
+        is_framed: whether the weights of a source, not the data, say how large the images are.
+        world: the processes that share the work; each has a problem like this one.
+    """
+
+    settings: TrainSettings
+    dataset: Dataset
+    task: Task
+    blueprint: Blueprint
+    partition: Partition
+    permutation: Indices | None
+    repetitions: int
+    sample: LabelledImages
+    fingerprints: Fingerprints
+    calibration: Examples
+    pool: Indices
+    is_framed: bool = False
+    world: World = ALONE
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of run it is."""
+        return kind_of(self.settings)
+
+    @property
+    def configuration(self) -> Configuration:
+        """What a message says."""
+        return self.blueprint.configuration
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.sample.labels.device
+
+    @property
+    def has_indices(self) -> bool:
+        """Whether S is not simply the training set itself, in its own order."""
+        return self.permutation is not None or not self.partition.is_trivial(len(self.dataset.train))
+
+    def indices(self) -> dict[str, Indices]:
+        """What a run directory records of the division: its parts, and the permutation that the user brought."""
+        brought = {} if self.permutation is None else {PERMUTATION: self.permutation}
+        return self.partition.arrays() | brought
+
+    def require_indices(self, recorded: dict[str, Indices], path: Path) -> None:
+        """Raises PactlError unless the arrays recorded in a file are these."""
+        require_same_indices(self.indices(), recorded, path)
+
+    @property
+    def calibration_pool_sha256(self) -> str | None:
+        """A fingerprint of what calibration examples are drawn from, in its order; None if none are."""
+        if not len(self.calibration):
+            return None
+        parts = self.partition
+        pool = parts.prior if len(parts.prior) else self.pool
+        return sha256(pool.astype("<i8").tobytes()).hexdigest()
+
+    def population(self) -> tuple[str | None, ...]:
+        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0."""
+        found, division = self.fingerprints, self.partition.division_sha256()
+        return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256
+
+    def lineage(self) -> tuple[Training, ...]:
+        """The trainings that led to this run's weights, its own first."""
+        settings, start = self.settings, self.blueprint.start
+        own = Training(printable(settings.dataset), settings.indices_path is not None, noisy=settings.label_noise > 0)
+        return (own, *(start.lineage if start else ()))
+
+    def few_examples(self) -> Examples:
+        """The first of S, on which a network is tried."""
+        return self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=self.device)].resident()
+
+    def build_module(self) -> SubspaceModule:
+        """Return theta0 + P w at w = 0, on the data's device.
+
+        Raises:
+            PactlError: as `Blueprint.module` does.
+        """
+        return self.blueprint.module().to(self.device)
+
+    def calibrate(self, network: nn.Module) -> None:
+        """Recomputes a prepared network's batch statistics at its present weights, and puts it into evaluation mode.
+
+        Every process computes them alike; then all take rank 0's, so that what they count is one classifier.
+        """
+        calibrate(network, self.calibration.images)
+        self.world.copy_first(
+            buffer for layer in batch_norms(network) for buffer in layer.buffers() if buffer.is_floating_point()
+        )
+
+    def classifier(self, module: SubspaceModule, coordinates: Tensor) -> Prepared:
+        """Return the network at theta0 + P w, its batch statistics recomputed: a function of one raw example.
+
+        Raises:
+            PactlError: if it is none.
+        """
+        with full_precision():
+            network = module.decoded(coordinates.to(module.theta0.device), self.blueprint.network_to_evaluate(module))
+            assert isinstance(network, Prepared)
+            self.calibrate(network)
+            inputs, classes = self.few_examples().images, self.dataset.classes
+            require_function_of_one_example(network, inputs, classes, self.configuration.model_name)
+        return network

@@ -1,0 +1,64 @@
+"""The kinds of runs, and everything in which they differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pactl_cli.catalogue import Row, Table
+from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Row):
+    """A kind of run: a command that begins a run directory.
+
+    Attributes:
+        made_by: the stage, a function of settings, destination, display and world.
+        settings: what `config.yml` holds.
+        has_source: whether theta0 is what a source was trained to, which must not be on these data. Inputs are fitted
+            to it, and without calibration examples its batch statistics are kept.
+        has_prior: whether theta0 is trained on a share of these data, the prior's, which S has not. Calibration
+            examples are then the prior's own.
+    """
+
+    settings: type[TrainSettings]
+    has_source: bool = False
+    has_prior: bool = False
+
+    @property
+    def certifies_theta0(self) -> bool:
+        """Whether there is a message for d = 0: theta0 as it is. Otherwise all weights are trained, as a source."""
+        return self.has_prior
+
+
+KINDS = Table(
+    "COMMAND",
+    "Kinds of runs",
+    (
+        Kind(
+            name="train",
+            summary="from the seed's own theta0",
+            made_by="pactl_cli.stages.train:train",
+            settings=TrainSettings,
+        ),
+        Kind(
+            name="transfer",
+            summary="from what a source was trained to on other data",
+            made_by="pactl_cli.stages.transfer:transfer",
+            settings=TransferSettings,
+            has_source=True,
+        ),
+        Kind(
+            name="prior",
+            summary="from what was trained on a share of the data",
+            made_by="pactl_cli.stages.prior:prior",
+            settings=PriorSettings,
+            has_prior=True,
+        ),
+    ),
+)
+
+
+def kind_of(settings: TrainSettings) -> Kind:
+    """Return the kind of run that settings are for."""
+    return next(kind for kind in KINDS.values() if kind.settings is type(settings))

@@ -1,0 +1,117 @@
+"""One run's certificate: the messages that are tried, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite, log
+from typing import Any
+
+import numpy as np
+import torch
+
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.message import Message, decode, encode
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.problem import Problem
+from pactl_cli.problem.reloading import restore, trained_coordinates
+from pactl_cli.runs.directory import RunDirectory
+from pactl_cli.runs.settings import BoundSettings
+from pactl_cli.stages.acceptance import require_trainable
+from pactl_cli.stages.evidence import Claim, Measured, assemble, recount
+from pactl_cli.stages.fine_tuning import fine_tune
+from pactl_cli.stages.posthoc import Comparison
+from pactl_cli.stages.workbench import Workbench
+from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
+from pactl_cli.training.counting import Counts
+
+STEP_HALVINGS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""Steps tried without fine-tuning: this many times half the spread of w."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One run's certificate, the message it is about, and the lines of metrics of its making: not yet written."""
+
+    run: RunDirectory
+    certificate: Certificate
+    message: bytes
+    metrics: list[dict[str, Any]]
+
+
+def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, display: Display) -> Candidate:
+    """Return the candidate of one run, in whose directory nothing changes.
+
+    Raises:
+        PactlError: if its network cannot be certified, or fine-tuning fails.
+    """
+    trained_coordinates(run, problem.configuration.intrinsic_dim)  # before anything as large is made
+    bench = Workbench(problem, problem.build_module(), settings, display)
+    restore(bench.module, run)
+    require_trainable(problem, bench.module, bench.plan.batch_size)
+    trained, _ = recount(problem, bench.module, bench.module.w.detach(), display, test=False)
+    claim = Claim(settings.delta, settings.misc_extra_bits, settings.quant_epochs > 0)
+    if settings.compare_posthoc and len(bench.module.w):
+        claim = claim.with_comparison(Comparison(problem, bench.module, display, claim.delta, claim.extra_bits).best())
+    tried = [(levels, *_certified(bench, message, trained, claim)) for levels, message in _messages(bench, trained)]
+    levels, certificate, data = min(tried, key=lambda entry: entry[1].error_bound)
+    if len(tried) > 1:
+        bench.note_search("levels", [entry[0] for entry in tried], levels)
+    return Candidate(run, certificate, data, bench.metrics)
+
+
+def _certified(bench: Workbench, message: Message, trained: Counts, claim: Claim) -> tuple[Certificate, bytes]:
+    """The certificate of a message, and its bytes: what is counted is what a receiver decodes."""
+    problem = bench.problem
+    encoded = encode(message, problem.task)
+    problem.world.require_same("the message", encoded.data)
+    decoded, _ = decode(encoded.data, problem.task)
+    quantised, test = recount(problem, bench.module, torch.from_numpy(decoded.coordinates()), bench.display)
+    measured = Measured(
+        errors=quantised.cautious,
+        train_errors=trained.plain,
+        test_errors=test.plain if test else None,
+        train_nll_bits=quantised.nll_bits if isfinite(quantised.nll_bits) else None,
+        network=problem.blueprint.network_facts,
+    )
+    return assemble(problem, decoded, encoded, measured, claim), encoded.data
+
+
+def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[int, Message]]:
+    """The messages to choose from, which is free, each with the number of levels that was asked for: 0 for a grid."""
+    configuration, module, settings = bench.problem.configuration, bench.module, bench.settings
+    w = module.w.detach().clone()
+    if not len(w):
+        yield 0, Message(configuration, None, np.zeros(0, dtype=np.int64))
+        return
+    for levels in (0,) if settings.effective_codebook == "grid" else settings.level_counts:
+        with torch.no_grad():
+            module.w.copy_(w)
+        quantiser = _quantiser(levels, settings).to(w.device)
+        quantiser.fit(w)
+        if settings.quant_epochs:
+            fine_tune(bench, quantiser, trained)
+        elif isinstance(quantiser, GridQuantiser):
+            _search_step(bench, quantiser)
+        yield levels, Message(configuration, *quantiser.message_parts(module.w))
+
+
+def _quantiser(levels: int, settings: BoundSettings) -> Quantiser:
+    """What the codebook's name stands for."""
+    if not levels:
+        return GridQuantiser()
+    return LevelQuantiser(levels, kmeans=settings.effective_codebook == "kmeans")
+
+
+def _search_step(bench: Workbench, quantiser: GridQuantiser) -> None:
+    """Without fine-tuning, the step of the least bound: free, as is every way of finding a message."""
+    start = quantiser.log_step.item()
+    bounds: dict[float, float] = {}
+    for halvings in STEP_HALVINGS:
+        with torch.no_grad():
+            quantiser.log_step.fill_(start - halvings * log(2))
+        bounds[halvings] = bench.bound_at(*quantiser.message_parts(bench.module.w))
+    best = min(bounds, key=bounds.__getitem__)
+    bench.note_search("step", STEP_HALVINGS, best)
+    with torch.no_grad():
+        quantiser.log_step.fill_(start - best * log(2))

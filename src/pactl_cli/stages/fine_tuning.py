@@ -1,0 +1,70 @@
+"""Training through the quantiser, which pays for the message's bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pactl_cli.problem.display import Advance
+from pactl_cli.stages.workbench import STAGE, Workbench, ideal_symbol_bits
+from pactl_cli.subspace.quantise import Quantiser
+from pactl_cli.training.counting import Counts
+from pactl_cli.training.loop import State, Trainer
+from pactl_cli.training.objectives import RateObjective
+from pactl_cli.training.price import Price
+
+
+def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts) -> None:
+    """Train w and the levels through the quantiser; on augmented examples where training was.
+
+    Args:
+        trained: counts before quantising, which say what a bit is worth where its price is automatic.
+    """
+    problem, module = bench.problem, bench.module
+    price, rate_weight = _price(bench, quantiser, trained)
+    objective = RateObjective(module, quantiser, rate_weight=rate_weight, examples=len(problem.sample))
+    trainer = Trainer(
+        objective,
+        problem.sample,
+        bench.plan,
+        seed=problem.settings.seed,
+        stage=STAGE,
+        augment=bool(problem.settings.augment),
+        advice="run pactl bound again",
+        lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
+        world=problem.world,
+    )
+    with bench.display.progress(f"fine-tuning {bench.settings.effective_codebook} codebook") as advance:
+        trainer.run(_Observer(bench.metrics, objective, price, advance))
+
+
+def _price(bench: Workbench, quantiser: Quantiser, trained: Counts) -> tuple[Price | None, float]:
+    """The price of a bit, None where the user has fixed rho, and rho at the start."""
+    if bench.settings.rate_weight != "auto":
+        return None, float(bench.settings.rate_weight)
+    price = Price.of(trained, bench.settings.delta)
+    bits = ideal_symbol_bits(quantiser.message_parts(bench.module.w)[1])
+    return price, price.at(2 * trained.plain_error, bits / 2)
+
+
+class _Observer:
+    """Observes fine-tuning: metrics, progress, and, where it is automatic, the price of a bit after every epoch."""
+
+    def __init__(
+        self, metrics: list[dict[str, Any]], objective: RateObjective, price: Price | None, advance: Advance
+    ) -> None:
+        self._metrics, self._objective, self._price, self._advance = metrics, objective, price, advance
+
+    def advance(self, step: int, steps: int, loss: float) -> None:
+        """Moves the bar."""
+        self._advance(step, steps)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """One line of metrics; then the price that the present errors and bits imply."""
+        symbols = self._objective.quantiser.message_parts(self._objective.module.w)[1]
+        bits = ideal_symbol_bits(symbols)
+        self._metrics.append(record | {"symbols_bits": round(bits, 1), "rate_weight": self._objective.rate_weight})
+        if self._price is not None:
+            self._objective.rate_weight = self._price.at(record["error"], bits)
+
+    def save(self, state: State) -> None:
+        """Fine-tuning is short; it starts again."""

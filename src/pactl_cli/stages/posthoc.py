@@ -1,0 +1,48 @@
+"""What the published path gives on trained coordinates: k-means, no fine-tuning, the published accounting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pactl_cli.certificate.certificate import Posthoc, published
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.problem import Problem
+from pactl_cli.stages.evidence import recount
+from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.quantise import LevelQuantiser
+
+LEVELS = (5, 7, 10, 20, 50)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The published path on one run, at trained coordinates."""
+
+    problem: Problem
+    module: SubspaceModule
+    display: Display
+    delta: float
+    extra_bits: float
+
+    def best(self) -> Posthoc:
+        """Return the best of several numbers of levels, as the published program would choose it."""
+        return min((self.at(size) for size in LEVELS), key=lambda entry: entry.bound)
+
+    def at(self, size: int) -> Posthoc:
+        """Return what a number of levels gives."""
+        quantiser = LevelQuantiser(size, kmeans=True).to(self.module.w.device)
+        quantiser.fit(self.module.w.detach())
+        codebook, symbols = quantiser.message_parts(self.module.w)
+        coordinates = torch.from_numpy(codebook.values()[symbols])
+        errors = recount(self.problem, self.module, coordinates, self.display, test=False)[0].cautious
+        entry = published(
+            symbols=symbols,
+            errors=errors,
+            examples=len(self.problem.sample),
+            delta=self.delta,
+            fine_tuned=False,
+            extra_bits=self.extra_bits,
+        )
+        return Posthoc(levels=size, errors=errors, bits=entry.bits, bound=entry.bound)

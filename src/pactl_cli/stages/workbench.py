@@ -1,0 +1,72 @@
+"""One run whose message is looked for: what every step of that needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pactl_cli.certificate.codebook import Codebook
+from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.problem import Problem
+from pactl_cli.runs.settings import BoundSettings
+from pactl_cli.stages.evidence import recount
+from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.training.recipes import Plan
+
+STAGE = "bound"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A trained classifier, and what `bound` was told.
+
+    Attributes:
+        module: at the trained coordinates.
+        metrics: the lines of metrics of everything that is tried; they are written with the certificate.
+    """
+
+    problem: Problem
+    module: SubspaceModule
+    settings: BoundSettings
+    display: Display
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def plan(self) -> Plan:
+        """How fine-tuning goes: Adam, cosine to 0."""
+        settings = self.settings
+        batch_size = settings.batch_size or self.problem.settings.batch_size or 1
+        return Plan("adam_cos", settings.quant_epochs, batch_size, settings.lr)
+
+    def bound_at(self, codebook: Codebook, symbols: Symbols) -> float:
+        """Return about the bound that some symbols would be certified at, without the header."""
+        coordinates = torch.from_numpy(codebook.values()[symbols])
+        counts, _ = recount(self.problem, self.module, coordinates, self.display, test=False)
+        return binomial_bound(
+            errors=counts.cautious,
+            examples=counts.examples,
+            bits=ideal_symbol_bits(symbols),
+            delta=self.settings.delta,
+        )
+
+    def note_search(self, what: str, tried: Sequence[float], best: float) -> None:
+        """Add a line of metrics that says where the best of a grid lies, and whether that is at the grid's edge."""
+        self.metrics.append(
+            {
+                "stage": STAGE,
+                "search": what,
+                "tried": list(tried),
+                "best": best,
+                "at_edge": len(tried) > 1 and best in (min(tried), max(tried)),
+            }
+        )
+
+
+def ideal_symbol_bits(symbols: Symbols) -> float:
+    """Return the bits of a sequence of symbols under the better of its trees."""
+    return min(ideal_bits(tree, symbols) for tree in symbol_trees(int(symbols.max()) + 1))

@@ -1,0 +1,63 @@
+"""The price of a bit: how much of the loss a bit of the message is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, log
+
+from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.training.counting import Counts
+
+
+@dataclass(frozen=True)
+class Price:
+    """rho at which cross-entropy and bits lower the bound alike (mathematics, section 2).
+
+    Attributes:
+        slope: change of the error per change of the mean cross-entropy, in nats.
+        examples: n.
+    """
+
+    HASTE = 1.7
+    """A run of a few thousand steps ends before all that this price would drop is dropped: measured, not derived."""
+
+    slope: float
+    examples: int
+    delta: float
+
+    @classmethod
+    def of(cls, trained: Counts, delta: float) -> Price:
+        """Return the price for a classifier that was counted before it is quantised.
+
+        Raises:
+            PactlError: with exit code 1 if its log-loss is not finite.
+        """
+        return cls(_slope(trained), trained.examples, delta)
+
+    def at(self, error: float, bits: float) -> float:
+        """rho where the classifier has this training error and this many bits.
+
+        With p the bound and q the error, dp/d(nats/n) = 1 / ((1-q)/(1-p) - q/p) and dp/dq is that times
+        ln(p(1-q) / (q(1-p))); their quotient, times the slope, is the price.
+        """
+        errors = min(max(1, round(error * self.examples)), self.examples - 1)
+        q = errors / self.examples
+        p = min(binomial_bound(errors=errors, examples=self.examples, bits=bits, delta=self.delta), 1 - 1e-9)
+        return self.HASTE / (self.slope * log(p * (1 - q) / (q * (1 - p))))
+
+
+def _slope(trained: Counts) -> float:
+    """Errors for each nat of log-loss: of a classifier and one that has neither.
+
+    Raises:
+        PactlError: with exit code 1 if the log-loss is not finite.
+    """
+    if not isfinite(trained.nll_nats):
+        raise PactlError(
+            "the log-loss before fine-tuning is not finite, and so has no price in bits",
+            "certify without fine-tuning: --quant-epochs 0",
+            FAILED,
+        )
+    nats = max(trained.nll_nats / trained.examples, 1e-9)
+    return max(trained.plain_error, 1 / trained.examples) / nats
