@@ -74,7 +74,7 @@ def test_one_of_several_that_fails_leaves_all(pactl: Call, certified: Path, trai
     assert (tree(certified), tree(trained)) == before
 
 
-def test_only_the_best_of_several_changes(pactl: Call, certified: Path, npz: Path, quick: Any, tree: Call) -> None:
+def test_each_of_several_gets_a_successor(pactl: Call, certified: Path, npz: Path, quick: Any, tree: Call) -> None:
     other = certified.parent / "other"
     options = ("--dataset", f"npz:{npz}", *quick, "--train-subset", 0.9, "--seed", 1, "--epochs", 1)
     assert pactl("train", *options, "--out", other).code == 0
@@ -83,12 +83,10 @@ def test_only_the_best_of_several_changes(pactl: Call, certified: Path, npz: Pat
     assert pactl("train", *options, "--out", uncertified, "--force").code == 0
     before = {run: tree(run) for run in (certified, other, uncertified)}
     assert pactl("bound", other, certified, uncertified, "--quant-epochs", 2).code == 0
-    changed = [run for run, content in before.items() if tree(run) != content]
-    assert len(changed) == 1
-    assert bound_lines(changed[0]) == [1, 2]
-    for run in (certified, other):
+    for run, content in before.items():
+        assert tree(run) != content
+        assert bound_lines(run) == [1, 2]
         assert pactl("verify", run).code == 0
-    assert pactl("verify", uncertified).code == (0 if changed == [uncertified] else 2)
 
 
 def test_a_successor_takes_its_place(pactl: Call, certified: Path) -> None:

@@ -17,22 +17,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pactl_cli.problem.blueprint.network_facts import NetworkFacts
 
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.message import Message, encode
 from pactl_cli.models import build_network, sketch_network
 from pactl_cli.models.layers import head_names
 from pactl_cli.models.size import Size
-from pactl_cli.problem import loading
+from pactl_cli.problem import fitting, loading
 from pactl_cli.problem.display import Silence
+from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.checkpoint import save_tensors
 from pactl_cli.runs.directory import CERTIFICATE, CHECKPOINT, CONFIG, INDICES, INIT, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start, Training
-from pactl_cli.stages.evidence import Measured, assemble
+from pactl_cli.stages.evidence import Claim, Measured, assemble
 
 Call = Callable[..., Any]
 
@@ -54,8 +54,8 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     Its numbers of errors are made up, and so is what it says of its network.
     """
     given = {"epochs": 1, "intrinsic_dim": 20, "lr": 0.1, "device": "cpu", "train_subset": 0.8} | settings
-    problem = _subject(KINDS[kind].settings.parse(given), start)
-    run = RunDirectory.create(place, kind)  # type: ignore[arg-type]
+    problem = _problem(KINDS[kind].settings.parse(given), start)
+    run = RunDirectory.create(place, kind)
     found = problem.fingerprints
     run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
     run.manifest.test_sha256 = found.test
@@ -80,12 +80,12 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     return place
 
 
-def _subject(settings: TrainSettings, start: Start | None) -> Problem:
+def _problem(settings: TrainSettings, start: Start | None) -> Problem:
     """What the settings are about, however large."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("available_memory", "require_memory"):
-            patch.setattr(loading, name, lambda *_: 1 << 60)
-        return loading.load_problem(settings, torch.device("cpu"), Silence(), start)
+        patch.setattr(fitting, "available_memory", lambda: 1 << 60)
+        patch.setattr(loading, "require_memory", lambda *_: None)
+        return loading.load_problem(loading.Request(settings, torch.device("cpu"), Silence(), start=start))
 
 
 def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
@@ -97,11 +97,11 @@ def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
         facts = problem.blueprint.network_facts
     else:  # whoever has the memory knows better
         facts = NetworkFacts("pactl 0", "0" * 64, (0.0,) * 4)
-        problem.__dict__["network_facts"] = facts
+        problem.blueprint.__dict__["network_facts"] = facts
     message = Message(problem.configuration, Grid(0.5, 1) if dim else None, np.full(dim, 2 if dim else 0))
     encoded = encode(message, problem.task)
     measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts)
-    certificate = assemble(problem, message, encoded, measured, None, delta=0.05, extra_bits=0.0, fine_tuned=False)
+    certificate = assemble(problem, message, encoded, measured, Claim(0.05, 0.0, False))
     return encoded.data, certificate.to_bytes()
 
 

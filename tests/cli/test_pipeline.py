@@ -190,7 +190,9 @@ def test_coordinates_too_small_for_half_precision_are_zeros(pactl: Call, npz: Pa
     assert pactl("verify", run).code == 0
 
 
-def test_of_several_runs_the_best_alone_gets_the_files(pactl: Call, npz: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_best_of_several_is_printed_and_each_gets_files(
+    pactl: Call, npz: Path, trained: Path, tmp_path: Path
+) -> None:
     poor = tmp_path / "poor"
     train = (
         "train",
@@ -209,17 +211,15 @@ def test_of_several_runs_the_best_alone_gets_the_files(pactl: Call, npz: Path, t
     done = pactl("bound", poor, trained, "--quant-epochs", 0)
     assert done.code == 0
     assert done.json() == json.loads((trained / "bound.json").read_text())
-    assert not (poor / "bound.json").exists()
-    assert not (poor / "message.bin").exists()
+    assert json.loads((poor / "bound.json").read_text())["error_bound"] > done.json()["error_bound"]
     assert pactl("verify", trained).code == 0
-    pactl("verify", poor).complaint(2)
-    assert pactl("bound", poor, "--quant-epochs", 0).code == 0, "it can still be certified alone"
+    assert pactl("verify", poor).code == 0
 
 
 def test_several_runs_come_through_a_pipe(pactl: Call, trained: Path, tmp_path: Path) -> None:
     other = shutil.copytree(trained, tmp_path / "other")
     assert pactl("bound", "-", "--quant-epochs", 0, stdin=f"{trained}\n{other}\n").code == 0
-    assert sum((path / "bound.json").exists() for path in (trained, other)) == 1
+    assert all((path / "bound.json").exists() for path in (trained, other))
 
 
 def test_batch_statistics_come_from_examples_that_are_not_counted(pactl: Call, tmp_path: Path, arrays: Any) -> None:

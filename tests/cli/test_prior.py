@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from io import BytesIO
@@ -13,6 +14,7 @@ import pytest
 from safetensors.torch import save
 
 from pactl_cli.runs.checkpoint import load_tensors
+from pactl_cli.stages.training_run import RunObserver
 
 Call = Callable[..., Any]
 
@@ -185,6 +187,32 @@ def test_a_killed_prior_goes_on_to_the_same_end(
     assert pactl(*arguments, "--resume").code == 0
     for name in ("checkpoint.safetensors", "init.safetensors", "indices.npz", "config.yml"):
         assert (tmp_path / "again" / name).read_bytes() == (prior / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_batch_statistics_of_an_interrupted_prior_are_those_of_one_that_was_not(
+    pactl: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrays: Any, epochs: int
+) -> None:
+    """They are part of theta0, and so of its hash."""
+    wide = {name: np.kron(a, np.ones((1, 2, 2), a.dtype)) if a.ndim == 3 else a for name, a in arrays.items()}
+    np.savez(tmp_path / "wide.npz", **wide)
+    network = ("--model-name", "layer13s", "--base-width", 2, "--calibration-examples", 10)
+    dims = ("--intrinsic-dim", 0, "--epochs", 3, "--batch-size", 32)
+    arguments = ("prior", "--dataset", f"npz:{tmp_path / 'wide.npz'}", *network, *dims, "--out")
+    assert pactl(*arguments, "whole").code == 0
+    record = RunObserver.epoch
+
+    def interrupted(self: RunObserver, line: dict[str, Any]) -> None:
+        record(self, line)
+        if line["epoch"] == epochs:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunObserver, "epoch", interrupted)
+        assert "--resume" in pactl(*arguments, "again").complaint(130)
+    assert pactl(*arguments, "again", "--resume").code == 0
+    parents = [json.loads(Path(run, "manifest.json").read_text())["parent"] for run in ("whole", "again")]
+    assert parents[0] == parents[1]
 
 
 def test_different_priors_are_not_compared(pactl: Call, npz: Path, prior: Path) -> None:

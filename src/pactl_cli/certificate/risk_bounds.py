@@ -25,8 +25,9 @@ from numbers import Real
 from typing import Literal, SupportsIndex
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["binomial_bound", "catoni_bound", "kl_bound", "log_binomial_tail", "mcallester_bound"]
+__all__ = ["binomial_bound", "catoni_bound", "catoni_lambda", "kl_bound", "log_binomial_tail", "mcallester_bound"]
 
 _EPS = sys.float_info.epsilon
 _MOST_EXAMPLES = 10**9  # the range in which the error budgets below were checked
@@ -143,14 +144,36 @@ def catoni_bound(*, errors: int, examples: int, bits: float, delta: float) -> fl
     nats = _occam_nats(bits, delta)
     if errors == examples:
         return 1.0
+    bound = float(_catoni_curve(errors, examples, nats)[1].min())
+    return _rounded_up(bound * (1.0 + 32.0 * _EPS), errors, examples)
+
+
+def catoni_lambda(*, errors: int, examples: int, bits: float, delta: float) -> tuple[float, float, float]:
+    """Return the grid's least lambda, the one at which Catoni's bound is least, and the grid's largest.
+
+    Args:
+        errors, examples, bits, delta: as for `binomial_bound`.
+
+    >>> low, best, high = catoni_lambda(errors=3012, examples=60_000, bits=3854, delta=0.05)
+    >>> low < best < high
+    True
+    """
+    errors, examples = _checked_counts(errors, examples)
+    log_lambda, bounds = _catoni_curve(errors, examples, _occam_nats(bits, delta))
+    low, best, high = np.exp(log_lambda[[0, int(bounds.argmin()), -1]]).tolist()
+    return low, best, high
+
+
+def _catoni_curve(errors: int, examples: int, nats: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The grid of ln lambda, ascending, and Catoni's bound at each of its points."""
     grid_end = math.log(_CATONI_LARGEST_RATIO * examples)
-    log_lambda = _CATONI_GRID_STEP * np.arange(math.ceil(grid_end / _CATONI_GRID_STEP) + 1)
+    log_lambda = _CATONI_GRID_STEP * np.arange(math.ceil(grid_end / _CATONI_GRID_STEP) + 1, dtype=np.float64)
     log_lambda[0] = _EPS  # the infimum may sit on the open edge lambda -> 1, where the union term is least
     ratio = np.exp(log_lambda) / examples
     union_nats = 2.0 * np.log(2.0 + log_lambda / math.log1p(_CATONI_ALPHA))
     exponent = ratio * (errors / examples) + (1.0 + _CATONI_ALPHA) * (nats + union_nats) / examples
-    bound = float((np.expm1(-exponent) / np.expm1(-ratio)).min())
-    return _rounded_up(bound * (1.0 + 32.0 * _EPS), errors, examples)
+    bounds: NDArray[np.float64] = np.expm1(-exponent) / np.expm1(-ratio)
+    return log_lambda, bounds
 
 
 def mcallester_bound(*, errors: int, examples: int, bits: float, delta: float) -> float:

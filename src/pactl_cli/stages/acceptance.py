@@ -76,7 +76,7 @@ def _nearby(module: SubspaceModule, seed: int) -> dict[str, Tensor]:
 
 def _try_step(module: SubspaceModule, inputs: Tensor, labels: Tensor, classes: int, name: str) -> None:
     """One step of training without the step."""
-    network = module.network
+    network = module.network.get_submodule("network")  # whose names the user knows
     with _restored(network) as before:
         torch.manual_seed(0)
         try:

@@ -12,6 +12,7 @@ import torch
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.message import Message, decode, encode
+from pactl_cli.certificate.risk_bounds import catoni_lambda
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import restore, trained_coordinates
@@ -57,6 +58,13 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     levels, certificate, data = min(tried, key=lambda entry: entry[1].error_bound)
     if len(tried) > 1:
         bench.note_search("levels", [entry[0] for entry in tried], levels)
+    low, best, high = catoni_lambda(
+        errors=certificate.errors,
+        examples=certificate.bound_examples,
+        bits=certificate.message_bits + certificate.ledger_bits,
+        delta=certificate.delta,
+    )
+    bench.note_search("lambda", (low, high), best)
     return Candidate(run, certificate, data, bench.metrics)
 
 

@@ -41,7 +41,7 @@ class Epoch(BaseModel):
 
 
 class Search(BaseModel):
-    """One line of metrics: a search over a grid, and whether its best lies at the grid's edge."""
+    """One line of metrics: a search over a grid, the best point of which lies at the grid's edge."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="forbid")
 
@@ -49,7 +49,7 @@ class Search(BaseModel):
     search: Annotated[str, Field(max_length=40)]
     tried: list[float]
     best: float
-    at_edge: bool
+    at_edge: Literal[True]
 
 
 _LINE: TypeAdapter[Epoch | Search] = TypeAdapter(Epoch | Search)

@@ -55,16 +55,10 @@ class Workbench:
         )
 
     def note_search(self, what: str, tried: Sequence[float], best: float) -> None:
-        """Add a line of metrics that says where the best of a grid lies, and whether that is at the grid's edge."""
-        self.metrics.append(
-            {
-                "stage": STAGE,
-                "search": what,
-                "tried": list(tried),
-                "best": best,
-                "at_edge": len(tried) > 1 and best in (min(tried), max(tried)),
-            }
-        )
+        """Add a line of metrics if the best point of a grid lies at the grid's edge: beyond it may be a better one."""
+        if len(tried) > 1 and best in (min(tried), max(tried)):
+            line = {"stage": STAGE, "search": what, "tried": list(tried), "best": best, "at_edge": True}
+            self.metrics.append(line)
 
 
 def ideal_symbol_bits(symbols: Symbols) -> float:
