@@ -17,6 +17,7 @@ from pactl_cli import catalogue
 from pactl_cli.data.dataset import FIXED_STATISTICS, Examples, normalise
 from pactl_cli.data.views import Augmentation
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 
 REPEATS, EXAMPLES, FEW = 7, 50_000, 10
 
@@ -37,7 +38,9 @@ def main(device: str = "cpu") -> None:
         for part in parts[:FEW]:
             torch.stack([per_image(images[index]) for index in part.cpu()])
 
-    network = build_network("layer13s", classes=10, shape=(3, 32, 32), width=catalogue.MODELS["layer13s"].width, seed=1)
+    network = build_network(
+        "layer13s", classes=10, inputs=InputSpec.image(3, 32, 32), width=catalogue.MODELS["layer13s"].width, seed=1
+    )
     inputs = normalise(examples.images[:BATCH], FIXED_STATISTICS)
     work: dict[str, tuple[Callable[[], None], int]] = {
         "as they are": (lambda: epoch(None), len(parts)),

@@ -66,7 +66,7 @@ def test_a_transfer_to_other_shapes(
     pactl: Call, trained: Path, arrays: Arrays, side: int, classes: int, channels: int | None
 ) -> None:
     document = shared(pactl, trained, write("other.npz", other(arrays, side, classes, channels)))
-    assert document["side_information"]["image_shape"] == [1, 8, 8]
+    assert document["side_information"]["inputs"]["tensors"]["inputs"]["shape"] == [1, 8, 8]
     assert document["side_information"]["classes"] == classes
 
 
@@ -75,7 +75,7 @@ def test_colour_to_grey_and_another_size_with_batch_statistics(pactl: Call, arra
     layer13s = ("--model-name", "layer13s", "--base-width", 1)
     assert pactl("train", "--dataset", colour, *layer13s, *QUICK, "--normalise", "fixed", "--out", "source").code == 0
     document = shared(pactl, "source", write("grey.npz", other(arrays, 12)))
-    assert document["side_information"]["image_shape"] == [3, 12, 12]
+    assert document["side_information"]["inputs"]["tensors"]["inputs"]["shape"] == [3, 12, 12]
     assert document["configuration"]["calibration_examples"] == 30
 
 

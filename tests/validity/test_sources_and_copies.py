@@ -20,6 +20,7 @@ from pactl_cli.data.dataset import Examples, normalise
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.problem import loading
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
@@ -74,7 +75,7 @@ def certified(place: Path) -> Certificate:
 
 def errors_first(images: Images, labels: Labels) -> tuple[Labels, float]:
     """The indices, first of those that the untrained network of seed 137 gets wrong; and the share of these."""
-    network = build_network("fc", classes=2, shape=(1, 8, 8), width=200, seed=137).eval()
+    network = build_network("fc", classes=2, inputs=InputSpec.image(1, 8, 8), width=200, seed=137).eval()
     with torch.no_grad():
         logits = network(normalise(torch.from_numpy(images)[:, None], ((0.5,), (0.5,)))).numpy()
     own, other = np.take_along_axis(logits, labels[:, None], 1), np.take_along_axis(logits, 1 - labels[:, None], 1)

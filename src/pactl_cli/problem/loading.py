@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration, Task, complete
 from pactl_cli.data.adaptation import framed, with_channels
-from pactl_cli.data.dataset import Dataset, LabelledImages
+from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.workers import useful_workers
 from pactl_cli.data.loading import load_dataset
@@ -31,6 +30,7 @@ from pactl_cli.data.splits import (
 )
 from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.models.brought import describe
+from pactl_cli.models.inputs import IMAGE
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
@@ -75,12 +75,12 @@ def load_subject(
     dataset, source = clean.with_label_noise(settings.label_noise), None
     if start is not None and isinstance(settings, TransferSettings):
         require_unrelated(start, settings)
-        dataset = fit_images(dataset, start)
+        dataset = fit_inputs(dataset, start)
         start = source = start.for_classes(dataset.classes)
     pool, identities = _divided(settings, clean, dataset, source, permutation)
     task = _task(settings, dataset, pool, source)
     configuration = _configuration(settings, task, source)
-    require_memory(configuration, dataset.classes, dataset.shape)
+    require_memory(configuration, dataset.classes, dataset.spec)
     parts, calibration = _with_calibration(pool, configuration, identities)
     dataset = dataset.to(device)
     sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
@@ -100,7 +100,7 @@ def load_subject(
         calibration=_taken(dataset, calibration).resident(),
         pool=pool.bound,
         start=start,
-        is_framed=dataset.shape[1:] != clean.shape[1:],
+        is_framed=_sides(dataset) != _sides(clean),
         world=world,
     )
 
@@ -166,10 +166,10 @@ def _divided(
     return parts, identities
 
 
-def seen_forms(raw: LabelledImages, fitted: LabelledImages) -> NDArray[np.uint64]:
+def seen_forms(raw: LabelledExamples, fitted: LabelledExamples) -> NDArray[np.uint64]:
     """The fingerprints of images as they are and as a network sees them, shape (n, forms)."""
     own = image_fingerprints(raw)
-    if fitted.image_shape == raw.image_shape:
+    if fitted.spec == raw.spec:
         return own
     return np.concatenate([own, image_fingerprints(fitted)], axis=1)
 
@@ -179,7 +179,7 @@ def _task(settings: TrainSettings, dataset: Dataset, pool: Partition, source: St
     return Task(
         settings.dataset,
         len(pool.bound),
-        dataset.shape[0],
+        dataset.spec.channels,
         _brought(settings, dataset, source),
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
         defaults=_defaults(source, settings.dataset) if source else {},
@@ -201,7 +201,7 @@ def _with_calibration(
     return parts, parts.calibration
 
 
-def _taken(dataset: Dataset, indices: Indices) -> LabelledImages:
+def _taken(dataset: Dataset, indices: Indices) -> LabelledExamples:
     """Some of the training examples, on the data's device."""
     return dataset.train[torch.from_numpy(indices).to(dataset.train.labels.device)]
 
@@ -246,28 +246,48 @@ def require_unrelated(source: Start, settings: TrainSettings) -> None:
             )
 
 
-def fit_images(dataset: Dataset, source: Start) -> Dataset:
-    """Images as the network of a transfer can take them: with its channels, and, where its weights have other shapes
-    for another size, in a black frame of its size.
+def _sides(dataset: Dataset) -> tuple[int, ...]:
+    """Height and width of images."""
+    return dataset.spec.image_shape[1:] if dataset.spec.kind == IMAGE else ()
+
+
+def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
+    """Inputs as the network of a transfer can take them: images with its channels, and, where its weights have other
+    shapes for another size, in a black frame of its size; anything else as it is.
 
     Raises:
-        PactlError: if they are too large for it, or its weights are of no size, or the frames too large for memory.
+        PactlError: if they are not what it takes, or images too large for it, or its weights are of no size, or the
+            frames too large for memory.
     """
-    channels, height, width = source.shape
-    if dataset.shape[0] != channels:
-        dataset = dataset.with_images(lambda images: with_channels(images, channels))
-    if dataset.shape == source.shape or source.fits(dataset.shape):
+    if source.spec.kind == dataset.spec.kind == IMAGE:
+        return _fit_images(dataset, source)
+    if dataset.spec == source.spec or (not is_brought(source.model_name) and source.fits(dataset.spec)):
         return dataset
-    if dataset.shape[1] > height or dataset.shape[2] > width:
+    raise PactlError(
+        f"--dataset {dataset.name}: the data are {dataset.spec}, and {quoted(source.origin)} was trained on "
+        f"{source.spec}",
+        "transfer to data of the same names, shapes and types",
+    )
+
+
+def _fit_images(dataset: Dataset, source: Start) -> Dataset:
+    """Images as the network of a transfer can take them."""
+    channels, height, width = source.spec.image_shape
+    if dataset.spec.channels != channels:
+        dataset = dataset.with_images(lambda images: with_channels(images, channels))
+    _, own_height, own_width = dataset.spec.image_shape
+    if (own_height, own_width) == (height, width) or source.fits(dataset.spec):
+        return dataset
+    if own_height > height or own_width > width:
         raise PactlError(
-            f"--dataset {dataset.name} has images of {dataset.shape[1]} x {dataset.shape[2]}, and {source.model_name} "
+            f"--dataset {dataset.name} has images of {own_height} x {own_width}, and {source.model_name} "
             f"in {quoted(source.origin)} was trained on {height} x {width}: its weights have another shape for these",
             "transfer from a network with a mean over the image, such as layer13s, or from larger images",
         )
-    if not source.fits(source.shape):
+    if not source.fits(source.spec):
         raise PactlError(f"the weights of {quoted(source.origin)} do not fit {source.model_name} at any size known")
-    need = sum(len(part) for part in (dataset.train, dataset.test) if part) * prod(source.shape)
-    need *= dataset.train.dtype.itemsize
+    need = sum(len(part) for part in (dataset.train, dataset.test) if part)
+    need *= source.spec.values * dataset.spec.size_bytes // dataset.spec.values
     weights = sum(tensor.nbytes for tensor in source.tensors.values())
     if need > min(available_memory() // 2, max(_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE * weights)):
         raise PactlError(
@@ -284,9 +304,9 @@ def _augments(settings: TrainSettings, dataset: Dataset) -> bool:
         PactlError: if it was asked for and the data are no images of bytes.
     """
     if settings.augment is None:
-        return dataset.train.dtype == torch.uint8 and dataset.shape[0] == 3
-    if settings.augment and dataset.train.dtype != torch.uint8:
-        raise PactlError("--augment needs images of type uint8, the data are floating-point numbers", "--no-augment")
+        return dataset.spec.is_image_of_bytes and dataset.spec.channels == 3
+    if settings.augment and not dataset.spec.is_image_of_bytes:
+        raise PactlError("--augment needs images of type uint8, which the data are not", "--no-augment")
     return settings.augment
 
 
@@ -298,7 +318,9 @@ def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) ->
             f"the network of the source is code, {source.model_name}, which is not loaded unasked",
             f"if you trust it: --model-name {source.model_name}",
         )
-    return describe(name, classes=dataset.classes, channels=dataset.shape[0]) if name and is_brought(name) else None
+    if not name or not is_brought(name):
+        return None
+    return describe(name, classes=dataset.classes, channels=dataset.spec.channels)
 
 
 def _configuration(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Configuration, Task
-from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, LabelledImages, normalise
+from pactl_cli.data.dataset import FIXED_STATISTICS, Dataset, Examples, LabelledExamples, normalise
 from pactl_cli.data.splits import Indices, Partition, require_same_indices
 from pactl_cli.errors import PactlError, printable
 from pactl_cli.models import build_network
@@ -59,7 +59,7 @@ class Subject:
     partition: Partition
     permutation: Indices | None
     repetitions: int
-    sample: LabelledImages
+    sample: LabelledExamples
     fingerprints: Fingerprints
     calibration: Examples
     pool: Indices
@@ -90,7 +90,7 @@ class Subject:
     def network_facts(self) -> NetworkFacts:
         """What the network is at theta0."""
         name, classes = self.configuration.model_name, self.dataset.classes
-        return NetworkFacts.of(self.initial_network(), name, classes, self.dataset.shape)
+        return NetworkFacts.of(self.initial_network(), name, classes, self.dataset.spec)
 
     @property
     def has_frozen_statistics(self) -> bool:
@@ -120,12 +120,12 @@ class Subject:
         """The network at theta0, on the CPU: drawn from the seed, but for what training starts from.
 
         Raises:
-            PactlError: if it does not fit the images, or the weights not it.
+            PactlError: if it does not fit the inputs, or the weights not it.
         """
         network = build_network(
             self.configuration.model_name,
             classes=self.dataset.classes,
-            shape=self.dataset.shape,
+            inputs=self.dataset.spec,
             width=self.configuration.base_width,
             seed=self.configuration.seed,
         )
@@ -139,7 +139,7 @@ class Subject:
         """theta0 + P w at w = 0, on the data's device.
 
         Raises:
-            PactlError: if the network does not fit the images, or the subspace the network.
+            PactlError: if the network does not fit the inputs, or the subspace the network.
         """
         configuration, network = self.configuration, self.initial_network()
         if batch_norms(network) and len(self.calibration) < 2 and not self.has_frozen_statistics:
@@ -180,7 +180,7 @@ class Subject:
             base_width=self.configuration.base_width,
             classes=self.dataset.classes,
             head=head_names(network),
-            shape=self.dataset.shape,
+            spec=self.dataset.spec,
             statistics=self.configuration.normalisation,
             seen_is_complete=seen_is_complete,
             origin=origin,
@@ -202,7 +202,7 @@ class Subject:
 
         Every process computes them alike; then all take rank 0's, so that what they count is one classifier.
         """
-        calibrate(network, normalise(self.calibration.images, self.statistics))
+        calibrate(network, normalise(self.calibration.inputs, self.statistics))
         self.world.copy_first(
             buffer for layer in batch_norms(network) for buffer in layer.buffers() if buffer.is_floating_point()
         )
@@ -216,6 +216,6 @@ class Subject:
         with full_precision():
             network = module.decoded(coordinates.to(module.theta0.device), self.network_to_evaluate(module))
             self.calibrate(network)
-            inputs = normalise(self.few_examples().images, self.statistics)
+            inputs = normalise(self.few_examples().inputs, self.statistics)
             require_function_of_one_example(network, inputs, self.dataset.classes, self.configuration.model_name)
         return network

@@ -16,12 +16,11 @@ from pactl_cli.runs.start import Start
 
 def side_information(subject: Subject, network: NetworkFacts) -> dict[str, Any]:
     """What the receiver needs beside the message; all of it fixed before S was seen."""
-    channels, height, width = subject.dataset.shape
     parts = subject.partition
     return {
         "program_version": __version__,
         "classes": subject.dataset.classes,
-        "image_shape": [channels, height, width],
+        "inputs": subject.dataset.spec.as_dict(),
         "train_examples": subject.task.train_examples,
         "task": subject.task.as_dict(),
         "train_sha256": subject.fingerprints.train,
@@ -66,7 +65,7 @@ def _on_the_task(subject: Subject) -> Iterator[str]:
     )
     yield (
         f"The number of classes ({subject.dataset.classes}), which number stands for which class, the number of "
-        "examples, the size of an image, and how inputs are written as numbers (scale, inversion, the order of "
+        "examples, the shape of an input, and how inputs are written as numbers (scale, inversion, the order of "
         "channels or columns) are known of the task, not learned from the sample."
     )
     yield "Another machine's logits differ by less than half the numerical margin, relative to the largest."

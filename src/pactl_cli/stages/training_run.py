@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pactl_cli import catalogue
-from pactl_cli.data.dataset import LabelledImages
+from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
@@ -241,7 +241,7 @@ def fit(
     run: RunDirectory,
     objective: Objective,
     subject: Subject,
-    examples: LabelledImages,
+    examples: LabelledExamples,
     plan: Plan,
     stage: str,
     display: Display,

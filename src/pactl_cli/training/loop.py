@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pactl_cli import randomness
 from pactl_cli.catalogue import Statistics
-from pactl_cli.data.dataset import Examples, LabelledImages, normalise
+from pactl_cli.data.dataset import Examples, LabelledExamples, normalise
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.models.normalisation import batch_norms
@@ -80,7 +80,7 @@ class Trainer:
     """
 
     objective: Objective
-    examples: LabelledImages
+    examples: LabelledExamples
     statistics: Statistics
     plan: Plan
     seed: int
@@ -138,7 +138,7 @@ class Trainer:
         device = batch.labels.device.type
         stream = self.seed * 1_000_003 + state.step + self.world.rank * _STREAMS_APART
         with _seeded(stream), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
-            logits = self.objective(normalise(batch.images, self.statistics))
+            logits = self.objective(normalise(batch.inputs, self.statistics))
             loss = self.objective.loss(logits, batch.labels)
         self._optimizer.zero_grad(set_to_none=True)
         (loss if share.weight == 1 else loss * share.weight).backward()
