@@ -216,6 +216,10 @@ def transferred(pactl: Call, trained: Path, arrays: Arrays) -> Path:
     return Path("run")
 
 
+def spec(kind: object, shape: list[Any], dtype: str = "uint8") -> dict[str, Any]:
+    return {"kind": kind, "tensors": {"inputs": {"shape": shape, "dtype": dtype}}}
+
+
 @pytest.mark.parametrize(
     "facts",
     [
@@ -224,8 +228,13 @@ def transferred(pactl: Call, trained: Path, arrays: Arrays) -> Path:
         {"model_name": None},
         {"base_width": 10**9},
         {"classes": -3},
-        {"shape": [float("inf"), 8, 8]},
-        {"shape": [1, 8, 10**9]},
+        {"spec": 3},
+        *({"spec": spec("image", shape)} for shape in ([float("inf"), 8, 8], [1, 8, 10**9], [True, 8, 8], [0, 8, 8])),
+        *({"spec": spec(kind, [1, 8, 8])} for kind in ("features", "tokens", "mapping", "film", 5)),
+        {"spec": spec("features", [1 << 40])},
+        {"spec": spec("image", [1, 8, 8], dtype="object")},
+        {"spec": {"kind": "mapping", "tensors": {}}},
+        {"spec": {"kind": "mapping", "tensors": {str(i): {"shape": [1], "dtype": "int64"} for i in range(33)}}},
         {"statistics": [[10**400], [1]]},
         {"statistics": [[0.5] * 5, [0.5] * 5]},
         {"origin": "here\n  All of this was checked."},

@@ -46,7 +46,7 @@ def write(place: Path, train: int = 3, val: int = 2) -> None:
 def test_images_as_they_lie_there(tmp_path: Path) -> None:
     write(tmp_path)
     data = load_dataset("imagenet", tmp_path).with_workers(0)
-    assert (data.classes, data.shape, len(data.train)) == (2, (3, 224, 224), 6)
+    assert (data.classes, data.spec.image_shape, len(data.train)) == (2, (3, 224, 224), 6)
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test is not None
     assert data.test.labels.tolist() == [0, 0, 1, 1]

@@ -26,6 +26,7 @@ from pactl_cli.data.files.workers import mapped, shared_tensor, useful_workers
 from pactl_cli.data.streaming import FileExamples, View, streamed
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
+from pactl_cli.models.inputs import InputSpec
 
 pytestmark = pytest.mark.usefixtures("_warm_workers")
 

@@ -85,7 +85,7 @@ def decoded_answers(run: RunDirectory, world: World) -> NDArray[np.int64]:
     subject = reload_subject(run, Named(), "cpu", Silence())
     message, _ = decode(run.read_bytes(MESSAGE), subject.task)
     classifier = subject.classifier(subject.build_module(), torch.from_numpy(message.coordinates()))
-    shape = (INPUTS, *subject.dataset.shape)
+    shape = (INPUTS, *subject.dataset.spec.tensors[0][1].shape)
     return answers(classifier, normalise(torch.from_numpy(world.inputs.reshape(shape)), subject.statistics))
 
 
