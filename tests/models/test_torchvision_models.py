@@ -53,7 +53,7 @@ def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_unchecked")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_constructs_for_three_classes_and_one_channel(name: str) -> None:
-    network = sketched(partial(torchvision_network, name, 3, (1, 224, 224)))
+    network = sketched(partial(torchvision_network, name, 3, InputSpec.image(1, 224, 224)))
     assert {tensor.device.type for tensor in (*network.parameters(), *network.buffers())} == {"meta"}
     assert bool(batch_norms(network)) == catalogue.MODELS[name].batch_statistics
     [(_, head)] = find_head(network)

@@ -297,7 +297,7 @@ def test_a_source_that_hides_what_it_has_seen(tmp_path: Path, monkeypatch: pytes
     """Somebody's own program may write a source that has memorised S and says so nowhere: an assumption is broken."""
     dataset = written(tmp_path / "coins.npz", *coins(300, seed=1))
     start(tmp_path, dataset, epochs=60, lr=3e-3)
-    monkeypatch.setattr("pactl_cli.sources.source._seen", lambda subject, place: np.zeros(0, dtype=np.uint64))
+    monkeypatch.setattr("pactl_cli.sources.trained_run._seen", lambda subject, place: np.zeros(0, dtype=np.uint64))
     certificate = transferred(tmp_path, dataset)
     assert certificate.error_bound < 0.5, "a false certificate"
     assert any("were not chosen by looking at the 300 examples" in line for line in certificate.assumptions)
