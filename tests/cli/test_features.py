@@ -107,6 +107,19 @@ def test_a_convolutional_network_says_that_it_takes_images(pactl: Call, arrays: 
     assert f"{network} cannot take 64 features: it takes images" in line
 
 
+def test_flattened_colours_which_are_not_recognised_are_refused(pactl: Call, arrays: Arrays) -> None:
+    colour = arrays | {name: np.repeat(arrays[name][:, None], 3, axis=1) for name in ("x_train", "x_test")}
+    assert (
+        pactl("train", "--dataset", write("colour.npz", colour), "--model-name", "fc", *OPTIONS, "--out", "source").code
+        == 0
+    )
+    line = pactl("transfer", "source", "--dataset", write("flat.npz", rows(colour, "bytes")), "--out", "no").complaint(
+        2
+    )
+    assert "the data are 192 features, and" in line
+    assert "was trained on images of 3 x 8 x 8" in line
+
+
 def test_a_transfer_to_a_table_of_another_width_is_refused(pactl: Call, arrays: Arrays) -> None:
     table = rows(arrays, "floats")
     assert pactl("train", "--dataset", write("table.npz", table), *OPTIONS, "--out", "source").code == 0

@@ -261,7 +261,8 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
     """
     if source.spec.kind == dataset.spec.kind == IMAGE:
         return _fit_images(dataset, source)
-    if dataset.spec == source.spec or (not is_brought(source.model_name) and source.fits(dataset.spec)):
+    same_numbers = not is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
+    if dataset.spec == source.spec or (same_numbers and source.fits(dataset.spec)):
         return dataset
     raise PactlError(
         f"--dataset {dataset.name}: the data are {dataset.spec}, and {quoted(source.origin)} was trained on "
