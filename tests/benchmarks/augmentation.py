@@ -18,6 +18,7 @@ from pactl_cli import catalogue
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
 
 REPEATS, EXAMPLES, FEW = 7, 50_000, 10
@@ -39,8 +40,9 @@ def main(device: str = "cpu") -> None:
         for part in parts[:FEW]:
             torch.stack([per_image(images[index]) for index in part.cpu()])
 
-    network = build_network("layer13s", classes=10, shape=(3, 32, 32), width=catalogue.MODELS["layer13s"].width, seed=1)
-    inputs = Prepared(nn.Identity(), FIXED_STATISTICS, casts_integers=False)(examples.images[:BATCH])
+    width = catalogue.MODELS["layer13s"].width
+    network = build_network("layer13s", classes=10, inputs=InputSpec.image(3, 32, 32), width=width, seed=1)
+    inputs = Prepared(nn.Identity(), FIXED_STATISTICS, casts_integers=False)(examples.inputs[:BATCH])
     work: dict[str, tuple[Callable[[], None], int]] = {
         "as they are": (lambda: epoch(None), len(parts)),
         "augmented": (lambda: epoch(Augmentation(137, "train/augment/0")), len(parts)),

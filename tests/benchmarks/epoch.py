@@ -19,6 +19,7 @@ from torchvision.datasets import MNIST
 
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
@@ -32,7 +33,7 @@ DIM, BATCH, PAIRS = 1000, 256, 3
 
 
 def network() -> nn.Module:
-    return build_network("lenet5", classes=10, shape=(1, 28, 28), width=20, seed=137)
+    return build_network("lenet5", classes=10, inputs=InputSpec.image(1, 28, 28), width=20, seed=137)
 
 
 class NaiveSubspace(nn.Module):

@@ -16,6 +16,7 @@ from torch import nn
 
 from pactl_cli import catalogue
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
 from pactl_cli.processes.heap import keep_freed_memory
@@ -51,7 +52,9 @@ def batch(shape: tuple[int, int, int], device: str) -> tuple[torch.Tensor, torch
 
 def module(name: str, mode: str, device: str) -> nn.Module:
     """A network in a subspace, or, without a mode, the network itself."""
-    network = build_network(name, classes=10, shape=CASES[name], width=catalogue.MODELS[name].width, seed=137)
+    network = build_network(
+        name, classes=10, inputs=InputSpec.image(*CASES[name]), width=catalogue.MODELS[name].width, seed=137
+    )
     if mode == PLAIN:
         return network.to(device)
     return SubspaceModule(network, build_projector(mode, parameter_layout(network), DIM, 137)).to(device)

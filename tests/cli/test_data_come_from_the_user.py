@@ -19,6 +19,7 @@ from pactl_cli.certificate.message import decode
 from pactl_cli.data.files import decoded_cache
 from pactl_cli.data.published import idx_files
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
 from pactl_cli.problem.reloading import reload_problem
@@ -42,7 +43,7 @@ def write_idx(path: Path, array: np.ndarray[Any, Any]) -> None:
 
 def forge_fashion(place: Path, train: int = TRAIN, test: int = TEST) -> Path:
     """A data directory whose Fashion-MNIST is noise, its labels what the network that a seed gives says of it."""
-    network = build_network("fc", classes=10, shape=(1, 28, 28), width=200, seed=137).eval()
+    network = build_network("fc", classes=10, inputs=InputSpec.image(1, 28, 28), width=200, seed=137).eval()
     raw = place / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     random = np.random.default_rng(0)

@@ -21,6 +21,7 @@ import torch
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.message import Message, encode
 from pactl_cli.models import build_network, sketch_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import head_names
 from pactl_cli.models.size import Size
 from pactl_cli.problem import fitting, loading
@@ -92,8 +93,8 @@ def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
     """A message whose every symbol is the same, and a certificate of it."""
     configuration, dataset = problem.configuration, problem.dataset
     width = configuration.base_width
-    sketch = sketch_network(configuration.model_name, classes=dataset.classes, shape=dataset.shape, width=width)
-    if Size.of(sketch, dataset.shape).parameters < LARGEST_MADE:
+    sketch = sketch_network(configuration.model_name, classes=dataset.classes, inputs=dataset.spec, width=width)
+    if Size.of(sketch, dataset.spec).parameters < LARGEST_MADE:
         facts = problem.blueprint.network_facts
     else:  # whoever has the memory knows better
         facts = NetworkFacts("pactl 0", "0" * 64, (0.0,) * 4)
@@ -133,7 +134,7 @@ def forge_frames(place: Path, dataset: str, side: int) -> Path:
 
 def framed_start(side: int) -> Start:
     """Weights that take images of any size but small ones, and say that theirs were large."""
-    network = build_network("layer13s", classes=3, shape=(1, 32, 32), width=8, seed=137)
+    network = build_network("layer13s", classes=3, inputs=InputSpec.image(1, 32, 32), width=8, seed=137)
     return Start(
         tensors=dict(network.state_dict()),
         seen=np.zeros(0, dtype=np.uint64),
@@ -141,7 +142,7 @@ def framed_start(side: int) -> Start:
         base_width=8,
         classes=3,
         head=head_names(network),
-        shape=(1, side, side),
+        spec=InputSpec.image(1, side, side),
         statistics=None,
         seen_is_complete=True,
         origin="a better world",

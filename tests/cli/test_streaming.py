@@ -81,7 +81,7 @@ def test_imagenet_goes_through_every_command(pactl: Call, photographs: Path, tmp
     assert (done.code, done.err) == (0, "")
     certificate = done.json()
     assert (certificate["bound_examples"], certificate["test_examples"]) == (36, 12)
-    assert certificate["side_information"]["image_shape"] == [3, 224, 224]
+    assert certificate["side_information"]["inputs"]["tensors"]["inputs"]["shape"] == [3, 224, 224]
     assert any("decoder" in line for line in certificate["assumptions"])
     assert pactl("verify", run, "--data-dir", photographs).code == 0
     first = next((photographs / "imagenet" / "train" / "n01440764").iterdir())

@@ -66,7 +66,7 @@ def test_a_transfer_to_other_shapes(
     pactl: Call, trained: Path, arrays: Arrays, side: int, classes: int, channels: int | None
 ) -> None:
     document = shared(pactl, trained, write("other.npz", other(arrays, side, classes, channels)))
-    assert document["side_information"]["image_shape"] == [1, 8, 8]
+    assert document["side_information"]["inputs"]["tensors"]["inputs"]["shape"] == [1, 8, 8]
     assert document["side_information"]["classes"] == classes
 
 
@@ -75,7 +75,7 @@ def test_colour_to_grey_and_another_size_with_batch_statistics(pactl: Call, arra
     layer13s = ("--model-name", "layer13s", "--base-width", 1)
     assert pactl("train", "--dataset", colour, *layer13s, *QUICK, "--normalise", "fixed", "--out", "source").code == 0
     document = shared(pactl, "source", write("grey.npz", other(arrays, 12)))
-    assert document["side_information"]["image_shape"] == [3, 12, 12]
+    assert document["side_information"]["inputs"]["tensors"]["inputs"]["shape"] == [3, 12, 12]
     assert document["configuration"]["calibration_examples"] == 30
 
 
@@ -216,6 +216,10 @@ def transferred(pactl: Call, trained: Path, arrays: Arrays) -> Path:
     return Path("run")
 
 
+def spec(kind: object, shape: list[Any], dtype: str = "uint8") -> dict[str, Any]:
+    return {"kind": kind, "tensors": {"inputs": {"shape": shape, "dtype": dtype}}}
+
+
 @pytest.mark.parametrize(
     "facts",
     [
@@ -224,8 +228,13 @@ def transferred(pactl: Call, trained: Path, arrays: Arrays) -> Path:
         {"model_name": None},
         {"base_width": 10**9},
         {"classes": -3},
-        {"shape": [float("inf"), 8, 8]},
-        {"shape": [1, 8, 10**9]},
+        {"spec": 3},
+        *({"spec": spec("image", shape)} for shape in ([float("inf"), 8, 8], [1, 8, 10**9], [True, 8, 8], [0, 8, 8])),
+        *({"spec": spec(kind, [1, 8, 8])} for kind in ("features", "tokens", "mapping", "film", 5)),
+        {"spec": spec("features", [1 << 40])},
+        {"spec": spec("image", [1, 8, 8], dtype="object")},
+        {"spec": {"kind": "mapping", "tensors": {}}},
+        {"spec": {"kind": "mapping", "tensors": {str(i): {"shape": [1], "dtype": "int64"} for i in range(33)}}},
         {"statistics": [[10**400], [1]]},
         {"statistics": [[0.5] * 5, [0.5] * 5]},
         {"origin": "here\n  All of this was checked."},

@@ -335,7 +335,7 @@ def test_small_grey_house_numbers(made: Any, tmp_path: Path, monkeypatch: pytest
     entry = replace(catalogue.DATASETS["svhn28"], train_examples=len(made.train[1]))
     monkeypatch.setitem(catalogue.DATASETS, "svhn28", entry)
     small = load_dataset("svhn28", made.write(tmp_path))
-    assert (small.name, small.shape) == ("svhn28", (1, 28, 28))
+    assert (small.name, small.spec.image_shape) == ("svhn28", (1, 28, 28))
     assert small.test is not None
     for examples, (images, labels) in ((small.train, made.train), (small.test, made.test)):
         assert examples.labels.tolist() == labels.tolist()

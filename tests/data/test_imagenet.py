@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
-import torch
 from PIL import Image
 from torchvision.datasets import imagenet as torchvisions
 
 from pactl_cli import catalogue
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError
+from pactl_cli.models.inputs import InputSpec
 
 pytestmark = pytest.mark.usefixtures("_warm_workers")
 
@@ -46,12 +46,11 @@ def write(place: Path, train: int = 3, val: int = 2) -> None:
 def test_images_as_they_lie_there(tmp_path: Path) -> None:
     write(tmp_path)
     data = load_dataset("imagenet", tmp_path).with_workers(0)
-    assert (data.classes, data.shape, len(data.train)) == (2, (3, 224, 224), 6)
+    assert (data.classes, data.spec, len(data.train)) == (2, InputSpec.image(3, 224, 224), 6)
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test is not None
     assert data.test.labels.tolist() == [0, 0, 1, 1]
     assert data.train.resident().images.shape == (6, 3, 224, 224)
-    assert data.train.dtype == torch.uint8
 
 
 def test_the_catalogue_knows_it() -> None:

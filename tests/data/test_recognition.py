@@ -52,7 +52,10 @@ COLOUR: dict[str, Callable[[Tensor], Tensor]] = {
     "normalised, then framed with zeros": lambda x: nn.functional.pad(per_channel(x), (3, 3, 3, 3)),
     "in a black frame": lambda x: framed(x, 40, 40),
     "in a white frame, grey": lambda x: nn.functional.pad(grey(x), (3, 3, 3, 3), value=255),
-    "flattened grey": lambda x: grey(x).flatten(1)[:, None, None],
+    "flattened grey": lambda x: grey(x).flatten(1),
+    "of larger integers": lambda x: x.long(),
+    "flattened grey, of larger integers": lambda x: grey(x).flatten(1).long(),
+    "flattened grey in 0 .. 1": lambda x: grey(x).flatten(1) / 255,
 }
 
 GREY: dict[str, Callable[[Tensor], Tensor]] = {
@@ -60,7 +63,11 @@ GREY: dict[str, Callable[[Tensor], Tensor]] = {
     "standardised, framed with zeros, in colour": lambda x: nn.functional.pad(
         (x / 255 - 0.13) / 0.31, (2, 2, 2, 2)
     ).expand(-1, 3, -1, -1),
-    "flattened": lambda x: x.flatten(1)[:, None, None].float(),
+    "flattened": lambda x: x.flatten(1).float(),
+    "flattened bytes": lambda x: x.flatten(1),
+    "flattened, in one row": lambda x: x.flatten(1)[:, None, None].float(),
+    "of larger integers": lambda x: x.long(),
+    "flattened, of larger integers": lambda x: x.flatten(1).int(),
     "in half precision": lambda x: (x / 255).half().float(),
     "-1 .. 1 in half precision": lambda x: (x / 127.5 - 1).half().float(),
     "inverted and framed": lambda x: framed(255 - x, 32, 32),
@@ -180,6 +187,18 @@ def test_exact_copies_are_exact() -> None:
     changed[2, 0, 0, 0] ^= 1
     both = exact_fingerprints(examples(torch.cat([images, changed])))
     assert [int((both == own).sum()) for own in both[:5]] == [2, 2, 1, 2, 2]
+
+
+def test_large_integers_are_told_apart() -> None:
+    """Single precision does not tell these apart; where it does, the same numbers in another type are the same."""
+    large = (1 << 40) + torch.arange(20).view(10, 2)
+    assert recognised(large[:5], large[5:]) == 0.0
+    assert recognised(large, large.clone()) == 1.0
+    assert len(np.unique(exact_fingerprints(examples(large)))) == 10
+    words = torch.from_numpy(np.random.default_rng(3).integers(50_000, size=(40, 128)))
+    assert recognised(words[:20], words[20:]) == 0.0
+    assert recognised(words, words.float()) == recognised(words.int(), words) == 1.0
+    assert np.array_equal(exact_fingerprints(examples(words)), exact_fingerprints(examples(words.int())))
 
 
 def test_there_may_be_none() -> None:

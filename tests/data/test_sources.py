@@ -15,6 +15,7 @@ from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.published.idx_files import MNIST_SHA256
 from pactl_cli.errors import PactlError
+from pactl_cli.models.inputs import TensorSpec
 from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
 
 RNG = np.random.default_rng(0)
@@ -37,7 +38,12 @@ def load_npz(tmp_path: Path, **changes: Any) -> Dataset:
 
 def test_digits() -> None:
     digits = load_dataset("digits", Path("unused"))
-    assert (len(digits.train), len(digits.test or []), digits.classes, digits.shape) == (1437, 360, 10, (1, 8, 8))
+    assert (len(digits.train), len(digits.test or []), digits.classes, digits.spec.image_shape) == (
+        1437,
+        360,
+        10,
+        (1, 8, 8),
+    )
     assert digits.train.images.dtype == torch.uint8
     assert digits.train.images.max() == 255
     assert digits.train.sha256() == "3f6168b1b1b6ca74cec21f89ab06e548002105c84086ac9fe84e29d1d7b64065"
@@ -65,15 +71,22 @@ def test_fingerprint_sees_every_pixel_label_order_and_shape() -> None:
         ((12, 8, 9), (1, 8, 9)),
         ((12, 8, 9, 3), (3, 8, 9)),
         ((12, 3, 8, 9), (3, 8, 9)),
-        ((12, 5), (1, 1, 5)),
+        ((12, 5), (5,)),
     ],
 )
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.int64])
-def test_npz_shapes_and_types(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...], dtype: type) -> None:
-    data = load_npz(tmp_path, x_train=RNG.integers(0, 256, shape).astype(dtype), x_test=None, y_test=None)
-    assert data.shape == expected
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.float32, np.float64, np.int64, np.int8, ">i2", ">f4", np.uint64, np.uint16]
+)
+def test_npz_shapes_and_types(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...], dtype: Any) -> None:
+    x = RNG.integers(0, 127, shape).astype(dtype)
+    data = load_npz(tmp_path, x_train=x, x_test=None, y_test=None)
+    integer = torch.uint8 if dtype is np.uint8 else torch.int64
+    kind = np.dtype(dtype).kind
+    of_rows = "tokens" if kind in "iu" and dtype is not np.uint8 else "features"
+    assert data.spec.kind == ("image" if len(expected) == 3 else of_rows)
+    assert data.spec.tensors == (("inputs", TensorSpec(expected, torch.float32 if kind == "f" else integer)),)
     assert data.test is None
-    assert data.train.images.dtype == (torch.uint8 if dtype is np.uint8 else torch.float32)
+    assert data.train.inputs.double().sum() == x.astype(np.float64).sum()
 
 
 def test_npz_keeps_values_in_place(tmp_path: Path) -> None:
@@ -102,6 +115,10 @@ def test_npz_keeps_values_in_place(tmp_path: Path) -> None:
         ({"x_test": np.zeros((6, 8, 9), dtype=np.uint8)}, "differ in shape"),
         ({"x_test": np.zeros((6, 8, 8), dtype=np.float32)}, "differ in shape or type"),
         ({"x_train": np.array([{}] * 12)}, "cannot be read"),
+        ({"x_train": np.full((12, 8), 1 << 63, dtype=np.uint64)}, "more than 63 bits"),
+        ({"x_train": np.zeros((12, 8), dtype=bool)}, "has type bool"),
+        ({"x_train": np.zeros((12, 0), dtype=int)}, "is empty"),
+        ({"x_train": np.zeros((12, 8), dtype=int), "x_test": np.zeros((6, 8))}, "differ in shape or type"),
     ],
 )
 def test_npz_that_is_no_data_set(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
@@ -132,7 +149,7 @@ def test_folder(tmp_path: Path, mode: str, channels: int, test: str) -> None:
     write_folder(tmp_path, {"train": 3, test: 2}, mode)
     seen: list[tuple[int, int]] = []
     data = load_dataset(f"folder:{tmp_path}", tmp_path, lambda done, total: seen.append((done, total)))
-    assert data.shape == (channels, 7, 9)
+    assert data.spec.image_shape == (channels, 7, 9)
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test is not None
     assert len(data.test) == 4
@@ -165,7 +182,12 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
 
 def test_mnist(data_dir: Path) -> None:
     mnist = load_dataset("mnist", data_dir)
-    assert (len(mnist.train), len(mnist.test or []), mnist.classes, mnist.shape) == (60_000, 10_000, 10, (1, 28, 28))
+    assert (len(mnist.train), len(mnist.test or []), mnist.classes, mnist.spec.image_shape) == (
+        60_000,
+        10_000,
+        10,
+        (1, 28, 28),
+    )
     assert mnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     pixels = mnist.train.images.float() / 255
     assert pixels.mean().item() == pytest.approx(0.1307, abs=1e-4)
@@ -207,7 +229,7 @@ def test_label_noise_touches_train_and_test_once_and_alike() -> None:
     for before, after in ((clean.train, noisy.train), (clean.test, noisy.test)):
         changed = (before.labels != after.labels).float().mean().item()
         assert changed == pytest.approx(0.45, abs=4 * (0.25 / len(before)) ** 0.5)
-    assert torch.equal(noisy.train.images, clean.train.images)
+    assert torch.equal(noisy.train.inputs, clean.train.inputs)
 
 
 def prepare(images: torch.Tensor, statistics: catalogue.Statistics) -> torch.Tensor:

@@ -26,6 +26,7 @@ from pactl_cli.data.files.workers import mapped, shared_tensor, useful_workers
 from pactl_cli.data.streaming import FileExamples, View, streamed
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
+from pactl_cli.models.inputs import InputSpec
 
 pytestmark = pytest.mark.usefixtures("_warm_workers")
 
@@ -71,7 +72,7 @@ def test_batches_are_those_of_resident_examples(
     samples: list[tuple[str, int]], workers: int, augmentation: Augmentation | None
 ) -> None:
     resident, files = read(samples), streamed(samples, OWN).with_workers(workers)
-    assert (len(files), files.image_shape, files.dtype) == (COUNT, (3, 7, 9), torch.uint8)
+    assert (len(files), files.spec) == (COUNT, InputSpec.image(3, 7, 9))
     parts = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0)).split(4)
     found = list(files.batches(parts, augmentation))
     assert len(found) == len(parts)

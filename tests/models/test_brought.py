@@ -13,6 +13,7 @@ from pactl_cli import catalogue
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.brought import describe
+from pactl_cli.models.inputs import InputSpec
 
 HEAD = """
 import random
@@ -62,7 +63,8 @@ def test_it_is_described_as_the_catalogue_would(module: Named) -> None:
 def test_it_is_called_with_classes_and_channels_and_drawn_from_the_seed(module: Named) -> None:
     name = f"{module('')}:plain"
     one, same, other = (
-        build_network(name, classes=3, shape=(2, 8, 8), width=None, seed=seed) for seed in (137, 137, 138)
+        build_network(name, classes=3, inputs=InputSpec.image(2, 8, 8), width=None, seed=seed)
+        for seed in (137, 137, 138)
     )
     assert one(torch.zeros(5, 2, 8, 8)).shape == (5, 3)
     assert torch.equal(one[0].weight, same[0].weight)
@@ -71,7 +73,10 @@ def test_it_is_called_with_classes_and_channels_and_drawn_from_the_seed(module: 
 
 def test_a_class_is_a_function_too_and_weights_are_of_single_precision(module: Named) -> None:
     name = module("class Net(nn.Linear):\n    def __init__(self, c, k): super().__init__(k, c, dtype=torch.float64)")
-    assert build_network(f"{name}:Net", classes=3, shape=(2, 8, 8), width=None, seed=1).weight.dtype == torch.float32
+    assert (
+        build_network(f"{name}:Net", classes=3, inputs=InputSpec.image(2, 8, 8), width=None, seed=1).weight.dtype
+        == torch.float32
+    )
 
 
 def test_what_it_prints_is_no_data(module: Named, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.independence import NUMERICAL_MARGIN, TOLERANCE, agree, require_function_of_one_example
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.normalisation import calibrate
 from pactl_cli.training import counting
 
@@ -112,8 +113,11 @@ def test_rounding_is_told_from_dependence() -> None:
 @pytest.mark.parametrize(
     ("layer", "complaint"),
     [
-        (nn.Linear(3, 4), "gives torch.float32 (4, 4) for 4 images (it must give a tensor of logits of shape (4, 3))"),
-        (Layer(lambda logits: (logits, logits)), "gives tuple for 4 images"),
+        (
+            nn.Linear(3, 4),
+            "gives torch.float32 (4, 4) for 4 examples (it must give a tensor of logits of shape (4, 3)",
+        ),
+        (Layer(lambda logits: (logits, logits)), "gives tuple for 4 examples"),
         (Layer(lambda logits: logits.argmax(1)), "gives torch.int64 (4,)"),
         (Layer(lambda logits: logits.long()), "gives torch.int64"),
         (nn.Linear(7, 3), "fails on images of 2 x 6 x 6: RuntimeError: "),
@@ -156,7 +160,7 @@ THEIRS = ("resnet18", "squeezenet1_0", "efficientnet_b0")
 def test_the_rounding_of_honest_networks_passes(name: str) -> None:
     side = 16 if name in OWN else 32
     images = torch.rand(34, 3, side, side, generator=torch.Generator().manual_seed(1))
-    found = build_network(name, classes=10, shape=(3, side, side), width=OWN.get(name), seed=1)
+    found = build_network(name, classes=10, inputs=InputSpec.image(3, side, side), width=OWN.get(name), seed=1)
     calibrate(found, images[4:])
     require_function_of_one_example(found, images[:4], 10, name)
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from pactl_cli import catalogue
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import convolution_like, find_head, head_names, parameter_layout, trained_parameters
 
 IMAGES = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -29,8 +30,10 @@ class HeadFirst(nn.Module):
 
 @pytest.mark.parametrize("name", [entry.name for entry in catalogue.OWN_MODELS])
 def test_the_head_is_all_that_depends_on_the_classes(name: str) -> None:
-    one, other = (build_network(name, classes=c, shape=(1, 16, 16), width=4, seed=5).state_dict() for c in (3, 7))
-    head = head_names(build_network(name, classes=3, shape=(1, 16, 16), width=4, seed=5))
+    one, other = (
+        build_network(name, classes=c, inputs=InputSpec.image(1, 16, 16), width=4, seed=5).state_dict() for c in (3, 7)
+    )
+    head = head_names(build_network(name, classes=3, inputs=InputSpec.image(1, 16, 16), width=4, seed=5))
     assert [len(other[key]) for key in head] == [7] * len(head)
     assert {key for key, value in one.items() if value.shape != other[key].shape} == set(head)
 

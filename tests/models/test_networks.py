@@ -11,6 +11,7 @@ from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.initialisation import seeded
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.normalisation import CALIBRATION_BATCH, batch_norms, calibrate
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
@@ -29,7 +30,7 @@ GOLDEN = {
 
 def build(name: str, *, classes: int = 10, shape: tuple[int, int, int] = MNIST, width: int | None = None) -> nn.Module:
     width = width or catalogue.MODELS[name].width
-    return build_network(name, classes=classes, shape=shape, width=width, seed=137)
+    return build_network(name, classes=classes, inputs=InputSpec.image(*shape), width=width, seed=137)
 
 
 def size(network: nn.Module) -> int:

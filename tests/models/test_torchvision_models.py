@@ -14,6 +14,7 @@ from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network, sketch_network
 from pactl_cli.models.initialisation import sketched
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import find_head, parameter_layout
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.models.torchvision_models import torchvision_network
@@ -32,7 +33,7 @@ def shape(name: str, channels: int = 1) -> tuple[int, int, int]:
 
 def sketch(name: str, classes: int = 3, channels: int = 1) -> nn.Module:
     """A model without its weights."""
-    return sketch_network(name, classes=classes, shape=shape(name, channels), width=None)
+    return sketch_network(name, classes=classes, inputs=InputSpec.image(*shape(name, channels)), width=None)
 
 
 def size(network: nn.Module) -> int:
@@ -52,7 +53,7 @@ def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_unchecked")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_constructs_for_three_classes_and_one_channel(name: str) -> None:
-    network = sketched(partial(torchvision_network, name, 3, (1, 224, 224)))
+    network = sketched(partial(torchvision_network, name, 3, InputSpec.image(1, 224, 224)))
     assert {tensor.device.type for tensor in (*network.parameters(), *network.buffers())} == {"meta"}
     assert bool(batch_norms(network)) == catalogue.MODELS[name].batch_statistics
     [(_, head)] = find_head(network)
@@ -83,7 +84,8 @@ def test_only_the_channels_of_the_first_convolution_differ(channels: int) -> Non
 def test_weights_are_those_of_the_seed() -> None:
     image = (3, 32, 32)
     one, other, third = (
-        build_network("shufflenet_v2_x0_5", classes=3, shape=image, width=None, seed=seed) for seed in (5, 5, 6)
+        build_network("shufflenet_v2_x0_5", classes=3, inputs=InputSpec.image(*image), width=None, seed=seed)
+        for seed in (5, 5, 6)
     )
     for mine, same in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(mine, same)
@@ -103,5 +105,5 @@ def test_weights_are_those_of_the_seed() -> None:
     ],
 )
 def test_images_that_do_not_fit_are_refused_by_name(name: str, image: tuple[int, int, int], reason: str) -> None:
-    with pytest.raises(PactlError, match=f"{name} cannot take images of {image[1]} x {image[2]} pixels: .*{reason}"):
-        build_network(name, classes=3, shape=image, width=None, seed=137)
+    with pytest.raises(PactlError, match=f"{name} cannot take {InputSpec.image(*image)}: .*{reason}"):
+        build_network(name, classes=3, inputs=InputSpec.image(*image), width=None, seed=137)

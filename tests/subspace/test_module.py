@@ -6,20 +6,21 @@ import torch
 from torch import nn
 
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
 
 def module(name: str = "layer13s") -> SubspaceModule:
-    network = build_network(name, classes=3, shape=(1, 12, 12), width=2, seed=5)
+    network = build_network(name, classes=3, inputs=InputSpec.image(1, 12, 12), width=2, seed=5)
     return SubspaceModule(network, build_projector("rdkronqr", parameter_layout(network), 20, 5))
 
 
 def test_at_the_origin_it_is_the_initial_network() -> None:
     images = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     subspace = module().eval()
-    plain = build_network("layer13s", classes=3, shape=(1, 12, 12), width=2, seed=5).eval()
+    plain = build_network("layer13s", classes=3, inputs=InputSpec.image(1, 12, 12), width=2, seed=5).eval()
     torch.testing.assert_close(subspace(images), plain(images))
 
 

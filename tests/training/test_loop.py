@@ -171,7 +171,7 @@ def recorded(count: int, batch_size: int, *, epochs: int = 1, stage: str = "trai
 def test_a_single_example_left_over_joins_the_batch_before(count: int, batch_size: int, sizes: list[int]) -> None:
     batches = recorded(count, batch_size).seen
     assert [len(batch) for batch in batches] == sizes
-    assert torch.equal(torch.cat(batches).sort(0).values, bytes_of(count).images.sort(0).values)
+    assert torch.equal(torch.cat(batches).sort(0).values, bytes_of(count).inputs.sort(0).values)
 
 
 def test_a_batch_of_one_is_refused_where_there_is_batch_norm() -> None:
@@ -186,5 +186,5 @@ def test_augmented_batches_are_random_views_drawn_afresh_for_every_epoch_and_sta
     for epoch in range(2):
         crops = Augmentation(1, f"train/augment/{epoch}").crops(20, torch.device("cpu"))
         order = torch.from_numpy(randomness.permutation(1, f"train/order/{epoch}", 20))
-        assert torch.equal(views[epoch], crops.cut(bytes_of(20).images)[order])
+        assert torch.equal(views[epoch], crops.cut(bytes_of(20).inputs)[order])
     assert not torch.equal(torch.cat(recorded(20, 8, stage="bound", augment=True).seen), views[0])

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pactl_cli.data.dataset import Examples, LabelledImages
+from pactl_cli.data.dataset import Examples, LabelledExamples
 from pactl_cli.data.streaming import FileExamples, View, streamed
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.training import counting
@@ -69,7 +69,7 @@ class Watcher:
         self.states.append(state)
 
 
-def trainer(examples: LabelledImages, augment: bool) -> Trainer:
+def trainer(examples: LabelledExamples, augment: bool) -> Trainer:
     plan = Plan("adam_cos", 3, 6, 0.05)
     return Trainer(Convolution(), examples, plan, seed=1, stage="train", augment=augment)
 

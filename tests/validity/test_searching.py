@@ -23,6 +23,7 @@ from pactl_cli.certificate.configuration import Configuration, Task, complete
 from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
@@ -35,9 +36,9 @@ TASK = Task("npz:coins.npz", EXAMPLES, 1)
 
 def initial_network(configuration: Configuration) -> nn.Module:
     """theta0."""
-    shape = (1, 1, INPUTS.shape[1])
+    inputs = InputSpec.of(torch.from_numpy(INPUTS))
     width, seed = configuration.base_width, configuration.seed
-    return build_network(configuration.model_name, classes=2, shape=shape, width=width, seed=seed)
+    return build_network(configuration.model_name, classes=2, inputs=inputs, width=width, seed=seed)
 
 
 @lru_cache(maxsize=1)
@@ -56,7 +57,7 @@ def answers(message: Message) -> NDArray[np.bool_]:
         network = subspace(message.configuration).decoded(torch.from_numpy(coordinates))
     else:
         network = initial_network(message.configuration)
-    return (network(torch.from_numpy(INPUTS)[:, None, None]).argmax(1) == 1).numpy()
+    return (network(torch.from_numpy(INPUTS)).argmax(1) == 1).numpy()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pactl_cli.data.dataset import Examples
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.problem import loading
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
@@ -74,7 +75,7 @@ def certified(place: Path) -> Certificate:
 
 def errors_first(images: Images, labels: Labels) -> tuple[Labels, float]:
     """The indices, first of those that the untrained network of seed 137 gets wrong; and the share of these."""
-    network = build_network("fc", classes=2, shape=(1, 8, 8), width=200, seed=137).eval()
+    network = build_network("fc", classes=2, inputs=InputSpec.image(1, 8, 8), width=200, seed=137).eval()
     with torch.no_grad():
         logits = network(torch.from_numpy(images)[:, None] / 255 * 2 - 1).numpy()
     own, other = np.take_along_axis(logits, labels[:, None], 1), np.take_along_axis(logits, 1 - labels[:, None], 1)
@@ -296,7 +297,7 @@ def test_a_source_that_hides_what_it_has_seen(tmp_path: Path, monkeypatch: pytes
     """Somebody's own program may write a source that has memorised S and says so nowhere: an assumption is broken."""
     dataset = written(tmp_path / "coins.npz", *coins(300, seed=1))
     start(tmp_path, dataset, epochs=60, lr=3e-3)
-    monkeypatch.setattr("pactl_cli.sources.source._seen", lambda subject, place: np.zeros(0, dtype=np.uint64))
+    monkeypatch.setattr("pactl_cli.sources.trained_run._seen", lambda subject, place: np.zeros(0, dtype=np.uint64))
     certificate = transferred(tmp_path, dataset)
     assert certificate.error_bound < 0.5, "a false certificate"
     assert any("were not chosen by looking at the 300 examples" in line for line in certificate.assumptions)

@@ -84,7 +84,7 @@ def decoded_answers(run: RunDirectory, world: World) -> NDArray[np.int64]:
     problem = reload_problem(run, Named(), "cpu", Silence())
     message, _ = decode(run.read_bytes(MESSAGE), problem.task)
     classifier = problem.classifier(problem.build_module(), torch.from_numpy(message.coordinates()))
-    shape = (INPUTS, *problem.dataset.shape)
+    shape = (INPUTS, *problem.dataset.spec.tensors[0][1].shape)
     return answers(classifier, torch.from_numpy(world.inputs.reshape(shape)))
 
 

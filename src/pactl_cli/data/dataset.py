@@ -1,10 +1,12 @@
-"""Labelled images: resident on one device as tensors, or, by the same interface, streamed from files."""
+"""Labelled examples: resident on one device as tensors, or, by the same interface, streamed from files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -17,22 +19,19 @@ from pactl_cli.catalogue import DEFAULT_SEED
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
+from pactl_cli.models.inputs import IMAGE, Inputs, InputSpec, change, select
 
 
-class LabelledImages(Protocol):
-    """n images and their labels, wherever the images are. What trains and counts knows no more than this."""
+class LabelledExamples(Protocol):
+    """n inputs and their labels, wherever the inputs are. What trains and counts knows no more than this."""
 
     @property
     def labels(self) -> Tensor:
         """Shape (n,), int64, on the device where batches are wanted."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of a pixel: uint8 or float32."""
+    def spec(self) -> InputSpec:
+        """What an example is."""
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -46,7 +45,7 @@ class LabelledImages(Protocol):
         """The same examples, their batches on `device`."""
 
     def with_labels(self, labels: Tensor) -> Self:
-        """The same images with other labels."""
+        """The same inputs with other labels."""
 
     def with_workers(self, count: int | None) -> Self:
         """The same examples, decoded by `count` processes where they must be decoded; None: as many as are useful."""
@@ -63,45 +62,50 @@ class LabelledImages(Protocol):
         """All of them on their device."""
 
     def sha256(self, progress: Progress = unheard) -> str:
-        """A fingerprint of every image and label, in order."""
+        """A fingerprint of every input and label, in order."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Resident examples: images, shape (n, C, H, W), uint8 or float32, and labels, shape (n,), int64."""
+    """Resident examples: n inputs, a tensor or several by name, and labels, shape (n,), int64."""
 
-    images: Tensor
+    inputs: Inputs
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> Examples:
-        return Examples(self.images[indices], self.labels[indices])
+        return Examples(select(self.inputs, indices), self.labels[indices])
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
+    def spec(self) -> InputSpec:
+        """What an example is."""
+        return InputSpec.of(self.inputs)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of a pixel."""
-        return self.images.dtype
+    def images(self) -> Tensor:
+        """The inputs, where they are images: shape (n, C, H, W).
+
+        Raises:
+            TypeError: if they are not.
+        """
+        if not isinstance(self.inputs, Tensor) or self.spec.kind != IMAGE:
+            raise TypeError(f"{self.spec} are no images")
+        return self.inputs
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """None: every pixel is in the fingerprint."""
+        """None: every number is in the fingerprint."""
         return ()
 
     def to(self, device: torch.device) -> Examples:
         """The same examples on `device`."""
-        return Examples(self.images.to(device), self.labels.to(device))
+        return Examples(change(self.inputs, lambda tensor: tensor.to(device)), self.labels.to(device))
 
     def with_labels(self, labels: Tensor) -> Examples:
-        """The same images with other labels."""
-        return Examples(self.images, labels)
+        """The same inputs with other labels."""
+        return Examples(self.inputs, labels)
 
     def with_workers(self, count: int | None) -> Examples:
         """Nothing is to be decoded."""
@@ -121,24 +125,41 @@ class Examples:
         return self
 
     def sha256(self, progress: Progress = unheard) -> str:
-        """A fingerprint of every pixel and label, in order, with type and shape."""
-        return fingerprint(self.images.shape, [self.images.cpu().numpy()], self.labels)
+        """A fingerprint of every number and label, in order, with type and shape; of a mapping, in the order of its
+        names, and with them.
+        """
+        if isinstance(self.inputs, Tensor):
+            return fingerprint(self.inputs.shape, [self.inputs.cpu().numpy()], self.labels)
+        names = sorted(self.inputs)
+        tensors = (_spelled(self.inputs[name]) for name in names)
+        return _sha256([f"mapping{json.dumps(names)}".encode()], *tensors, _spelled(self.labels))
 
 
-def fingerprint(shape: Sequence[int], images: Iterable[NDArray[Any]], labels: Tensor) -> str:
-    """The sha256 of images, shape (n, C, H, W) in all, which come in pieces of one type, and of their labels."""
+def fingerprint(shape: Sequence[int], pieces: Iterable[NDArray[Any]], labels: Tensor) -> str:
+    """The sha256 of one tensor of inputs, its shape in all as given, which comes in pieces of one type, and of their
+    labels.
+    """
+    return _sha256(_in_pieces(shape, pieces), _spelled(labels))
+
+
+def _sha256(*parts: Iterable[bytes | memoryview]) -> str:
     digest = sha256()
-
-    def update(shape: Sequence[int], pieces: Iterable[NDArray[Any]]) -> None:
-        for place, values in enumerate(pieces):
-            little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-            if not place:
-                digest.update(f"{little.dtype.str}{tuple(shape)}".encode())
-            digest.update(little.data)
-
-    update(shape, images)
-    update(labels.shape, [labels.cpu().numpy()])
+    for piece in chain(*parts):
+        digest.update(piece)
     return digest.hexdigest()
+
+
+def _spelled(tensor: Tensor) -> Iterator[bytes | memoryview]:
+    return _in_pieces(tensor.shape, [tensor.cpu().numpy()])
+
+
+def _in_pieces(shape: Sequence[int], pieces: Iterable[NDArray[Any]]) -> Iterator[bytes | memoryview]:
+    """A tensor that comes in pieces of one type: the type, its shape in all, and the numbers, in order."""
+    for place, values in enumerate(pieces):
+        little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+        if not place:
+            yield f"{little.dtype.str}{tuple(shape)}".encode()
+        yield little.data
 
 
 @dataclass(frozen=True)
@@ -147,15 +168,15 @@ class Dataset:
 
     name: str
     classes: int
-    train: LabelledImages
-    test: LabelledImages | None
+    train: LabelledExamples
+    test: LabelledExamples | None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        return self.train.image_shape
+    def spec(self) -> InputSpec:
+        """What an example is."""
+        return self.train.spec
 
-    def _with(self, change: Callable[[LabelledImages], LabelledImages]) -> Dataset:
+    def _with(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:
         """The same data set, training and test examples both changed."""
         return replace(self, train=change(self.train), test=None if self.test is None else change(self.test))
 
@@ -170,7 +191,7 @@ class Dataset:
     def with_images(self, change: Callable[[Tensor], Tensor]) -> Dataset:
         """The same labels with changed images."""
 
-        def changed(examples: LabelledImages) -> Examples:
+        def changed(examples: LabelledExamples) -> Examples:
             if not isinstance(examples, Examples):
                 raise PactlError(f"--dataset {self.name}: images that do not fit into memory cannot be adapted")
             return Examples(change(examples.images), examples.labels)
@@ -180,7 +201,7 @@ class Dataset:
     def with_label_noise(self, rate: float) -> Dataset:
         """Every label, of train and test alike, replaced by a uniform one with probability `rate`."""
 
-        def noisy(part: str, examples: LabelledImages) -> LabelledImages:
+        def noisy(part: str, examples: LabelledExamples) -> LabelledExamples:
             count = len(examples)
             chosen = randomness.uniforms(DEFAULT_SEED, f"label-noise/{part}/chosen", count) < rate
             label = randomness.integers(DEFAULT_SEED, f"label-noise/{part}/label", count, self.classes)

@@ -20,7 +20,8 @@ MOST_CLASSES = 100_000
 
 
 def load_npz(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """The data set `npz:PATH`: images (n, H, W), (n, H, W, C), (n, C, H, W) or features (n, F), and integer labels.
+    """The data set `npz:PATH`: images (n, H, W), (n, H, W, C), (n, C, H, W), features (n, F) or, of integers that are
+    no bytes, sequences (n, L); and integer labels.
 
     Raises:
         PactlError: if the file cannot be read, or its arrays are no data set.
@@ -36,7 +37,7 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
             raise PactlError(f"--dataset {name} has no array {min(missing)}", hint)
     train = _examples(name, "train", arrays["x_train"], arrays["y_train"])
     test = _examples(name, "test", arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    if test is not None and (test.images.shape[1:], test.images.dtype) != (train.images.shape[1:], train.images.dtype):
+    if test is not None and test.spec != train.spec:
         raise PactlError(f"--dataset {name}: x_test and x_train differ in shape or type", hint)
     classes = 1 + max(int(part.labels.max()) for part in (train, test) if part is not None)
     if classes < 2:
@@ -51,20 +52,26 @@ def _examples(name: str, part: str, x: NDArray[np.generic], y: NDArray[np.generi
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise PactlError(f"--dataset {name}: y_{part} must be a one-dimensional array of integers")
     if not x.ndim:
-        raise PactlError(f"--dataset {name}: x_{part} is a single number, not images")
+        raise PactlError(f"--dataset {name}: x_{part} is a single number, not examples")
     if len(x) != len(y) or not len(y):
         raise PactlError(
             f"--dataset {name}: x_{part} has {len(x):,} examples and y_{part} {len(y):,}; need as many, and some"
         )
     if y.min() < 0 or y.max() >= MOST_CLASSES:
         raise PactlError(f"--dataset {name}: labels of y_{part} must lie in 0 .. {MOST_CLASSES - 1}")
-    return Examples(_images(name, part, x), torch.from_numpy(y.astype(np.int64)))
+    return Examples(_inputs(name, part, x), torch.from_numpy(y.astype(np.int64)))
 
 
-def _images(name: str, part: str, x: NDArray[np.generic]) -> Tensor:
-    """An array of images or features as (n, C, H, W), bytes or single precision."""
-    if x.dtype != np.uint8:
-        if x.dtype.kind not in "fiu":
+def _inputs(name: str, part: str, x: NDArray[np.generic]) -> Tensor:
+    """An array as images (n, C, H, W), or as features or sequences (n, F): bytes, single precision, or integers of 64
+    bits.
+    """
+    if x.dtype.kind in "iu" and x.dtype != np.uint8:
+        if x.size and x.max() > np.iinfo(np.int64).max:
+            raise PactlError(f"--dataset {name}: x_{part} has integers of more than 63 bits", "use int64")
+        x = x.astype(np.int64)
+    elif x.dtype != np.uint8:
+        if x.dtype.kind != "f":
             raise PactlError(f"--dataset {name}: x_{part} has type {x.dtype}", "use uint8 for images, or float32")
         with np.errstate(over="ignore"):
             x = x.astype(np.float32)
@@ -72,9 +79,9 @@ def _images(name: str, part: str, x: NDArray[np.generic]) -> Tensor:
             raise PactlError(f"--dataset {name}: x_{part} has values that are not finite numbers")
     if x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         x = np.moveaxis(x, -1, 1)
-    elif x.ndim in (2, 3):
-        x = x[:, None] if x.ndim == 3 else x[:, None, None]
-    elif x.ndim != 4:
+    elif x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim not in (2, 4):
         raise PactlError(f"--dataset {name}: x_{part} has {x.ndim} dimensions", "use (n, H, W), (n, H, W, C) or (n, F)")
     if not x.size:
         raise PactlError(f"--dataset {name}: x_{part} is empty")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import blake2b
-from math import prod
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.adaptation import grey
-from pactl_cli.data.dataset import LabelledImages
+from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.streaming import FileExamples
+from pactl_cli.models.inputs import Inputs, change
 
 Fingerprints = NDArray[np.uint64]
 """64 bits of a hash each."""
@@ -37,33 +38,37 @@ _ENCODINGS = ((255.0, 0.0, 0.2), (127.5, 127.5, 0.2), (1.0, 0.0, 0.0))
 """Scale and offset of bytes that were written as 0 .. 1, as -1 .. 1, or as they are, and how far from a byte they may
 be: half precision rounds the first two by up to an eighth."""
 
+_LARGEST_FLOAT_INTEGER = 1 << 24
+"""Up to it single precision tells all integers apart."""
+
 Read = tuple[Tensor, Tensor]
 """Values that are compared, and which items of a batch may be compared by them, shape (m,)."""
 
 
-def image_fingerprints(examples: LabelledImages) -> Fingerprints:
+def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
     """The canonical forms of each image, as fingerprints: shape (n, forms). Labels do not matter.
 
     Two images share one if both were written from the same bytes: as 0 .. 1, as -1 .. 1 or as they are, also in half
     precision, or in three channels. If the bytes have at least 16 values, they also share one if they differ by a scale
     and an offset of their numbers, one for all channels or one each, by their sign, by a frame of one value and equal
     width; if one is the luma of the other; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may
-    be flattened. Where pixels depend on the decoder, the form is the image's file.
+    be flattened. Where pixels depend on the decoder, the form is the image's file. Integers are taken for what they are
+    as floating-point numbers, where these tell them apart; a mapping has but its exact form.
     """
     if isinstance(examples, FileExamples) and examples.assumptions:
         return _file_fingerprints(examples, unheard)[:, None]
-    found = [np.zeros((0, 1), dtype=np.uint64), *map(_forms, _batches(examples))]
+    found = [np.zeros((0, 1), dtype=np.uint64), *(_forms(batch) for batch in _batches(examples))]
     return np.concatenate(found[1:] or found)
 
 
-def exact_fingerprints(examples: LabelledImages, progress: Progress = unheard) -> Fingerprints:
-    """A fingerprint of each image as it is, shape (n,): two are equal where one is a copy of the other.
+def exact_fingerprints(examples: LabelledExamples, progress: Progress = unheard) -> Fingerprints:
+    """A fingerprint of each example as it is, shape (n,): two are equal where one is a copy of the other.
 
-    Where images are streamed, of their files.
+    Where images are streamed, of their files. Integers are what they are as numbers, in whatever width they are stored.
     """
     if isinstance(examples, FileExamples):
         return _file_fingerprints(examples, progress)
-    return np.concatenate([np.zeros(0, dtype=np.uint64), *(_hashes(_plain(batch)) for batch in _batches(examples))])
+    return np.concatenate([np.zeros(0, dtype=np.uint64), *map(_exact, _batches(examples))])
 
 
 def _file_fingerprints(examples: FileExamples, progress: Progress) -> Fingerprints:
@@ -71,13 +76,25 @@ def _file_fingerprints(examples: FileExamples, progress: Progress) -> Fingerprin
     return files.view("<u8").ravel().astype(np.uint64)
 
 
-def _batches(examples: LabelledImages) -> Iterator[Tensor]:
-    """The images on the CPU, a few at a time."""
-    size = max(1, _BATCH_VALUES // prod(examples.image_shape))
+def _exact(inputs: Inputs) -> Fingerprints:
+    """A hash of each example, shape (m,): of a mapping, of the hashes of its tensors with their names and shapes."""
+    if isinstance(inputs, Tensor):
+        return _hashes(_plain(inputs))
+    tensors = [
+        _hashes(plain, f"{json.dumps(name)}{plain.dtype}{tuple(plain.shape[1:])}".encode())
+        for name in sorted(inputs)
+        for plain in [_plain(inputs[name]) if inputs[name].dtype != torch.uint8 else inputs[name].long()]
+    ]
+    return _hashes(torch.from_numpy(np.stack(tensors, axis=1).view(np.int64)), b"mapping")
+
+
+def _batches(examples: LabelledExamples) -> Iterator[Inputs]:
+    """The inputs on the CPU, a few at a time."""
+    size = max(1, _BATCH_VALUES // examples.spec.values)
     parts = torch.arange(len(examples), device=examples.labels.device).split(size)
     with closing(examples.batches(parts)) as batches:
         for batch in batches:
-            yield batch.images.cpu()
+            yield change(batch.inputs, Tensor.cpu)
 
 
 def _hash(content: bytes) -> int:
@@ -87,8 +104,19 @@ def _hash(content: bytes) -> int:
 # --- Canonical forms --------------------------------------------------------------------------------------------------
 
 
-def _forms(images: Tensor) -> Fingerprints:
-    """The forms of a batch, shape (m, forms). Where an image lacks one, its exact values stand for it."""
+def _forms(inputs: Inputs) -> Fingerprints:
+    """The forms of a batch, shape (m, forms). Where an example lacks one, its exact values stand for it."""
+    if not isinstance(inputs, Tensor):
+        return _exact(inputs)[:, None]
+    images = inputs.view(len(inputs), 1, 1, -1) if inputs.ndim == 2 else inputs
+    if inputs.dtype in (torch.uint8, torch.float32):
+        return _number_forms(images)
+    told_apart = (inputs.double().abs() <= _LARGEST_FLOAT_INTEGER).flatten(1).all(1).numpy()
+    return np.where(told_apart[:, None], _number_forms(images.float()), _exact(inputs)[:, None])
+
+
+def _number_forms(images: Tensor) -> Fingerprints:
+    """The forms of images, or of rows as images of one row, of bytes or in single precision."""
     exact = _hashes(_plain(images.float()))
     channels, height, width = images.shape[1:]
     is_row = min(height, width) == 1 or height * width < _LEAST_PIXELS
@@ -219,8 +247,10 @@ def _counts(places: Tensor) -> Tensor:
 
 
 def _plain(images: Tensor) -> Tensor:
-    """The values, of which a zero has no sign."""
-    return images + 0.0 if images.is_floating_point() else images
+    """The values, of which a zero has no sign, and an integer that is no byte 64 bits."""
+    if images.is_floating_point():
+        return images + 0.0
+    return images if images.dtype == torch.uint8 else images.long()
 
 
 def _hashes(batch: Tensor, before: bytes = b"") -> Fingerprints:

@@ -24,6 +24,7 @@ from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.workers import mapped, shared_tensor, useful_workers
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
+from pactl_cli.models.inputs import InputSpec
 
 Paths = NDArray[np.bytes_]
 Keys = NDArray[np.int64]
@@ -150,14 +151,9 @@ class FileExamples:
         return replace(self, rows=self.rows[indices.cpu().numpy()], labels=self.labels[indices])
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        return self.view.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of a pixel."""
-        return torch.uint8
+    def spec(self) -> InputSpec:
+        """Images of bytes."""
+        return InputSpec.image(*self.view.shape)
 
     @property
     def assumptions(self) -> tuple[str, ...]:

@@ -7,34 +7,41 @@ from functools import partial
 from textwrap import shorten
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pactl_cli import catalogue
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import brought_network
 from pactl_cli.models.initialisation import seeded, sketched
-from pactl_cli.models.networks import Shape
+from pactl_cli.models.inputs import IMAGE, MAPPING, InputSpec
 
 
-def build_network(name: str, *, classes: int, shape: Shape, width: int | None, seed: int) -> nn.Module:
-    """Return the network `name` for images of `shape` = (channels, height, width), on the CPU.
+def build_network(name: str, *, classes: int, inputs: InputSpec, width: int | None, seed: int) -> nn.Module:
+    """Return the network `name` for some inputs, on the CPU.
 
     Args:
         name: of the catalogue, or `module:function`, the user's own.
         classes: of the data.
-        shape: of an image.
+        inputs: what an example is.
         width: the base width; of no meaning, and None, for networks that have none.
         seed: of the weights.
 
     Raises:
-        PactlError: if the images are too small for it, or what the user brings cannot be used.
+        PactlError: if it cannot take such inputs, or what the user brings cannot be used.
     """
     if catalogue.is_brought(name):
-        return brought_network(name, classes=classes, channels=shape[0], seed=seed)
-    return seeded(_builder(name, classes, shape, width), seed)
+        return brought_network(name, classes=classes, channels=inputs.channels, seed=seed)
+    network = seeded(_builder(name, classes, inputs, width), seed)
+    network.register_forward_pre_hook(_with_floats)
+    return network
 
 
-def sketch_network(name: str, *, classes: int, shape: Shape, width: int | None) -> nn.Module:
+def _with_floats(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return what a network of the catalogue is given, integers as floating-point numbers."""
+    return tuple(each.to(next(network.parameters()).dtype) for each in inputs)
+
+
+def sketch_network(name: str, *, classes: int, inputs: InputSpec, width: int | None) -> nn.Module:
     """Return the same network without numbers, on the meta device: at once, whatever its size.
 
     What the user brings is built.
@@ -43,32 +50,37 @@ def sketch_network(name: str, *, classes: int, shape: Shape, width: int | None) 
         PactlError: as `build_network` does.
     """
     if catalogue.is_brought(name):
-        return build_network(name, classes=classes, shape=shape, width=width, seed=catalogue.DEFAULT_SEED)
-    return sketched(_builder(name, classes, shape, width))
+        return build_network(name, classes=classes, inputs=inputs, width=width, seed=catalogue.DEFAULT_SEED)
+    return sketched(_builder(name, classes, inputs, width))
 
 
-def _builder(name: str, classes: int, shape: Shape, width: int | None) -> Callable[[], nn.Module]:
+def _builder(name: str, classes: int, inputs: InputSpec, width: int | None) -> Callable[[], nn.Module]:
     """Return what constructs a network of the catalogue, its weights not yet drawn.
 
     Raises:
-        PactlError: if the images are too small for it.
+        PactlError: if it cannot take such inputs.
     """
+    if inputs.kind == MAPPING:
+        raise PactlError(
+            f"--model-name {name} takes one tensor, the data are {inputs}",
+            "bring a network of your own: MODULE:FUNCTION",
+        )
     row = catalogue.MODELS[name]
-    build = partial(row.maker(), *row.arguments, classes, shape, width)
-    _require_fit(name, build, classes, shape)
+    build = partial(row.maker(), *row.arguments, classes, inputs, width)
+    _require_fit(name, build, classes, inputs)
     return build
 
 
 @torch.no_grad()
-def _require_fit(name: str, build: Callable[[], nn.Module], classes: int, shape: Shape) -> None:
-    """Raises PactlError unless the model, without its weights, turns an image of this shape into logits."""
+def _require_fit(name: str, build: Callable[[], nn.Module], classes: int, inputs: InputSpec) -> None:
+    """Raises PactlError unless the model, without its weights, turns an example into logits."""
     try:
-        logits = sketched(build).eval()(torch.empty(1, *shape, device="meta"))
+        logits = sketched(build).eval()(inputs.sketch())
         reason = "" if logits.shape == (1, classes) else f"it gives {tuple(logits.shape)}"
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error)
     if reason:
         raise PactlError(
-            f"--model-name {name} cannot take images of {shape[1]} x {shape[2]} pixels: {shorten(reason, 160)}",
-            "choose another network, such as resnet20 or fc",
+            f"--model-name {name} cannot take {inputs}: {shorten(reason, 160)}",
+            f"choose another network, such as {'resnet20 or ' if inputs.kind == IMAGE else ''}fc",
         )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import described
+from pactl_cli.models.inputs import Inputs, InputSpec, change, count_inputs, divide
 
 EXAMPLES = 4
 """How many examples a network is tried on."""
@@ -23,7 +24,7 @@ _HUGE = 1e30
 
 
 def require_function_of_one_example(
-    network: nn.Module, inputs: Tensor, classes: int, name: str, *, stable: bool = True
+    network: nn.Module, inputs: Inputs, classes: int, name: str, *, stable: bool = True
 ) -> None:
     """Evaluates a few examples together, again, and one by one.
 
@@ -31,7 +32,7 @@ def require_function_of_one_example(
 
     Args:
         network: in evaluation mode, in single precision.
-        inputs: normalised examples, shape (m, C, H, W).
+        inputs: examples, as the network takes them.
         classes: how many logits an example must get.
         name: of the network, for the message.
         stable: whether rounding alone may not change logits by more than `TOLERANCE` either.
@@ -60,21 +61,25 @@ _UNSTABLE = (
 )
 
 
-def _dependence(network: nn.Module, inputs: Tensor, classes: int, name: str) -> tuple[str, str] | None:
+def _dependence(network: nn.Module, inputs: Inputs, classes: int, name: str) -> tuple[str, str] | None:
     """What an example's logits depend on that they must not, and a hint; None if there is no such thing."""
     together = evaluated(network, inputs, classes, name)
     if not agree(together, evaluated(network, inputs, classes, name)):
         return _RANDOM
-    alone = torch.cat([evaluated(network, image, classes, name) for image in inputs.split(1)])
+    alone = torch.cat([evaluated(network, one, classes, name) for one in divide(inputs, count_inputs(inputs))])
     return None if agree(together, alone) else _DEPENDENT
 
 
-def _is_rounding(network: nn.Module, inputs: Tensor, classes: int, name: str) -> bool:
+def _is_rounding(network: nn.Module, inputs: Inputs, classes: int, name: str) -> bool:
     """Whether a dependence is gone in double precision. A network that cannot be evaluated in it does not show that."""
-    if inputs.device.type == "mps":  # which has none
+
+    def widened(values: Tensor) -> Tensor:
+        return values.double() if values.is_floating_point() else values
+
+    if next(network.parameters()).device.type == "mps":  # which has none
         return False
     try:
-        return _dependence(network.double(), inputs.double(), classes, name) is None
+        return _dependence(network.double(), change(inputs, widened), classes, name) is None
     except PactlError:
         return False
     finally:
@@ -82,7 +87,7 @@ def _is_rounding(network: nn.Module, inputs: Tensor, classes: int, name: str) ->
 
 
 @torch.no_grad()
-def evaluated(network: Callable[[Tensor], object], inputs: Tensor, classes: int, name: str) -> Tensor:
+def evaluated(network: Callable[[Inputs], object], inputs: Inputs, classes: int, name: str) -> Tensor:
     """The logits, shape (m, classes).
 
     Raises:
@@ -91,9 +96,8 @@ def evaluated(network: Callable[[Tensor], object], inputs: Tensor, classes: int,
     try:
         logits = network(inputs)
     except Exception as error:
-        shape = " x ".join(map(str, inputs.shape[1:]))
-        raise PactlError(f"--model-name {name} fails on images of {shape}: {described(error)}") from error
-    return require_logits(logits, len(inputs), classes, name)
+        raise PactlError(f"--model-name {name} fails on {InputSpec.of(inputs)}: {described(error)}") from error
+    return require_logits(logits, count_inputs(inputs), classes, name)
 
 
 def require_logits(logits: object, examples: int, classes: int, name: str) -> Tensor:
@@ -105,7 +109,7 @@ def require_logits(logits: object, examples: int, classes: int, name: str) -> Te
     if not isinstance(logits, Tensor) or logits.shape != (examples, classes) or not logits.is_floating_point():
         found = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise PactlError(
-            f"--model-name {name} gives {found} for {examples} images",
+            f"--model-name {name} gives {found} for {examples} examples",
             f"it must give a tensor of logits of shape ({examples}, {classes})",
         )
     return logits

@@ -1,30 +1,30 @@
-"""The networks of the catalogue that are our own: classes, channels, height, width -> logits."""
+"""The networks of the catalogue that are our own: classes, inputs, width -> a network."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from math import prod, sqrt
+from math import sqrt
 
 from torch import Tensor, nn
 
 from pactl_cli.errors import PactlError
-
-Shape = tuple[int, int, int]
-"""Channels, height and width of one image."""
+from pactl_cli.models.inputs import InputSpec
 
 
-def _require_side(name: str, shape: Shape, smallest: int) -> None:
-    if min(shape[1:]) < smallest:
+def _shape_from(name: str, inputs: InputSpec, smallest: int) -> tuple[int, int, int]:
+    """Return channels, height and width of images that are large enough."""
+    _, height, width = shape = inputs.image_shape
+    if min(height, width) < smallest:
         raise PactlError(
-            f"--model-name {name} needs images of at least {smallest} x {smallest} pixels, got {shape[1]} x {shape[2]}",
+            f"--model-name {name} needs images of at least {smallest} x {smallest} pixels, got {height} x {width}",
             "choose another network, such as fc",
         )
+    return shape
 
 
-def lenet5(classes: int, shape: Shape, width: int) -> nn.Module:
+def lenet5(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     """LeNet5 (Caffe's form): `width` and 2.5 `width` filters of 5 x 5; 431,080 parameters on MNIST at width 20."""
-    _require_side("lenet5", shape, 16)
-    channels, height, breadth = shape
+    channels, height, breadth = _shape_from("lenet5", inputs, 16)
     first, second = width, 5 * width // 2
     height, breadth = ((((side - 4) // 2) - 4) // 2 for side in (height, breadth))
     network = nn.Sequential(
@@ -49,10 +49,9 @@ def lenet5(classes: int, shape: Shape, width: int) -> nn.Module:
     return network
 
 
-def lenet(classes: int, shape: Shape, width: int) -> nn.Module:
+def lenet(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     """LeNet-5 with rectifiers and maxima: `width` and 8/3 `width` filters of 5 x 5; 44,426 parameters on MNIST."""
-    _require_side("lenet", shape, 16)
-    channels, height, breadth = shape
+    channels, height, breadth = _shape_from("lenet", inputs, 16)
     second = 8 * width // 3
     height, breadth = ((((side - 4) // 2) - 4) // 2 for side in (height, breadth))
     return nn.Sequential(
@@ -79,24 +78,23 @@ class Mean(nn.Module):
         return maps.mean((-2, -1))
 
 
-def layer13s(classes: int, shape: Shape, width: int) -> nn.Module:
+def layer13s(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     """Nine 3 x 3 convolutions with BatchNorm; 63,738 parameters for ten classes in colour at width 8."""
-    _require_side("layer13s", shape, 4)
     k = 2 * width
-    widths = [shape[0], k, k] + [2 * k] * 7
+    widths = [_shape_from("layer13s", inputs, 4)[0], k, k] + [2 * k] * 7
     layers: list[nn.Module] = []
-    for index, (inputs, outputs) in enumerate(pairwise(widths)):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+    for index, (before, outputs) in enumerate(pairwise(widths)):
+        layers += [nn.Conv2d(before, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
         if index in (2, 5):
             layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, Mean(), nn.Linear(2 * k, classes))
 
 
-def fc(classes: int, shape: Shape, width: int) -> nn.Module:
+def fc(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     """Two hidden layers of `width`; 199,210 parameters on MNIST at width 200."""
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(prod(shape), width),
+        nn.Linear(inputs.values, width),
         nn.ReLU(),
         nn.Linear(width, width),
         nn.ReLU(),

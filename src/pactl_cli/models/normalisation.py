@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from pactl_cli.models.inputs import Inputs, count_inputs, divide
 
 CALIBRATION_BATCH = 128
 """Largest batch in calibration: part of what a receiver repeats."""
@@ -16,7 +18,7 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, inputs: Tensor) -> None:
+def calibrate(network: nn.Module, inputs: Inputs) -> None:
     """Recomputes running statistics at the present weights, and leaves the network in evaluation mode.
 
     The statistics are the average over equal consecutive batches of at most
@@ -25,18 +27,18 @@ def calibrate(network: nn.Module, inputs: Tensor) -> None:
 
     Args:
         network: any network.
-        inputs: normalised calibration examples, shape (m, C, H, W).
+        inputs: calibration examples.
     """
     network.eval()
     layers = batch_norms(network)
-    if not layers or not len(inputs):
+    if not layers or not count_inputs(inputs):
         return
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None
         layer.train()
-    for batch in inputs.tensor_split(-(-len(inputs) // CALIBRATION_BATCH)):
+    for batch in divide(inputs, -(-count_inputs(inputs) // CALIBRATION_BATCH)):
         network(batch)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
+from pactl_cli.models.inputs import Inputs
 
 FIXED_STATISTICS: Statistics = ((0.5,), (0.5,))
 """The default normalisation: constants that come from no sample."""
@@ -15,10 +16,10 @@ class Prepared(nn.Module):
     """A network that takes examples as the data have them.
 
     Bytes are divided by 255, then normalised as (x - mean) / std per channel, and lie in memory with their channels
-    last, in which order convolutions run up to twice as fast. Floating-point numbers stay as they are.
+    last, in which order convolutions run up to twice as fast. Floating-point numbers and mappings stay as they are.
 
     Args:
-        network: takes what `prepare` gives.
+        network: takes prepared inputs.
         statistics: mean and standard deviation, one number for all channels or one each.
         casts_integers: whether other integers become floating-point numbers, as the networks of the catalogue need.
     """
@@ -33,18 +34,17 @@ class Prepared(nn.Module):
         for name, row in zip(("_mean", "_std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(row).view(-1, 1, 1), persistent=False)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits of raw inputs, shape (m, classes)."""
-        logits: Tensor = self.network(self.prepare(inputs))
+        logits: Tensor = self.network(self._prepared(inputs) if isinstance(inputs, Tensor) else inputs)
         return logits
 
-    def prepare(self, inputs: Tensor) -> Tensor:
-        """Return what the network sees of raw inputs, shape (m, C, H, W) or another."""
-        if inputs.dtype == torch.uint8:
-            layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
-            seen = torch.empty(inputs.shape, dtype=self._mean.dtype, device=inputs.device, memory_format=layout)
-            mean, std = (self._mean, self._std) if inputs.ndim == 4 else (self._mean.flatten(), self._std.flatten())
-            return seen.copy_(inputs).div_(255).sub_(mean).div_(std)
-        if self._casts_integers and not inputs.is_floating_point():
-            return inputs.to(self._mean.dtype)
-        return inputs
+    def _prepared(self, tensor: Tensor) -> Tensor:
+        """Return what the network sees of a tensor of inputs, shape (m, ...)."""
+        if tensor.dtype != torch.uint8:
+            casts = self._casts_integers and not tensor.is_floating_point()
+            return tensor.to(self._mean.dtype) if casts else tensor
+        if tensor.ndim != 4:
+            return tensor.to(self._mean.dtype).div_(255).sub_(self._mean.flatten()).div_(self._std.flatten())
+        seen = torch.empty_like(tensor, dtype=self._mean.dtype, memory_format=torch.channels_last)
+        return seen.copy_(tensor).div_(255).sub_(self._mean).div_(self._std)

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pactl_cli.models.networks import Mean, Shape
+from pactl_cli.models.inputs import InputSpec
+from pactl_cli.models.networks import Mean
 
 
 class _Stride(nn.Module):
@@ -69,19 +70,19 @@ def _network(classes: int, channels: int, widths: list[int], depth: int, *, weig
     return network
 
 
-def resnet20(classes: int, shape: Shape, width: int) -> nn.Module:
+def resnet20(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     """Nine blocks of `width` to 4 `width` (He et al. 2016, section 4.2); 269,818 parameters in colour at width 16.
 
     A shortcut to more channels is every second pixel, BatchNorm and channels of zeros. Every
     block begins as its shortcut: its last BatchNorm scales by 0.
     """
-    network = _network(classes, shape[0], [width, 2 * width, 4 * width], 3, weightless=True)
+    network = _network(classes, inputs.image_shape[0], [width, 2 * width, 4 * width], 3, weightless=True)
     for block in network.modules():
         if isinstance(block, _Block):
             nn.init.zeros_(block.residual[-1].weight)  # type: ignore[arg-type]
     return network
 
 
-def resnet18k(classes: int, shape: Shape, width: int) -> nn.Module:
+def resnet18k(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     """Eight blocks of `width` to 8 `width` (as ResNet-18, He et al. 2016); 11,173,962 parameters at width 64."""
-    return _network(classes, shape[0], [width, 2 * width, 4 * width, 8 * width], 2, weightless=False)
+    return _network(classes, inputs.image_shape[0], [width, 2 * width, 4 * width, 8 * width], 2, weightless=False)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pactl_cli.models.initialisation import UncompiledMode
+from pactl_cli.models.inputs import InputSpec
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,15 @@ class Size:
     largest_bytes: int
 
     @classmethod
-    def of(cls, sketch: nn.Module, shape: tuple[int, int, int]) -> Size:
-        """The size of a network on the meta device, for images of a shape; it is put into evaluation mode.
+    def of(cls, sketch: nn.Module, inputs: InputSpec) -> Size:
+        """The size of a network of the catalogue, on the meta device, for some inputs; it is put into evaluation mode.
 
         Raises:
             RuntimeError, ValueError: if it cannot take them.
         """
         parameters = sum(tensor.numel() for tensor in sketch.state_dict().values())
         with torch.no_grad(), _Outputs() as outputs:
-            sketch.eval()(torch.empty(1, *shape, device="meta"))
+            sketch.eval()(inputs.sketch())
         return cls(parameters, sum(outputs.sizes_bytes), max(outputs.sizes_bytes, default=0))
 
 

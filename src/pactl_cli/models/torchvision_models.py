@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import convolution_like
-from pactl_cli.models.networks import Shape
 
 
-def torchvision_network(name: str, classes: int, shape: Shape, width: None = None) -> nn.Module:
+def torchvision_network(name: str, classes: int, inputs: InputSpec, width: None = None) -> nn.Module:
     """Return one of torchvision's networks, its weights not yet drawn from a seed.
 
     It has no auxiliary heads. Where images are not of three channels its first convolution
@@ -18,7 +18,7 @@ def torchvision_network(name: str, classes: int, shape: Shape, width: None = Non
     """
     from torchvision.models import get_model  # takes a second, and most networks are not of it
 
-    channels, height, breadth = shape
+    channels, height, breadth = inputs.image_shape
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": True}

@@ -13,8 +13,8 @@ from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import head_names, parameter_layout
-from pactl_cli.models.networks import Shape
 from pactl_cli.models.normalisation import batch_norms, freeze_statistics
 from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
 from pactl_cli.problem.network_facts import NetworkFacts
@@ -30,14 +30,14 @@ class Blueprint:
     Attributes:
         configuration: what a message says.
         classes: how many logits there are.
-        shape: of an input.
+        spec: of an input.
         start: theta0, where the seed alone does not give it.
         keeps_statistics: whether batch statistics are those of `start`, for want of calibration examples.
     """
 
     configuration: Configuration
     classes: int
-    shape: Shape
+    spec: InputSpec
     start: Start | None = None
     keeps_statistics: bool = False
 
@@ -54,7 +54,8 @@ class Blueprint:
     @cached_property
     def network_facts(self) -> NetworkFacts:
         """What the network is at theta0."""
-        return NetworkFacts.of(self.network(), self.configuration.model_name, self.classes, self.shape)
+        network = self.prepared(self.network())
+        return NetworkFacts.of(network, self.configuration.model_name, self.classes, self.spec)
 
     def network(self) -> nn.Module:
         """Return the network at theta0, on the CPU, without preparation: drawn from the seed, but for what it starts
@@ -66,7 +67,7 @@ class Blueprint:
         network = build_network(
             self.configuration.model_name,
             classes=self.classes,
-            shape=self.shape,
+            inputs=self.spec,
             width=self.configuration.base_width,
             seed=self.configuration.seed,
         )
@@ -130,7 +131,7 @@ class Blueprint:
             base_width=self.configuration.base_width,
             classes=self.classes,
             head=head_names(network),
-            shape=self.shape,
+            spec=self.spec,
             statistics=self.configuration.normalisation,
             seen_is_complete=seen_is_complete,
             origin=origin,

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration, Task, complete
@@ -25,7 +23,7 @@ def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: 
     return Task(
         settings.dataset,
         len(pool.bound),
-        dataset.shape[0],
+        dataset.spec.channels,
         _brought(settings, dataset, source),
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
         defaults=_defaults(source, settings.dataset) if source else {},
@@ -40,7 +38,9 @@ def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) ->
             f"the network of the source is code, {source.model_name}, which is not loaded unasked",
             f"if you trust it: --model-name {source.model_name}",
         )
-    return describe(name, classes=dataset.classes, channels=dataset.shape[0]) if name and is_brought(name) else None
+    if not name or not is_brought(name):
+        return None
+    return describe(name, classes=dataset.classes, channels=dataset.spec.channels)
 
 
 def _defaults(source: Start, dataset: str) -> dict[str, Any]:
@@ -95,9 +95,9 @@ def augments(settings: TrainSettings, dataset: Dataset) -> bool:
         PactlError: if it was asked for and the data are no images of bytes.
     """
     if settings.augment is None:
-        return dataset.train.dtype == torch.uint8 and dataset.shape[0] == 3
-    if settings.augment and dataset.train.dtype != torch.uint8:
-        raise PactlError("--augment needs images of type uint8, the data are floating-point numbers", "--no-augment")
+        return dataset.spec.is_image_of_bytes and dataset.spec.channels == 3
+    if settings.augment and not dataset.spec.is_image_of_bytes:
+        raise PactlError("--augment needs images of type uint8, which the data are not", "--no-augment")
     return settings.augment
 
 

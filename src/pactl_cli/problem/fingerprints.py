@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pactl_cli.data.dataset import Dataset, LabelledImages
+from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.splits import Partition
 
@@ -27,7 +27,7 @@ class Fingerprints:
     test: str | None
 
     @classmethod
-    def of(cls, sample: LabelledImages, clean: Dataset, parts: Partition, progress: Progress) -> Fingerprints:
+    def of(cls, sample: LabelledExamples, clean: Dataset, parts: Partition, progress: Progress) -> Fingerprints:
         """Those of a data set that is divided.
 
         Args:

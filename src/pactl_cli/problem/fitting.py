@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli import catalogue
+from pactl_cli.catalogue import is_brought
 from pactl_cli.data.adaptation import framed, with_channels
-from pactl_cli.data.dataset import Dataset, LabelledImages
+from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.recognition import image_fingerprints
 from pactl_cli.errors import PactlError, quoted
+from pactl_cli.models.inputs import IMAGE
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
@@ -39,28 +39,44 @@ def require_unrelated(source: Start, settings: TrainSettings) -> None:
             )
 
 
-def fit_images(dataset: Dataset, source: Start) -> Dataset:
-    """Images as the network of a transfer can take them: with its channels, and, where its weights have other shapes
-    for another size, in a black frame of its size.
+def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
+    """Inputs as the network of a transfer can take them: images with its channels, and, where its weights have other
+    shapes for another size, in a black frame of its size; anything else as it is.
 
     Raises:
-        PactlError: if they are too large for it, or its weights are of no size, or the frames too large for memory.
+        PactlError: if they are not what it takes, or images too large for it, or its weights are of no size, or the
+            frames too large for memory.
     """
-    channels, height, width = source.shape
-    if dataset.shape[0] != channels:
-        dataset = dataset.with_images(lambda images: with_channels(images, channels))
-    if dataset.shape == source.shape or source.fits(dataset.shape):
+    if source.spec.kind == dataset.spec.kind == IMAGE:
+        return _fit_images(dataset, source)
+    same_numbers = not is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
+    if dataset.spec == source.spec or (same_numbers and source.fits(dataset.spec)):
         return dataset
-    if dataset.shape[1] > height or dataset.shape[2] > width:
+    raise PactlError(
+        f"--dataset {dataset.name}: the data are {dataset.spec}, and {quoted(source.origin)} was trained on "
+        f"{source.spec}",
+        "transfer to data of the same names, shapes and types",
+    )
+
+
+def _fit_images(dataset: Dataset, source: Start) -> Dataset:
+    """Images as the network of a transfer can take them."""
+    channels, height, width = source.spec.image_shape
+    if dataset.spec.channels != channels:
+        dataset = dataset.with_images(lambda images: with_channels(images, channels))
+    _, own_height, own_width = dataset.spec.image_shape
+    if (own_height, own_width) == (height, width) or source.fits(dataset.spec):
+        return dataset
+    if own_height > height or own_width > width:
         raise PactlError(
-            f"--dataset {dataset.name} has images of {dataset.shape[1]} x {dataset.shape[2]}, and {source.model_name} "
+            f"--dataset {dataset.name} has images of {own_height} x {own_width}, and {source.model_name} "
             f"in {quoted(source.origin)} was trained on {height} x {width}: its weights have another shape for these",
             "transfer from a network with a mean over the image, such as layer13s, or from larger images",
         )
-    if not source.fits(source.shape):
+    if not source.fits(source.spec):
         raise PactlError(f"the weights of {quoted(source.origin)} do not fit {source.model_name} at any size known")
-    need = sum(len(part) for part in (dataset.train, dataset.test) if part) * prod(source.shape)
-    need *= dataset.train.dtype.itemsize
+    need = sum(len(part) for part in (dataset.train, dataset.test) if part)
+    need *= source.spec.values * dataset.spec.size_bytes // dataset.spec.values
     weights = sum(tensor.nbytes for tensor in source.tensors.values())
     if need > min(available_memory() // 2, max(_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE * weights)):
         raise PactlError(
@@ -70,9 +86,9 @@ def fit_images(dataset: Dataset, source: Start) -> Dataset:
     return dataset.with_images(lambda images: framed(images, height, width))
 
 
-def seen_forms(raw: LabelledImages, fitted: LabelledImages) -> NDArray[np.uint64]:
+def seen_forms(raw: LabelledExamples, fitted: LabelledExamples) -> NDArray[np.uint64]:
     """The fingerprints of images as they are and as a network sees them, shape (n, forms)."""
     own = image_fingerprints(raw)
-    if fitted.image_shape == raw.image_shape:
+    if fitted.spec == raw.spec:
         return own
     return np.concatenate([own, image_fingerprints(fitted)], axis=1)

@@ -9,7 +9,7 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Configuration
-from pactl_cli.data.dataset import Dataset, LabelledImages
+from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.workers import useful_workers
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.recognition import exact_fingerprints
@@ -28,7 +28,7 @@ from pactl_cli.problem.configuring import augments, configuration_of, resolved, 
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
-from pactl_cli.problem.fitting import fit_images, require_unrelated, seen_forms
+from pactl_cli.problem.fitting import fit_inputs, require_unrelated, seen_forms
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.problem.modesty import require_memory
 from pactl_cli.problem.problem import Problem
@@ -79,7 +79,7 @@ def load_problem(request: Request) -> Problem:
     pool, identities = _divided(settings, clean, dataset, source, permutation)
     task = task_of(settings, dataset, pool, source)
     configuration = configuration_of(settings, task, source)
-    require_memory(configuration, dataset.classes, dataset.shape)
+    require_memory(configuration, dataset.classes, dataset.spec)
     parts, calibration = _with_calibration(pool, configuration, identities)
     dataset = dataset.to(request.device)
     sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
@@ -90,7 +90,7 @@ def load_problem(request: Request) -> Problem:
         settings=resolved(settings, configuration, place.directory, augments(settings, clean)),
         dataset=dataset,
         task=task,
-        blueprint=Blueprint(configuration, dataset.classes, dataset.shape, start, keeps_statistics),
+        blueprint=Blueprint(configuration, dataset.classes, dataset.spec, start, keeps_statistics),
         partition=parts,
         permutation=permutation,
         repetitions=parts.repetitions(identities),
@@ -98,7 +98,7 @@ def load_problem(request: Request) -> Problem:
         fingerprints=fingerprints,
         calibration=_taken(dataset, calibration).resident(),
         pool=pool.bound,
-        is_framed=dataset.shape[1:] != clean.shape[1:],
+        is_framed=dataset.spec.sides != clean.spec.sides,
         world=request.world,
     )
 
@@ -113,7 +113,7 @@ def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tup
     if start is None or not kind_of(settings).has_source:
         return dataset, start
     require_unrelated(start, settings)
-    return fit_images(dataset, start), start.for_classes(dataset.classes)
+    return fit_inputs(dataset, start), start.for_classes(dataset.classes)
 
 
 def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Dataset:
@@ -192,7 +192,7 @@ def _with_calibration(
     return parts, parts.calibration
 
 
-def _taken(dataset: Dataset, indices: Indices) -> LabelledImages:
+def _taken(dataset: Dataset, indices: Indices) -> LabelledExamples:
     """Some of the training examples, on the data's device."""
     return dataset.train[torch.from_numpy(indices).to(dataset.train.labels.device)]
 

@@ -9,6 +9,7 @@ from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.errors import MissingError
 from pactl_cli.models import sketch_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.size import Size
 from pactl_cli.problem.problem import Problem
@@ -26,11 +27,11 @@ _ORDINARY_PARAMETERS, _ORDINARY_BATCH = 1 << 25, 1024
 """Up to these a network that is not wider than its own width may take more."""
 
 
-def require_memory(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> None:
+def require_memory(configuration: Configuration, classes: int, inputs: InputSpec) -> None:
     """Raises MissingError if a network's weights alone take more memory than there is."""
     if is_brought(configuration.model_name):
         return
-    size = Size.of(_sketch(configuration, classes, shape), shape)
+    size = Size.of(_sketch(configuration, classes, inputs), inputs)
     if _weights_bytes(size) > available_memory():
         raise MissingError(
             f"{configuration.model_name} has {size.parameters:,} weights here, which take "
@@ -48,9 +49,9 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
     configuration, batch_size = problem.configuration, problem.settings.batch_size or 1
     if configuration.model_name == named or is_brought(configuration.model_name):
         return
-    sketch = _sketch(configuration, problem.dataset.classes, problem.dataset.shape)
-    size = Size.of(sketch, problem.dataset.shape)
-    counting = _COUNTED_COPIES * counted_at_once(problem.dataset.shape) * size.largest_bytes
+    sketch = _sketch(configuration, problem.dataset.classes, problem.dataset.spec)
+    size = Size.of(sketch, problem.dataset.spec)
+    counting = _COUNTED_COPIES * counted_at_once(problem.dataset.spec) * size.largest_bytes
     training = _TRAINED_COPIES * min(batch_size, len(problem.sample)) * size.activations_bytes
     need = projector_bytes(configuration.intrinsic_mode, parameter_layout(sketch), configuration.intrinsic_dim)
     is_ordinary = (
@@ -69,14 +70,14 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
         )
 
 
-def _sketch(configuration: Configuration, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+def _sketch(configuration: Configuration, classes: int, inputs: InputSpec) -> nn.Module:
     """A network of the catalogue without numbers.
 
     Raises:
-        PactlError: if it cannot take images of that shape.
+        PactlError: if it cannot take such inputs.
     """
     width = configuration.base_width
-    return sketch_network(configuration.model_name, classes=classes, shape=shape, width=width)
+    return sketch_network(configuration.model_name, classes=classes, inputs=inputs, width=width)
 
 
 def _weights_bytes(size: Size) -> int:

@@ -9,11 +9,11 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from pactl_cli import __version__, catalogue, randomness
+from pactl_cli import __version__, catalogue
 from pactl_cli.models.independence import evaluated
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.training.counting import full_precision
 
 _INPUTS, _LOGITS = 2, 4
@@ -39,15 +39,14 @@ class NetworkFacts:
     answers: tuple[float, ...] | None
 
     @classmethod
-    def of(cls, network: nn.Module, model_name: str, classes: int, shape: tuple[int, int, int]) -> NetworkFacts:
-        """The facts of a network on the CPU, for images of a shape; it is put into evaluation mode.
+    def of(cls, network: nn.Module, model_name: str, classes: int, spec: InputSpec) -> NetworkFacts:
+        """The facts of a prepared network on the CPU, for inputs of a specification; it is put into evaluation mode.
 
         Raises:
             PactlError: if it fails.
         """
         layout = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items())
-        pixels = randomness.uniforms(catalogue.DEFAULT_SEED, "network-facts", _INPUTS * int(np.prod(shape)))
-        inputs = torch.from_numpy(2 * pixels - 1).float().view(_INPUTS, *shape)
+        inputs = spec.fixed_inputs(_INPUTS, "network-facts")
         with full_precision():
             logits = evaluated(network.eval(), inputs, classes, model_name)[:, :_LOGITS].flatten().tolist()
         answers = tuple(float(f"{logit:.{_DIGITS}g}") for logit in logits)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli.certificate.configuration import Configuration, Task
-from pactl_cli.data.dataset import Dataset, Examples, LabelledImages
+from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.splits import Indices, Partition, require_same_indices
 from pactl_cli.errors import printable
 from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
@@ -56,7 +56,7 @@ class Problem:
     partition: Partition
     permutation: Indices | None
     repetitions: int
-    sample: LabelledImages
+    sample: LabelledExamples
     fingerprints: Fingerprints
     calibration: Examples
     pool: Indices
@@ -129,7 +129,7 @@ class Problem:
 
         Every process computes them alike; then all take rank 0's, so that what they count is one classifier.
         """
-        calibrate(network, self.calibration.images)
+        calibrate(network, self.calibration.inputs)
         self.world.copy_first(
             buffer for layer in batch_norms(network) for buffer in layer.buffers() if buffer.is_floating_point()
         )
@@ -144,6 +144,6 @@ class Problem:
             network = module.decoded(coordinates.to(module.theta0.device), self.blueprint.network_to_evaluate(module))
             assert isinstance(network, Prepared)
             self.calibrate(network)
-            inputs, classes = self.few_examples().images, self.dataset.classes
+            inputs, classes = self.few_examples().inputs, self.dataset.classes
             require_function_of_one_example(network, inputs, classes, self.configuration.model_name)
         return network

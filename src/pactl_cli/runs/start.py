@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pactl_cli.catalogue import Statistics
 from pactl_cli.errors import PactlError
 from pactl_cli.models import sketch_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
 from pactl_cli.runs.directory import CONFIG, INIT, RunDirectory
 from pactl_cli.runs.settings import TrainSettings
@@ -22,7 +23,6 @@ from pactl_cli.runs.settings import TrainSettings
 _NETWORK, _SEEN = "network/", "seen"
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool)
 _MOST_CLASSES = 100_000
-_LARGEST_SIDE = 1 << 16
 _MOST_TRAININGS = 64
 _LONGEST_NAME = 4096
 
@@ -54,7 +54,7 @@ class Start:
         seen: fingerprints of the images that theta0 was trained on, ascending, shape (m,), uint64.
         model_name, base_width, classes: the network.
         head: names of the parameters of its head.
-        shape: channels, height and width of the images it was trained on.
+        spec: of the inputs it was trained on.
         statistics: the normalisation of its inputs; None for .5 and .5.
         seen_is_complete: whether `seen` has all of them.
         origin: where it came from, in the words of whoever made it.
@@ -67,7 +67,7 @@ class Start:
     base_width: int | None
     classes: int
     head: tuple[str, ...]
-    shape: tuple[int, int, int]
+    spec: InputSpec
     statistics: Statistics | None
     seen_is_complete: bool
     origin: str
@@ -84,10 +84,10 @@ class Start:
         kept = {name: tensor for name, tensor in self.tensors.items() if name not in self.head}
         return replace(self, tensors=kept, classes=classes)
 
-    def fits(self, shape: tuple[int, int, int]) -> bool:
-        """Whether the same network for images of another shape has the same weights."""
+    def fits(self, inputs: InputSpec) -> bool:
+        """Whether the same network for other inputs has the same weights."""
         try:
-            network = sketch_network(self.model_name, classes=self.classes, shape=shape, width=self.base_width)
+            network = sketch_network(self.model_name, classes=self.classes, inputs=inputs, width=self.base_width)
         except PactlError:
             return False
         return not self._misfits(network)
@@ -131,7 +131,7 @@ class Start:
 
     def _facts(self) -> dict[str, Any]:
         facts = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
-        return facts | {"lineage": [asdict(training) for training in self.lineage]}
+        return facts | {"spec": self.spec.as_dict(), "lineage": [asdict(training) for training in self.lineage]}
 
     @classmethod
     def load(cls, run: RunDirectory, settings: TrainSettings) -> Start:
@@ -167,17 +167,15 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
     """
     if type(facts["classes"]) is not int or not 2 <= facts["classes"] <= _MOST_CLASSES:
         raise ValueError("its number of classes is none")
-    shape = channels, *sides = tuple(map(int, facts["shape"]))
-    if len(sides) != 2 or min(shape) < 1 or max(shape) > _LARGEST_SIDE:
-        raise ValueError("its images have no size")
+    spec = InputSpec.from_dict(facts["spec"])
     if len(facts["lineage"]) > _MOST_TRAININGS:
         raise ValueError("it has more ancestors than any")
     return facts | {
         "origin": _name(facts["origin"], "origin"),
-        "shape": shape,
+        "spec": spec,
         "head": tuple(map(str, facts["head"])),
         "seen_is_complete": bool(facts["seen_is_complete"]),
-        "statistics": None if facts["statistics"] is None else _statistics(facts["statistics"], channels),
+        "statistics": None if facts["statistics"] is None else _statistics(facts["statistics"], spec.channels),
         "lineage": tuple(_training(**row) for row in facts["lineage"]),
     }
 

@@ -12,12 +12,13 @@ from torch import Tensor
 from pactl_cli import catalogue
 from pactl_cli.errors import MissingError, PactlError, printable
 from pactl_cli.models import build_network
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import head_names
 from pactl_cli.runs.start import Start, Training
 from pactl_cli.sources import SourceRequest
 from pactl_cli.sources.weights import read_weights
 
-_IMAGENET_SHAPE = (3, 224, 224)
+_IMAGENET = InputSpec.image(3, 224, 224)
 _AUXILIARY_HEADS = ("AuxLogits.", "aux1.", "aux2.")
 _TRAINED_AT_ONE_HALF = ("inception_v3", "googlenet")
 """Networks whose pretrained weights expect inputs in -1 .. 1."""
@@ -34,7 +35,7 @@ def load(request: SourceRequest) -> Start:
         raise PactlError(f"torchvision:{name}: torchvision has no such network", "transfer from a run directory of it")
     tensors = read_weights(settings.weights) if settings.weights else _download(name)
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(_AUXILIARY_HEADS)}
-    network = build_network(name, classes=2, shape=_IMAGENET_SHAPE, width=None, seed=catalogue.DEFAULT_SEED)
+    network = build_network(name, classes=2, inputs=_IMAGENET, width=None, seed=catalogue.DEFAULT_SEED)
     head = head_names(network)
     if not head or head[0] not in tensors:
         raise PactlError(f"--weights {settings.weights} are not those of torchvision's {name}: {head[:1]} is missing")
@@ -45,7 +46,7 @@ def load(request: SourceRequest) -> Start:
         base_width=None,
         classes=len(tensors[head[0]]),
         head=head,
-        shape=_IMAGENET_SHAPE,
+        spec=_IMAGENET,
         statistics=None if name in _TRAINED_AT_ONE_HALF else catalogue.IMAGENET_STATISTICS,
         seen_is_complete=False,
         origin=f"{settings.source} with weights of {printable(str(settings.weights))}"

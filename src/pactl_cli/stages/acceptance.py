@@ -14,6 +14,7 @@ from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import described
 from pactl_cli.models.independence import agree, evaluated, require_function_of_one_example, require_logits
+from pactl_cli.models.inputs import Inputs, select
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.problem.problem import Problem
 from pactl_cli.subspace.module import SubspaceModule, set_weights
@@ -41,7 +42,7 @@ def require_trainable(problem: Problem, module: SubspaceModule, batch_size: int)
     require_batches(module, batch_size)
     name, classes = problem.configuration.model_name, problem.dataset.classes
     examples = problem.few_examples()
-    inputs = examples.images
+    inputs = examples.inputs
     weights = _nearby(module, problem.configuration.seed)
     with full_precision():
         module.eval()
@@ -59,7 +60,7 @@ def require_trainable(problem: Problem, module: SubspaceModule, batch_size: int)
     rest = len(problem.sample) % batch_size
     batch = torch.arange(min(len(examples), rest if rest > 1 else batch_size))
     smallest = len(problem.world.share(batch).part)
-    _try_step(module, inputs[:smallest], examples.labels[:smallest], classes, name)
+    _try_step(module, select(inputs, slice(smallest)), examples.labels[:smallest], classes, name)
 
 
 @torch.no_grad()
@@ -74,20 +75,20 @@ def _nearby(module: SubspaceModule, seed: int) -> dict[str, Tensor]:
     return moved
 
 
-def _try_step(module: SubspaceModule, inputs: Tensor, labels: Tensor, classes: int, name: str) -> None:
+def _try_step(module: SubspaceModule, inputs: Inputs, labels: Tensor, classes: int, name: str) -> None:
     """One step of training without the step."""
     network = module.network.get_submodule("network")  # whose names the user knows
     with _restored(network) as before:
         torch.manual_seed(0)
         try:
-            logits = require_logits(module.train()(inputs), len(inputs), classes, name)
+            logits = require_logits(module.train()(inputs), len(labels), classes, name)
             torch.autograd.grad(nn.functional.cross_entropy(logits, labels), module.w)
         except PactlError:
             raise
         except Exception as error:
             raise PactlError(
-                f"--model-name {name} cannot be trained on a batch of {len(inputs)}: {described(error)}",
-                "choose another --batch-size, so that the last batch of an epoch has more" if len(inputs) == 1 else "",
+                f"--model-name {name} cannot be trained on a batch of {len(labels)}: {described(error)}",
+                "choose another --batch-size, so that the last batch of an epoch has more" if len(labels) == 1 else "",
             ) from error
         recomputed = {id(buffer) for layer in batch_norms(network) for buffer in layer.buffers()}
         for key, buffer in network.named_buffers():

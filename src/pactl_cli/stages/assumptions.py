@@ -15,12 +15,11 @@ from pactl_cli.runs.start import Start
 
 def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
     """What the receiver needs beside the message; all of it fixed before S was seen."""
-    channels, height, width = problem.dataset.shape
     parts = problem.partition
     return {
         "program_version": __version__,
         "classes": problem.dataset.classes,
-        "image_shape": [channels, height, width],
+        "inputs": problem.dataset.spec.as_dict(),
         "train_examples": problem.task.train_examples,
         "task": problem.task.as_dict(),
         "train_sha256": problem.fingerprints.train,
@@ -65,7 +64,7 @@ def _on_the_task(problem: Problem) -> Iterator[str]:
     )
     yield (
         f"The number of classes ({problem.dataset.classes}), which number stands for which class, the number of "
-        "examples, the size of an image, and how inputs are written as numbers (scale, inversion, the order of "
+        "examples, the shape of an input, and how inputs are written as numbers (scale, inversion, the order of "
         "channels or columns) are known of the task, not learned from the sample."
     )
     yield "Another machine's logits differ by less than half the numerical margin, relative to the largest."

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pactl_cli import catalogue
-from pactl_cli.data.dataset import LabelledImages
+from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
@@ -238,7 +238,7 @@ def plan(settings: TrainSettings) -> Plan:
     return Plan(recipe=settings.optimizer, **settings.model_dump(include=set(names)))
 
 
-def trainer_of(problem: Problem, objective: Objective, examples: LabelledImages, plan: Plan, stage: str) -> Trainer:
+def trainer_of(problem: Problem, objective: Objective, examples: LabelledExamples, plan: Plan, stage: str) -> Trainer:
     """What trains an objective on some examples of a problem."""
     settings = problem.settings
     return Trainer(

@@ -104,7 +104,7 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
 
 def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Problem) -> None:
     """Raises PactlError if the certificate is about inputs or classes of another number or shape."""
-    here: dict[str, Any] = {"classes": problem.dataset.classes, "image_shape": list(problem.dataset.shape)}
+    here: dict[str, Any] = {"classes": problem.dataset.classes, "inputs": problem.dataset.spec.as_dict()}
     for name, derived in here.items():
         if (claimed := certificate.side_information.get(name)) != derived:
             raise PactlError(f"{run.path / CERTIFICATE} says {name} is {reprlib.repr(claimed)}, but it is {derived!r}")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pactl_cli.models.inputs import Inputs
 from pactl_cli.models.layers import trained_parameters
 from pactl_cli.subspace.projectors import Projector
 
@@ -41,9 +42,9 @@ class SubspaceModule(nn.Module):
         pieces = theta.split(self._sizes)
         return {n: piece.view(shape) for n, piece, shape in zip(self._names, pieces, self._shapes, strict=True)}
 
-    def forward(self, images: Tensor, w: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Inputs, w: Tensor | None = None) -> Tensor:
         """Logits of a batch, at the coordinates `w`, or at the module's own."""
-        out: Tensor = functional_call(self.network, self.weights(self.w if w is None else w), (images,))
+        out: Tensor = functional_call(self.network, self.weights(self.w if w is None else w), (inputs,))
         return out
 
     def decoded(self, w: Tensor, network: nn.Module | None = None) -> nn.Module:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from math import log, prod
+from math import log
 
 import torch
 from torch import Tensor, nn
 
-from pactl_cli.data.dataset import LabelledImages
+from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.models.independence import NUMERICAL_MARGIN as NUMERICAL_MARGIN  # this module's own word for it, too
+from pactl_cli.models.inputs import InputSpec
 from pactl_cli.processes.world import ALONE, World
 
 BATCH = 500
-_BATCH_PIXELS = 1 << 24
-"""Large images are counted in smaller batches."""
+_BATCH_VALUES = 1 << 24
+"""Large examples are counted in smaller batches."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,15 @@ def full_precision() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def batch_size(shape: tuple[int, int, int]) -> int:
-    """How many images of a shape are counted at a time."""
-    return min(BATCH, -(-_BATCH_PIXELS // prod(shape)))
+def batch_size(inputs: InputSpec) -> int:
+    """How many examples are counted at a time."""
+    return min(BATCH, -(-_BATCH_VALUES // inputs.values))
 
 
 @torch.no_grad()
 def count(
     network: nn.Module,
-    examples: LabelledImages,
+    examples: LabelledExamples,
     advance: Callable[[int, int], None] = lambda done, total: None,
     world: World = ALONE,
 ) -> Counts:
@@ -92,13 +93,13 @@ def count(
         PactlError: with exit code 1 if not every example was counted once.
     """
     network.eval()
-    size = batch_size(examples.image_shape)
+    size = batch_size(examples.spec)
     parts = torch.arange(len(examples), device=examples.labels.device).split(size)
     table = torch.zeros(len(parts), len(Counts.__dataclass_fields__), dtype=torch.float64)
     own = range(world.rank, len(parts), world.size)
     with full_precision(), closing(examples.batches([parts[place] for place in own])) as batches:
         for place, batch in zip(own, batches, strict=True):
-            counted = _count_batch(network(batch.images).float(), batch.labels)
+            counted = _count_batch(network(batch.inputs).float(), batch.labels)
             table[place] = torch.tensor(list(vars(counted).values()), dtype=torch.float64)
             advance(min(len(examples), (place + 1) * size), len(examples))
     total = Counts(0, 0, 0, 0, 0, 0.0)

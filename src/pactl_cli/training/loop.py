@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import randomness
-from pactl_cli.data.dataset import Examples, LabelledImages
+from pactl_cli.data.dataset import Examples, LabelledExamples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.models.normalisation import batch_norms
@@ -78,7 +78,7 @@ class Trainer:
     """
 
     objective: Objective
-    examples: LabelledImages
+    examples: LabelledExamples
     plan: Plan
     seed: int
     stage: str
@@ -135,7 +135,7 @@ class Trainer:
         device = batch.labels.device.type
         stream = self.seed * 1_000_003 + state.step + self.world.rank * _STREAMS_APART
         with _seeded(stream), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
-            logits = self.objective(batch.images)
+            logits = self.objective(batch.inputs)
             loss = self.objective.loss(logits, batch.labels)
         self._optimizer.zero_grad(set_to_none=True)
         (loss if share.weight == 1 else loss * share.weight).backward()

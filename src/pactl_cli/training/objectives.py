@@ -6,6 +6,7 @@ from math import ceil
 
 from torch import Tensor, nn
 
+from pactl_cli.models.inputs import Inputs
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.loop import Objective
@@ -18,7 +19,7 @@ class NetworkObjective(Objective):
         super().__init__()
         self.module = module
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Logits of a batch."""
         out: Tensor = self.module(inputs)
         return out
@@ -57,7 +58,7 @@ class RateObjective(SubspaceObjective):
         if self._start and step == first:
             self.quantiser.fit(self.module.w.detach())
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Logits of a batch at the quantised coordinates."""
         if not self._quantised:
             return super().forward(inputs)

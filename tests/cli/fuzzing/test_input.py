@@ -150,10 +150,10 @@ def require_dataset(dataset: Any) -> None:
     """Whatever is loaded can be counted on."""
     for part in (dataset.train, dataset.test):
         if part is not None:
-            assert part.images.ndim == 4
-            assert len(part) == len(part.images) == len(part.labels) > 0
-            assert part.images.numel()
-            assert part.images.isfinite().all()
+            assert part.spec.kind in ("image", "features", "tokens")
+            assert len(part) == len(part.inputs) == len(part.labels) > 0
+            assert part.inputs.numel()
+            assert part.inputs.isfinite().all()
             assert part.labels.dtype.is_signed
             assert 0 <= part.labels.min() <= part.labels.max() < dataset.classes
 

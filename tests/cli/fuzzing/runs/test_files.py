@@ -106,7 +106,7 @@ IDENTITIES: dict[str, tuple[str, ...]] = {
         *("network", "theta0_sha256", "train_sha256", "test_sha256", "excluded_examples", "copies_left_out", "source"),
         *("repetitions_dropped", "repetitions_counted", "indices_sha256", "task", "program_version"),
     ),
-    "init.safetensors": ("lineage", "origin", "seen_is_complete", "shape", "statistics", "classes", "head"),
+    "init.safetensors": ("lineage", "origin", "seen_is_complete", "spec", "statistics", "classes", "head"),
 }
 
 
