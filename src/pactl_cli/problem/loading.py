@@ -88,7 +88,7 @@ def load_subject(
         fingerprints = Fingerprints.of(sample, clean, parts, progress)
     resolved = _resolve(settings, configuration, place.directory)
     return Subject(
-        settings=resolved.model_copy(update={"augment": _augments(settings, clean)}),
+        settings=resolved.model_copy(update={"augment": _view(settings, clean)}),
         dataset=dataset,
         task=task,
         configuration=configuration,
@@ -277,17 +277,21 @@ def fit_images(dataset: Dataset, source: Start) -> Dataset:
     return dataset.with_images(lambda images: framed(images, height, width))
 
 
-def _augments(settings: TrainSettings, dataset: Dataset) -> bool:
-    """Whether training images are augmented: as asked, else where they are colour images.
+def _view(settings: TrainSettings, dataset: Dataset) -> str:
+    """The random view of training images: as asked, else the data set's own, else one for colour images.
 
     Raises:
-        PactlError: if it was asked for and the data are no images of bytes.
+        PactlError: if it is of images of bytes, and the data are none.
     """
-    if settings.augment is None:
-        return dataset.train.dtype == torch.uint8 and dataset.shape[0] == 3
-    if settings.augment and dataset.train.dtype != torch.uint8:
-        raise PactlError("--augment needs images of type uint8, the data are floating-point numbers", "--no-augment")
-    return settings.augment
+    is_bytes, view = dataset.train.dtype == torch.uint8, catalogue.dataset_entry(settings.dataset).view
+    by_default = view or ("crop-mirror" if is_bytes and dataset.shape[0] == 3 else catalogue.NO_VIEW)
+    chosen = settings.augment or by_default
+    if chosen != catalogue.NO_VIEW and not is_bytes:
+        raise PactlError(
+            f"--augment {chosen} needs images of type uint8, the data are floating-point numbers",
+            f"--augment {catalogue.NO_VIEW}",
+        )
+    return chosen
 
 
 def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> catalogue.Model | None:

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from pactl_cli.catalogue import NO_VIEW
 from pactl_cli.certificate.certificate import Certificate, Posthoc
 from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.problem.consent import Named
-from pactl_cli.problem.display import Advance, Display
+from pactl_cli.problem.display import Display
 from pactl_cli.problem.reloading import reload_subject, restore, trained_coordinates
 from pactl_cli.problem.subject import Subject
 from pactl_cli.processes.world import ALONE, World
@@ -206,7 +208,7 @@ class _FineTuning:
     """Observes fine-tuning: metrics, progress, and, where it is automatic, the price of a bit after every epoch."""
 
     def __init__(
-        self, metrics: list[dict[str, Any]], objective: RateObjective, price: _Price | None, advance: Advance
+        self, metrics: list[dict[str, Any]], objective: RateObjective, price: _Price | None, advance: Progress
     ) -> None:
         self._metrics, self._objective, self._price, self._advance = metrics, objective, price, advance
 
@@ -269,7 +271,7 @@ def _fine_tune(
     display: Display,
     metrics: list[dict[str, Any]],
 ) -> None:
-    """Trains w and the levels through the quantiser, paying for bits; on augmented images where training was."""
+    """Trains w and the levels through the quantiser, paying for bits; in the same random views as training."""
     examples = len(subject.sample)
     price = None
     if settings.rate_weight == "auto":
@@ -286,7 +288,7 @@ def _fine_tune(
         plan,
         seed=subject.settings.seed,
         stage=STAGE,
-        augment=bool(subject.settings.augment),
+        augment=subject.settings.augment or NO_VIEW,
         advice="run pactl bound again",
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
         world=subject.world,
