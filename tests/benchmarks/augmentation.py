@@ -27,8 +27,8 @@ def main(device: str = "cpu") -> None:
     parts = torch.randperm(EXAMPLES).to(device).split(BATCH)
     per_image = v2.Compose([v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()])
 
-    def epoch(augmentation: Augmentation | None) -> None:
-        for _ in examples.batches(parts, augmentation):
+    def epoch(view: str) -> None:
+        for _ in examples.batches(parts, Augmentation(view, 137, "train/augment/0")):
             pass
         if device == "cuda":
             torch.cuda.synchronize()
@@ -40,8 +40,8 @@ def main(device: str = "cpu") -> None:
     network = build_network("layer13s", classes=10, shape=(3, 32, 32), width=catalogue.MODELS["layer13s"].width, seed=1)
     inputs = normalise(examples.images[:BATCH], FIXED_STATISTICS)
     work: dict[str, tuple[Callable[[], None], int]] = {
-        "as they are": (lambda: epoch(None), len(parts)),
-        "augmented": (lambda: epoch(Augmentation(137, "train/augment/0")), len(parts)),
+        "as they are": (lambda: epoch("none"), len(parts)),
+        "cropped and mirrored": (lambda: epoch("crop-mirror"), len(parts)),
         "one by one": (one_by_one, FEW),
         "a training step": (stepper(network.to(device), inputs, examples.labels[:BATCH]), STEPS),
     }

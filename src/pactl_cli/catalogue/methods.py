@@ -125,7 +125,7 @@ class View(Row):
         made_by: a function of an epoch's `pactl_cli.data.views.Draws`, the images of a batch, shape (m, C, H, W), and
             their indices among all examples, that returns as many images of that shape; for `per_image`, a function
             of one image and the height and width of what is seen of it, that draws from torch's own generator.
-        per_image: whether it is drawn image by image: of a tensor, or, where files are scaled, of Pillow's image before.
+        per_image: whether it is drawn image by image: of a tensor, or, of a file to be scaled, of its whole picture.
     """
 
     per_image: bool = False
