@@ -27,8 +27,8 @@ def main(device: str = "cpu") -> None:
     parts = torch.randperm(EXAMPLES).to(device).split(BATCH)
     per_image = v2.Compose([v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()])
 
-    def epoch(view: str) -> None:
-        for _ in examples.batches(parts, Augmentation(view, 137, "train/augment/0")):
+    def epoch(view: str, batches: int = len(parts)) -> None:
+        for _ in examples.batches(parts[:batches], Augmentation(view, 137, "train/augment/0")):
             pass
         if device == "cuda":
             torch.cuda.synchronize()
@@ -42,7 +42,8 @@ def main(device: str = "cpu") -> None:
     work: dict[str, tuple[Callable[[], None], int]] = {
         "as they are": (lambda: epoch("none"), len(parts)),
         "cropped and mirrored": (lambda: epoch("crop-mirror"), len(parts)),
-        "one by one": (one_by_one, FEW),
+        "resized crops": (lambda: epoch("resized-crop", FEW), FEW),
+        "cropped and mirrored by torchvision": (one_by_one, FEW),
         "a training step": (stepper(network.to(device), inputs, examples.labels[:BATCH]), STEPS),
     }
     times = {name: [seconds(call) / count for _ in range(REPEATS)] for name, (call, count) in work.items()}
