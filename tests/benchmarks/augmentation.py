@@ -30,8 +30,8 @@ def main(device: str = "cpu") -> None:
     parts = torch.randperm(EXAMPLES).to(device).split(BATCH)
     per_image = v2.Compose([v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()])
 
-    def epoch(augmentation: Augmentation | None) -> None:
-        for _ in examples.batches(parts, augmentation):
+    def epoch(view: str, batches: int = len(parts)) -> None:
+        for _ in examples.batches(parts[:batches], Augmentation(view, 137, "train/augment/0")):
             pass
         if device == "cuda":
             torch.cuda.synchronize()
@@ -44,9 +44,10 @@ def main(device: str = "cpu") -> None:
     network = build_network("layer13s", classes=10, inputs=InputSpec.image(3, 32, 32), width=width, seed=1)
     inputs = Prepared(nn.Identity(), FIXED_STATISTICS, casts_integers=False)(examples.inputs[:BATCH])
     work: dict[str, tuple[Callable[[], None], int]] = {
-        "as they are": (lambda: epoch(None), len(parts)),
-        "augmented": (lambda: epoch(Augmentation(137, "train/augment/0")), len(parts)),
-        "one by one": (one_by_one, FEW),
+        "as they are": (lambda: epoch("none"), len(parts)),
+        "cropped and mirrored": (lambda: epoch("crop-mirror"), len(parts)),
+        "resized crops": (lambda: epoch("resized-crop", FEW), FEW),
+        "cropped and mirrored by torchvision": (one_by_one, FEW),
         "a training step": (stepper(network.to(device), inputs, examples.labels[:BATCH]), STEPS),
     }
     times = {name: [seconds(call) / count for _ in range(REPEATS)] for name, (call, count) in work.items()}

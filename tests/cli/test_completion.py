@@ -39,6 +39,7 @@ def offered(line: str) -> list[str]:
         ("pactl prior --model-name resnet1", [name for name in catalogue.MODELS if name.startswith("resnet1")]),
         ("pactl train --intrinsic-mode film", [name for name in catalogue.PROJECTORS if name.startswith("film")]),
         ("pactl train --optimizer sgd", [name for name in catalogue.RECIPES if name.startswith("sgd")]),
+        ("pactl train --augment ", list(catalogue.VIEWS)),
         ("pactl train --precision bf", ["bf16"]),
         ("pactl bound --codebook ", ["grid", "kmeans", "bins"]),
         ("pactl transfer torchvision:vgg19", ["torchvision:vgg19", "torchvision:vgg19_bn"]),

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
+from pactl_cli import catalogue
 from pactl_cli.data import streaming
 
 Call = Callable[..., Any]
@@ -76,7 +77,11 @@ def test_imagenet_goes_through_every_command(pactl: Call, photographs: Path, tmp
     trained = pactl("train", *data, *options, "--out", run)
     assert (trained.code, trained.err) == (0, "")
     settings = yaml.safe_load((run / "config.yml").read_text())
-    assert (settings["augment"], settings["num_workers"], settings["calibration_examples"]) == (True, workers, 4)
+    assert (settings["augment"], settings["num_workers"], settings["calibration_examples"]) == (
+        "resized-crop",
+        workers,
+        4,
+    )
     done = pactl("bound", run, "--quant-epochs", 1, "--data-dir", photographs)
     assert (done.code, done.err) == (0, "")
     certificate = done.json()
@@ -116,13 +121,13 @@ def test_imagenet_that_is_not_there(pactl: Call, tmp_path: Path) -> None:
 # --- Folders ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("augment", ["--augment", "--no-augment"])
+@pytest.mark.parametrize("augment", catalogue.VIEWS)
 def test_a_folder_too_large_for_memory_gives_the_same_certificate(
     pactl: Call, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augment: str
 ) -> None:
     """Whether data stream depends on the machine, so nothing in a certificate may depend on whether they do."""
     runs = [tmp_path / "resident", tmp_path / "streamed"]
-    options = ("--dataset", f"folder:{folder}", *SMALL, "--epochs", 2, "--num-workers", 0, augment)
+    options = ("--dataset", f"folder:{folder}", *SMALL, "--epochs", 2, "--num-workers", 0, "--augment", augment)
     options += ("--data-dir", tmp_path)  # else whether there is a cache directory yet would be in the settings
     for run in runs:
         if run.name == "streamed":
@@ -154,36 +159,7 @@ def test_a_bad_file_of_a_streamed_folder_is_found_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-# --- Augmentation -----------------------------------------------------------------------------------------------------
-
-
-def resolved(pactl: Call, tmp_path: Path, *options: object) -> Any:
-    """`config.yml` of a short run."""
-    done = pactl("train", *options, "--epochs", 1, "--intrinsic-dim", 2, "--out", tmp_path / "run", "--force")
-    assert done.code == 0, done.err
-    return yaml.safe_load((tmp_path / "run" / "config.yml").read_text())
-
-
-def test_colour_images_are_augmented_unless_told_otherwise(
-    pactl: Call, folder: Path, npz: Path, tmp_path: Path
-) -> None:
-    colour, grey = ("--dataset", f"folder:{folder}", "--model-name", "fc"), ("--dataset", f"npz:{npz}")
-    assert resolved(pactl, tmp_path, *colour)["augment"] is True
-    assert resolved(pactl, tmp_path, *colour, "--no-augment")["augment"] is False
-    assert resolved(pactl, tmp_path, *grey)["augment"] is False
-    plain = coordinates(tmp_path / "run")
-    assert resolved(pactl, tmp_path, *grey, "--augment")["augment"] is True
-    assert not np.array_equal(coordinates(tmp_path / "run"), plain)
-    assert pactl("bound", tmp_path / "run", "--quant-epochs", 1).code == 0
-    assert pactl("verify", tmp_path / "run").code == 0
-
-
-def test_numbers_cannot_be_augmented(pactl: Call, tmp_path: Path, arrays: Any) -> None:
-    np.savez(tmp_path / "floats.npz", x_train=arrays["x_train"] / 7, y_train=arrays["y_train"])
-    options = ("--dataset", f"npz:{tmp_path / 'floats.npz'}", "--intrinsic-dim", 2, "--epochs", 1)
-    assert "--augment" in pactl("train", *options, "--augment", "--out", tmp_path / "run").complaint(2)
-    assert not (tmp_path / "run").exists()
-    assert resolved(pactl, tmp_path, *options)["augment"] is False
+# --- Options ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_of_one_is_refused_with_batch_norm(pactl: Call, folder: Path, tmp_path: Path, tree: Call) -> None:

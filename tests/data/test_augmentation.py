@@ -10,15 +10,18 @@ import pytest
 import torch
 from scipy.stats import chi2
 from torch import Tensor
+from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from pactl_cli import randomness
 from pactl_cli.data.dataset import Examples
-from pactl_cli.data.views import PADDING, Augmentation, Crops
+from pactl_cli.data.views import PADDING, Augmentation, Draws, crop_mirror
 
 SIDE = 6
 OFFSETS = 2 * PADDING + 1
 VIEWS = 2 * OFFSETS**2
+CPU = torch.device("cpu")
 UNLIKELY = 1e-4
 """How rarely a test of a right program would fail, were its seeds not fixed."""
 
@@ -40,8 +43,7 @@ POSSIBLE = {
 
 
 def our_views(count: int) -> Tensor:
-    crops = Augmentation(3, "train/augment/0").crops(count, torch.device("cpu"))
-    return crops.cut(IMAGE.expand(count, -1, -1, -1))
+    return crop_mirror(Draws(3, "train/augment/0", count, CPU), IMAGE.expand(count, -1, -1, -1), torch.arange(count))
 
 
 def torchvision_views(count: int) -> Tensor:
@@ -80,44 +82,85 @@ def test_both_are_one_distribution() -> None:
     assert chi2.sf(statistic, VIEWS) > UNLIKELY
 
 
-def test_another_distribution_would_be_seen() -> None:
-    drawn = Augmentation(3, "train/augment/0").crops(20 * VIEWS, torch.device("cpu"))
-    images = IMAGE.expand(20 * VIEWS, -1, -1, -1)
-    for wrong in (
-        Crops(drawn.rows.clamp(max=OFFSETS - 2), drawn.columns, drawn.mirrored),
-        Crops(drawn.rows, drawn.rows, drawn.mirrored),
-        Crops(drawn.rows, drawn.columns, drawn.mirrored & (drawn.rows > 0)),
-    ):
-        assert p_value(frequencies(wrong.cut(images))) < UNLIKELY
+class Fewer(Draws):
+    """Never the last place."""
+
+    def integers(self, name: str, below: int) -> Tensor:
+        return super().integers(name, below).clamp(max=OFFSETS - 2)
+
+
+class Same(Draws):
+    """Row and column alike."""
+
+    def integers(self, name: str, below: int) -> Tensor:
+        return super().integers("row" if name == "column" else name, below)
+
+
+class Dependent(Draws):
+    """Mirrored only where it is not the first row."""
+
+    def integers(self, name: str, below: int) -> Tensor:
+        drawn = super().integers(name, below)
+        return drawn if name != "mirrored" else drawn * (super().integers("row", OFFSETS) > 0)
+
+
+@pytest.mark.parametrize("wrong", [Fewer, Same, Dependent])
+def test_another_distribution_would_be_seen(wrong: type[Draws]) -> None:
+    count = 20 * VIEWS
+    draws = wrong(3, "train/augment/0", count, CPU)
+    assert p_value(frequencies(crop_mirror(draws, IMAGE.expand(count, -1, -1, -1), torch.arange(count)))) < UNLIKELY
+
+
+STREAMS = (("row", OFFSETS), ("column", OFFSETS), ("mirrored", 2))
+"""What the draws of earlier versions were, and so must be."""
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 7), (3, 8, 4), (2, 1, 1)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_each_image_gets_its_own_crop(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     images = torch.randint(256, (40, *shape), generator=torch.Generator().manual_seed(0)).to(dtype)
-    crops = Augmentation(1, "any").crops(40, torch.device("cpu"))
-    seen = crops.cut(images)
+    places = torch.randperm(40)
+    seen = Augmentation("crop-mirror", 1, "any").over(40, CPU)(images, places)
     assert (seen.shape, seen.dtype) == (images.shape, dtype)
-    for image, view, row, column, mirrored in zip(
-        images, seen, crops.rows.tolist(), crops.columns.tolist(), crops.mirrored.tolist(), strict=True
-    ):
+    drawn = [randomness.integers(1, f"any/{name}", 40, below)[places] for name, below in STREAMS]
+    for image, view, row, column, mirrored in zip(images, seen, *(values.tolist() for values in drawn), strict=True):
         expected = functional.crop(functional.pad(image, [PADDING]), row, column, *shape[1:])
         assert torch.equal(view, functional.horizontal_flip(expected) if mirrored else expected)
 
 
-def test_a_view_depends_on_seed_epoch_and_example_and_not_on_the_batch() -> None:
+@pytest.mark.parametrize("view", ["crop-mirror", "resized-crop"])
+def test_a_view_depends_on_seed_epoch_and_example_and_not_on_the_batch(view: str) -> None:
     images = torch.randint(256, (60, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     examples = Examples(images, torch.arange(60))
 
     def epoch(parts: list[Tensor], seed: int = 1, stream: str = "train/augment/0") -> Tensor:
-        batches = list(examples.batches(parts, Augmentation(seed, stream)))
+        batches = list(examples.batches(parts, Augmentation(view, seed, stream)))
         return torch.cat([batch.images for batch in batches])[torch.cat([batch.labels for batch in batches]).argsort()]
 
     order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
     whole = epoch([order])
+    assert whole.shape == images.shape
     assert torch.equal(epoch(list(torch.arange(60).split(7))), whole)
     assert not torch.equal(epoch([order], seed=2), whole)
     assert not torch.equal(epoch([order], stream="train/augment/1"), whole)
+
+
+def test_a_resized_crop_of_a_tensor_is_torchvisions_under_the_examples_own_seed() -> None:
+    images = torch.randint(256, (9, 1, 12, 10), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    augmentation, places = Augmentation("resized-crop", 4, "train/augment/2"), torch.arange(9).flip(0)
+    state = torch.get_rng_state()
+    seen = augmentation.over(9, CPU)(images, places)
+    assert torch.equal(torch.get_rng_state(), state)
+    transform = transforms.Compose([transforms.RandomResizedCrop((12, 10)), transforms.RandomHorizontalFlip()])
+    with torch.random.fork_rng():
+        for image, view, place in zip(images, seen, places.tolist(), strict=True):
+            torch.manual_seed(int(augmentation.keys(9)[place]))
+            assert torch.equal(transform(image), view)
+
+
+def test_no_view_is_each_example_as_it_is() -> None:
+    images = torch.rand(3, 1, 2, 2)
+    assert Augmentation("none", 1, "any").over(9, CPU)(images, torch.tensor([7, 1, 8])) is images
 
 
 def test_without_augmentation_a_batch_is_what_is_there() -> None:
@@ -129,6 +172,17 @@ def test_without_augmentation_a_batch_is_what_is_there() -> None:
 
 
 def test_keys_are_drawn_afresh_for_every_epoch() -> None:
-    first, second = (Augmentation(1, f"train/augment/{epoch}").keys(10_000) for epoch in range(2))
+    first, second = (Augmentation("none", 1, f"train/augment/{epoch}").keys(10_000) for epoch in range(2))
     assert len({*first.tolist(), *second.tolist()}) == 20_000
-    assert first.tolist() == Augmentation(1, "train/augment/0").keys(10_000).tolist()
+    assert first.tolist() == randomness.integers(1, "train/augment/0/key", 10_000, 1 << 52).tolist()
+
+
+def test_draws_are_one_for_each_example_and_the_same_at_every_look() -> None:
+    draws = Draws(2, "any", 50, CPU)
+    for shape in ((), (3,), (2, 4)):
+        drawn = draws.uniforms("field", *shape)
+        assert (drawn.shape, drawn.dtype) == ((50, *shape), torch.float32)
+        assert drawn.flatten().unique().numel() == drawn.numel()
+        assert draws.uniforms("field", *shape) is drawn, "drawn once"
+    assert draws.uniforms("other").tolist() != draws.uniforms("field").tolist()
+    assert draws.integers("row", 3) is not draws.integers("row", 4)

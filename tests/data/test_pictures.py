@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,14 @@ from PIL import Image
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.files import decoded_cache, pictures
 from pactl_cli.data.files.pictures import Pictures
+from pactl_cli.data.files.progress import unheard
+from pactl_cli.data.files.workers import mapped
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError
 
 RNG = np.random.default_rng(0)
 
-
-def unheard(done: int, total: int) -> None:
-    """Nobody listens."""
+pytestmark = pytest.mark.usefixtures("_warm_workers")
 
 
 # --- Workers ----------------------------------------------------------------------------------------------------------
@@ -44,14 +46,22 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(params=[0, 2])
 def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """So many processes decode, and it is worth it."""
-    monkeypatch.setattr(pictures, "_FEW", 2 if request.param else 10**9)
-    monkeypatch.setattr(pictures, "_cores", lambda: request.param)
+    monkeypatch.setattr(pictures, "_FEW_BYTES", 2 if request.param else 10**9)
+    monkeypatch.setattr(pictures, "cores", lambda: request.param)
     return int(request.param)
 
 
 def test_every_image_is_in_its_place(stored: list[str], workers: int) -> None:
     seen: list[tuple[int, int]] = []
-    images = Pictures("many", tuple(stored)).read(lambda done, total: seen.append((done, total)))
+    processes: list[int] = []
+
+    def watch(done: int, total: int) -> None:
+        seen.append((done, total))
+        processes.append(len(multiprocessing.active_children()))
+
+    images = Pictures("many", tuple(stored)).read(watch)
+    assert processes[0] == workers
+    assert not multiprocessing.active_children()
     assert images.shape == (MANY, 3, 5, 6)
     for image, path in zip(images, stored, strict=True):
         np.testing.assert_array_equal(image, np.moveaxis(np.asarray(Image.open(path)), -1, 0))
@@ -80,15 +90,32 @@ def test_the_first_bad_image_is_named(stored: list[str], workers: int, tmp_path:
             Pictures("many", paths[:MANY]).read(unheard)
 
 
+@pytest.mark.parametrize("workers", [2], indirect=True)
 def test_images_are_read_though_no_worker_starts(
-    stored: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stored: list[str], workers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pictures, "_FEW", 2)
-    monkeypatch.setattr(pictures, "_cores", lambda: 2)
     expected = Pictures("many", tuple(stored)).read(unheard)
     for program in (shutil.which("false"), str(tmp_path / "absent")):
-        monkeypatch.setattr("sys.executable", program)
+        server = forkserver.ForkServer()  # another than that of all other tests, which has started
+        monkeypatch.setattr(forkserver, "connect_to_new_process", server.connect_to_new_process)
+        monkeypatch.setattr("multiprocessing.spawn._python_exe", os.fsencode(str(program)))
+        with pytest.raises(PactlError, match="no worker process starts"):
+            list(mapped(abs, [-1, -2], 2, 2))
         np.testing.assert_array_equal(Pictures("many", tuple(stored)).read(unheard), expected)
+
+
+@pytest.mark.parametrize("workers", [2], indirect=True)
+def test_images_are_read_though_workers_are_killed(stored: list[str], workers: int) -> None:
+    killed = []
+
+    def kill(done: int, total: int) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+            killed.append(process)
+
+    images = Pictures("many", tuple(stored)).read(kill)
+    assert killed
+    np.testing.assert_array_equal(images, np.stack([np.moveaxis(np.asarray(Image.open(p)), -1, 0) for p in stored]))
 
 
 # --- The cache --------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -20,10 +22,12 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 from torchvision import transforms
 
+from pactl_cli.catalogue import VIEWS, View
 from pactl_cli.data import streaming
 from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.files.workers import mapped, shared_tensor, useful_workers
-from pactl_cli.data.streaming import FileExamples, View, streamed
+from pactl_cli.data.streaming import FileExamples, streamed
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
 from pactl_cli.models.inputs import InputSpec
@@ -33,8 +37,8 @@ pytestmark = pytest.mark.usefixtures("_warm_workers")
 Pictures = Callable[..., list[tuple[str, int]]]
 
 COUNT = 23
-OWN = View((3, 7, 9))
-SCALED = View((3, 20, 20), shorter_side=24)
+OWN = Frame((3, 7, 9))
+SCALED = Frame((3, 20, 20), shorter_side=24)
 
 
 def read(samples: list[tuple[str, int]]) -> Examples:
@@ -67,7 +71,7 @@ def no_process_is_left() -> bool:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("augmentation", [None, Augmentation(5, "train/augment/3")])
+@pytest.mark.parametrize("augmentation", [None, *(Augmentation(view, 5, "train/augment/3") for view in VIEWS)])
 def test_batches_are_those_of_resident_examples(
     samples: list[tuple[str, int]], workers: int, augmentation: Augmentation | None
 ) -> None:
@@ -96,7 +100,7 @@ def test_subsets_labels_and_fingerprints_are_those_of_resident_examples(samples:
 
 def test_grey_images_have_one_channel(tmp_path: Path, pictures: Pictures) -> None:
     samples = pictures(tmp_path / "grey", 3, channels=1)
-    files = streamed(samples, View((1, 7, 9)))
+    files = streamed(samples, Frame((1, 7, 9)))
     assert same(files.resident(), read(samples))
 
 
@@ -107,16 +111,16 @@ def test_the_ambient_generator_is_neither_used_nor_moved(photographs: list[tuple
         assert torch.equal(torch.get_rng_state(), state)
 
 
-# --- Scaled views -----------------------------------------------------------------------------------------------------
+# --- Frames ---------------------------------------------------------------------------------------------------------
 
-AUGMENTATION = Augmentation(5, "train/augment/3")
+AUGMENTATION = Augmentation("resized-crop", 5, "train/augment/3")
 
 
 def as_tensor(image: Any) -> Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
 
 
-def test_the_fixed_view_is_torchvisions(photographs: list[tuple[str, int]]) -> None:
+def test_a_frame_is_torchvisions(photographs: list[tuple[str, int]]) -> None:
     transform = transforms.Compose([transforms.Resize(24), transforms.CenterCrop(20)])
     expected = torch.stack([as_tensor(transform(Image.open(path))) for path, _ in photographs])
     assert torch.equal(streamed(photographs, SCALED).with_workers(0).resident().images, expected)
@@ -136,12 +140,40 @@ def test_a_random_view_depends_on_its_key_alone(photographs: list[tuple[str, int
         assert torch.equal(torch.cat([batch.images for batch in batches]), torch.stack(expected)[order])
 
 
+@pytest.mark.parametrize("view", ["none", "crop-mirror"])
+def test_other_views_are_of_what_the_frame_leaves(photographs: list[tuple[str, int]], view: str) -> None:
+    files, augmentation = streamed(photographs, SCALED), Augmentation(view, 5, "train/augment/3")
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
+    [expected] = files.with_workers(0).resident().batches([order], augmentation)
+    for workers, size in ((0, 7), (2, 5)):
+        batches = list(files.with_workers(workers).batches(order.split(size), augmentation))
+        assert torch.equal(torch.cat([batch.images for batch in batches]), expected.images)
+
+
+def test_a_view_from_outside_is_drawn_by_the_workers(
+    photographs: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "turning.py").write_text(
+        "from torchvision.transforms import RandomRotation\n"
+        "def turned(image, size):\n    return RandomRotation(180)(image).resize(size)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(VIEWS, "turned", View("turned", "turned", "turning:turned", per_image=True))
+    files, augmentation = streamed(photographs, SCALED), Augmentation("turned", 5, "any")
+    [one], several = (
+        list(files.with_workers(workers).batches(torch.arange(COUNT).split(size), augmentation))
+        for workers, size in ((0, COUNT), (2, 4))
+    )
+    assert torch.equal(torch.cat([batch.images for batch in several]), one.images)
+    assert not torch.equal(one.images, files.with_workers(0).resident().images)
+
+
 def test_random_views_are_distributed_as_torchvisions(tmp_path: Path) -> None:
     """On an image whose pixels say where they are: place and size of a view, and whether it is mirrored."""
     side, count = 128, 400
     y, x = np.mgrid[:side, :side].astype(np.uint8) * (256 // side)
     Image.fromarray(np.stack([x, y, y], -1)).save(tmp_path / "ramp.png")
-    files = streamed([(str(tmp_path / "ramp.png"), 0)] * count, View((3, 16, 16), shorter_side=20)).with_workers(0)
+    files = streamed([(str(tmp_path / "ramp.png"), 0)] * count, Frame((3, 16, 16), shorter_side=20)).with_workers(0)
     [ours] = files.batches([torch.arange(count)], AUGMENTATION)
     transform = transforms.Compose([transforms.RandomResizedCrop(16), transforms.RandomHorizontalFlip()])
     with Image.open(tmp_path / "ramp.png") as image, torch.random.fork_rng():
@@ -168,7 +200,7 @@ def test_the_fingerprint_of_scaled_images_is_of_their_files(photographs: list[tu
     order[:2] = torch.tensor([1, 0])
     swapped = files[order].with_labels(files.labels)
     fingerprints |= {swapped.sha256(), files.with_labels(1 - files.labels).sha256(), files[order[:-1]].sha256()}
-    fingerprints.add(streamed(photographs, View((3, 20, 20), shorter_side=25)).sha256())
+    fingerprints.add(streamed(photographs, Frame((3, 20, 20), shorter_side=25)).sha256())
     path = Path(photographs[7][0])
     path.write_bytes(path.read_bytes() + b"\0")
     fingerprints.add(streamed(photographs, SCALED).sha256())
@@ -226,9 +258,9 @@ def test_an_image_that_cannot_be_used_is_named(
 
 def test_what_is_wrong_before_work_begins_is_bad_input(samples: list[tuple[str, int]]) -> None:
     Path(samples[17][0]).unlink()
-    for view in (OWN, SCALED):
+    for frame in (OWN, SCALED):
         with pytest.raises(PactlError, match=samples[17][0]) as caught:
-            streamed(samples, view).with_workers(0).sha256()
+            streamed(samples, frame).with_workers(0).sha256()
         assert caught.value.exit_code == BAD_INPUT
 
 
@@ -265,6 +297,25 @@ def test_a_worker_that_dies_is_an_error_and_not_a_wait() -> None:
             next(results)
     assert caught.value.exit_code == FAILED
     assert "--num-workers" in caught.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("-P",)])
+def test_workers_import_nothing_from_the_working_directory_and_no_main_module(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Neither do their server and the keeper of shared memory; a script need not know that there are any."""
+    for module in ("multiprocessing", "torch"):
+        (tmp_path / f"{module}.py").write_text("import sys; sys.exit('imported from the working directory')")
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "bare.py"
+    script.write_text(
+        "from pactl_cli.data.files.workers import mapped\nprint('begun', list(mapped(abs, [-1, -2, -3], 3, 2)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, *options, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "begun [1, 2, 3]\n", "")
 
 
 def test_useful_workers_leave_a_core_to_the_main_process() -> None:

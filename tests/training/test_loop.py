@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import randomness
+from pactl_cli.catalogue import NO_VIEW
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
@@ -144,7 +145,7 @@ def bytes_of(count: int) -> Examples:
     return Examples(images, torch.arange(count) % 3)
 
 
-def recorded(count: int, batch_size: int, *, epochs: int = 1, stage: str = "train", augment: bool = False) -> Recorder:
+def recorded(count: int, batch_size: int, *, epochs: int = 1, stage: str = "train", augment: str = NO_VIEW) -> Recorder:
     recorder = Recorder()
     plan = Plan("adam", epochs, batch_size, 0.1)
     runner = Trainer(recorder, bytes_of(count), plan, seed=1, stage=stage, augment=augment)
@@ -180,11 +181,11 @@ def test_a_batch_of_one_is_refused_where_there_is_batch_norm() -> None:
 
 
 def test_augmented_batches_are_random_views_drawn_afresh_for_every_epoch_and_stage() -> None:
-    plain, augmented = recorded(20, 8), recorded(20, 8, epochs=2, augment=True)
+    plain, augmented = recorded(20, 8), recorded(20, 8, epochs=2, augment="crop-mirror")
     views = [torch.cat(augmented.seen[:3]), torch.cat(augmented.seen[3:])]
     assert not torch.equal(torch.cat(plain.seen), views[0])
     for epoch in range(2):
-        crops = Augmentation(1, f"train/augment/{epoch}").crops(20, torch.device("cpu"))
+        look = Augmentation("crop-mirror", 1, f"train/augment/{epoch}").over(20, torch.device("cpu"))
         order = torch.from_numpy(randomness.permutation(1, f"train/order/{epoch}", 20))
-        assert torch.equal(views[epoch], crops.cut(bytes_of(20).inputs)[order])
-    assert not torch.equal(torch.cat(recorded(20, 8, stage="bound", augment=True).seen), views[0])
+        assert torch.equal(views[epoch], look(bytes_of(20).images[order], order))
+    assert not torch.equal(torch.cat(recorded(20, 8, stage="bound", augment="crop-mirror").seen), views[0])

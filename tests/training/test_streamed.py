@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pactl_cli.catalogue import NO_VIEW, VIEWS
 from pactl_cli.data.dataset import Examples, LabelledExamples
-from pactl_cli.data.streaming import FileExamples, View, streamed
+from pactl_cli.data.files.decoding import Frame
+from pactl_cli.data.streaming import FileExamples, streamed
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.training import counting
 from pactl_cli.training.counting import BATCH, count
@@ -33,7 +35,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> FileExamples:
     place, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for number in range(COUNT):
         Image.fromarray(random.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(place / f"{number}.png")
-    return streamed([(str(place / f"{n}.png"), n % 3) for n in range(COUNT)], View((3, 6, 5))).with_workers(0)
+    return streamed([(str(place / f"{n}.png"), n % 3) for n in range(COUNT)], Frame((3, 6, 5))).with_workers(0)
 
 
 class Convolution(Objective):
@@ -69,7 +71,7 @@ class Watcher:
         self.states.append(state)
 
 
-def trainer(examples: LabelledExamples, augment: bool) -> Trainer:
+def trainer(examples: LabelledExamples, augment: str = NO_VIEW) -> Trainer:
     plan = Plan("adam_cos", 3, 6, 0.05)
     return Trainer(Convolution(), examples, plan, seed=1, stage="train", augment=augment)
 
@@ -78,9 +80,9 @@ def weights(of: Trainer) -> Tensor:
     return nn.utils.parameters_to_vector(of.objective.parameters()).detach()
 
 
-@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("augment", VIEWS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_streamed_run_is_the_resident_one_to_the_last_bit(files: FileExamples, workers: int, augment: bool) -> None:
+def test_a_streamed_run_is_the_resident_one_to_the_last_bit(files: FileExamples, workers: int, augment: str) -> None:
     resident, watched = trainer(files.resident(), augment), Watcher()
     resident.run(watched)
     other, watcher = trainer(files.with_workers(workers), augment), Watcher()
@@ -93,15 +95,15 @@ def test_a_streamed_run_is_the_resident_one_to_the_last_bit(files: FileExamples,
 @pytest.mark.parametrize("step", [1, 7, 10])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_interrupted_streamed_run_goes_on_where_it_was(files: FileExamples, workers: int, step: int) -> None:
-    whole, watched = trainer(files, True), Watcher()
+    whole, watched = trainer(files, "resized-crop"), Watcher()
     whole.run(watched)
-    first, before = trainer(files.with_workers(workers), True), Watcher(at=step)
+    first, before = trainer(files.with_workers(workers), "resized-crop"), Watcher(at=step)
     with pytest.raises(PactlError) as caught:
         first.run(before)
     assert caught.value.exit_code == INTERRUPTED
     assert not multiprocessing.active_children()
     assert before.states[-1].step == step
-    second, after = trainer(files.with_workers(workers), True), Watcher()
+    second, after = trainer(files.with_workers(workers), "resized-crop"), Watcher()
     second.run(after, before.states[-1])
     assert before.losses + after.losses == watched.losses
     assert torch.equal(weights(second), weights(whole))
@@ -110,9 +112,9 @@ def test_an_interrupted_streamed_run_goes_on_where_it_was(files: FileExamples, w
 def test_a_file_that_fails_in_training_ends_the_run_with_one_line(files: FileExamples, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     paths = [path.decode() for path in files.files.paths[:20]]
-    broken = streamed([(path, 0) for path in [*paths, str(tmp_path / "bad.png")]], files.view)
+    broken = streamed([(path, 0) for path in [*paths, str(tmp_path / "bad.png")]], files.frame)
     with pytest.raises(PactlError, match=r"bad\.png") as caught:
-        trainer(broken.with_workers(2), False).run(Watcher())
+        trainer(broken.with_workers(2)).run(Watcher())
     assert caught.value.exit_code == FAILED
     assert not multiprocessing.active_children()
 

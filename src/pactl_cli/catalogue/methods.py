@@ -122,9 +122,10 @@ class View(Row):
     """A random view of training examples, never of counted ones.
 
     Attributes:
-        made_by: for `per_image`, a function of an image, a seed and a size; else a function that draws an epoch's
-            views, as `pactl_cli.data.views` says.
-        per_image: whether it is drawn image by image, and where images are read from files before they are scaled.
+        made_by: a function of an epoch's `pactl_cli.data.views.Draws`, the images of a batch, shape (m, C, H, W), and
+            their indices among all examples, that returns as many images of that shape; for `per_image`, a function
+            of one image and the height and width of what is seen of it, that draws from torch's own generator.
+        per_image: whether it is drawn image by image: of a tensor, or, of a file to be scaled, of its whole picture.
     """
 
     per_image: bool = False

@@ -114,11 +114,11 @@ class Examples:
     def batches(
         self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
     ) -> Generator[Examples, None, None]:
-        """The examples of each index tensor, cropped and mirrored if there is an augmentation."""
-        crops = augmentation and augmentation.crops(len(self), self.labels.device)
+        """The examples of each index tensor, seen as the augmentation says."""
+        look = augmentation and augmentation.over(len(self), self.labels.device)
         for part in parts:
             batch = self[part]
-            yield Examples(crops[part].cut(batch.images), batch.labels) if crops else batch
+            yield Examples(look(batch.images, part), batch.labels) if look else batch
 
     def resident(self) -> Examples:
         """These."""

@@ -11,10 +11,11 @@ import torch
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import decoded
+from pactl_cli.data.files.decoding import frame_of
 from pactl_cli.data.files.image_listing import Samples, list_images
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.streaming import exceeds_memory, streamed, view_of
+from pactl_cli.data.streaming import exceeds_memory, streamed
 from pactl_cli.errors import MissingError, PactlError
 
 
@@ -26,9 +27,9 @@ def load_folder(name: str, data_dir: DataDirectory, progress: Progress) -> Datas
     """
     folder = Path(os.path.expanduser(name.partition(":")[2]))
     classes, train, test = _listed(name, folder)
-    view = view_of(train[0][0])
-    if exceeds_memory(len(train) + len(test), view):
-        return Dataset(name, classes, streamed(train, view), streamed(test, view) if test else None)
+    frame = frame_of(train[0][0])
+    if exceeds_memory(len(train) + len(test), frame):
+        return Dataset(name, classes, streamed(train, frame), streamed(test, frame) if test else None)
     pictures = Pictures(name, tuple(path for path, _ in (*train, *test)))
     images = decoded(pictures, f"folder:{os.path.abspath(folder)}", data_dir, progress)
     return divided(name, classes, torch.from_numpy(images), [label for _, label in train], [label for _, label in test])

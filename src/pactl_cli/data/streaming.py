@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import file_digest, sha256
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,81 +17,17 @@ from torch import Tensor
 
 from pactl_cli.data.dataset import Examples, fingerprint
 from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.files.decoding import Decoder, Frame
 from pactl_cli.data.files.progress import Progress, unheard
-from pactl_cli.data.files.workers import mapped, shared_tensor, useful_workers
+from pactl_cli.data.files.workers import mapped, useful_workers
 from pactl_cli.data.views import Augmentation
-from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
+from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.models.inputs import InputSpec
 
 Paths = NDArray[np.bytes_]
-Keys = NDArray[np.int64]
 
 _READ_AT_ONCE = 4096
 _DECODED_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class View:
-    """What of an image file a network sees.
-
-    Attributes:
-        shape: channels (1: grey, 3: colour), height and width.
-        shorter_side: to which an image is scaled before its centre is cut out; None if all images have the right size.
-    """
-
-    shape: tuple[int, int, int]
-    shorter_side: int | None = None
-
-    def decode(self, path: bytes, key: int | None = None) -> NDArray[np.uint8]:
-        """The pixels of a file, shape (C, H, W).
-
-        Args:
-            key: of a random view where images are scaled, drawn as torchvision's RandomResizedCrop and
-                RandomHorizontalFlip draw it; None for the fixed one.
-
-        Raises:
-            PactlError: with exit code 1 if it is no image, or not of the right size.
-        """
-        from PIL import Image
-
-        try:
-            with Image.open(os.fsdecode(path)) as image:
-                pixels = np.asarray(self._seen(image.convert("L" if self.shape[0] == 1 else "RGB"), key))
-        except Exception as error:  # a hostile file makes PIL raise almost anything
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise PactlError(
-                f"{os.fsdecode(path)} is not a readable image: {reason}", "remove or replace it", FAILED
-            ) from error
-        if pixels.shape[:2] != self.shape[1:]:
-            raise PactlError(
-                f"{os.fsdecode(path)} has another size than the first image", "resize all to one size", FAILED
-            )
-        return np.moveaxis(np.atleast_3d(pixels), -1, 0)
-
-    def _seen(self, image: Any, key: int | None) -> Any:
-        """The scaled and cut image."""
-        if self.shorter_side is None:
-            return image
-        from torchvision import transforms
-
-        if key is None:
-            fixed = (transforms.Resize(self.shorter_side), transforms.CenterCrop(self.shape[1:]))
-            return transforms.Compose(fixed)(image)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key)
-            drawn = (transforms.RandomResizedCrop(self.shape[1:]), transforms.RandomHorizontalFlip())
-            return transforms.Compose(drawn)(image)
-
-
-def _decode_batch(view: View, request: tuple[Paths, Keys | None]) -> Tensor:
-    """The images of some files, shape (m, C, H, W), uint8."""
-    paths, keys = request
-    images = shared_tensor(len(paths), *view.shape)
-    pixels = images.numpy()
-    with warnings.catch_warnings(action="ignore"):  # Pillow's, about metadata that is of no use here
-        for place, path in enumerate(paths):
-            pixels[place] = view.decode(path, None if keys is None else int(keys[place]))
-    return images
 
 
 class Files:
@@ -141,7 +74,7 @@ class FileExamples:
     files: Files
     rows: NDArray[np.int64]
     labels: Tensor
-    view: View
+    frame: Frame
     workers: int | None = None
 
     def __len__(self) -> int:
@@ -153,12 +86,12 @@ class FileExamples:
     @property
     def spec(self) -> InputSpec:
         """Images of bytes."""
-        return InputSpec.image(*self.view.shape)
+        return InputSpec.image(*self.frame.shape)
 
     @property
     def assumptions(self) -> tuple[str, ...]:
         """That pixels are a function of the file, where only the files are in the fingerprint."""
-        if self.view.shorter_side is None:
+        if self.frame.shorter_side is None:
             return ()
         return (
             "Another machine decodes and scales the image files to the same pixels: the fingerprint is of the files, "
@@ -182,25 +115,34 @@ class FileExamples:
     ) -> Generator[Examples, None, None]:
         """The examples of each index tensor, decoded a few batches ahead.
 
-        An augmentation crops and mirrors images of their own size on the device, as it does resident ones. Where
-        images are scaled, it is the scaled crop that is random, and made with the decoding.
+        Where images are scaled, a view that is drawn image by image takes the place of their frame, with the decoding.
+        All other views are of framed images, on the device, as those of resident examples are.
         """
-        crops = keys = None
-        if augmentation is not None and self.view.shorter_side is None:
-            crops = augmentation.crops(len(self), self.labels.device)
+        look = whole = None
+        if augmentation is not None and augmentation.is_one_by_one and self.frame.shorter_side is not None:
+            whole = augmentation
         elif augmentation is not None:
-            keys = augmentation.keys(len(self))
-        with closing(self._decoded(parts, keys)) as decoded:
+            look = augmentation.over(len(self), self.labels.device)
+        with closing(self._decoded(parts, whole)) as decoded:
             for part, images in zip(parts, decoded, strict=True):
                 images = images.to(self.labels.device)
-                yield Examples(crops[part].cut(images) if crops else images, self.labels[part])
+                yield Examples(look(images, part) if look else images, self.labels[part])
 
-    def _decoded(self, parts: Sequence[Tensor], keys: Keys | None = None) -> Generator[Tensor, None, None]:
-        """The images of each index tensor, on the CPU."""
+    def _decoded(
+        self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
+    ) -> Generator[Tensor, None, None]:
+        """The images of each index tensor, on the CPU; not framed, but seen as the augmentation says, if there is one.
+
+        Args:
+            augmentation: by a view that is drawn image by image.
+        """
+        keys = look = None
+        if augmentation is not None:
+            keys, look = augmentation.keys(len(self)), augmentation.look_at_one(*self.frame.shape[1:])
         places = (part.cpu().numpy() for part in parts)
         requests = ((self.files.paths[self.rows[place]], None if keys is None else keys[place]) for place in places)
         workers = useful_workers() if self.workers is None else self.workers
-        return mapped(partial(_decode_batch, self.view), requests, len(parts), workers)
+        return mapped(Decoder(self.frame, look=look), requests, len(parts), workers)
 
     def _in_order(self) -> tuple[Tensor, ...]:
         parts: tuple[Tensor, ...] = torch.arange(len(self)).split(_DECODED_AT_ONCE)
@@ -216,14 +158,14 @@ class FileExamples:
         """A fingerprint of every image and label, in order.
 
         Images of their own size give what they would give as resident examples. Where images are scaled, it is of
-        the files: their sha256, one after the other, and the view.
+        the files: their sha256, one after the other, and the frame.
 
         Raises:
             PactlError: if a file cannot be read.
         """
-        if self.view.shorter_side is None:
+        if self.frame.shorter_side is None:
             return self._decoded_sha256(progress)
-        digest = sha256(f"files seen as {self.view}".encode())
+        digest = sha256(f"files of {self.frame.shape} after {self.frame.shorter_side}".encode())
         digest.update(self.files.digests(self.rows, progress).data)
         digest.update(self.labels.cpu().numpy().astype("<i8").data)
         return digest.hexdigest()
@@ -236,32 +178,17 @@ class FileExamples:
                     progress(min(len(self), (place + 1) * _DECODED_AT_ONCE), len(self))
 
         try:
-            return fingerprint((len(self), *self.view.shape), pieces(), self.labels)
+            return fingerprint((len(self), *self.frame.shape), pieces(), self.labels)
         except PactlError as error:  # before any work has begun
             raise PactlError(error.message, error.hint, BAD_INPUT) from error
 
 
-def streamed(samples: Sequence[tuple[str, int]], view: View) -> FileExamples:
+def streamed(samples: Sequence[tuple[str, int]], frame: Frame) -> FileExamples:
     """Examples from pairs of a path and a label, as `list_images` lists them."""
     labels = torch.tensor([label for _, label in samples])
-    return FileExamples(Files([path for path, _ in samples]), np.arange(len(samples)), labels, view)
+    return FileExamples(Files([path for path, _ in samples]), np.arange(len(samples)), labels, frame)
 
 
-def view_of(path: str) -> View:
-    """How images of the size of one file are seen: grey if that one is, else in colour.
-
-    Raises:
-        PactlError: if it is no image.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return View((1 if image.mode in ("1", "L") else 3, image.height, image.width))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PactlError(f"{path} is not a readable image: {error}", "remove or replace it") from error
-
-
-def exceeds_memory(images: int, view: View) -> bool:
+def exceeds_memory(images: int, frame: Frame) -> bool:
     """Whether that many images, decoded, would take more than half of the memory that is available."""
-    return images * prod(view.shape) > available_memory() // 2
+    return images * prod(frame.shape) > available_memory() // 2

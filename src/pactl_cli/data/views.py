@@ -1,8 +1,14 @@
-"""Random views of training images: a crop of the padded image, mirrored or not, a batch at a time on its own device."""
+"""Random views of training examples, by name: a function each, and a row of `catalogue.VIEWS`.
+
+A view is drawn from seed, stream and the example's index, never from its batch or process.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,53 +16,115 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli import randomness
+from pactl_cli.catalogue import VIEWS
 
 PADDING = 4
 """Black pixels around an image before it is cropped to its own size again."""
 
+Look = Callable[[Tensor, Tensor], Tensor]
+"""A function of the images of a batch and their indices among all examples."""
+OneLook = Callable[[Any, tuple[int, int]], Any]
+"""A function of one image and the height and width of what is seen of it, which draws from torch's own generator."""
 
-@dataclass(frozen=True)
-class Crops:
-    """For each of n images, where in its padded self its crop begins, and whether it is mirrored: shape (n,) each."""
 
-    rows: Tensor
-    columns: Tensor
-    mirrored: Tensor
+class Draws:
+    """The random numbers of one epoch: streams that hold numbers for each of n examples, drawn once for all of them."""
 
-    def __getitem__(self, indices: Tensor) -> Crops:
-        return Crops(self.rows[indices], self.columns[indices], self.mirrored[indices])
+    def __init__(self, seed: int, stream: str, examples: int, device: torch.device) -> None:
+        self._seed, self._stream, self._examples, self._device = seed, stream, examples, device
+        self._drawn: dict[tuple[object, ...], Tensor] = {}
 
-    def cut(self, images: Tensor) -> Tensor:
-        """The views of n images, shape (n, C, H, W) as they are."""
-        count, channels, height, width = images.shape
-        x = torch.arange(width, device=images.device)
-        rows = self.rows[:, None] + torch.arange(height, device=images.device)
-        columns = self.columns[:, None] + torch.where(self.mirrored[:, None], width - 1 - x, x)
-        places = rows[:, :, None] * (width + 2 * PADDING) + columns[:, None, :]
-        padded = nn.functional.pad(images, (PADDING,) * 4).flatten(2)
-        return padded.gather(2, places.view(count, 1, -1).expand(-1, channels, -1)).view(images.shape)
+    def integers(self, name: str, below: int) -> Tensor:
+        """Return an integer in [0, below) for each example, shape (n,)."""
+        return self._kept((name, below), lambda stream: randomness.integers(self._seed, stream, self._examples, below))
+
+    def uniforms(self, name: str, *shape: int) -> Tensor:
+        """Return float32 numbers in [0, 1] for each example, shape (n, *shape)."""
+
+        def draw(stream: str) -> NDArray[np.float32]:
+            count = self._examples * int(np.prod(shape))
+            drawn = randomness.uniforms(self._seed, stream, count).astype(np.float32)
+            return drawn.reshape(self._examples, *shape)
+
+        return self._kept((name, shape), draw)
+
+    def _kept(self, key: tuple[str, object], draw: Callable[[str], NDArray[Any]]) -> Tensor:
+        if key not in self._drawn:
+            self._drawn[key] = torch.from_numpy(draw(f"{self._stream}/{key[0]}")).to(self._device)
+        return self._drawn[key]
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The randomness of one epoch: an example's view depends on seed, stream and its index, not on batch or process.
+    """The views of one epoch.
 
     Attributes:
+        view: a name of `catalogue.VIEWS`.
         stream: the name of the epoch's random numbers.
     """
 
+    view: str
     seed: int
     stream: str
 
-    def crops(self, examples: int, device: torch.device) -> Crops:
-        """As torchvision's RandomCrop(size, padding=4) and RandomHorizontalFlip() draw them, for all examples."""
+    @property
+    def is_one_by_one(self) -> bool:
+        """Whether its view is drawn image by image."""
+        return VIEWS[self.view].per_image
 
-        def draw(name: str, below: int) -> Tensor:
-            drawn = randomness.integers(self.seed, f"{self.stream}/{name}", examples, below)
-            return torch.from_numpy(drawn).to(device)
+    def over(self, examples: int, device: torch.device) -> Look:
+        """Return what shows a batch of that many examples, whose images are on `device`."""
+        if not self.is_one_by_one:
+            return partial(VIEWS[self.view].maker(), Draws(self.seed, self.stream, examples, device))
+        keys = self.keys(examples)
 
-        return Crops(draw("row", 2 * PADDING + 1), draw("column", 2 * PADDING + 1), draw("mirrored", 2) == 1)
+        def look(images: Tensor, indices: Tensor) -> Tensor:
+            one, seen = self.look_at_one(images.shape[-2], images.shape[-1]), torch.empty_like(images)
+            for place, key in enumerate(keys[indices.cpu().numpy()].tolist()):
+                seen[place] = one(images[place], key)
+            return seen
+
+        return look
+
+    def look_at_one(self, height: int, width: int) -> Callable[[Any, int], Any]:
+        """Return a function of an image and its key, for a view that is drawn image by image. It can be pickled."""
+        return partial(_seen, VIEWS[self.view].maker(), (height, width))
 
     def keys(self, examples: int) -> NDArray[np.int64]:
-        """For each example a seed of its own, for whoever draws its view elsewhere."""
+        """Return for each example a seed of its own."""
         return randomness.integers(self.seed, f"{self.stream}/key", examples, 1 << 52)
+
+
+def _seen(look: OneLook, size: tuple[int, int], image: Any, key: int) -> Any:
+    """What is seen of one image, torch's generator being seeded for it and restored after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(key)
+        return look(image, size)
+
+
+# --- The views --------------------------------------------------------------------------------------------------------
+
+
+def as_it_is(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
+    """Return the images."""
+    return images
+
+
+def crop_mirror(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
+    """Return views as torchvision's RandomCrop(size, padding=4) and RandomHorizontalFlip() draw them."""
+    count, channels, height, width = images.shape
+    first_row, first_column = (draws.integers(name, 2 * PADDING + 1)[indices, None] for name in ("row", "column"))
+    mirrored = draws.integers("mirrored", 2)[indices, None] == 1
+    x = torch.arange(width, device=images.device)
+    rows = first_row + torch.arange(height, device=images.device)
+    columns = first_column + torch.where(mirrored, width - 1 - x, x)
+    places = rows[:, :, None] * (width + 2 * PADDING) + columns[:, None, :]
+    padded = nn.functional.pad(images, (PADDING,) * 4).flatten(2)
+    return padded.gather(2, places.view(count, 1, -1).expand(-1, channels, -1)).view(images.shape)
+
+
+def resized_crop(image: Any, size: tuple[int, int]) -> Any:
+    """Return a view as torchvision's RandomResizedCrop(size) and RandomHorizontalFlip() draw it."""
+    from torchvision import transforms
+
+    return transforms.Compose((transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()))(image)

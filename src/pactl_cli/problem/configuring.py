@@ -88,25 +88,28 @@ def configuration_of(settings: TrainSettings, task: Task, source: Start | None) 
     return configuration
 
 
-def augments(settings: TrainSettings, dataset: Dataset) -> bool:
-    """Whether training images are augmented: as asked, else where they are colour images.
+def view_of(settings: TrainSettings, dataset: Dataset) -> str:
+    """Return the random view of training examples: as asked, else the data set's own, else one for colour images.
 
     Raises:
-        PactlError: if it was asked for and the data are no images of bytes.
+        PactlError: if it is of images of bytes, and the data are none.
     """
-    if settings.augment is None:
-        return dataset.spec.is_image_of_bytes and dataset.spec.channels == 3
-    if settings.augment and not dataset.spec.is_image_of_bytes:
-        raise PactlError("--augment needs images of type uint8, which the data are not", "--no-augment")
-    return settings.augment
+    spec, own = dataset.spec, catalogue.dataset_entry(settings.dataset).view
+    is_colour = spec.is_image_of_bytes and spec.channels == 3
+    chosen = settings.augment or own or ("crop-mirror" if is_colour else catalogue.NO_VIEW)
+    if chosen != catalogue.NO_VIEW and not spec.is_image_of_bytes:
+        raise PactlError(
+            f"--augment {chosen} needs images of type uint8, which the data are not", f"--augment {catalogue.NO_VIEW}"
+        )
+    return chosen
 
 
-def resolved(settings: TrainSettings, configuration: Configuration, directory: Path, augment: bool) -> TrainSettings:
+def resolved(settings: TrainSettings, configuration: Configuration, directory: Path, view: str) -> TrainSettings:
     """Return the settings with nothing left to default, and every path absolute.
 
     Args:
         directory: where named data sets were found.
-        augment: whether training examples are augmented.
+        view: the random view of training examples.
     """
     entry, given = catalogue.dataset_entry(settings.dataset), dict(settings)
     chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}
@@ -119,7 +122,7 @@ def resolved(settings: TrainSettings, configuration: Configuration, directory: P
     chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))
-    chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": augment}
+    chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view}
     return settings.model_copy(update=chosen)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-Advance = Callable[[int, int], None]
-"""Called with (done, in all)."""
+from pactl_cli.data.files.progress import Progress, unheard
 
 
 class Display(Protocol):
     """Where progress goes."""
 
-    def progress(self, title: str) -> AbstractContextManager[Advance]:
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
         """A bar for the time of the context; call what it gives as the work goes on."""
 
     def say(self, text: str) -> None:
@@ -26,9 +24,9 @@ class Display(Protocol):
 class Silence:
     """A display that shows nothing."""
 
-    def progress(self, title: str) -> AbstractContextManager[Advance]:
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
         """No bar."""
-        return nullcontext(lambda done, total: None)
+        return nullcontext(unheard)
 
     def say(self, text: str) -> None:
         """Nothing."""

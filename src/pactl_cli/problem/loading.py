@@ -24,7 +24,7 @@ from pactl_cli.data.splits import (
 )
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.problem.blueprint import Blueprint
-from pactl_cli.problem.configuring import augments, configuration_of, resolved, task_of
+from pactl_cli.problem.configuring import configuration_of, resolved, task_of, view_of
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
@@ -87,7 +87,7 @@ def load_problem(request: Request) -> Problem:
         fingerprints = Fingerprints.of(sample, clean, parts, progress)
     keeps_statistics = kind.has_source and not len(calibration)
     return Problem(
-        settings=resolved(settings, configuration, place.directory, augments(settings, clean)),
+        settings=resolved(settings, configuration, place.directory, view_of(settings, clean)),
         dataset=dataset,
         task=task,
         blueprint=Blueprint(configuration, dataset.classes, dataset.spec, start, keeps_statistics),

@@ -20,6 +20,7 @@ from tempfile import TemporaryFile
 from types import FrameType
 from typing import IO
 
+from pactl_cli.data.files.capacity import cores
 from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST
 from pactl_cli.processes.placement import Handoff
 
@@ -64,8 +65,7 @@ class Crew:
             "MASTER_ADDR": host,
             "MASTER_PORT": port,
         }
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        gentle = {"OMP_NUM_THREADS": str(max(1, cores // self.size))}
+        gentle = {"OMP_NUM_THREADS": str(max(1, cores() // self.size))}
         if self.machines == 1:  # gloo would look up the host's name, which not every machine knows
             gentle["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
         return gentle | os.environ | {name: str(value) for name, value in own.items()} | handoff.left()

@@ -165,8 +165,11 @@ class TrainSettings(Settings):
     weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
     warmup_epochs: float = _setting(0.0, TRAINING, "linear warm-up from 0 before the schedule", ge=0)
     warmup_lr: float | None = _setting(None, TRAINING, "learning rate that the warm-up reaches", gt=0, follows="lr")
-    augment: bool | None = _setting(
-        None, TRAINING, "crop and mirror training images at random; never in a count", shown="on for colour images"
+    augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(
+        None,
+        TRAINING,
+        f"the random view of training images, never of counted ones: {', '.join(catalogue.VIEWS)}",
+        shown="by data set, else crop-mirror for colour images",
     )
     rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss; 0: free", ge=0)
     rate_from: float = _setting(0.5, TRAINING, "share of the run after which bits are paid for", ge=0, le=1)

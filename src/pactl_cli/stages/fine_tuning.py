@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pactl_cli.problem.display import Advance
+from pactl_cli.catalogue import NO_VIEW
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.stages.workbench import STAGE, Workbench, ideal_symbol_bits
 from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.counting import Counts
@@ -14,7 +15,7 @@ from pactl_cli.training.price import Price
 
 
 def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts) -> None:
-    """Train w and the levels through the quantiser; on augmented examples where training was.
+    """Train w and the levels through the quantiser; in the same random views as training.
 
     Args:
         trained: counts before quantising, which say what a bit is worth where its price is automatic.
@@ -28,7 +29,7 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts) -> None:
         bench.plan,
         seed=problem.settings.seed,
         stage=STAGE,
-        augment=bool(problem.settings.augment),
+        augment=problem.settings.augment or NO_VIEW,
         advice="run pactl bound again",
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
         world=problem.world,
@@ -50,7 +51,7 @@ class _Observer:
     """Observes fine-tuning: metrics, progress, and, where it is automatic, the price of a bit after every epoch."""
 
     def __init__(
-        self, metrics: list[dict[str, Any]], objective: RateObjective, price: Price | None, advance: Advance
+        self, metrics: list[dict[str, Any]], objective: RateObjective, price: Price | None, advance: Progress
     ) -> None:
         self._metrics, self._objective, self._price, self._advance = metrics, objective, price, advance
 

@@ -12,10 +12,11 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.data.dataset import LabelledExamples
+from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
-from pactl_cli.problem.display import Advance, Display
+from pactl_cli.problem.display import Display
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
 from pactl_cli.problem.modesty import require_modest
@@ -247,7 +248,7 @@ def trainer_of(problem: Problem, objective: Objective, examples: LabelledExample
         plan,
         seed=settings.seed,
         stage=stage,
-        augment=bool(settings.augment),
+        augment=settings.augment or catalogue.NO_VIEW,
         autocast=_precision(settings.precision),
         world=problem.world,
     )
@@ -273,7 +274,7 @@ def _precision(name: str) -> torch.dtype | None:
 class RunObserver:
     """Writes what a loop reports into the run directory, and shows it."""
 
-    def __init__(self, run: RunDirectory, stage: str, advance: Advance) -> None:
+    def __init__(self, run: RunDirectory, stage: str, advance: Progress) -> None:
         self._run, self._stage, self._advance = run, stage, advance
 
     def advance(self, step: int, steps: int, loss: float) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import randomness
+from pactl_cli.catalogue import NO_VIEW
 from pactl_cli.data.dataset import Examples, LabelledExamples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
@@ -70,7 +71,7 @@ class Trainer:
         plan: recipe, epochs, batch size and numbers.
         seed: of the data order, drawn afresh for every epoch from the seed and the epoch alone.
         stage: a name for the data order's stream and for messages.
-        augment: whether each epoch shows every example in a random view, drawn from seed, epoch and example alone.
+        augment: the name of the random view, drawn from seed, epoch and example alone, in which examples are shown.
         autocast: the type to compute in, or None for float32.
         lr_scales: factors on the learning rates of single parameters, by name.
         advice: what a user can do after an interruption.
@@ -82,7 +83,7 @@ class Trainer:
     plan: Plan
     seed: int
     stage: str
-    augment: bool = False
+    augment: str = NO_VIEW
     autocast: torch.dtype | None = None
     lr_scales: dict[str, float] = field(default_factory=dict)
     advice: str = "go on with --resume"
@@ -168,7 +169,7 @@ class Trainer:
         """This process's shares of the batches from a step on, to the end of the plan."""
         for epoch in range(step // self.steps_per_epoch, self.plan.epochs):
             done = max(0, step - epoch * self.steps_per_epoch)
-            augmentation = Augmentation(self.seed, f"{self.stage}/augment/{epoch}") if self.augment else None
+            augmentation = Augmentation(self.augment, self.seed, f"{self.stage}/augment/{epoch}")
             shares = [self.world.share(batch) for batch in self._parts(epoch)[done:]]
             with closing(self.examples.batches([share.part for share in shares], augmentation)) as batches:
                 yield from zip(batches, shares, strict=True)

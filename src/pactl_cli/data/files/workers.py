@@ -7,15 +7,18 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from threading import Thread
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from pactl_cli.data.files.capacity import cores
 from pactl_cli.errors import FAILED, PactlError
 
 MOST_USEFUL = 8
@@ -27,8 +30,7 @@ _Result = TypeVar("_Result")
 
 def useful_workers() -> int:
     """As many as there are cores to spare beside the main process's own, but at most `MOST_USEFUL`."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores - 1, MOST_USEFUL)
+    return min(cores() - 1, MOST_USEFUL)
 
 
 class _Work(Dataset[Any], Generic[_Request, _Result]):
@@ -58,7 +60,7 @@ def mapped(
         workers: how many processes; 0 for this one, without working ahead.
 
     Raises:
-        PactlError: what the function raised, or, with exit code 1, that a worker died.
+        PactlError: what the function raised, or, with exit code 1, that a worker does not start or has died.
     """
     if not workers or count < 2:  # one request alone is not worth a process
         yield from map(function, requests)
@@ -81,7 +83,7 @@ def _loader(work: _Work[Any, Any], requests: Iterable[Any], workers: int) -> Dat
     Such a server has no threads, no device and no terminal, which a fork of the main process would break.
     """
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "torchvision.transforms", "pactl_cli.data.streaming"])
+    context.set_forkserver_preload(["torchvision.transforms", "pactl_cli.data.files.decoding"])
     return DataLoader(
         work,
         sampler=requests,
@@ -100,12 +102,33 @@ def _as_it_is(result: Any) -> Any:
 
 def _started(loader: DataLoader[Any]) -> Any:
     """The iterator of a loader, its processes at work and deaf to the signals that are this process's to answer."""
-    resource_tracker.ensure_running()  # its own start would lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+    with _nothing_unasked():
+        resource_tracker.ensure_running()  # its own start would lift the mask
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+        try:
+            return iter(loader)
+        except (OSError, EOFError) as error:
+            raise PactlError(f"no worker process starts: {error}", "try --num-workers 0", FAILED) from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _nothing_unasked() -> Iterator[None]:
+    """Within it, Python processes that are started import nothing from the working directory, and no main module.
+
+    The main module may be a script that does its work when it is imported.
+    """
+    main, safe = sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")
+    sys.modules["__main__"], os.environ["PYTHONSAFEPATH"] = ModuleType("__main__"), "1"
     try:
-        return iter(loader)
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sys.modules["__main__"] = main
+        if safe is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = safe
 
 
 def _follow_parent(worker: int) -> None:

@@ -8,12 +8,13 @@ from tempfile import TemporaryDirectory
 
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.files.image_listing import list_images
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.streaming import View, streamed
+from pactl_cli.data.streaming import streamed
 from pactl_cli.errors import MissingError, PactlError
 
-VIEW = View((3, 224, 224), shorter_side=256)
+FRAME = Frame((3, 224, 224), shorter_side=256)
 
 _DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 _ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
@@ -53,7 +54,7 @@ def load_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dat
         raise PactlError(f"imagenet: {root / 'train'} has a single class", _HINT)
     if "val" in folders and folders["val"].classes != classes:
         raise PactlError(f"imagenet: {root / 'val'} and {root / 'train'} have different classes", _HINT)
-    examples = {part: streamed(folder.samples, VIEW) for part, folder in folders.items()}
+    examples = {part: streamed(folder.samples, FRAME) for part, folder in folders.items()}
     return Dataset(name, len(classes), examples["train"], examples.get("val"))
 
 
