@@ -150,7 +150,7 @@ def test_a_network_of_the_catalogue_takes_them_as_numbers(pactl: Call) -> None:
         (("--model-name", "lenet5"), "lenet5 cannot take sequences of 12 integers: it takes images"),
         (("--model-name", "resnet20"), "resnet20 cannot take sequences of 12 integers: it takes images"),
         (("--model-name", "resnet18"), "resnet18 cannot take sequences of 12 integers: it takes images"),
-        (("--augment",), "--augment"),
+        (("--augment", "crop-mirror"), "--augment"),
     ],
 )
 def test_what_needs_images_says_so(pactl: Call, more: tuple[object, ...], says: str) -> None:

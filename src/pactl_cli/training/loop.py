@@ -169,7 +169,8 @@ class Trainer:
         """This process's shares of the batches from a step on, to the end of the plan."""
         for epoch in range(step // self.steps_per_epoch, self.plan.epochs):
             done = max(0, step - epoch * self.steps_per_epoch)
-            augmentation = Augmentation(self.augment, self.seed, f"{self.stage}/augment/{epoch}")
+            views = Augmentation(self.augment, self.seed, f"{self.stage}/augment/{epoch}")
+            augmentation = None if self.augment == NO_VIEW else views
             shares = [self.world.share(batch) for batch in self._parts(epoch)[done:]]
             with closing(self.examples.batches([share.part for share in shares], augmentation)) as batches:
                 yield from zip(batches, shares, strict=True)
