@@ -242,11 +242,11 @@ def test_the_directory_has_a_plain_name(pactl: Call, npz: Path, nets: str) -> No
         ("no_statistics", "depend on the others in its batch"),
         ("hidden_batch_mean", "depend on the others in its batch"),
         ("buffered", "training changes its buffer 3.mean"),
-        ("auxiliary", "gives tuple for 4 images"),
-        ("two_outputs", "(4, 16) for 4 images"),
+        ("auxiliary", "gives tuple for 4 examples"),
+        ("two_outputs", "(4, 16) for 4 examples"),
         ("detached", "cannot be trained on a batch of 4: RuntimeError"),
         ("elsewhere", "weights put in the place of its own do not act as its own"),
-        ("too_wide", "(4, 4) for 4 images (it must give a tensor of logits of shape (4, 3))"),
+        ("too_wide", "(4, 4) for 4 examples (it must give a tensor of logits of shape (4, 3))"),
         ("absent", "there is no function absent"),
     ],
 )
@@ -287,4 +287,4 @@ def test_a_name_of_nothing(pactl: Call, name: str) -> None:
 
 def test_an_image_that_a_network_cannot_take(pactl: Call, npz: Path) -> None:
     line = pactl(*options(npz, "alexnet")).complaint(2)
-    assert "--model-name alexnet cannot take images of 8 x 8 pixels" in line
+    assert "--model-name alexnet cannot take images of 1 x 8 x 8" in line

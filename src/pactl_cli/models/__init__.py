@@ -32,7 +32,7 @@ def build_network(name: str, *, classes: int, inputs: InputSpec, width: int | No
     if catalogue.is_brought(name):
         return brought_network(name, classes=classes, channels=inputs.channels, seed=seed)
     network = seeded(_builder(name, classes, inputs, width), seed)
-    network.register_forward_pre_hook(_with_floats)
+    network.register_forward_pre_hook(_with_floats)  # until `Prepared` does it
     return network
 
 

@@ -76,7 +76,7 @@ def _is_rounding(network: nn.Module, inputs: Inputs, classes: int, name: str) ->
     def widened(values: Tensor) -> Tensor:
         return values.double() if values.is_floating_point() else values
 
-    if next(network.parameters()).device.type == "mps":  # which has none
+    if any(weight.device.type == "mps" for weight in network.parameters()):  # which has none
         return False
     try:
         return _dependence(network.double(), change(inputs, widened), classes, name) is None
