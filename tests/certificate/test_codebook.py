@@ -1,17 +1,23 @@
 """Levels as 16-bit numbers: exact, canonical, a set paid for as a set."""
 
+import sys
 import warnings
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 from math import comb, inf, nan
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from pactl_cli.certificate.codebook import MAX_LEVELS, Codebook, FreeLevels, Grid, read_codebook, to_half
+from pactl_cli import catalogue
+from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid, read_codebook, to_half, write_codebook
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError, write_gamma
+from pactl_cli.certificate.format import MAX_LEVELS
 
 LARGEST = 65504.0
 SMALLEST = 2.0**-24
@@ -29,7 +35,7 @@ BITS = st.lists(st.integers(0, 1), max_size=20)
 
 def written(codebook: Codebook) -> BitWriter:
     writer = BitWriter()
-    codebook.write(writer)
+    write_codebook(writer, codebook)
     return writer
 
 
@@ -259,6 +265,52 @@ def test_free_levels_are_exact_in_single_precision(levels: FreeLevels) -> None:
 # --- both ---
 
 
+def test_unused_levels_are_not_sent() -> None:
+    codebook, symbols = FreeLevels((-2.0, 0.0, 1.0, 5.0)).trimmed(np.array([2, 2, 0]))
+    assert (codebook, symbols.tolist()) == (FreeLevels((-2.0, 1.0)), [1, 1, 0])
+    codebook, symbols = FreeLevels((-2.0, 1.0, 1.0, 5.0)).trimmed(np.array([2, 1, 0]))
+    assert (codebook, symbols.tolist()) == (FreeLevels((-2.0, 1.0)), [1, 1, 0])
+    grid, symbols = Grid(1.0, 5).trimmed(np.array([6, 3, 5]))
+    assert (grid, symbols.tolist()) == (Grid(1.0, 2), [3, 0, 2])
+
+
+@pytest.mark.parametrize("tag", ["10" + "10", "10" + "11", "1" + "00100"])
+def test_a_form_beyond_the_catalogue_is_refused(tag: str) -> None:
+    with pytest.raises(DecodeError, match="catalogue lacks"):
+        read_codebook(from_bits(tag + "1" * 40))
+
+
+def test_a_third_form_has_its_own_tag_and_changes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of the catalogue is all that it takes."""
+    before = [bit_string(written(codebook)) for codebook in (Grid(0.5, 2), FreeLevels((1.0,)))]
+    row = replace(catalogue.CODEBOOKS["bins"], name="signs", form=f"{__name__}:Signs")
+    monkeypatch.setitem(catalogue.CODEBOOKS, "signs", row)
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Signs=Signs))
+    assert bit_string(written(Signs())) == "1" + "010"
+    assert read_codebook(from_bits("1010")) == Signs()
+    assert [bit_string(written(codebook)) for codebook in (Grid(0.5, 2), FreeLevels((1.0,)))] == before
+
+
+@dataclass(frozen=True)
+class Signs(Codebook):
+    """One or minus one."""
+
+    size = 2
+
+    def values(self) -> NDArray[np.float32]:
+        return np.array([-1, 1], dtype=np.float32)
+
+    def write(self, writer: BitWriter) -> None:
+        """Nothing is left to say."""
+
+    @classmethod
+    def read(cls, reader: BitReader) -> "Signs":
+        return cls()
+
+    def trimmed(self, symbols: NDArray[np.int64]) -> "tuple[Signs, NDArray[np.int64]]":
+        return self, symbols
+
+
 @given(st.one_of(GRIDS, SETS))
 def test_every_proper_prefix_is_an_error(codebook: Codebook) -> None:
     bits = bit_string(written(codebook))
@@ -285,9 +337,9 @@ def test_random_bits_are_a_codebook_in_its_own_form_or_an_error(data: bytes) -> 
     [
         (Grid(1.0, 1), "0" + "010" + "011110000000000"),
         (Grid(0.0625, 3), "0" + "00100" + "010110000000000"),
-        (FreeLevels((0.0,)), "1" + "1" + format(31743, "016b")),
-        (FreeLevels((-LARGEST, LARGEST)), "1" + "010" + format(comb(63486, 2), "031b")),
-        (FreeLevels((-1.0, 0.0, 2.0)), "10110100001110010110001001010011100011001111111111"),
+        (FreeLevels((0.0,)), "11" + "1" + format(31743, "016b")),
+        (FreeLevels((-LARGEST, LARGEST)), "11" + "010" + format(comb(63486, 2), "031b")),
+        (FreeLevels((-1.0, 0.0, 2.0)), "1" + "10110100001110010110001001010011100011001111111111"),
     ],
 )
 def test_golden_bits(codebook: Codebook, bits: str) -> None:

@@ -16,7 +16,8 @@ from pactl_cli.certificate import message as message_module
 from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError, write_delta
 from pactl_cli.certificate.configuration import Task, complete, write_configuration
-from pactl_cli.certificate.message import MAX_DIM, Encoded, Message, decode, encode
+from pactl_cli.certificate.format import MAX_DIM, default_dim
+from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.symbols import read_symbols
 
 MNIST = Task("mnist", 60_000, 1)
@@ -25,7 +26,7 @@ MNIST = Task("mnist", 60_000, 1)
 def task_with_default(dim: int) -> Task:
     """The smallest data set whose default is d = `dim`."""
     sizes = range(1, 100 * dim)
-    return Task("npz:tiny.npz", next(n for n in sizes if catalogue.default_dim(n) == dim), 3)
+    return Task("npz:tiny.npz", next(n for n in sizes if default_dim(n) == dim), 3)
 
 
 TINY = task_with_default(2)
@@ -115,7 +116,7 @@ def test_the_parts_are_the_bits() -> None:
     assert encode(build(Grid(1.0, 0), [0] * 300, task), task).bits == 1 + 2
     empty = encode(build(None, []), MNIST)
     assert (empty.codebook_bits, empty.symbols_bits) == (0, 0)
-    assert empty.bits == empty.configuration_bits == 1 + 8 + 2
+    assert empty.bits == empty.configuration_bits == 1 + 1 + 2 + 1
 
 
 def test_coordinates_are_the_levels() -> None:
@@ -251,7 +252,7 @@ def test_all_messages_of_two_bytes_satisfy_kraft(task: Task, fifteen_halves: Non
     check_kraft(accepted, task)
     assert len({message.codebook for message in accepted.values()}) > 100
     dims = {message.configuration.intrinsic_dim for message in accepted.values()}
-    assert dims >= {0, catalogue.default_dim(task.train_examples)}
+    assert dims >= {0, default_dim(task.train_examples)}
 
 
 def test_all_messages_of_a_byte_satisfy_kraft(fifteen_halves: None) -> None:

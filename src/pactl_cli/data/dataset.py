@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli import randomness
-from pactl_cli.catalogue import DEFAULT_SEED, Statistics
+from pactl_cli.catalogue import Statistics
+from pactl_cli.certificate.format import DEFAULT_SEED
+from pactl_cli.certificate.format import FIXED_STATISTICS as FIXED_STATISTICS  # the word of the data, too
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
-
-FIXED_STATISTICS: Statistics = ((0.5,), (0.5,))
-"""The default normalisation: constants that come from no sample."""
 
 
 class LabelledImages(Protocol):

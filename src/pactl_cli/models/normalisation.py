@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-CALIBRATION_BATCH = 128
-"""Largest batch in calibration: part of what a receiver repeats."""
+from pactl_cli.certificate.format import CALIBRATION_BATCH
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:

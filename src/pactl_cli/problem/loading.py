@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
-from pactl_cli.certificate.configuration import Configuration, Task, complete
+from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
 from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledImages
 from pactl_cli.data.files.capacity import available_memory
@@ -290,7 +290,7 @@ def _augments(settings: TrainSettings, dataset: Dataset) -> bool:
     return settings.augment
 
 
-def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> catalogue.Model | None:
+def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> Brought | None:
     """The user's own network, if it is one."""
     name = source.model_name if source else settings.model_name
     if source and is_brought(source.model_name) and settings.model_name != source.model_name:

@@ -13,14 +13,15 @@ import torch
 from torch import nn
 
 from pactl_cli import __version__, catalogue, randomness
+from pactl_cli.certificate.certificate import VERSION
+from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.models.independence import evaluated
 from pactl_cli.training.counting import full_precision
 
 _INPUTS, _LOGITS = 2, 4
 _DIGITS = 6
 _TOLERANCE = 1e-3
-_VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.(post|dev)\d+)*(\+(cpu|xpu|cu\d+|rocm[\d.]+|git[0-9a-f]+))?"
-_DEFINER = re.compile(rf"(pactl|torchvision) {_VERSION}|[\w.]+:\w+")
+_DEFINER = re.compile(rf"(pactl|torchvision) {VERSION}|[\w.]+:\w+")
 """A package and a version, or a module and a function: a name, and no words of a stranger's."""
 
 
@@ -46,7 +47,7 @@ class NetworkFacts:
             PactlError: if it fails.
         """
         layout = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items())
-        pixels = randomness.uniforms(catalogue.DEFAULT_SEED, "network-facts", _INPUTS * int(np.prod(shape)))
+        pixels = randomness.uniforms(DEFAULT_SEED, "network-facts", _INPUTS * int(np.prod(shape)))
         inputs = torch.from_numpy(2 * pixels - 1).float().view(_INPUTS, *shape)
         with full_precision():
             logits = evaluated(network.eval(), inputs, classes, model_name)[:, :_LOGITS].flatten().tolist()

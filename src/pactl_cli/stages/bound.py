@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pactl_cli.catalogue import CODEBOOKS
 from pactl_cli.certificate.certificate import Certificate, Posthoc
 from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
@@ -29,7 +30,7 @@ from pactl_cli.runs.settings import BoundSettings, PriorSettings
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.evidence import Measured, assemble, posthoc, recount
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
+from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.counting import Counts
 from pactl_cli.training.loop import State, Trainer
 from pactl_cli.training.objectives import RateObjective
@@ -37,8 +38,6 @@ from pactl_cli.training.recipes import Plan
 
 STAGE = "bound"
 POSTHOC_LEVELS = (5, 7, 10, 20, 50)
-STEP_HALVINGS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-"""Steps tried without fine-tuning: this many times half the spread of w."""
 
 
 @dataclass(frozen=True)
@@ -184,16 +183,15 @@ def _messages(
     if not len(w):
         yield Message(subject.configuration, None, np.zeros(0, dtype=np.int64))
         return
-    for levels in (None,) if settings.effective_codebook == "grid" else settings.level_counts:
+    for levels in settings.level_counts:
         with torch.no_grad():
             module.w.copy_(w)
-        kmeans = settings.effective_codebook == "kmeans"
-        quantiser = GridQuantiser() if levels is None else LevelQuantiser(levels, kmeans=kmeans)
+        quantiser: Quantiser = CODEBOOKS[settings.effective_codebook].maker()(levels)
         quantiser.to(w.device).fit(w)
         if settings.quant_epochs:
             _fine_tune(subject, module, quantiser, trained, plan, settings, display, metrics)
-        elif isinstance(quantiser, GridQuantiser):
-            _search_step(subject, module, quantiser, settings, display)
+        else:
+            quantiser = _best_candidate(subject, module, quantiser, settings, display)
         yield Message(subject.configuration, *quantiser.message_parts(module.w))
 
 
@@ -311,25 +309,19 @@ def _slope(trained: Counts) -> float:
     return max(trained.plain_error, 1 / trained.examples) / nats
 
 
-def _search_step(
-    subject: Subject, module: SubspaceModule, quantiser: GridQuantiser, settings: BoundSettings, display: Display
-) -> None:
-    """Without fine-tuning, the step of the least bound: free, as is every way of finding a message."""
-    start = quantiser.log_step.item()
-    bounds: dict[float, float] = {}
-    for halvings in STEP_HALVINGS:
-        with torch.no_grad():
-            quantiser.log_step.fill_(start - halvings * log(2))
-        codebook, symbols = quantiser.message_parts(module.w)
+def _best_candidate(
+    subject: Subject, module: SubspaceModule, quantiser: Quantiser, settings: BoundSettings, display: Display
+) -> Quantiser:
+    """Without fine-tuning, the candidate of the least bound: free, as is every way of finding a message."""
+
+    def bound_of(candidate: Quantiser) -> float:
+        codebook, symbols = candidate.message_parts(module.w)
         counts, _ = recount(subject, module, torch.from_numpy(codebook.values()[symbols]), display, test=False)
-        bounds[halvings] = binomial_bound(
-            errors=counts.cautious,
-            examples=counts.examples,
-            bits=ideal_symbol_bits(symbols),
-            delta=settings.delta,
-        )
-    with torch.no_grad():
-        quantiser.log_step.fill_(start - min(bounds, key=bounds.__getitem__) * log(2))
+        bits = ideal_symbol_bits(symbols)
+        return binomial_bound(errors=counts.cautious, examples=counts.examples, bits=bits, delta=settings.delta)
+
+    candidates = quantiser.candidates()
+    return min(candidates, key=bound_of) if len(candidates) > 1 else quantiser
 
 
 def _best_posthoc(subject: Subject, module: SubspaceModule, settings: BoundSettings, display: Display) -> Posthoc:

@@ -8,6 +8,8 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
+from pactl_cli import __version__
+from pactl_cli.catalogue import HEADLINE
 from pactl_cli.certificate.certificate import (
     HOLD_OUT,
     SCHEMA_VERSION,
@@ -15,19 +17,21 @@ from pactl_cli.certificate.certificate import (
     Certificate,
     Charge,
     Posthoc,
+    SubspaceCertificate,
     all_bounds,
     holdout_bound,
     published,
     sentence,
 )
+from pactl_cli.certificate.format import FORMAT, NUMERICAL_MARGIN
 from pactl_cli.certificate.message import Encoded, Message
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.subject import Subject
 from pactl_cli.stages.assumptions import assumptions, side_information
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.subspace.quantise import LevelQuantiser
-from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
+from pactl_cli.subspace.quantise import kmeans
+from pactl_cli.training.counting import Counts, count
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def posthoc(
     subject: Subject, module: SubspaceModule, size: int, display: Display, *, delta: float, extra_bits: float
 ) -> Posthoc:
     """The published path on the trained coordinates: k-means with `size` levels, no fine-tuning, their accounting."""
-    quantiser = LevelQuantiser(size, kmeans=True).to(module.w.device)
+    quantiser = kmeans(size).to(module.w.device)
     quantiser.fit(module.w.detach())
     codebook, symbols = quantiser.message_parts(module.w)
     errors = recount(subject, module, torch.from_numpy(codebook.values()[symbols]), display, test=False)[0].cautious
@@ -88,10 +92,13 @@ def assemble(
     bounds = all_bounds(**counts, bits=encoded.bits + extra_bits, delta=delta)
     test_examples = len(subject.dataset.test) if subject.dataset.test else 0
     test_error = None if measured.test_errors is None else measured.test_errors / test_examples
-    return Certificate(
+    return SubspaceCertificate(
         schema_version=SCHEMA_VERSION,
-        statement=_statement(subject, message, bounds.binomial, delta),
-        error_bound=bounds.binomial,
+        format=FORMAT,
+        kind="subspace",
+        program_version=__version__,
+        statement=_statement(subject, message, bounds[HEADLINE], delta),
+        error_bound=bounds[HEADLINE],
         delta=delta,
         bound_examples=len(subject.sample),
         errors=measured.errors,

@@ -39,7 +39,7 @@ from pactl_cli.runs.directory import (
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import SETTINGS, TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
-from pactl_cli.subspace.quantise import GridQuantiser
+from pactl_cli.subspace.quantise import grid
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
 from pactl_cli.training.recipes import Plan
@@ -214,7 +214,7 @@ def train_coordinates(run: RunDirectory, subject: Subject, display: Display) -> 
         module = subject.build_module()
         objective = RateObjective(
             module,
-            GridQuantiser(),
+            grid(),
             rate_weight=settings.rate_weight,
             examples=len(subject.sample),
             start=settings.rate_from if settings.rate_weight else 1.0,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
+from pactl_cli.certificate.format import NUMERICAL_MARGIN
 from pactl_cli.data.dataset import LabelledImages, normalise
 from pactl_cli.errors import FAILED, PactlError
-from pactl_cli.models.independence import NUMERICAL_MARGIN as NUMERICAL_MARGIN  # this module's own word for it, too
 from pactl_cli.processes.world import ALONE, World
 
 BATCH = 500
