@@ -17,7 +17,8 @@ from PIL import Image
 from pactl_cli import catalogue
 from pactl_cli.certificate.message import decode
 from pactl_cli.data.dataset import normalise
-from pactl_cli.data.files import decoded_cache, idx_files
+from pactl_cli.data.files import decoded_cache
+from pactl_cli.data.published import idx_files
 from pactl_cli.models import build_network
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
@@ -303,5 +304,6 @@ def test_what_is_not_looked_at_is_said(pactl: Call, certified: Path, agree: Call
     said = pactl("verify", certified)
     assert said.code == 0
     things = ["the training curves in metrics.jsonl", "the versions and the device in manifest.json"]
+    things += ["program_version in bound.json"]
     assert f"  Not looked at: {'; '.join(things)}.\n" in said.out
     assert pactl("verify", certified, "--json").json()["not_looked_at"] == things

@@ -51,6 +51,7 @@ class Verdict:
     NOT_LOOKED_AT: ClassVar = (
         "the training curves in metrics.jsonl",
         "the versions and the device in manifest.json",
+        "program_version in bound.json",
     )
     """What of a run directory may be false all the same."""
 
