@@ -78,7 +78,9 @@ def test_the_version_is_a_note(pactl: Call, certified: Path, agree: Call) -> Non
     assert pactl("verify", certified).code == 0
 
 
-@pytest.mark.parametrize("words", ["", "trust me", "1.0 trust me", "1.0\n", "1" * 61, "\u0663.\u0661", 3, None, ["1.0"]])
+@pytest.mark.parametrize(
+    "words", ["", "trust me", "1.0 trust me", "1.0\n", "1" * 61, "\u0663.\u0661", 3, None, ["1.0"]]
+)
 def test_a_note_has_no_words(pactl: Call, certified: Path, agree: Call, words: Any) -> None:
     agree(certified, "bound.json", document(certified) | {"program_version": words})
     assert "program_version" in pactl("verify", certified).complaint(1)

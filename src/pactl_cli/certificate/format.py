@@ -71,21 +71,8 @@ def codebook_forms() -> list[str]:
     return list(dict.fromkeys(row.form for row in catalogue.CODEBOOKS.values()))
 
 
-def format_tables() -> dict[str, list[Any]]:
-    """Return the tables that may grow at their ends, as plain values."""
-    return {
-        "networks": [[row.name, row.width, row.batch_statistics] for row in catalogue.MODELS.values()],
-        "projectors": list(catalogue.PROJECTORS),
-        "views": list(catalogue.VIEWS),
-        "codebooks": [form.partition(":")[2] for form in codebook_forms()],
-        "hypotheses": list(HYPOTHESES),
-        "fields": list(FIELDS),
-        "bounds": list(catalogue.BOUNDS),
-    }
-
-
 def format_description() -> dict[str, Any]:
-    """Return the whole format as plain values."""
+    """Return the whole format as plain values; what is under `tables` may grow at its end."""
     constants = {
         "seed": DEFAULT_SEED,
         "calibration": [DEFAULT_CALIBRATION, MAX_CALIBRATION_SHARE, CALIBRATION_BATCH],
@@ -96,9 +83,14 @@ def format_description() -> dict[str, Any]:
         "largest": {"frozen_bytes": MAX_FROZEN_BYTES, "levels": MAX_LEVELS, "dim": MAX_DIM},
         "round_dims": list(ROUND_DIMS),
     }
-    return {
-        "format": FORMAT,
-        "constants": constants,
-        "dataset_networks": {name: row.model for name, row in catalogue.DATASETS.items()},
-        "tables": format_tables(),
+    tables = {
+        "networks": [[row.name, row.width, row.batch_statistics] for row in catalogue.MODELS.values()],
+        "projectors": list(catalogue.PROJECTORS),
+        "views": list(catalogue.VIEWS),
+        "codebooks": [form.partition(":")[2] for form in codebook_forms()],
+        "hypotheses": list(HYPOTHESES),
+        "fields": list(FIELDS),
+        "bounds": list(catalogue.BOUNDS),
     }
+    networks = {name: row.model for name, row in catalogue.DATASETS.items()}
+    return {"format": FORMAT, "constants": constants, "dataset_networks": networks, "tables": tables}

@@ -238,7 +238,7 @@ class BoundSettings(Settings):
     """How a trained run is quantised and certified."""
 
     codebook: Annotated[str, _named_in(catalogue.CODEBOOKS)] = _setting(
-        "grid", QUANTISATION, f"the levels that coordinates become: {', '.join(catalogue.CODEBOOKS)}"
+        "grid", QUANTISATION, f"the codebook: {', '.join(catalogue.CODEBOOKS)}"
     )
     levels: Annotated[str, BeforeValidator(str), AfterValidator(_level_counts)] = _setting(
         "7", QUANTISATION, "number of free levels; auto or a list such as 5,7,11 tries several"
