@@ -147,8 +147,8 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
         return
     if certificate.bounds.keys() - derived.keys():
         yield "bounds"
-    for name in certificate.bounds.keys() & derived.keys():
-        if not isclose(certificate.bounds[name], derived[name], rel_tol=_TOLERANCE):
+    for name, value in derived.items():
+        if name in certificate.bounds and not isclose(certificate.bounds[name], value, rel_tol=_TOLERANCE):
             yield f"bounds.{name}"
     if not isclose(certificate.error_bound, derived[HEADLINE], rel_tol=_TOLERANCE):
         yield "error_bound"
