@@ -15,11 +15,12 @@ from torch import nn
 from torchvision.transforms import v2
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.format import FIXED_STATISTICS
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
+from pactl_cli.models.preparation import Prepared
 
 REPEATS, EXAMPLES, FEW = 7, 50_000, 10
 

@@ -15,10 +15,11 @@ from pairs import compare, in_a_process, peak_gib, table
 from torch import nn
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.format import FIXED_STATISTICS
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
-from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
+from pactl_cli.models.preparation import Prepared
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule

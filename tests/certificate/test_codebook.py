@@ -1,17 +1,23 @@
 """Levels as 16-bit numbers: exact, canonical, a set paid for as a set."""
 
+import sys
 import warnings
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 from math import comb, inf, nan
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from pactl_cli.certificate.codebook import MAX_LEVELS, Codebook, FreeLevels, Grid, read_codebook, to_half
+from pactl_cli import catalogue
+from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid, read_codebook, to_half, write_codebook
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError, write_gamma
+from pactl_cli.certificate.format import MAX_LEVELS
 
 LARGEST = 65504.0
 SMALLEST = 2.0**-24
@@ -29,7 +35,7 @@ BITS = st.lists(st.integers(0, 1), max_size=20)
 
 def written(codebook: Codebook) -> BitWriter:
     writer = BitWriter()
-    codebook.write(writer)
+    write_codebook(writer, codebook)
     return writer
 
 
@@ -110,7 +116,7 @@ def test_what_is_not_a_half_is_refused(value: float) -> None:
 def test_sets_come_back(levels: FreeLevels, before: list[int], after: list[int]) -> None:
     writer = BitWriter()
     writer.extend(before)
-    levels.write(writer)
+    write_codebook(writer, levels)
     end = writer.num_bits
     writer.extend(after)
     reader = BitReader(writer.to_bytes())
@@ -121,7 +127,7 @@ def test_sets_come_back(levels: FreeLevels, before: list[int], after: list[int])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
 def test_a_set_costs_the_logarithm_of_the_number_of_sets(size: int) -> None:
     sets = comb(63487, size)
-    set_bits = written(FreeLevels(tuple(FINITE[::1000][:size]))).num_bits - 1 - gamma_bits(size)
+    set_bits = written(FreeLevels(tuple(FINITE[::1000][:size]))).num_bits - 2 - gamma_bits(size)
     assert 2 ** (set_bits - 1) < sets <= 2**set_bits
     assert set_bits <= 16 * size
 
@@ -140,7 +146,7 @@ def test_small_sets_have_distinct_numbers(size: int, lowest: int) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_set_numbers_leave_no_gap(size: int) -> None:
     """The sets of the m lowest levels are numbered 0 .. C(m, K) - 1, and the last set of all C(63487, K) - 1."""
-    start = 1 + gamma_bits(size)
+    start = 2 + gamma_bits(size)
     numbers = sorted(
         int(bit_string(written(FreeLevels(levels)))[start:], 2) for levels in combinations(FINITE[:10], size)
     )
@@ -151,7 +157,7 @@ def test_set_numbers_leave_no_gap(size: int) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 10])
 def test_a_number_beyond_the_last_set_is_refused(size: int) -> None:
     last = bit_string(written(FreeLevels(tuple(FINITE[-size:]))))
-    start = 1 + gamma_bits(size)
+    start = 2 + gamma_bits(size)
     number_bits = len(last) - start
     beyond = last[:start] + format(int(last[start:], 2) + 1, f"0{number_bits}b")
     for bits in (beyond, last[:start] + "1" * number_bits):
@@ -181,9 +187,9 @@ def test_the_largest_set_comes_back() -> None:
 
 @pytest.mark.parametrize("size", [MAX_LEVELS + 1, 2**20, 2**63])
 def test_too_many_levels_are_refused_at_once(size: int) -> None:
-    for value, kind in ((size, "1"), (size // 2 + 1, "0")):
+    for value, tag in ((size, (1, 1)), (size // 2 + 1, (0,))):
         writer = BitWriter()
-        writer.write(int(kind), 1)
+        writer.extend(tag)
         write_gamma(writer, value)
         writer.write(0, 64)
         with pytest.raises(DecodeError, match="more than 1024 levels"):
@@ -259,6 +265,52 @@ def test_free_levels_are_exact_in_single_precision(levels: FreeLevels) -> None:
 # --- both ---
 
 
+def test_unused_levels_are_not_sent() -> None:
+    codebook, symbols = FreeLevels((-2.0, 0.0, 1.0, 5.0)).trimmed(np.array([2, 2, 0]))
+    assert (codebook, symbols.tolist()) == (FreeLevels((-2.0, 1.0)), [1, 1, 0])
+    codebook, symbols = FreeLevels((-2.0, 1.0, 1.0, 5.0)).trimmed(np.array([2, 1, 0]))
+    assert (codebook, symbols.tolist()) == (FreeLevels((-2.0, 1.0)), [1, 1, 0])
+    grid, symbols = Grid(1.0, 5).trimmed(np.array([6, 3, 5]))
+    assert (grid, symbols.tolist()) == (Grid(1.0, 2), [3, 0, 2])
+
+
+@pytest.mark.parametrize("tag", ["10" + "10", "10" + "11", "1" + "00100"])
+def test_a_form_beyond_the_catalogue_is_refused(tag: str) -> None:
+    with pytest.raises(DecodeError, match="catalogue lacks"):
+        read_codebook(from_bits(tag + "1" * 40))
+
+
+def test_a_third_form_has_its_own_tag_and_changes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of the catalogue is all that it takes."""
+    before = [bit_string(written(codebook)) for codebook in (Grid(0.5, 2), FreeLevels((1.0,)))]
+    row = replace(catalogue.CODEBOOKS["bins"], name="signs", form=f"{__name__}:Signs")
+    monkeypatch.setitem(catalogue.CODEBOOKS, "signs", row)
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Signs=Signs))
+    assert bit_string(written(Signs())) == "1" + "010"
+    assert read_codebook(from_bits("1010")) == Signs()
+    assert [bit_string(written(codebook)) for codebook in (Grid(0.5, 2), FreeLevels((1.0,)))] == before
+
+
+@dataclass(frozen=True)
+class Signs(Codebook):
+    """One or minus one."""
+
+    size = 2
+
+    def values(self) -> NDArray[np.float32]:
+        return np.array([-1, 1], dtype=np.float32)
+
+    def write(self, writer: BitWriter) -> None:
+        """Nothing is left to say."""
+
+    @classmethod
+    def read(cls, reader: BitReader) -> "Signs":
+        return cls()
+
+    def trimmed(self, symbols: NDArray[np.int64]) -> "tuple[Signs, NDArray[np.int64]]":
+        return self, symbols
+
+
 @given(st.one_of(GRIDS, SETS))
 def test_every_proper_prefix_is_an_error(codebook: Codebook) -> None:
     bits = bit_string(written(codebook))
@@ -285,9 +337,9 @@ def test_random_bits_are_a_codebook_in_its_own_form_or_an_error(data: bytes) -> 
     [
         (Grid(1.0, 1), "0" + "010" + "011110000000000"),
         (Grid(0.0625, 3), "0" + "00100" + "010110000000000"),
-        (FreeLevels((0.0,)), "1" + "1" + format(31743, "016b")),
-        (FreeLevels((-LARGEST, LARGEST)), "1" + "010" + format(comb(63486, 2), "031b")),
-        (FreeLevels((-1.0, 0.0, 2.0)), "10110100001110010110001001010011100011001111111111"),
+        (FreeLevels((0.0,)), "11" + "1" + format(31743, "016b")),
+        (FreeLevels((-LARGEST, LARGEST)), "11" + "010" + format(comb(63486, 2), "031b")),
+        (FreeLevels((-1.0, 0.0, 2.0)), "1" + "10110100001110010110001001010011100011001111111111"),
     ],
 )
 def test_golden_bits(codebook: Codebook, bits: str) -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pactl_cli import catalogue
 from pactl_cli.certificate import codebook as codebook_module
 from pactl_cli.certificate import message as message_module
-from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid
+from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid, write_codebook
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError, write_delta
 from pactl_cli.certificate.configuration import Task, complete, write_configuration
-from pactl_cli.certificate.message import MAX_DIM, Encoded, Message, decode, encode
+from pactl_cli.certificate.format import MAX_DIM, default_dim
+from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.symbols import read_symbols
 
 MNIST = Task("mnist", 60_000, 1)
@@ -25,7 +26,7 @@ MNIST = Task("mnist", 60_000, 1)
 def task_with_default(dim: int) -> Task:
     """The smallest data set whose default is d = `dim`."""
     sizes = range(1, 100 * dim)
-    return Task("npz:tiny.npz", next(n for n in sizes if catalogue.default_dim(n) == dim), 3)
+    return Task("npz:tiny.npz", next(n for n in sizes if default_dim(n) == dim), 3)
 
 
 TINY = task_with_default(2)
@@ -115,7 +116,7 @@ def test_the_parts_are_the_bits() -> None:
     assert encode(build(Grid(1.0, 0), [0] * 300, task), task).bits == 1 + 2
     empty = encode(build(None, []), MNIST)
     assert (empty.codebook_bits, empty.symbols_bits) == (0, 0)
-    assert empty.bits == empty.configuration_bits == 1 + 8 + 2
+    assert empty.bits == empty.configuration_bits == 1 + 1 + 2 + 1
 
 
 def test_coordinates_are_the_levels() -> None:
@@ -176,18 +177,22 @@ def test_a_flipped_bit_is_another_message_or_an_error(message: Message, task: Ta
 
 def header_of(configuration_bits: str, codebook: Codebook) -> str:
     writer = BitWriter()
-    codebook.write(writer)
+    write_codebook(writer, codebook)
     return configuration_bits + "".join(format(byte, "08b") for byte in writer.to_bytes())[: writer.num_bits]
 
 
 @pytest.mark.parametrize(
-    "flags", ["0" + "00000000", "0" + "1" + "010" + "0000000", "0" + "0001" + "0" + "000001" + "0000"]
+    ("bits", "says"),
+    [
+        ("0" + "1" + "0" + "000001" + "1", "spells out the default"),  # d = 2, as a round one
+        ("0" + "1" + "1" + "0101" + "1", "spells out the default"),  # d = 2, as any other
+        ("0" + "1" + "1" + "01101" + "1", "not in the form"),  # d = 4, which is round, as any other
+    ],
 )
-def test_a_roundabout_configuration_is_refused(flags: str) -> None:
-    """Not default throughout, then nothing but defaults, unsaid or said."""
+def test_a_roundabout_configuration_is_refused(bits: str, says: str) -> None:
     assert decode(packed("1" + "01"), TINY)[0].configuration == complete({}, TINY)
-    with pytest.raises(DecodeError, match="not in the form"):
-        decode(packed(flags + "01"), TINY)
+    with pytest.raises(DecodeError, match=says):
+        decode(packed(bits + "01"), TINY)
 
 
 def test_other_forms_of_a_sequence_are_refused() -> None:
@@ -251,13 +256,16 @@ def test_all_messages_of_two_bytes_satisfy_kraft(task: Task, fifteen_halves: Non
     check_kraft(accepted, task)
     assert len({message.codebook for message in accepted.values()}) > 100
     dims = {message.configuration.intrinsic_dim for message in accepted.values()}
-    assert dims >= {0, catalogue.default_dim(task.train_examples)}
+    assert dims >= {0, default_dim(task.train_examples)}
 
 
 def test_all_messages_of_a_byte_satisfy_kraft(fifteen_halves: None) -> None:
     accepted = accepted_bytes(TINY, 1)
     check_kraft(accepted, TINY)
-    assert len(accepted) == 1 + 15  # the grid of one level and the free levels of one
+    dims = {message.configuration.intrinsic_dim for message in accepted.values()}
+    assert dims == {0, 2}  # nothing else is said in a byte
+    default = [message for message in accepted.values() if message.configuration == complete({}, TINY)]
+    assert len(default) == 1 + 15  # the grid of one level and the free levels of one
 
 
 def test_many_messages_about_one_task_do_not_begin_one_another() -> None:
@@ -308,9 +316,9 @@ def test_altered_messages_are_messages_or_errors(real: tuple[Message, Task], rng
 @pytest.mark.parametrize("dim", [10_001, MAX_DIM, MAX_DIM + 1, 2**63, 2**64 - 2])
 def test_too_many_coordinates_are_refused_at_once(dim: int) -> None:
     writer = BitWriter()
-    writer.write(0b000011, 6)
+    writer.write(0b011, 3)
     write_delta(writer, dim + 1)
-    writer.write(0b000, 3)
+    writer.write(0b1, 1)
     writer.write(0b01, 2)
     with pytest.raises(DecodeError, match="coordinates, more than"):
         decode(writer.to_bytes(), MNIST)
@@ -322,11 +330,11 @@ def test_too_many_coordinates_are_refused_at_once(dim: int) -> None:
 @pytest.mark.parametrize(
     ("place", "bits", "coded"),
     [
-        (0, (20, 19, 64), "0cc503580059d6bbebf726c34c"),
-        (1, (31, 66, 19), "51904cc1218d0e507d1e2080177df0"),
+        (0, (14, 19, 64), "662cd6001675aefafdc9b0d300"),
+        (1, (27, 67, 19), "640996f90c687283e8f10400bbef80"),
         (2, (1, 19, 5), "93800680"),
-        (3, (48, 50, 61), "0cc5228d9812b41743a933bfcf3a30875d3782ea"),
-        (4, (29, 0, 0), "204d7580"),
+        (3, (48, 51, 61), "6628e28d9813da0ba1d499dfe79d1843ae9bc175"),
+        (4, (31, 0, 0), "71009ab2"),
     ],
 )
 def test_golden_messages(place: int, bits: tuple[int, int, int], coded: str) -> None:

@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pactl_cli import catalogue
-from pactl_cli.certificate.configuration import Task
+from pactl_cli.certificate.configuration import Brought, Task
 
 
 @given(st.booleans(), st.none() | st.integers(0, 10**6), st.booleans())
 def test_a_task_goes_through_json(is_brought, pool, has_defaults):
     """What a certificate says of it is enough to read its message."""
     defaults = {"model_name": "fc", "base_width": 3, "normalisation": ((0.1, 0.2), (0.3, 0.4))} if has_defaults else {}
-    brought = catalogue.Model("own:net", "brought", "", batch_statistics=True) if is_brought else None
+    brought = Brought("own:net", batch_statistics=True) if is_brought else None
     task = Task("npz:/x", 100, 2, brought, calibration_pool=pool, defaults=defaults)
     assert Task.from_dict(json.loads(json.dumps(task.as_dict()))) == task
 
@@ -29,6 +28,12 @@ def test_a_task_goes_through_json(is_brought, pool, has_defaults):
         {"defaults": {"base_width": "x"}},
         {"defaults": {"normalisation": 3}},
         {"brought": {"shape": 1}},
+        {"brought": 3},
+        {"brought": {"name": "own:net", "width": None}},
+        {"brought": {"name": "own:net", "width": None, "batch_statistics": 1}},
+        {"brought": {"name": 3, "width": None, "batch_statistics": True}},
+        {"brought": {"name": "own:net", "width": "x", "batch_statistics": True}},
+        {"brought": {"name": "own:net", "width": None, "batch_statistics": True, "made_by": "os:system"}},
         {"calibration_pool": {}},
     ],
 )

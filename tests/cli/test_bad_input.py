@@ -271,7 +271,11 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda run: change_manifest(run, lambda m: m.update(schema_version=999, news=1, kind=["x"])),
         "newer version",
     ),
-    "older": (lambda run: change_manifest(run, lambda m: m.update(schema_version=1)), "older version"),
+    "of 0.1.0": (lambda run: change_manifest(run, lambda m: m.update(schema_version=1)), "written by pactl 0.1.0"),
+    "of a development version": (
+        lambda run: change_manifest(run, lambda m: m.update(schema_version=2)),
+        "development version before 0.2.0",
+    ),
     "version a text": (lambda run: change_manifest(run, lambda m: m.update(schema_version="999")), "manifest.json"),
     "version of no kind": (lambda run: change_manifest(run, lambda m: m.update(schema_version=0)), "manifest.json"),
     "unknown field": (lambda run: change_manifest(run, lambda m: m.update(news=1)), "manifest.json"),

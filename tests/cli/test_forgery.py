@@ -38,7 +38,7 @@ def follow(document: Document) -> None:
     errors, examples, delta = document["errors"], document["bound_examples"], document["delta"]
     document["bits"]["ledger"] = document["ledger_bits"]
     bits = document["message_bits"] + document["ledger_bits"]
-    document["bounds"] = all_bounds(errors=errors, examples=examples, bits=bits, delta=delta).model_dump()
+    document["bounds"] = all_bounds(errors=errors, examples=examples, bits=bits, delta=delta)
     document["error_bound"] = document["bounds"]["binomial"]
     document["quantised_train_error"] = errors / examples
     document["statement"] = sentence(document["error_bound"], delta, examples, document["dataset"])
@@ -121,7 +121,7 @@ def test_another_delta_is_another_certificate_and_a_true_one(forged: Call) -> No
                 bits=0,
                 delta=delta,
             )
-            document["holdout_bound"] = holdout.binomial
+            document["holdout_bound"] = holdout["binomial"]
 
         assert forged(change) is None
 

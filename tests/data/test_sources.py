@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.format import FIXED_STATISTICS
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.published.idx_files import MNIST_SHA256
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import TensorSpec
-from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
+from pactl_cli.models.preparation import Prepared
 
 RNG = np.random.default_rng(0)
 

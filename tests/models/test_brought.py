@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.configuration import Brought
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.brought import describe
@@ -54,7 +55,7 @@ def complaint(name: str) -> PactlError:
 
 def test_it_is_described_as_the_catalogue_would(module: Named) -> None:
     name = module("def normed(classes, channels): return plain(classes, channels, nn.BatchNorm2d(4))")
-    entry = catalogue.Model(f"{name}:plain", "brought by the user", "", None, False)
+    entry = Brought(f"{name}:plain", None, False)
     assert describe(f"{name}:plain", classes=3, channels=2) == entry
     assert describe(f"{name}:normed", classes=3, channels=2).batch_statistics
     assert not [place for place in sys.path if Path(place) == Path.cwd()]

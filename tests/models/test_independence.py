@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pactl_cli.certificate.format import NUMERICAL_MARGIN
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
-from pactl_cli.models.independence import NUMERICAL_MARGIN, TOLERANCE, agree, require_function_of_one_example
+from pactl_cli.models.independence import TOLERANCE, agree, require_function_of_one_example
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.normalisation import calibrate
 from pactl_cli.training import counting

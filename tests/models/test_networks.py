@@ -8,11 +8,12 @@ from torch import nn
 from torchvision.models import resnet18
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.format import CALIBRATION_BATCH
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.initialisation import seeded
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.models.normalisation import CALIBRATION_BATCH, batch_norms, calibrate
+from pactl_cli.models.normalisation import batch_norms, calibrate
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 OWN = [entry.name for entry in catalogue.OWN_MODELS]

@@ -7,22 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pactl_cli.certificate.codebook import FreeLevels, Grid
+from pactl_cli.catalogue import CODEBOOKS
+from pactl_cli.certificate.codebook import Grid
 from pactl_cli.errors import PactlError
-from pactl_cli.subspace.quantise import (
-    GridQuantiser,
-    LevelQuantiser,
-    Quantiser,
-    bin_means,
-    kmeans_levels,
-    without_unused,
-)
+from pactl_cli.subspace.quantise import STEP_HALVINGS, GridQuantiser, Quantiser, bin_means, kmeans_levels
 
-KINDS = {
-    "grid": GridQuantiser,
-    "kmeans": lambda: LevelQuantiser(7, kmeans=True),
-    "bins": lambda: LevelQuantiser(7, kmeans=False),
-}
+KINDS = tuple(CODEBOOKS)
 
 
 def coordinates(size: int = 200) -> Tensor:
@@ -30,7 +20,7 @@ def coordinates(size: int = 200) -> Tensor:
 
 
 def fitted(kind: str, w: Tensor) -> Quantiser:
-    quantiser = KINDS[kind]()
+    quantiser: Quantiser = CODEBOOKS[kind].maker()(7 if CODEBOOKS[kind].takes_levels else None)
     quantiser.fit(w)
     return quantiser
 
@@ -107,18 +97,20 @@ def test_what_is_sent_is_what_was_trained_up_to_half_precision(kind: str) -> Non
     np.testing.assert_allclose(codebook.values()[symbols], quantiser(w).detach().numpy(), rtol=2**-11)
     assert symbols.min() == 0 or isinstance(codebook, Grid)
     assert symbols.max() < codebook.size
+    assert isinstance(codebook, CODEBOOKS[kind].form_class())
 
 
-def test_unused_levels_are_not_sent() -> None:
-    codebook, symbols = without_unused(FreeLevels((-2.0, 0.0, 1.0, 5.0)), np.array([2, 2, 0]))
-    assert codebook == FreeLevels((-2.0, 1.0))
-    assert symbols.tolist() == [1, 1, 0]
-    codebook, symbols = without_unused(FreeLevels((-2.0, 1.0, 1.0, 5.0)), np.array([2, 1, 0]))
-    assert codebook == FreeLevels((-2.0, 1.0))
-    assert symbols.tolist() == [1, 1, 0]
-    codebook, symbols = without_unused(Grid(1.0, 5), np.array([6, 3, 5]))
-    assert codebook == Grid(1.0, 2)
-    assert symbols.tolist() == [3, 0, 2]
+@pytest.mark.parametrize("kind", KINDS)
+def test_candidates_are_fitted_quantisers_of_the_same_kind(kind: str) -> None:
+    w = coordinates()
+    quantiser = fitted(kind, w)
+    before = quantiser.levels().detach().clone()
+    candidates = quantiser.candidates()
+    steps = [candidate.gap() / quantiser.gap() for candidate in candidates]
+    expected = [2.0**-halvings for halvings in STEP_HALVINGS] if kind == "grid" else [1.0]
+    assert steps == pytest.approx(expected)
+    assert all(type(candidate) is type(quantiser) for candidate in candidates)
+    assert torch.equal(quantiser.levels(), before)
 
 
 def test_all_zero_coordinates_need_one_level() -> None:

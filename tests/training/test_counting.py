@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pactl_cli.certificate.format import NUMERICAL_MARGIN
 from pactl_cli.data.dataset import Examples
-from pactl_cli.training.counting import BATCH, NUMERICAL_MARGIN, Counts, count
+from pactl_cli.training.counting import BATCH, Counts, count
 
 
 class Echo(nn.Module):

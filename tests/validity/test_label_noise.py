@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from pactl_cli import catalogue, randomness
+from pactl_cli import randomness
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.configuration import Task, complete
+from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.certificate.message import Message, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.data.dataset import Dataset, Examples
@@ -46,7 +47,7 @@ def errors_at_all(labels: torch.Tensor) -> NDArray[np.int64]:
     """The same at every rate: a label that a rate replaces, a higher one replaces by the same."""
     images = torch.zeros((len(labels), 1, 1, 1), dtype=torch.uint8)
     replaced = Dataset("npz:x.npz", CLASSES, Examples(images, labels), None).with_label_noise(1.0).train.labels
-    drawn = randomness.uniforms(catalogue.DEFAULT_SEED, "label-noise/train/chosen", len(labels))
+    drawn = randomness.uniforms(DEFAULT_SEED, "label-noise/train/chosen", len(labels))
     return np.searchsorted(np.sort(drawn[(replaced != labels).numpy()]), RATES)
 
 

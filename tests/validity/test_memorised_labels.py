@@ -46,7 +46,7 @@ def with_bits(certificate: Certificate, share: float) -> float:
 def check(certificate: Certificate) -> None:
     """Above 85 %, by every bound; far below if nothing was paid for the message."""
     assert certificate.error_bound >= NEVER_BELOW
-    assert min(certificate.bounds.model_dump().values()) >= NEVER_BELOW
+    assert min(certificate.bounds.values()) >= NEVER_BELOW
     assert certificate.published.bound >= NEVER_BELOW
     assert with_bits(certificate, 1) == certificate.error_bound
     print(f"{certificate.errors} errors, {certificate.message_bits} bits: {with_bits(certificate, 0):.3f} unpaid")

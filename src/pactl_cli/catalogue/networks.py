@@ -28,11 +28,6 @@ class Model(Row):
     package: str = "pactl"
     arguments: tuple[str, ...] = ()
 
-    @property
-    def is_code(self) -> bool:
-        """Whether it is the user's own, which no table has."""
-        return not self.made_by
-
 
 _OWN = "pactl_cli.models.networks"
 _RESNETS = "pactl_cli.models.resnets"

@@ -12,13 +12,18 @@ from math import ceil, log2
 from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pactl_cli.catalogue import dataset_in_words
-from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound, kl_bound, mcallester_bound
+from pactl_cli.catalogue import BOUNDS, dataset_in_words
+from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS
+from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound
 from pactl_cli.certificate.symbols import Symbols
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+_LOCAL = r"\+(cpu|xpu|cu[0-9]+|rocm[0-9.]+|git[0-9a-f]+)"
+VERSION = rf"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.(post|dev)[0-9]+)*({_LOCAL})?"
+"""A regular expression of the version of a package, which leaves no room for a stranger's words."""
 
 HOLD_OUT: Final = "d=0 hold-out"
 """The hypothesis is the prior itself, about which the examples that are counted say nothing but how often it errs."""
@@ -29,6 +34,10 @@ Error = float
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+Bounds = dict[str, float]
+"""By name, from the same counts and bits; they do not hold jointly."""
 
 
 class BitParts(_Record):
@@ -45,15 +54,6 @@ class Charge(_Record):
 
     bits: float = Field(ge=0)
     reason: str
-
-
-class Bounds(_Record):
-    """Four bounds from the same counts and bits; they do not hold jointly."""
-
-    binomial: Error
-    kl: Error
-    catoni: Error
-    mcallester: Error
 
 
 class Published(_Record):
@@ -73,32 +73,33 @@ class Posthoc(_Record):
     bound: Error
 
 
-class Certificate(_Record):
-    """`bound.json`. Errors are fractions in [0, 1], bits are bits, counts are counts; a log-loss not finite is null."""
+class BaseCertificate(_Record):
+    """What every kind of certificate says; errors are fractions in [0, 1], bits are bits, counts are counts.
+
+    Attributes:
+        format: of the message.
+        kind: of the hypothesis; each has a class of its own, with what only this kind says.
+        program_version: a note on what wrote it, which nothing depends on.
+    """
 
     schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
+    format: int = Field(ge=FORMAT, le=FORMAT)
+    kind: str
+    program_version: str = Field(pattern=f"^{VERSION}$", max_length=60)
     statement: str
     error_bound: Error
     delta: float = Field(gt=0, le=0.5)
     bound_examples: int = Field(ge=1)
     errors: int = Field(ge=0)
-    quantised_train_error: Error
-    train_error: Error
     test_error: Error | None
     test_examples: int = Field(ge=0)
-    train_nll_bits: float | None
     message_bits: int = Field(ge=0)
     ledger_bits: float = Field(ge=0)
-    bits: BitParts
     ledger: tuple[Charge, ...]
-    bounds: Bounds
-    published: Published
-    posthoc: Posthoc | None
+    bounds: dict[str, Error]
     holdout_bound: Error | None
     dataset: str
-    hypothesis: Literal["subspace", "d=0 hold-out"]
-    intrinsic_dim: int = Field(ge=0)
-    levels: int = Field(ge=0)
+    hypothesis: str
     configuration: dict[str, Any]
     numerical_margin: float = Field(ge=0)
     data_sha256: str
@@ -106,9 +107,38 @@ class Certificate(_Record):
     side_information: dict[str, Any]
     assumptions: tuple[str, ...]
 
+    @field_validator("bounds")
+    @classmethod
+    def _has_those_of_its_format(cls, bounds: dict[str, Error]) -> dict[str, Error]:
+        if missing := [name for name in FROZEN_BOUNDS if name not in bounds]:
+            raise ValueError(f"lacks {missing[0]}")
+        return bounds
+
     def to_bytes(self) -> bytes:
-        """`bound.json`, to the byte."""
+        """Return `bound.json`, to the byte."""
         return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+class SubspaceCertificate(BaseCertificate):
+    """The certificate of coordinates in a subspace. A log-loss that is not finite is null."""
+
+    kind: Literal["subspace"]
+    hypothesis: Literal["subspace", "d=0 hold-out"]
+    intrinsic_dim: int = Field(ge=0)
+    levels: int = Field(ge=0)
+    bits: BitParts
+    train_error: Error
+    quantised_train_error: Error
+    train_nll_bits: float | None
+    published: Published
+    posthoc: Posthoc | None
+
+
+Certificate = SubspaceCertificate
+"""A certificate of any kind: a union, where there are several."""
+
+CERTIFICATES: dict[str, type[Certificate]] = {"subspace": SubspaceCertificate}
+"""The class of each kind."""
 
 
 def sentence(
@@ -158,13 +188,8 @@ def _confidence(delta: float) -> str:
 
 
 def all_bounds(*, errors: int, examples: int, bits: float, delta: float) -> Bounds:
-    """The four bounds of one classifier whose message, ledger included, has `bits` bits."""
-    return Bounds(
-        binomial=binomial_bound(errors=errors, examples=examples, bits=bits, delta=delta),
-        kl=kl_bound(errors=errors, examples=examples, bits=bits, delta=delta),
-        catoni=catoni_bound(errors=errors, examples=examples, bits=bits, delta=delta),
-        mcallester=mcallester_bound(errors=errors, examples=examples, bits=bits, delta=delta),
-    )
+    """Return the bounds of one classifier whose message, ledger included, has `bits` bits."""
+    return {name: row.maker()(errors=errors, examples=examples, bits=bits, delta=delta) for name, row in BOUNDS.items()}
 
 
 def holdout_bound(*, test_error: Error | None, test_examples: int, delta: float) -> Error | None:

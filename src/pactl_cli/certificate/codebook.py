@@ -2,21 +2,25 @@
 
 A grid is one step; free levels are a set, whose order carries no information and is not
 paid for: K levels cost log2 of the number of K-element sets of finite half-precision
-numbers, which is about log2 K! bits less than K times sixteen.
+numbers, which is about log2 K! bits less than K times sixteen. Which form follows is said by
+its tag: its place among the distinct forms of the catalogue's codebooks.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
 from math import comb
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pactl_cli.catalogue import imported
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError, read_gamma, write_gamma
-
-MAX_LEVELS = 1 << 10
+from pactl_cli.certificate.format import MAX_LEVELS, codebook_forms
+from pactl_cli.certificate.symbols import Symbols
 
 _LARGEST = int(np.array(np.finfo(np.float16).max).view(np.uint16))
 """The bits of the largest finite half; the bits of positive halves are ordered as their values are."""
@@ -48,8 +52,38 @@ def _value(rank: int) -> float:
     return -magnitude if rank < _LARGEST else magnitude
 
 
+class Codebook(ABC):
+    """The K levels that symbols 0 .. K-1 stand for, in a form that a message carries."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """K."""
+
+    @abstractmethod
+    def values(self) -> NDArray[np.float32]:
+        """The levels, exact in single precision: shape (K,), ascending."""
+
+    @abstractmethod
+    def write(self, writer: BitWriter) -> None:
+        """Appends the levels, without the tag of their form."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, reader: BitReader) -> Self:
+        """The codebook that `write` wrote.
+
+        Raises:
+            DecodeError: if the bits are not one.
+        """
+
+    @abstractmethod
+    def trimmed(self, symbols: Symbols) -> tuple[Self, Symbols]:
+        """The codebook cut to the levels in use, and the symbols that stand for the same coordinates in it."""
+
+
 @dataclass(frozen=True)
-class Grid:
+class Grid(Codebook):
     """Levels step * z for z in -radius .. radius; symbol z is written as z + radius.
 
     Attributes:
@@ -66,19 +100,32 @@ class Grid:
         return 2 * self.radius + 1
 
     def values(self) -> NDArray[np.float32]:
-        """The levels, exact in single precision: shape (K,), ascending."""
         return np.float32(self.step) * np.arange(-self.radius, self.radius + 1, dtype=np.float32)
 
     def write(self, writer: BitWriter) -> None:
-        """One bit for the kind, R + 1 in Elias gamma, fifteen bits of a positive half-precision step."""
-        writer.write(0, 1)
+        """R + 1 in Elias gamma, fifteen bits of a positive half-precision step."""
         write_gamma(writer, self.radius + 1)
         if self.radius:
             writer.write(_rank(self.step) - _LARGEST, 15)
 
+    @classmethod
+    def read(cls, reader: BitReader) -> Grid:
+        radius = read_gamma(reader) - 1
+        if 2 * radius + 1 > MAX_LEVELS:
+            raise DecodeError(f"more than {MAX_LEVELS} levels")
+        step = _value(_LARGEST + reader.read(15)) if radius else 1.0
+        if not 0 < step < np.inf:
+            raise DecodeError("the step is not a positive number")
+        return cls(step, radius)
+
+    def trimmed(self, symbols: Symbols) -> tuple[Grid, Symbols]:
+        offsets = symbols - self.radius
+        radius = int(np.abs(offsets).max())
+        return Grid(self.step, radius), offsets + radius
+
 
 @dataclass(frozen=True)
-class FreeLevels:
+class FreeLevels(Codebook):
     """Any K >= 1 distinct half-precision levels, ascending; symbol k stands for `levels[k]`."""
 
     levels: tuple[float, ...]
@@ -89,48 +136,60 @@ class FreeLevels:
         return len(self.levels)
 
     def values(self) -> NDArray[np.float32]:
-        """The levels: shape (K,), ascending."""
         return np.array(self.levels, dtype=np.float32)
 
     def write(self, writer: BitWriter) -> None:
-        """One bit for the kind, K in Elias gamma, the set of levels by its number in the combinatorial system."""
+        """K in Elias gamma, the set of levels by its number in the combinatorial system."""
         ranks = [_rank(level) for level in self.levels]
         if any(low >= high for low, high in pairwise(ranks)):
             raise ValueError("levels must be distinct and ascending")
-        writer.write(1, 1)
         write_gamma(writer, self.size)
         writer.write(sum(comb(rank, place) for place, rank in enumerate(ranks, 1)), _set_bits(self.size))
 
+    @classmethod
+    def read(cls, reader: BitReader) -> FreeLevels:
+        size = read_gamma(reader)
+        if size > MAX_LEVELS:
+            raise DecodeError(f"more than {MAX_LEVELS} levels")
+        number = reader.read(_set_bits(size))
+        if number >= comb(2 * _LARGEST + 1, size):
+            raise DecodeError("the levels are not a set of half-precision numbers")
+        return cls(tuple(_value(rank) for rank in _members(number, size)))
 
-Codebook = Grid | FreeLevels
+    def trimmed(self, symbols: Symbols) -> tuple[FreeLevels, Symbols]:
+        levels, symbols = np.unique(np.array(self.levels)[symbols], return_inverse=True)
+        return FreeLevels(tuple(levels.tolist())), symbols.astype(np.int64)
+
+
+def write_codebook(writer: BitWriter, codebook: Codebook) -> None:
+    """Appends the tag of a codebook's form, and the codebook: 0 is one bit, others follow a 1 in Elias gamma.
+
+    Raises:
+        ValueError: if no row of the catalogue has its form.
+    """
+    tag = [imported(form) for form in codebook_forms()].index(type(codebook))
+    writer.write(min(tag, 1), 1)
+    if tag:
+        write_gamma(writer, tag)
+    codebook.write(writer)
+
+
+def read_codebook(reader: BitReader) -> Codebook:
+    """The codebook that `write_codebook` wrote.
+
+    Raises:
+        DecodeError: if the bits are not one.
+    """
+    tag, forms = read_gamma(reader) if reader.read(1) else 0, codebook_forms()
+    if tag >= len(forms):
+        raise DecodeError("the levels have a form that this version's catalogue lacks")
+    form: type[Codebook] = imported(forms[tag])
+    return form.read(reader)
 
 
 def _set_bits(size: int) -> int:
     """Bits that number every set of `size` finite half-precision numbers."""
     return (comb(2 * _LARGEST + 1, size) - 1).bit_length()
-
-
-def read_codebook(reader: BitReader) -> Codebook:
-    """The codebook that `write` wrote.
-
-    Raises:
-        DecodeError: if the bits are not one.
-    """
-    if not reader.read(1):
-        radius = read_gamma(reader) - 1
-        if 2 * radius + 1 > MAX_LEVELS:
-            raise DecodeError(f"more than {MAX_LEVELS} levels")
-        step = _value(_LARGEST + reader.read(15)) if radius else 1.0
-        if not 0 < step < np.inf:
-            raise DecodeError("the step is not a positive number")
-        return Grid(step, radius)
-    size = read_gamma(reader)
-    if size > MAX_LEVELS:
-        raise DecodeError(f"more than {MAX_LEVELS} levels")
-    number = reader.read(_set_bits(size))
-    if number >= comb(2 * _LARGEST + 1, size):
-        raise DecodeError("the levels are not a set of half-precision numbers")
-    return FreeLevels(tuple(_value(rank) for rank in _members(number, size)))
 
 
 def _members(number: int, size: int) -> list[int]:

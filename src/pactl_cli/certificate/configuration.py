@@ -1,8 +1,8 @@
 """The code of a configuration: what it costs to say which network, which subspace, which seed.
 
-One bit says "the data set's default configuration". Otherwise one bit for each field says
-"default", or the field is written in a universal code. Whoever tries many values of a
-field and keeps the best pays for exactly the one kept: the bound holds for all at once.
+A list of what differs from the data set's default configuration: the bit 1 ends it; otherwise 0, the gap to the next
+field that differs in Elias gamma, and its value in a code of its own. Whoever tries many values of a field and keeps
+the best pays for exactly the one kept: the bound holds for all at once. A field appended changes no older message.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import Model, Statistics
+from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.codes import (
     BitReader,
     BitWriter,
@@ -22,11 +22,41 @@ from pactl_cli.certificate.codes import (
     write_delta,
     write_gamma,
 )
+from pactl_cli.certificate.format import (
+    DEFAULT_SEED,
+    DIGIT_BITS,
+    DIGITS,
+    FIELDS,
+    HYPOTHESES,
+    MAX_FROZEN_BYTES,
+    ROUND_DIMS,
+    default_calibration,
+    default_dim,
+)
 
-_DIGITS = 10**4
-_DIGIT_BITS = 14
 _FREE_DEFAULTS = ("model_name", "base_width", "normalisation")
 """The fields of a configuration for which the weights that training starts from can say more than the data set."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What the code of a header knows of a network that the receiver brings."""
+
+    name: str
+    width: int | None = None
+    batch_statistics: bool = False
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Brought:
+        """Return the network of which a stranger's JSON says these things, and no others.
+
+        Raises:
+            KeyError, TypeError: if it says something else.
+        """
+        name, width, batch_statistics = (values[key] for key in ("name", "width", "batch_statistics"))
+        if len(values) > 3 or not isinstance(name, str) or not isinstance(batch_statistics, bool):
+            raise TypeError("a network that is brought has a name, a width and batch statistics or none")
+        return cls(name, None if width is None else int(width), batch_statistics)
 
 
 @dataclass(frozen=True)
@@ -45,7 +75,7 @@ class Task:
     dataset: str
     train_examples: int
     channels: int
-    brought: Model | None = None
+    brought: Brought | None = None
 
     calibration_pool: int | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -73,13 +103,13 @@ class Task:
             dataset=str(values["dataset"]),
             train_examples=int(values["train_examples"]),
             channels=int(values["channels"]),
-            brought=None if brought is None else Model(**brought | {"aliases": (), "arguments": (), "made_by": ""}),
+            brought=None if brought is None else Brought.from_dict(brought),
             calibration_pool=None if values["calibration_pool"] is None else int(values["calibration_pool"]),
             defaults={name: defaults[name] for name in _FREE_DEFAULTS if name in defaults},
         )
 
-    def model(self, name: str) -> Model:
-        """The entry of a network by its name.
+    def model(self, name: str) -> Brought | catalogue.Model:
+        """What is known of a network by its name.
 
         Raises:
             KeyError: if neither the catalogue nor the receiver has it.
@@ -92,21 +122,32 @@ class Configuration:
     """All that rebuilds P and theta0, in the order in which it is written.
 
     Attributes:
-        model_name, intrinsic_mode: names of the catalogue, or of the network that the receiver brings.
-        base_width: None for a network that has none.
         intrinsic_dim, seed, calibration_examples: integers.
-        normalisation: mean and standard deviation per channel, four digits each, or None for .5 and .5.
+        model_name: of the catalogue, or of the network that the receiver brings.
+        intrinsic_mode: the projector, by its name.
+        base_width: None for a network that has none.
         label_noise: the rate at which labels are replaced by uniform ones, four digits.
+        normalisation: mean and standard deviation per channel, four digits each, or None for .5 and .5.
+        image_size: to which images are scaled; None for their own.
+        frozen: a regular expression of the names of weights that stay at theta0; "" for none.
+        rank: of low-rank factors; 0 for none.
+        view: of the data, where it changes what is counted.
+        hypothesis: the kind of hypothesis.
     """
 
-    model_name: str
-    base_width: int | None
-    intrinsic_mode: str
     intrinsic_dim: int
     seed: int
+    model_name: str
+    intrinsic_mode: str
+    base_width: int | None
     calibration_examples: int
-    normalisation: Statistics | None
     label_noise: float
+    normalisation: Statistics | None
+    image_size: int | None = None
+    frozen: str = ""
+    rank: int = 0
+    view: str = catalogue.NO_VIEW
+    hypothesis: str = HYPOTHESES[0]
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, in order."""
@@ -114,119 +155,161 @@ class Configuration:
 
 
 @dataclass(frozen=True)
+class _Given:
+    """What is known when a field is written or read: the task, and the value that costs nothing."""
+
+    task: Task
+    default: Any
+
+
+_Writer = Callable[[BitWriter, Any, _Given], None]
+_Reader = Callable[[BitReader, _Given], Any]
+
+
+@dataclass(frozen=True)
 class _Field:
-    """How one field is written; whether there is one, and its default, may depend on the fields before it."""
+    """How one field is written; whether it has a meaning, and its default, may depend on the fields before it."""
 
     default: Callable[[dict[str, Any], Task], Any]
-    write: Callable[[BitWriter, Any, Task], None]
-    read: Callable[[BitReader, Task], Any]
+    write: _Writer
+    read: _Reader
     exists: Callable[[dict[str, Any], Task], bool] = lambda known, task: True
 
 
-def _place(
-    names: Callable[[Task], list[str]],
-) -> tuple[Callable[[BitWriter, str, Task], None], Callable[[BitReader, Task], str]]:
-    """The code of a name: its place in a table, from 1, in Elias gamma."""
+def _place(names: Callable[[Task], list[str]]) -> tuple[_Writer, _Reader]:
+    """The code of a name: its place among those other than the default, from 1, in Elias gamma."""
 
-    def read(reader: BitReader, task: Task) -> str:
-        place, order = read_gamma(reader), names(task)
+    def others(given: _Given) -> list[str]:
+        return [name for name in names(given.task) if name != given.default]
+
+    def read(reader: BitReader, given: _Given) -> str:
+        place, order = read_gamma(reader), others(given)
         if place > len(order):
-            raise DecodeError(
-                "the message names something that this version's catalogue lacks, or a network that the receiver brings"
-            )
+            raise DecodeError("the message names something that this version's catalogue lacks")
         return order[place - 1]
 
-    return lambda writer, name, task: write_gamma(writer, names(task).index(name) + 1), read
+    return lambda writer, name, given: write_gamma(writer, others(given).index(name) + 1), read
 
 
 def _model_names(task: Task) -> list[str]:
-    """The networks in the order of their places: what the receiver brings comes after the catalogue."""
-    return [*catalogue.MODELS, *([task.brought.name] if task.brought else ())]
+    """The networks in the order of their places. What the receiver brings comes first: the catalogue may grow."""
+    return [*([task.brought.name] if task.brought else ()), *catalogue.MODELS]
 
 
-def _write_dim(writer: BitWriter, dim: int, _: Task) -> None:
-    if dim in catalogue.ROUND_DIMS:
-        writer.write(catalogue.ROUND_DIMS.index(dim), 7)
+def _write_dim(writer: BitWriter, dim: int, _: _Given) -> None:
+    if dim in ROUND_DIMS:
+        writer.write(ROUND_DIMS.index(dim), 7)
     else:
         writer.write(1, 1)
         write_delta(writer, dim + 1)
 
 
-def _read_dim(reader: BitReader, _: Task) -> int:
-    return read_delta(reader) - 1 if reader.read(1) else catalogue.ROUND_DIMS[reader.read(6)]
+def _read_dim(reader: BitReader, _: _Given) -> int:
+    return read_delta(reader) - 1 if reader.read(1) else ROUND_DIMS[reader.read(6)]
 
 
-def _write_seed(writer: BitWriter, seed: int, _: Task) -> None:
-    """The seed's rank, in an order that puts the default first."""
-    rank = 1 if seed == catalogue.DEFAULT_SEED else seed + 2 - (seed > catalogue.DEFAULT_SEED)
-    write_delta(writer, rank)
+def _write_seed(writer: BitWriter, seed: int, _: _Given) -> None:
+    """The seed's rank among those other than the default, from 1."""
+    write_delta(writer, seed + (seed < DEFAULT_SEED))
 
 
-def _read_seed(reader: BitReader, _: Task) -> int:
+def _read_seed(reader: BitReader, _: _Given) -> int:
     rank = read_delta(reader)
-    return catalogue.DEFAULT_SEED if rank == 1 else rank - 2 + (rank - 2 >= catalogue.DEFAULT_SEED)
+    return rank - (rank <= DEFAULT_SEED)
 
 
-def _write_normalisation(writer: BitWriter, statistics: Statistics, _: Task) -> None:
+def _write_normalisation(writer: BitWriter, statistics: Statistics, _: _Given) -> None:
     """Four decimal digits of every mean, then of every standard deviation."""
     for row in statistics:
         for value in row:
-            writer.write(round(value * _DIGITS), _DIGIT_BITS)
+            writer.write(round(value * DIGITS), DIGIT_BITS)
 
 
-def _read_normalisation(reader: BitReader, task: Task) -> Statistics:
-    mean, std = (tuple(reader.read(_DIGIT_BITS) / _DIGITS for _ in range(task.channels)) for _ in range(2))
+def _read_normalisation(reader: BitReader, given: _Given) -> Statistics:
+    mean, std = (tuple(reader.read(DIGIT_BITS) / DIGITS for _ in range(given.task.channels)) for _ in range(2))
     if min(std) <= 0:
         raise DecodeError("a standard deviation in the message is zero")
     return mean, std
 
 
-def _write_rate(writer: BitWriter, rate: float, _: Task) -> None:
-    writer.write(round(rate * _DIGITS), _DIGIT_BITS)
+def _write_rate(writer: BitWriter, rate: float, _: _Given) -> None:
+    writer.write(round(rate * DIGITS), DIGIT_BITS)
 
 
-def _read_rate(reader: BitReader, _: Task) -> float:
-    digits = reader.read(_DIGIT_BITS)
-    if digits > _DIGITS:
+def _read_rate(reader: BitReader, _: _Given) -> float:
+    digits = reader.read(DIGIT_BITS)
+    if digits > DIGITS:
         raise DecodeError("a rate in the message is above 1")
-    return digits / _DIGITS
+    return digits / DIGITS
 
 
-_FIELDS: dict[str, _Field] = {
+def _write_text(writer: BitWriter, text: str, _: _Given) -> None:
+    """The number of bytes in UTF-8 in Elias delta, then the bytes."""
+    data = text.encode()
+    if len(data) > MAX_FROZEN_BYTES:
+        raise ValueError(f"{len(data)} bytes are more than {MAX_FROZEN_BYTES}")
+    write_delta(writer, len(data))
+    writer.write(int.from_bytes(data), 8 * len(data))
+
+
+def _read_text(reader: BitReader, _: _Given) -> str:
+    size = read_delta(reader)
+    if size > MAX_FROZEN_BYTES:
+        raise DecodeError(f"a text in the message has more than {MAX_FROZEN_BYTES} bytes")
+    try:
+        return reader.read(8 * size).to_bytes(size).decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError("a text in the message is not UTF-8") from error
+
+
+def _delta(shift: int = 0) -> tuple[_Writer, _Reader]:
+    """The code of an integer: Elias delta of the integer plus `shift`."""
+    return lambda writer, number, _: write_delta(writer, number + shift), lambda reader, _: read_delta(reader) - shift
+
+
+def _network(known: dict[str, Any], task: Task) -> Brought | catalogue.Model:
+    return task.model(known["model_name"])
+
+
+_CODES: dict[str, _Field] = {
+    "intrinsic_dim": _Field(lambda _, task: default_dim(task.train_examples), _write_dim, _read_dim),
+    "seed": _Field(lambda *_: DEFAULT_SEED, _write_seed, _read_seed),
     "model_name": _Field(lambda _, task: catalogue.dataset_entry(task.dataset).model, *_place(_model_names)),
-    "base_width": _Field(
-        lambda known, task: task.model(known["model_name"]).width,
-        lambda writer, width, _: write_gamma(writer, width),
-        lambda reader, _: read_gamma(reader),
-        exists=lambda known, task: task.model(known["model_name"]).width is not None,
-    ),
     "intrinsic_mode": _Field(
         lambda *_: next(iter(catalogue.PROJECTORS)), *_place(lambda _: list(catalogue.PROJECTORS))
     ),
-    "intrinsic_dim": _Field(lambda _, task: catalogue.default_dim(task.train_examples), _write_dim, _read_dim),
-    "seed": _Field(lambda *_: catalogue.DEFAULT_SEED, _write_seed, _read_seed),
-    "calibration_examples": _Field(
-        lambda known, task: catalogue.default_calibration(
-            task.model(known["model_name"]),
-            task.train_examples if task.calibration_pool is None else task.calibration_pool,
-        ),
-        lambda writer, count, _: write_delta(writer, count + 1),
-        lambda reader, _: read_delta(reader) - 1,
+    "base_width": _Field(
+        lambda known, task: _network(known, task).width,
+        lambda writer, width, _: write_gamma(writer, width),
+        lambda reader, _: read_gamma(reader),
+        exists=lambda known, task: _network(known, task).width is not None,
     ),
-    "normalisation": _Field(lambda *_: None, _write_normalisation, _read_normalisation),
+    "calibration_examples": _Field(
+        lambda known, task: default_calibration(
+            task.train_examples if task.calibration_pool is None else task.calibration_pool,
+            batch_statistics=_network(known, task).batch_statistics,
+        ),
+        *_delta(1),
+    ),
     "label_noise": _Field(lambda *_: 0.0, _write_rate, _read_rate),
+    "normalisation": _Field(lambda *_: None, _write_normalisation, _read_normalisation),
+    "image_size": _Field(lambda *_: None, *_delta()),
+    "frozen": _Field(lambda *_: "", _write_text, _read_text),
+    "rank": _Field(lambda *_: 0, *_delta()),
+    "view": _Field(lambda *_: catalogue.NO_VIEW, *_place(lambda _: list(catalogue.VIEWS))),
+    "hypothesis": _Field(lambda *_: HYPOTHESES[0], *_place(lambda _: list(HYPOTHESES))),
 }
 
 
 def _default(name: str, known: dict[str, Any], task: Task) -> Any:
     """What a field has where nothing is said of it."""
-    return task.defaults[name] if name in task.defaults else _FIELDS[name].default(known, task)
+    return task.defaults[name] if name in task.defaults else _CODES[name].default(known, task)
 
 
 def complete(given: dict[str, Any], task: Task) -> Configuration:
     """The configuration in which every field not `given`, or given as None, has its default."""
     known: dict[str, Any] = {}
-    for name in _FIELDS:
+    for name in FIELDS:
         value = given.get(name)
         known[name] = _default(name, known, task) if value is None else value
     return Configuration(**known)
@@ -238,19 +321,18 @@ def write_configuration(writer: BitWriter, configuration: Configuration, task: T
     Raises:
         ValueError, KeyError: if a value has no code.
     """
-    is_default = configuration == complete({}, task)
-    writer.write(int(is_default), 1)
-    if is_default:
-        return
-    known = configuration.as_dict()
-    for name, code in _FIELDS.items():
-        differs = known[name] != _default(name, known, task)
-        if code.exists(known, task):
-            writer.write(int(differs), 1)
-            if differs:
-                code.write(writer, known[name], task)
-        elif differs:
+    known, last = configuration.as_dict(), -1
+    for place, name in enumerate(FIELDS):
+        default, code = _default(name, known, task), _CODES[name]
+        if known[name] == default:
+            continue
+        if not code.exists(known, task):
             raise ValueError(f"{name} has no meaning for {known['model_name']}")
+        writer.write(0, 1)
+        write_gamma(writer, place - last)
+        code.write(writer, known[name], _Given(task, default))
+        last = place
+    writer.write(1, 1)
 
 
 def read_configuration(reader: BitReader, task: Task) -> Configuration:
@@ -259,10 +341,24 @@ def read_configuration(reader: BitReader, task: Task) -> Configuration:
     Raises:
         DecodeError: if the bits are not one.
     """
-    if reader.read(1):
-        return complete({}, task)
     known: dict[str, Any] = {}
-    for name, code in _FIELDS.items():
-        differs = code.exists(known, task) and reader.read(1)
-        known[name] = code.read(reader, task) if differs else _default(name, known, task)
+    while not reader.read(1):
+        last = len(known) + read_gamma(reader) - 1
+        if last >= len(FIELDS):
+            raise DecodeError("the message names a setting that this version lacks")
+        _fill(known, last, task)
+        name = FIELDS[last]
+        default, code = _default(name, known, task), _CODES[name]
+        if not code.exists(known, task):
+            raise DecodeError(f"the message gives {name} to {known['model_name']}, which has none")
+        known[name] = code.read(reader, _Given(task, default))
+        if known[name] == default:
+            raise DecodeError(f"the message spells out the default of {name}")
+    _fill(known, len(FIELDS), task)
     return Configuration(**known)
+
+
+def _fill(known: dict[str, Any], end: int, task: Task) -> None:
+    """Gives the fields before a place that are not known their defaults."""
+    for name in FIELDS[len(known) : end]:
+        known[name] = _default(name, known, task)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pactl_cli.certificate.codebook import Codebook, read_codebook
+from pactl_cli.certificate.codebook import Codebook, read_codebook, write_codebook
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError
 from pactl_cli.certificate.configuration import Configuration, Task, read_configuration, write_configuration
+from pactl_cli.certificate.format import MAX_DIM
 from pactl_cli.certificate.symbols import Symbols, read_symbols, write_symbols
-
-MAX_DIM = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def encode(message: Message, task: Task) -> Encoded:
     write_configuration(writer, message.configuration, task)
     ends = [writer.num_bits]
     if message.codebook is not None:
-        message.codebook.write(writer)
+        write_codebook(writer, message.codebook)
         ends.append(writer.num_bits)
         write_symbols(writer, message.symbols, message.codebook.size)
     ends += [writer.num_bits] * (3 - len(ends))

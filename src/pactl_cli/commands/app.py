@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from pactl_cli import __version__, catalogue
+from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.commands import completion
 from pactl_cli.commands.launch import (
     LAUNCHED,
@@ -330,7 +331,7 @@ def permute(
             autocompletion=completion.NAMES["--dataset"],
         ),
     ],
-    seed: Annotated[int, typer.Option(help="Of the permutation.", min=0, max=MAX_SEED)] = catalogue.DEFAULT_SEED,
+    seed: Annotated[int, typer.Option(help="Of the permutation.", min=0, max=MAX_SEED)] = DEFAULT_SEED,
     out: Annotated[
         Path | None, typer.Option(help="Where to write.", show_default="DATASET-permutation-SEED.npy")
     ] = None,

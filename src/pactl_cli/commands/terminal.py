@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from pactl_cli.catalogue import HEADLINE
 from pactl_cli.errors import on_one_line
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def print_certificate(certificate: Certificate, check: str) -> None:
     """
     console = Console(file=sys.stdout, highlight=False)
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
-    others = (certificate.bounds.kl, certificate.bounds.catoni, certificate.bounds.mcallester)
+    others = {name: bound for name, bound in certificate.bounds.items() if name != HEADLINE}
     rows = [
         ("certificate", f"[bold green]{percent(certificate.error_bound)}[/bold green]"),
         ("training error, quantised", f"{percent(certificate.quantised_train_error)}  {counted}"),
@@ -85,7 +86,7 @@ def print_certificate(certificate: Certificate, check: str) -> None:
         (f"  {certificate.intrinsic_dim:,} symbols, {certificate.levels} levels", f"{certificate.bits.symbols:,}"),
         ("ledger", f"{certificate.ledger_bits:g} bits"),
         ("", ""),
-        ("other bounds: kl, Catoni, McAllester", "  ".join(map(percent, others))),
+        (f"other bounds: {', '.join(others)}", "  ".join(map(percent, others.values()))),
         ("published accounting", f"{percent(certificate.published.bound)}  ({certificate.published.bits:,.0f} bits)"),
     ]
     if posthoc := certificate.posthoc:

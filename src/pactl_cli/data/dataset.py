@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli import randomness
-from pactl_cli.catalogue import DEFAULT_SEED
+from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError

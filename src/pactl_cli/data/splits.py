@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pactl_cli import catalogue, randomness
+from pactl_cli import randomness
+from pactl_cli.certificate.format import DEFAULT_SEED, MAX_CALIBRATION_SHARE
 from pactl_cli.data.files.arrays import ArrayHeader, read_array
 from pactl_cli.errors import PactlError
 
@@ -138,7 +139,7 @@ def first_of_each(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     return first
 
 
-def permuted_indices(examples: int, seed: int = catalogue.DEFAULT_SEED) -> Indices:
+def permuted_indices(examples: int, seed: int = DEFAULT_SEED) -> Indices:
     """The permutation of 0 .. examples - 1 that a seed stands for, the same everywhere."""
     return randomness.permutation(seed, "permute", examples)
 
@@ -204,7 +205,7 @@ def draw_calibration(pool: Indices, count: int, seed: int) -> Indices:
     Raises:
         PactlError: if they are more than a tenth.
     """
-    most = len(pool) // catalogue.MAX_CALIBRATION_SHARE
+    most = len(pool) // MAX_CALIBRATION_SHARE
     if count > most:
         raise PactlError(
             f"--calibration-examples {count} is more than a tenth of the {len(pool):,} examples they are drawn from",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import brought_network
 from pactl_cli.models.initialisation import seeded, sketched
@@ -50,7 +51,7 @@ def sketch_network(name: str, *, classes: int, inputs: InputSpec, width: int | N
         PactlError: as `build_network` does.
     """
     if catalogue.is_brought(name):
-        return build_network(name, classes=classes, inputs=inputs, width=width, seed=catalogue.DEFAULT_SEED)
+        return build_network(name, classes=classes, inputs=inputs, width=width, seed=DEFAULT_SEED)
     return sketched(_builder(name, classes, inputs, width))
 
 

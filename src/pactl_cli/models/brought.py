@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pactl_cli import catalogue
+from pactl_cli.certificate.configuration import Brought
+from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models.initialisation import seeded
 from pactl_cli.models.normalisation import batch_norms
@@ -42,15 +43,13 @@ def brought_network(name: str, *, classes: int, channels: int, seed: int) -> nn.
     return network
 
 
-def describe(name: str, *, classes: int, channels: int) -> catalogue.Model:
-    """The entry that the catalogue would have for it.
+def describe(name: str, *, classes: int, channels: int) -> Brought:
+    """What a header's code has to know of it.
 
     Raises:
         PactlError: if it cannot be built, or not twice alike: a receiver could not build it either.
     """
-    networks = [
-        brought_network(name, classes=classes, channels=channels, seed=catalogue.DEFAULT_SEED) for _ in range(2)
-    ]
+    networks = [brought_network(name, classes=classes, channels=channels, seed=DEFAULT_SEED) for _ in range(2)]
     first, second = (dict(_tensors(network)) for network in networks)
     if networks[0] is networks[1] or {id(tensor) for tensor in first.values()} & set(map(id, second.values())):
         raise PactlError(
@@ -62,7 +61,7 @@ def describe(name: str, *, classes: int, channels: int) -> catalogue.Model:
             f"--model-name {name} constructs another network at every call",
             "draw its weights with torch.nn.init, and keep no state outside of it",
         )
-    return catalogue.Model(name, "brought by the user", "", batch_statistics=bool(batch_norms(networks[0])))
+    return Brought(name, batch_statistics=bool(batch_norms(networks[0])))
 
 
 def described(error: BaseException) -> str:

@@ -7,15 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from pactl_cli.certificate.format import NUMERICAL_MARGIN
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import described
 from pactl_cli.models.inputs import Inputs, InputSpec, change, count_inputs, divide
 
 EXAMPLES = 4
 """How many examples a network is tried on."""
-
-NUMERICAL_MARGIN = 1e-4
-"""An example is an error unless its class leads by more than this, relative to its largest logit in size."""
 
 TOLERANCE = NUMERICAL_MARGIN / 2
 """How far each logit of an example may move, relative to its largest, for no lead to move by more than the margin."""

@@ -11,7 +11,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pactl_cli import catalogue, randomness
+from pactl_cli import randomness
+from pactl_cli.certificate.format import DEFAULT_SEED
 
 Inputs = Tensor | Mapping[str, Tensor]
 """m examples: one tensor, shape (m, ...), or several by name."""
@@ -194,10 +195,10 @@ class InputSpec:
             shape = (count, *spec.shape)
             own = stream if self.kind != MAPPING else f"{stream}/{name}"
             if spec.dtype.is_floating_point:
-                values = 2 * randomness.uniforms(catalogue.DEFAULT_SEED, own, prod(shape)) - 1
+                values = 2 * randomness.uniforms(DEFAULT_SEED, own, prod(shape)) - 1
                 return torch.from_numpy(values).to(spec.dtype).view(shape)
             below = 256 if spec.dtype == torch.uint8 else 2
-            integers = randomness.integers(catalogue.DEFAULT_SEED, own, prod(shape), below)
+            integers = randomness.integers(DEFAULT_SEED, own, prod(shape), below)
             return torch.from_numpy(integers).to(spec.dtype).view(shape)
 
         return self._made(draw)

@@ -6,10 +6,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pactl_cli.certificate.format import CALIBRATION_BATCH
 from pactl_cli.models.inputs import Inputs, count_inputs, divide
-
-CALIBRATION_BATCH = 128
-"""Largest batch in calibration: part of what a receiver repeats."""
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:

@@ -8,9 +8,6 @@ from torch import Tensor, nn
 from pactl_cli.catalogue import Statistics
 from pactl_cli.models.inputs import Inputs
 
-FIXED_STATISTICS: Statistics = ((0.5,), (0.5,))
-"""The default normalisation: constants that come from no sample."""
-
 
 class Prepared(nn.Module):
     """A network that takes examples as the data have them.

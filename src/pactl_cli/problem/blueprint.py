@@ -11,12 +11,13 @@ from torch import nn
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Configuration
+from pactl_cli.certificate.format import FIXED_STATISTICS
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import head_names, parameter_layout
 from pactl_cli.models.normalisation import batch_norms, freeze_statistics
-from pactl_cli.models.preparation import FIXED_STATISTICS, Prepared
+from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.runs.start import Start, Training
 from pactl_cli.subspace import build_projector

@@ -8,7 +8,7 @@ from typing import Any
 
 from pactl_cli import catalogue
 from pactl_cli.catalogue import is_brought
-from pactl_cli.certificate.configuration import Configuration, Task, complete
+from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import MissingError, PactlError
@@ -30,7 +30,7 @@ def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: 
     )
 
 
-def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> catalogue.Model | None:
+def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> Brought | None:
     """The user's own network, if it is one."""
     name = source.model_name if source else settings.model_name
     if source and is_brought(source.model_name) and settings.model_name != source.model_name:

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from pactl_cli import __version__, catalogue
+from pactl_cli.certificate.certificate import VERSION
 from pactl_cli.models.independence import evaluated
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.training.counting import full_precision
@@ -19,8 +20,7 @@ from pactl_cli.training.counting import full_precision
 _INPUTS, _LOGITS = 2, 4
 _DIGITS = 6
 _TOLERANCE = 1e-3
-_VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.(post|dev)\d+)*(\+(cpu|xpu|cu\d+|rocm[\d.]+|git[0-9a-f]+))?"
-_DEFINER = re.compile(rf"(pactl|torchvision) {_VERSION}|[\w.]+:\w+")
+_DEFINER = re.compile(rf"(pactl|torchvision) {VERSION}|[\w.]+:\w+")
 """A package and a version, or a module and a function: a name, and no words of a stranger's."""
 
 

@@ -42,7 +42,7 @@ CERTIFICATE = "bound.json"
 RESUME = "resume"
 FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFICATE)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _LARGEST_TEXT = 1 << 26
 _LARGEST_MANIFEST = 1 << 20
 _LARGEST_ARRAYS = 1 << 32
@@ -125,10 +125,7 @@ class RunDirectory:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PactlError(f"{path / MANIFEST} cannot be read: {reason}", hint) from error
         schema = content.get("schema_version") if isinstance(content, dict) else None
-        if isinstance(schema, int) and schema > SCHEMA_VERSION:
-            raise PactlError(f"{path} was written by a newer version of pactl", "upgrade pactl")
-        if isinstance(schema, int) and 0 < schema < SCHEMA_VERSION:
-            raise PactlError(f"{path} was written by an older version of pactl", "train it again, or use that version")
+        require_schema(path, schema, SCHEMA_VERSION)
         try:
             manifest = Manifest.model_validate(content)
             if odd := manifest.files.keys() - set(FILES):
@@ -306,6 +303,17 @@ class RunDirectory:
             for file in folder.iterdir():
                 file.unlink()
             folder.rmdir()
+
+
+def require_schema(path: Path, schema: Any, own: int) -> None:
+    """Raises PactlError, naming who reads it, if the number is that of an earlier or a later form of a file."""
+    if type(schema) is not int or schema < 1 or schema == own:
+        return
+    if schema > own:
+        raise PactlError(f"{path} was written by a newer version of pactl", "upgrade pactl")
+    if schema == 1:
+        raise PactlError(f"{path} was written by pactl 0.1.0, which is the version that reads it", "or train again")
+    raise PactlError(f"{path} was written by a development version before 0.2.0, which alone reads it", "train again")
 
 
 def replace_file(target: Path, data: bytes) -> None:

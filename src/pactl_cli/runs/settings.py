@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.errors import PactlError
 
 DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
@@ -152,7 +153,7 @@ class TrainSettings(Settings):
         "rdkronqr", SUBSPACE, f"the projector: {', '.join(catalogue.PROJECTORS)}"
     )
     seed: int = _setting(
-        catalogue.DEFAULT_SEED, SUBSPACE, "of initialisation, projector, calibration, data order", ge=0, le=MAX_SEED
+        DEFAULT_SEED, SUBSPACE, "of initialisation, projector, calibration, data order", ge=0, le=MAX_SEED
     )
 
     optimizer: Annotated[str, _named_in(catalogue.RECIPES)] = _setting(
@@ -242,8 +243,8 @@ def _level_counts(text: str) -> str:
 class BoundSettings(Settings):
     """How a trained run is quantised and certified."""
 
-    codebook: Literal["grid", "kmeans", "bins"] = _setting(
-        "grid", QUANTISATION, "grid: one learned step; kmeans, bins: free levels, and how they start"
+    codebook: Annotated[str, _named_in(catalogue.CODEBOOKS)] = _setting(
+        "grid", QUANTISATION, f"the codebook: {', '.join(catalogue.CODEBOOKS)}"
     )
     levels: Annotated[str, BeforeValidator(str), AfterValidator(_level_counts)] = _setting(
         "7", QUANTISATION, "number of free levels; auto or a list such as 5,7,11 tries several"
@@ -292,14 +293,18 @@ class BoundSettings(Settings):
         return weight
 
     @property
-    def level_counts(self) -> list[int]:
-        """The numbers of free levels to try."""
+    def level_counts(self) -> list[int | None]:
+        """The numbers of levels to try; None where they are not the user's to say."""
+        if not catalogue.CODEBOOKS[self.effective_codebook].takes_levels:
+            return [None]
         return [int(count) for count in (AUTOMATIC_LEVELS if self.levels == "auto" else self.levels).split(",")]
 
     @model_validator(mode="after")
     def _levels_are_free(self) -> Self:
-        if "levels" in self.model_fields_set and self.effective_codebook == "grid":
-            raise ValueError("--levels is for --codebook kmeans or bins: a grid has as many as it needs")
+        takers = [row.name for row in catalogue.CODEBOOKS.values() if row.takes_levels]
+        if "levels" in self.model_fields_set and self.effective_codebook not in takers:
+            name = self.effective_codebook
+            raise ValueError(f"--levels is for --codebook {' or '.join(takers)}: a {name} has as many as it needs")
         return self
 
     @property

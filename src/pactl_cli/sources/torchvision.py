@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.errors import MissingError, PactlError, printable
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
@@ -35,7 +36,7 @@ def load(request: SourceRequest) -> Start:
         raise PactlError(f"torchvision:{name}: torchvision has no such network", "transfer from a run directory of it")
     tensors = read_weights(settings.weights) if settings.weights else _download(name)
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(_AUXILIARY_HEADS)}
-    network = build_network(name, classes=2, inputs=_IMAGENET, width=None, seed=catalogue.DEFAULT_SEED)
+    network = build_network(name, classes=2, inputs=_IMAGENET, width=None, seed=DEFAULT_SEED)
     head = head_names(network)
     if not head or head[0] not in tensors:
         raise PactlError(f"--weights {settings.weights} are not those of torchvision's {name}: {head[:1]} is missing")

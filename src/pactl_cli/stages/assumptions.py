@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pactl_cli import __version__, catalogue
+from pactl_cli import catalogue
 from pactl_cli.catalogue import dataset_in_words
+from pactl_cli.certificate.format import FORMAT
 from pactl_cli.errors import quoted
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
@@ -17,7 +18,6 @@ def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
     """What the receiver needs beside the message; all of it fixed before S was seen."""
     parts = problem.partition
     return {
-        "program_version": __version__,
         "classes": problem.dataset.classes,
         "inputs": problem.dataset.spec.as_dict(),
         "train_examples": problem.task.train_examples,
@@ -59,8 +59,8 @@ def _on_the_task(problem: Problem) -> Iterator[str]:
             "from the other or from something in common."
         )
     yield (
-        f"Which examples are counted, the name of the data set ({dataset}), delta, this version of the program and its "
-        "defaults were fixed before looking at them."
+        f"Which examples are counted, the name of the data set ({dataset}), delta, and the message format "
+        f"(number {FORMAT}) with all that its names stand for were fixed before looking at them."
     )
     yield (
         f"The number of classes ({problem.dataset.classes}), which number stands for which class, the number of "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite, log
+from math import isfinite
 from typing import Any
 
 import numpy as np
 import torch
 
+from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.message import Message, decode, encode
 from pactl_cli.certificate.risk_bounds import catoni_lambda
@@ -23,11 +24,8 @@ from pactl_cli.stages.evidence import Claim, Measured, assemble, recount
 from pactl_cli.stages.fine_tuning import fine_tune
 from pactl_cli.stages.posthoc import Comparison
 from pactl_cli.stages.workbench import Workbench
-from pactl_cli.subspace.quantise import GridQuantiser, LevelQuantiser, Quantiser
+from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.counting import Counts
-
-STEP_HALVINGS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-"""Steps tried without fine-tuning: this many times half the spread of w."""
 
 
 @dataclass(frozen=True)
@@ -92,34 +90,23 @@ def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[int, Message]
     if not len(w):
         yield 0, Message(configuration, None, np.zeros(0, dtype=np.int64))
         return
-    for levels in (0,) if settings.effective_codebook == "grid" else settings.level_counts:
+    for levels in settings.level_counts:
         with torch.no_grad():
             module.w.copy_(w)
-        quantiser = _quantiser(levels, settings).to(w.device)
-        quantiser.fit(w)
+        quantiser: Quantiser = catalogue.CODEBOOKS[settings.effective_codebook].maker()(levels)
+        quantiser.to(w.device).fit(w)
         if settings.quant_epochs:
             fine_tune(bench, quantiser, trained)
-        elif isinstance(quantiser, GridQuantiser):
-            _search_step(bench, quantiser)
-        yield levels, Message(configuration, *quantiser.message_parts(module.w))
+        else:
+            quantiser = _best_candidate(bench, quantiser)
+        yield levels or 0, Message(configuration, *quantiser.message_parts(module.w))
 
 
-def _quantiser(levels: int, settings: BoundSettings) -> Quantiser:
-    """What the codebook's name stands for."""
-    if not levels:
-        return GridQuantiser()
-    return LevelQuantiser(levels, kmeans=settings.effective_codebook == "kmeans")
-
-
-def _search_step(bench: Workbench, quantiser: GridQuantiser) -> None:
-    """Without fine-tuning, the step of the least bound: free, as is every way of finding a message."""
-    start = quantiser.log_step.item()
-    bounds: dict[float, float] = {}
-    for halvings in STEP_HALVINGS:
-        with torch.no_grad():
-            quantiser.log_step.fill_(start - halvings * log(2))
-        bounds[halvings] = bench.bound_at(*quantiser.message_parts(bench.module.w))
-    best = min(bounds, key=bounds.__getitem__)
-    bench.note_search("step", STEP_HALVINGS, best)
-    with torch.no_grad():
-        quantiser.log_step.fill_(start - best * log(2))
+def _best_candidate(bench: Workbench, quantiser: Quantiser) -> Quantiser:
+    """Without fine-tuning, the candidate of the least bound: free, as is every way of finding a message."""
+    candidates = quantiser.candidates()
+    if len(candidates) == 1:
+        return quantiser
+    best = min(candidates, key=lambda candidate: bench.bound_at(*candidate.message_parts(bench.module.w)))
+    bench.note_search("step", [candidate.gap() for candidate in candidates], best.gap())
+    return best

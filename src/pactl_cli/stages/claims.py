@@ -7,23 +7,27 @@ its range, and no header decides how much memory is taken.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from math import isclose
+from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pactl_cli.certificate.certificate import HOLD_OUT, Certificate, all_bounds, sentence
-from pactl_cli.certificate.codebook import MAX_LEVELS
+from pactl_cli.catalogue import HEADLINE
+from pactl_cli.certificate.certificate import CERTIFICATES, HOLD_OUT, SCHEMA_VERSION, Certificate, all_bounds, sentence
 from pactl_cli.certificate.configuration import Task
-from pactl_cli.certificate.message import MAX_DIM, Message, read_message
+from pactl_cli.certificate.format import FORMAT, MAX_DIM, MAX_LEVELS
+from pactl_cli.certificate.message import Message, read_message
 from pactl_cli.certificate.symbols import learned_probabilities
 from pactl_cli.errors import PactlError
-from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
+from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
 
 LARGEST_CERTIFICATE = 1 << 20
 LARGEST_MESSAGE = 1 << 22
@@ -65,8 +69,9 @@ def read_certificate(run: RunDirectory) -> Certificate:
         PactlError: if it is none.
     """
     content = run.read_bytes(CERTIFICATE, LARGEST_CERTIFICATE)
+    kind = _require_readable(run.path / CERTIFICATE, content)
     try:
-        certificate = Certificate.model_validate_json(content)
+        certificate = CERTIFICATES[kind].model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -74,6 +79,24 @@ def read_certificate(run: RunDirectory) -> Certificate:
     if certificate.to_bytes() != content:
         raise PactlError(f"{run.path / CERTIFICATE} is not in the form in which it is written")
     return certificate
+
+
+def _require_readable(path: Path, content: bytes) -> str:
+    """The kind of a certificate; raises PactlError if it is of another schema or format, or of a kind unknown here."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise PactlError(f"{path} is not a certificate: {shorten(str(error), 100)}") from error
+    document: dict[str, Any] = found if isinstance(found, dict) else {}
+    require_schema(path, document.get("schema_version"), SCHEMA_VERSION)
+    form, kind = document.get("format"), document.get("kind")
+    if type(form) is int and form != FORMAT:
+        raise PactlError(
+            f"{path} is about a message of format {reprlib.repr(form)}, and this version of pactl reads format {FORMAT}"
+        )
+    if isinstance(kind, str) and kind not in CERTIFICATES:
+        raise PactlError(f"{path} is of a kind that this version of pactl lacks: {reprlib.repr(kind)}")
+    return kind if isinstance(kind, str) else next(iter(CERTIFICATES))
 
 
 def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
@@ -122,11 +145,12 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     except (ValueError, OverflowError):
         yield "bounds"
         return
-    claimed = certificate.bounds.model_dump()
-    for name, value in derived.model_dump().items():
-        if not isclose(claimed[name], value, rel_tol=_TOLERANCE):
+    if certificate.bounds.keys() - derived.keys():
+        yield "bounds"
+    for name, value in derived.items():
+        if name in certificate.bounds and not isclose(certificate.bounds[name], value, rel_tol=_TOLERANCE):
             yield f"bounds.{name}"
-    if not isclose(certificate.error_bound, derived.binomial, rel_tol=_TOLERANCE):
+    if not isclose(certificate.error_bound, derived[HEADLINE], rel_tol=_TOLERANCE):
         yield "error_bound"
     if certificate.quantised_train_error != certificate.errors / certificate.bound_examples:
         yield "quantised_train_error"

@@ -7,6 +7,8 @@ from hashlib import sha256
 
 from torch import Tensor
 
+from pactl_cli import __version__
+from pactl_cli.catalogue import HEADLINE
 from pactl_cli.certificate.certificate import (
     HOLD_OUT,
     SCHEMA_VERSION,
@@ -14,18 +16,20 @@ from pactl_cli.certificate.certificate import (
     Certificate,
     Charge,
     Posthoc,
+    SubspaceCertificate,
     all_bounds,
     holdout_bound,
     published,
     sentence,
 )
+from pactl_cli.certificate.format import FORMAT, NUMERICAL_MARGIN
 from pactl_cli.certificate.message import Encoded, Message
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
 from pactl_cli.stages.assumptions import assumptions, side_information
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.training.counting import NUMERICAL_MARGIN, Counts, count
+from pactl_cli.training.counting import Counts, count
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,13 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
     bounds = all_bounds(**counts, bits=encoded.bits + claim.extra_bits, delta=claim.delta)
     test_examples = len(problem.dataset.test) if problem.dataset.test else 0
     test_error = None if measured.test_errors is None else measured.test_errors / test_examples
-    return Certificate(
+    return SubspaceCertificate(
         schema_version=SCHEMA_VERSION,
-        statement=_statement(problem, message, bounds.binomial, claim.delta),
-        error_bound=bounds.binomial,
+        format=FORMAT,
+        kind="subspace",
+        program_version=__version__,
+        statement=_statement(problem, message, bounds[HEADLINE], claim.delta),
+        error_bound=bounds[HEADLINE],
         delta=claim.delta,
         bound_examples=len(problem.sample),
         errors=measured.errors,

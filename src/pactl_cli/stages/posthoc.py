@@ -11,7 +11,7 @@ from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
 from pactl_cli.stages.evidence import recount
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.subspace.quantise import LevelQuantiser
+from pactl_cli.subspace.quantise import kmeans
 
 LEVELS = (5, 7, 10, 20, 50)
 
@@ -32,7 +32,7 @@ class Comparison:
 
     def at(self, size: int) -> Posthoc:
         """Return what a number of levels gives."""
-        quantiser = LevelQuantiser(size, kmeans=True).to(self.module.w.device)
+        quantiser = kmeans(size).to(self.module.w.device)
         quantiser.fit(self.module.w.detach())
         codebook, symbols = quantiser.message_parts(self.module.w)
         coordinates = torch.from_numpy(codebook.values()[symbols])

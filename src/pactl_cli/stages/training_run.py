@@ -40,7 +40,7 @@ from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
-from pactl_cli.subspace.quantise import GridQuantiser
+from pactl_cli.subspace.quantise import grid
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
 from pactl_cli.training.recipes import Plan
@@ -215,7 +215,7 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
         module = problem.build_module()
         objective = RateObjective(
             module,
-            GridQuantiser(),
+            grid(),
             rate_weight=settings.rate_weight,
             examples=len(problem.sample),
             start=settings.rate_from if settings.rate_weight else 1.0,

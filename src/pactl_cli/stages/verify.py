@@ -30,6 +30,8 @@ from pactl_cli.stages.workbench import STAGE
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 
+Document = dict[str, Any]
+
 _TOLERANCE = 1e-9
 """Relative: the last digits of a special function on another machine."""
 _NLL_TOLERANCE = 1e-3
@@ -50,6 +52,7 @@ class Verdict:
     NOT_LOOKED_AT: ClassVar = (
         "the training curves in metrics.jsonl",
         "the versions and the device in manifest.json",
+        "program_version in bound.json",
     )
     """What of a run directory may be false all the same."""
 
@@ -96,10 +99,17 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     measured = _agreed(run, certificate, recounted, network)
     claim = Claim(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc)
     expected = assemble(problem, message, encoded, measured, claim)
-    for name, claimed, derived in _differences(certificate.model_dump(mode="json"), expected.model_dump(mode="json")):
+    for name, claimed, derived in _differences(*_compared(certificate, expected)):
         raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
     _check_posthoc(run, certificate, problem, module, display)
     return Verdict(certificate, place_of_data(run, problem.settings, named, only_read=True).in_words())
+
+
+def _compared(claimed: Certificate, derived: Certificate) -> tuple[Document, Document]:
+    """What must be equal: all but the note on the version, and bounds of which the certificate does not speak."""
+    said, known = (each.model_dump(mode="json", exclude={"program_version"}) for each in (claimed, derived))
+    known["bounds"] = {name: value for name, value in known["bounds"].items() if name in claimed.bounds}
+    return said, known
 
 
 def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Problem) -> None:

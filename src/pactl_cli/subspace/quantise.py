@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from math import log
 
 import numpy as np
@@ -15,6 +17,9 @@ from pactl_cli.errors import FAILED, PactlError
 
 SMALLEST_STEP = 2.0**-24
 """The smallest positive number in half precision."""
+
+STEP_HALVINGS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""Steps tried without fine-tuning: the spread of w, halved so many times."""
 
 
 class Quantiser(nn.Module, ABC):
@@ -80,18 +85,11 @@ class Quantiser(nn.Module, ABC):
         Many coordinates of a trained w lie close to a threshold. Rounding a level moves all
         its coordinates a little; assigning them anew would move some of them a whole level.
         """
-        return without_unused(self.codebook(), self.symbols(w).cpu().numpy())
+        return self.codebook().trimmed(self.symbols(w).cpu().numpy())
 
-
-def without_unused(codebook: Codebook, symbols: Symbols) -> tuple[Codebook, Symbols]:
-    """The same coordinates with a codebook cut to the levels in use."""
-    if isinstance(codebook, Grid):
-        offsets = symbols - codebook.radius
-        radius = int(np.abs(offsets).max())
-        return Grid(codebook.step, radius), offsets + radius
-    values = np.array(codebook.levels)[symbols]
-    levels, symbols = np.unique(values, return_inverse=True)
-    return FreeLevels(tuple(levels.tolist())), symbols.astype(np.int64)
+    def candidates(self) -> list[Quantiser]:
+        """What to choose from where nothing is fine-tuned, in order: after `fit`, quantisers like this one."""
+        return [self]
 
 
 class GridQuantiser(Quantiser):
@@ -139,23 +137,37 @@ class GridQuantiser(Quantiser):
     def lr_scales(self) -> dict[str, float]:
         return {"quantiser.log_step": self.LR_SCALE}
 
+    def candidates(self) -> list[Quantiser]:
+        """Grids of other steps, from the largest to the smallest."""
+        found: list[Quantiser] = []
+        for halvings in STEP_HALVINGS:
+            quantiser = copy.deepcopy(self)
+            with torch.no_grad():
+                quantiser.log_step.sub_(halvings * log(2))
+            found.append(quantiser)
+        return found
+
     def codebook(self) -> Codebook:
         return Grid(_sent(max(float(self.log_step.detach().exp()), SMALLEST_STEP)), self.RADIUS)
 
 
 class LevelQuantiser(Quantiser):
-    """K levels, each learned, and started by k-means or as the means of uniform bins."""
+    """K levels, each learned.
 
-    def __init__(self, size: int, *, kmeans: bool) -> None:
+    Args:
+        size: K.
+        start: a function of w and K that returns the first levels, shape (K,).
+    """
+
+    def __init__(self, size: int, start: Callable[[Tensor, int], Tensor]) -> None:
         super().__init__()
-        self._kmeans = kmeans
+        self._start = start
         self.values = nn.Parameter(torch.linspace(-1, 1, size))
 
     def fit(self, w: Tensor) -> None:
-        """Levels start at the centres of k-means clusters of w, or at the means of K bins over [-max|w|, max|w|]."""
-        start = kmeans_levels if self._kmeans else bin_means
+        """The levels start where the function of that name says."""
         with torch.no_grad():
-            self.values.copy_(start(w, len(self.values)))
+            self.values.copy_(self._start(w, len(self.values)))
 
     def levels(self) -> Tensor:
         return self.values.sort().values
@@ -169,6 +181,21 @@ class LevelQuantiser(Quantiser):
 
     def codebook(self) -> Codebook:
         return FreeLevels(tuple(map(_sent, self.levels().tolist())))
+
+
+def grid(levels: int | None = None) -> Quantiser:
+    """Return a quantiser with one learned step, which has as many levels as it needs."""
+    return GridQuantiser()
+
+
+def kmeans(levels: int) -> Quantiser:
+    """Return a quantiser with so many free levels, started at the centres of k-means clusters."""
+    return LevelQuantiser(levels, kmeans_levels)
+
+
+def bins(levels: int) -> Quantiser:
+    """Return a quantiser with so many free levels, started as the means of uniform bins."""
+    return LevelQuantiser(levels, bin_means)
 
 
 def _sent(value: float) -> float:

@@ -10,9 +10,9 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+from pactl_cli.certificate.format import NUMERICAL_MARGIN
 from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.errors import FAILED, PactlError
-from pactl_cli.models.independence import NUMERICAL_MARGIN as NUMERICAL_MARGIN  # this module's own word for it, too
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.processes.world import ALONE, World
 

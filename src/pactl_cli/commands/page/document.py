@@ -192,7 +192,7 @@ def _article(run: Shown) -> Markup:
         facts |= {"label noise": settings.label_noise or None}
     if certificate:
         facts |= {
-            "other bounds": "  ".join(f"{name} {percent(b)}" for name, b in certificate.bounds.model_dump().items()),
+            "other bounds": "  ".join(f"{name} {percent(b)}" for name, b in certificate.bounds.items()),
             "log-loss": _log_loss(certificate.train_nll_bits),
             "sha256 of the message": certificate.message_sha256,
             "sha256 of the examples": certificate.data_sha256,

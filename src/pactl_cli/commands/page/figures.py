@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from pactl_cli.catalogue import BOUNDS, HEADLINE
 from pactl_cli.certificate.certificate import Bounds, Certificate
 from pactl_cli.commands.page.markup import Child, Markup, tag
 from pactl_cli.commands.page.plot import (
@@ -29,7 +30,6 @@ PARTS = ("configuration", "codebook", "symbols", "ledger")
 COLOURS = 8
 MOST_POINTS = 500
 MOST_HISTOGRAMS = 12
-_BOUNDS = {"binomial": "binomial tail", "kl": "kl", "catoni": "Catoni", "mcallester": "McAllester"}
 
 
 @dataclass(frozen=True)
@@ -270,9 +270,9 @@ def _passes(pairs: list[tuple[int, float]]) -> list[list[tuple[float, float]]]:
 
 
 def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
-    """The four bounds of one run over n and over delta, on the same scale."""
+    """The bounds of one run over n and over delta, on the same scale."""
     by_examples, by_delta = bounds_by_examples(certificate), bounds_by_delta(certificate)
-    highest = max(max(b.model_dump().values()) for _, b in [*by_examples, *by_delta])
+    highest = max(max(b.values()) for _, b in [*by_examples, *by_delta])
     y = Axis(0.0, min(1.0, 1.05 * highest), show_percent, "bound")
     n, delta = float(certificate.bound_examples), certificate.delta
     by_n = Axis(float(by_examples[0][0]), float(by_examples[-1][0]), show_count, "examples n", "log")
@@ -282,20 +282,20 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
         _sweep("examples", "Over the number of examples", by_examples, by_n, y, n, rate),
         _sweep("delta", "Over the probability to fail", by_delta, by_d, y, delta, rate),
     ]
-    entries = [key_of("line", f"bound-{bound}", text) for bound, text in _BOUNDS.items()]
+    entries = [key_of("line", _line_of(bound), bound) for bound in BOUNDS]
     entries.append(key_of("line", "rate", "the error rate itself"))
-    rows = [[f"{size:,}", *map(percent, b.model_dump().values())] for size, b in _every_factor_of_two(by_examples, n)]
+    rows = [[f"{size:,}", *map(percent, b.values())] for size, b in _every_factor_of_two(by_examples, n)]
     return figure(
         "The bound as a function of n and delta",
         [
             f"Of {name}: the same {certificate.message_bits + certificate.ledger_bits:,.6g} bits, ",
             "had the same error rate been counted on more examples, or on fewer; and at other confidences. The mark is "
-            "the certificate. Confidence is cheap: delta costs its logarithm. The four bounds do not hold jointly; the "
-            "binomial tail is the certificate.",
+            "the certificate. Confidence is cheap: delta costs its logarithm. The bounds do not hold jointly; the "
+            f"{HEADLINE} one is the certificate.",
         ],
         legend(entries),
         tag("div", panels, class_="panels"),
-        table(("examples", *_BOUNDS.values()), rows, "The bounds at the same error rate and bits"),
+        table(("examples", *BOUNDS), rows, "The bounds at the same error rate and bits"),
     )
 
 
@@ -304,6 +304,12 @@ def _every_factor_of_two(by_examples: list[tuple[int, Bounds]], n: float) -> lis
     wanted = [n * 4.0**power for power in (-2, -1, 0, 1, 2)]
     nearest = [min(by_examples, key=lambda entry: abs(entry[0] / size - 1)) for size in wanted]
     return [next(group) for _, group in groupby(nearest, key=lambda entry: entry[0])]
+
+
+def _line_of(bound: str) -> str:
+    """The class of a bound's line: the headline's, or that of its place among the others, again after three."""
+    others = [name for name in BOUNDS if name != HEADLINE]
+    return "bound-headline" if bound == HEADLINE else f"bound-{1 + others.index(bound) % 3}"
 
 
 def _exactly(value: float) -> str:
@@ -320,10 +326,10 @@ def _sweep(
     here: float,
     rate: float,
 ) -> Markup:
-    """One panel of the four bounds."""
+    """One panel of the bounds."""
     lines = [("rate", [(x.low, rate), (x.high, rate)])]
-    lines += [(f"bound-{name}", [(at, getattr(b, name)) for at, b in points]) for name in reversed(_BOUNDS)]
-    at, bound = x.place(here), next(b.binomial for value, b in points if value == here)
+    lines += [(_line_of(name), [(at, b[name]) for at, b in points]) for name in reversed(BOUNDS)]
+    at, bound = x.place(here), next(b[HEADLINE] for value, b in points if value == here)
     marks = [
         tag("line", x1=percent_of(at), x2=percent_of(at), y1="0%", y2="100%", class_="here"),
         curves(lines, x, y),
@@ -331,8 +337,8 @@ def _sweep(
     ]
     first, last = points[0], points[-1]
     text = (
-        f"The binomial bound goes from {percent(first[1].binomial)} at {_exactly(first[0])} "
-        f"to {percent(last[1].binomial)} at {_exactly(last[0])}"
+        f"The {HEADLINE} bound goes from {percent(first[1][HEADLINE])} at {_exactly(first[0])} "
+        f"to {percent(last[1][HEADLINE])} at {_exactly(last[0])}"
     )
     plot = drawing(key, title, text, x, y, marks, height="15rem", unruled=True)
     return tag("div", tag("h3", title), plot, tag("p", f"{text}.", class_="note"), class_="panel")

@@ -104,7 +104,7 @@ IDENTITIES: dict[str, tuple[str, ...]] = {
     "config.yml": ("duplicates", "label_noise", "indices_path", "dataset", "train_subset", "model_name"),
     "bound.json": (
         *("network", "theta0_sha256", "train_sha256", "test_sha256", "excluded_examples", "copies_left_out", "source"),
-        *("repetitions_dropped", "repetitions_counted", "indices_sha256", "task", "program_version"),
+        *("repetitions_dropped", "repetitions_counted", "indices_sha256", "task", "program_version", "kind", "format"),
     ),
     "init.safetensors": ("lineage", "origin", "seen_is_complete", "spec", "statistics", "classes", "head"),
 }

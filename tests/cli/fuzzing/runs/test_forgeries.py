@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import all_bounds, catoni_bound, sentence
 from pactl_cli.certificate.codebook import FreeLevels, Grid
 from pactl_cli.certificate.configuration import Task
@@ -34,7 +35,7 @@ def follow(document: Document) -> None:
         parts["ledger"] = document["ledger_bits"]
         parts["symbols"] = document["message_bits"] - parts["configuration"] - parts["codebook"]
         counts = {"errors": document["errors"], "examples": document["bound_examples"], "delta": document["delta"]}
-        document["bounds"] = all_bounds(**counts, bits=document["message_bits"] + document["ledger_bits"]).model_dump()
+        document["bounds"] = all_bounds(**counts, bits=document["message_bits"] + document["ledger_bits"])
         document["error_bound"] = document["bounds"]["binomial"]
         document["quantised_train_error"] = document["errors"] / document["bound_examples"]
         published["bound"] = catoni_bound(**counts, bits=published["bits"])
@@ -117,6 +118,8 @@ def messages(draw: Any, message: Message) -> Message:
     elif action == "configuration":
         changes: Document = {"seed": st.integers(0, 2**63 - 1), "calibration_examples": st.integers(0, 300)}
         changes |= {"intrinsic_mode": st.sampled_from(["dense", "sparse"]), "base_width": st.integers(1, 4096)}
+        changes |= {"image_size": st.integers(1, 64), "rank": st.integers(1, 8), "frozen": st.text(max_size=9)}
+        changes |= {"view": st.sampled_from(list(catalogue.VIEWS))}
         name = draw(st.sampled_from(sorted(changes)))
         return replace(message, configuration=replace(message.configuration, **{name: draw(changes[name])}))
     else:

@@ -1,0 +1,97 @@
+"""What decoding depends on beside the code: frozen, save that tables may grow at their ends."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pactl_cli import catalogue
+from pactl_cli.certificate.codes import BitReader, BitWriter
+from pactl_cli.certificate.configuration import Brought, Task, complete, read_configuration, write_configuration
+from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS, format_description
+
+GOLDEN = Path(__file__).parent / "golden"
+ADVICE = (
+    "append what is new at the END of its table, or raise FORMAT in certificate/format.py: messages that were written "
+    "before would mean something else"
+)
+
+
+def changes(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The parts of the format that are no longer what they were, by name."""
+    tables = {name: now["tables"].get(name, [])[: len(rows)] for name, rows in frozen["tables"].items()}
+    wrong = [f"tables.{name}" for name, rows in frozen["tables"].items() if tables[name] != rows]
+    networks = frozen["dataset_networks"].items()
+    wrong += [f"dataset_networks.{name}" for name, model in networks if now["dataset_networks"].get(name) != model]
+    return wrong + [name for name in ("format", "constants") if frozen[name] != now[name]]
+
+
+@pytest.fixture
+def golden() -> dict[str, Any]:
+    """What the present format was when it was first published."""
+    content: dict[str, Any] = json.loads((GOLDEN / f"format-{FORMAT}.json").read_text())
+    return content
+
+
+def test_the_format_is_what_it_was(golden: dict[str, Any]) -> None:
+    assert not (wrong := changes(golden, json.loads(json.dumps(format_description())))), f"{wrong}: {ADVICE}"
+
+
+def test_what_is_appended_changes_nothing(golden: dict[str, Any]) -> None:
+    now = copy.deepcopy(golden)
+    for rows in now["tables"].values():
+        rows.append("new")
+    now["dataset_networks"]["new"] = "fc"
+    assert changes(golden, now) == []
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value that holds no others."""
+    if not isinstance(value, dict | list):
+        return [path]
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return [leaf for key, item in items for leaf in leaves(item, (*path, key))]
+
+
+def test_any_other_change_is_seen(golden: dict[str, Any]) -> None:
+    for *way, last in leaves(golden):
+        now = copy.deepcopy(golden)
+        place = now
+        for key in way:
+            place = place[key]
+        place[last] = "other"
+        assert changes(golden, now), (*way, last)
+    for name, rows in golden["tables"].items():
+        for other in (rows[:-1], rows[::-1], ["new", *rows]):
+            if other != rows:
+                assert changes(golden, golden | {"tables": golden["tables"] | {name: other}}) == [f"tables.{name}"]
+
+
+def test_the_bounds_of_a_certificate_are_those_of_the_format(golden: dict[str, Any]) -> None:
+    assert golden["tables"]["bounds"] == list(FROZEN_BOUNDS)
+    assert catalogue.HEADLINE in FROZEN_BOUNDS
+
+
+@pytest.mark.parametrize("table", ["MODELS", "PROJECTORS", "VIEWS"])
+def test_a_row_at_the_end_leaves_every_message_as_it_was(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those about a network that the receiver brings."""
+    task = Task("digits", 1437, 1, Brought("nets:small"))
+    names = {"MODELS": "model_name", "PROJECTORS": "intrinsic_mode", "VIEWS": "view"}
+    rows = getattr(catalogue, table)
+
+    def code(name: str) -> tuple[int, bytes]:
+        writer = BitWriter()
+        write_configuration(writer, complete({names[table]: name}, task), task)
+        stated = read_configuration(BitReader(writer.to_bytes()), task)
+        assert getattr(stated, names[table]) == name
+        return writer.num_bits, writer.to_bytes()
+
+    known = [*rows, *(["nets:small"] if table == "MODELS" else [])]
+    before = [code(name) for name in known]
+    monkeypatch.setitem(rows, "new", next(iter(rows.values())))
+    assert [code(name) for name in known] == before
+    assert code("new") not in before
