@@ -17,7 +17,8 @@ from PIL import Image
 from pactl_cli import catalogue
 from pactl_cli.certificate.message import decode
 from pactl_cli.data.dataset import normalise
-from pactl_cli.data.files import decoded_cache, idx_files
+from pactl_cli.data.files import decoded_cache
+from pactl_cli.data.published import idx_files
 from pactl_cli.models import build_network
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
