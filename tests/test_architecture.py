@@ -142,6 +142,10 @@ def test_a_lawful_import_passes(module, source):
     assert unlawful_imports(source, module) == []
 
 
+def test_the_guide_for_contributors_names_the_folders_in_order():
+    assert f"\n{' -> '.join(FOLDERS)}\n" in (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+
+
 # --- Circles ---------------------------------------------------------------------------------------------------------
 
 
