@@ -206,7 +206,8 @@ def code_lines(source: str) -> Iterator[tuple[int, str]]:
 
 def repeated(modules: Mapping[str, str]) -> list[str]:
     """The blocks of lines that stand twice, as `module:line = module:line`."""
-    complaints, seen = [], {}
+    complaints: list[str] = []
+    seen: dict[tuple[str, ...], str] = {}
     for module, source in modules.items():
         lines = list(code_lines(source))
         for start in range(len(lines) - LINES_THAT_REPEAT + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -20,11 +21,11 @@ INPUTS = torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
 class Layer(nn.Module):
     """A function as a layer."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, maps: Tensor) -> Any:
         return self.function(maps)
 
 

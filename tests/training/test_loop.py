@@ -177,10 +177,9 @@ def test_a_single_example_left_over_joins_the_batch_before(count: int, batch_siz
 
 
 def test_a_batch_of_one_is_refused_where_there_is_batch_norm() -> None:
+    objective: Any = nn.Sequential(Recorder(), nn.BatchNorm2d(3))
     with pytest.raises(PactlError, match="--batch-size 1"):
-        Trainer(
-            nn.Sequential(Recorder(), nn.BatchNorm2d(3)), bytes_of(4), FIXED_STATISTICS, Plan("adam", 1, 1, 0.1), 1, "x"
-        )
+        Trainer(objective, bytes_of(4), FIXED_STATISTICS, Plan("adam", 1, 1, 0.1), 1, "x")
 
 
 def test_augmented_batches_are_random_views_drawn_afresh_for_every_epoch_and_stage() -> None:
