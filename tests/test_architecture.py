@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, how long a file is, what it is called, and a start without torch.
+"""The rules of the house: who may import whom, no circles, and a start without torch. More stand in test_shape.py.
 
 Each check is a function from sources to complaints, and each has a test that it can complain.
 """
@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -42,9 +43,6 @@ MAY_NEVER_IMPORT = {
     "randomness": LEARNING,
     "certificate": LEARNING,
 }
-
-LINES_AT_MOST = 400
-VAGUE_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "misc"})
 
 
 def python_files(*folders: Path) -> list[Path]:
@@ -144,87 +142,64 @@ def test_a_lawful_import_passes(module, source):
     assert unlawful_imports(source, module) == []
 
 
-# --- Files and names -------------------------------------------------------------------------------------------------
+def test_the_guide_for_contributors_names_the_folders_in_order():
+    assert f"\n{' -> '.join(FOLDERS)}\n" in (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
 
 
-def overlong(files: Iterable[Path]) -> list[str]:
-    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in files}
-    return [f"{path}: {lines} lines" for path, lines in lengths.items() if lines > LINES_AT_MOST]
+# --- Circles ---------------------------------------------------------------------------------------------------------
 
 
-def vague(files: Iterable[Path], root: Path) -> list[str]:
-    """The files of which the own name, or that of a folder below root, says nothing."""
-    return [
-        str(path)
-        for path in files
-        if any(part.strip("_") in VAGUE_NAMES for part in path.relative_to(root).with_suffix("").parts)
-    ]
+def circle(sources: Mapping[str, str]) -> list[str]:
+    """The modules of a circle of imports, first and last the same; none if there is no circle.
+
+    Args:
+        sources: of each module, by the name that `module_name` gives it.
+    """
+    modules = {name.removesuffix(".__init__") for name in sources}
+
+    def loaded_for(name: str) -> str:
+        """The module that an imported name is, or is a part of; empty if it is none of these."""
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    needs = {
+        module.removesuffix(".__init__"): {loaded_for(name) for _, name in imports(source, module)} - {""}
+        for module, source in sources.items()
+    }
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return [str(module) for module in reversed(error.args[1])]
+    return []
 
 
-def test_no_file_is_too_long():
-    complaints = overlong(python_files(SOURCE, REPOSITORY / "tests"))
-    assert not complaints, "\n".join(complaints)
+def test_imports_form_no_circle_also_inside_a_room():
+    found = circle({module_name(path): path.read_text("utf-8") for path in python_files(SOURCE / PACKAGE)})
+    assert not found, " imports ".join(found)
 
 
-def test_no_module_has_a_vague_name():
-    complaints = vague(python_files(SOURCE, REPOSITORY / "tests"), REPOSITORY)
-    assert not complaints, "\n".join(complaints)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("from pactl_cli.room import second", "from pactl_cli.room.first import thing"),
+        ("from .second import thing", "def lazily():\n    from . import first"),
+        ("import pactl_cli.room.second", "if TYPE_CHECKING:\n    from pactl_cli.room.first import Thing"),
+        ("from pactl_cli.room import second", "from pactl_cli.room import exported"),
+        ("from pactl_cli.room.first import thing", ""),
+    ],
+)
+def test_a_circle_is_seen(first, second):
+    room = {"pactl_cli.room.__init__": "from .first import exported", "pactl_cli.other": "import pactl_cli.room.first"}
+    found = circle({**room, "pactl_cli.room.first": first, "pactl_cli.room.second": second})
+    assert found
+    assert found[0] == found[-1]
+    assert "pactl_cli.other" not in found
 
 
-def test_a_long_file_is_seen(tmp_path):
-    (tmp_path / "enough.py").write_text("pass\n" * LINES_AT_MOST)
-    (tmp_path / "too_much.py").write_text("pass\n" * (LINES_AT_MOST + 1))
-    assert overlong(python_files(tmp_path)) == [f"{tmp_path / 'too_much.py'}: {LINES_AT_MOST + 1} lines"]
-
-
-def test_a_vague_name_is_seen():
-    clear, plain, private, folder = map(Path, ("a/codes.py", "a/utils.py", "a/_helpers.py", "a/common/codes.py"))
-    assert vague([clear, plain, private, folder], Path("a")) == list(map(str, (plain, private, folder)))
-
-
-# --- Docstrings ------------------------------------------------------------------------------------------------------
-
-
-def public_definitions(body: Iterable[ast.AST]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-    """The public functions and classes of a module, also those under `if` and `try`; methods are their class's."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            overload = any(ast.unparse(each).endswith("overload") for each in node.decorator_list)
-            if not node.name.startswith("_") and not overload:
-                yield node
-        elif isinstance(node, ast.stmt | ast.ExceptHandler):
-            yield from public_definitions(ast.iter_child_nodes(node))
-
-
-def undocumented(source: str) -> list[str]:
-    return [node.name for node in public_definitions(ast.parse(source).body) if not ast.get_docstring(node)]
-
-
-def test_every_public_function_and_class_has_a_docstring():
-    complaints = [
-        f"{module_name(path)}.{name}" for path in python_files(SOURCE) for name in undocumented(path.read_text("utf-8"))
-    ]
-    assert not complaints, "\n".join(complaints)
-
-
-def test_a_missing_docstring_is_seen():
-    source = '''
-def bare(): pass
-async def bare_too(): pass
-def empty(): ""
-class Bare:
-    def method(self): pass
-if True:
-    def hidden(): pass
-def described():
-    """Says what it does."""
-    def inner(): pass
-class Described: "Says what it is."
-def _private(): pass
-@typing.overload
-def stub(): ...
-'''
-    assert undocumented(source) == ["bare", "bare_too", "empty", "Bare", "hidden"]
+def test_what_leads_nowhere_twice_is_no_circle():
+    sources = {"a.__init__": "", "a.top": "from a import left, right", "a.left": "import torch\nfrom a.low import x"}
+    assert circle({**sources, "a.right": "from a.low import y", "a.low": "from a import __version__"}) == []
 
 
 # --- A start without torch -------------------------------------------------------------------------------------------

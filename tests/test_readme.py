@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 }
 
 
@@ -24,12 +24,31 @@ def examples(text: str) -> list[str]:
 
 
 def test_ci_installs_and_tests_as_the_readme_says() -> None:
-    install, check = examples(PAGES["README.md"])[:2]
-    assert install.strip().endswith("pip install -e '.[dev]' && pactl train | pactl bound -")
-    assert check.strip() == ". .venv/bin/activate && .ci/check"
-    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "pip install --quiet -e '.[dev]'" in run
-    assert "./.ci/check" in run
+    install, check = (example.strip() for example in examples(PAGES["README.md"])[:2])
+    *alone, use = install.split(" && ")
+    assert alone[-1] == "pip install -e ."
+    assert use == "pactl train | pactl bound -"
+    assert check.split(" && ")[1:] == ["pip install -e '.[dev]'", ".ci/check"]
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace(" --quiet", "")
+    lines = run.replace('"${PYTHON:-python3}"', "python3").partition('cd "$temp/pactl"\n')[2].splitlines()
+    assert [line for line in lines if line and not line.startswith("pactl ")] == [*alone, *check.split(" && ")]
+
+
+def installed_from_an_index(text: str) -> list[str]:
+    """The commands of a page that would look for pactl on a package index, where it is not."""
+    return re.findall(r"(?:pip|pipx|uv tool|uvx?)(?: pip)? (?:install|run|add) (?:-\S+ )*[\"']?pactl\b[^\n`]*", text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_installs_from_a_package_index(page: str) -> None:
+    assert installed_from_an_index(PAGES[page]) == []
+    assert "pypi" not in PAGES[page].lower()
+
+
+def test_an_installation_from_a_package_index_is_seen() -> None:
+    wrong = ["pipx install pactl", "pip install -U 'pactl[dev]'", "uv tool install pactl", "uv pip install pactl==1"]
+    assert installed_from_an_index("\n".join(wrong)) == wrong
+    assert installed_from_an_index("pip install -e .\npipx install .\npip install -e '.[dev]' && pactl train") == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -40,7 +59,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def runs_everywhere(example: str) -> bool:
     """Neither the installation nor the tests, and no data set that must be fetched."""
-    return not re.search(r"mnist|cifar|CIFAR|DATA|\.venv", example)
+    return not re.search(r"mnist|cifar|CIFAR|DATA|\.venv|\.ci/", example)
 
 
 @pytest.mark.slow

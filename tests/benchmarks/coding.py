@@ -26,8 +26,8 @@ def main() -> None:
         writer = BitWriter()
         write_symbols(writer, symbols, size)
         data = writer.to_bytes()
-        encode = min(seconds(lambda s=symbols, k=size: write_symbols(BitWriter(), s, k)) for _ in range(REPEATS))
-        decode = min(seconds(lambda b=data, k=size: read_symbols(BitReader(b), COUNT, k)) for _ in range(REPEATS))
+        encode = min(seconds(lambda s=symbols, k=size: write_symbols(BitWriter(), s, k)) for _ in range(REPEATS))  # type: ignore[misc]
+        decode = min(seconds(lambda b=data, k=size: read_symbols(BitReader(b), COUNT, k)) for _ in range(REPEATS))  # type: ignore[misc]
         bits = writer.num_bits / COUNT
         rows.append((name, f"{bits:.3f}", f"{1e6 * encode / COUNT:.2f}", f"{1e6 * decode / COUNT:.2f}"))
     table(f"{COUNT:,} symbols", ("symbols", "bits each", "encode us each", "decode us each"), rows)

@@ -57,7 +57,8 @@ class NaiveSubspace(nn.Module):
         for name, parameter in self.network.named_parameters():
             named[name] = theta[start : start + parameter.numel()].view(parameter.shape)
             start += parameter.numel()
-        return functional_call(self.network, named, (images,))
+        logits: Tensor = functional_call(self.network, named, (images,))
+        return logits
 
 
 def naive_epoch(data_dir: str) -> None:

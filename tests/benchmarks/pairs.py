@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -72,7 +72,7 @@ def in_a_process(script: str, *arguments: object) -> dict[str, float]:
     return found
 
 
-def table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Prints a Markdown table."""
     print(f"\n### {title}\n")
     for row in (header, tuple("-" * len(cell) for cell in header), *rows):

@@ -77,7 +77,7 @@ def epoch_seconds(folder: Path, processes: int, threads: int) -> float:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     subprocess.run([sys.executable, "-m", "pactl_cli", *words], check=True, env=environment, stdout=subprocess.DEVNULL)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return median(record["seconds"] for record in records)
+    return float(median(record["seconds"] for record in records))
 
 
 def main() -> None:

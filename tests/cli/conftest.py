@@ -315,13 +315,13 @@ def prototypes(side: int = 8, train: int = 300, test: int = 100, classes: int = 
 
 
 @pytest.fixture(scope="session")
-def arrays() -> dict[str, np.ndarray[Any, Any]]:
+def arrays() -> dict[str, Any]:
     """The tiny data set's arrays, by name. Copy before you change them."""
     return prototypes()
 
 
 @pytest.fixture(scope="session")
-def npz(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray[Any, Any]]) -> Path:
+def npz(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, Any]) -> Path:
     """The tiny data set: 300 and 100 images of 8 x 8 in three classes."""
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
     np.savez(path, **arrays)

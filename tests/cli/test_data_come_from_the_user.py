@@ -26,7 +26,7 @@ from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import RunDirectory
 
 Call = Callable[..., Any]
-Arrays = dict[str, np.ndarray[Any, Any]]
+Arrays = dict[str, Any]
 
 QUICK = ("--epochs", 1, "--intrinsic-dim", 10)
 TRAIN, TEST = 400, 60

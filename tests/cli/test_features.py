@@ -52,7 +52,7 @@ def rows(arrays: Arrays, kind: str) -> Arrays:
 
 
 def write(path: str, arrays: Arrays) -> str:
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
     return f"npz:{path}"
 
 

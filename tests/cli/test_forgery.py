@@ -42,7 +42,7 @@ def follow(document: Document) -> None:
     document["error_bound"] = document["bounds"]["binomial"]
     document["quantised_train_error"] = errors / examples
     document["statement"] = sentence(document["error_bound"], delta, examples, document["dataset"])
-    from pactl_cli.certificate.certificate import catoni_bound
+    from pactl_cli.certificate.risk_bounds import catoni_bound
 
     published = document["published"]
     published["bound"] = catoni_bound(errors=errors, examples=examples, bits=published["bits"], delta=delta)
@@ -86,7 +86,7 @@ def test_a_comparison_that_was_made_up(forged: Call, errors: int) -> None:
     """What the published path would have given stands in the certificate, so it must be true like the rest."""
 
     def change(document: Document) -> None:
-        from pactl_cli.certificate.certificate import catoni_bound
+        from pactl_cli.certificate.risk_bounds import catoni_bound
 
         counts = {"errors": errors % (document["bound_examples"] + 1), "examples": document["bound_examples"]}
         bound = catoni_bound(**counts, bits=1.0, delta=document["delta"])

@@ -103,7 +103,7 @@ def test_an_interrupted_training_goes_on_where_it_was(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_program_that_was_truly_started(train: Any, tmp_path: Path, number: int) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "pactl_cli", *map(str, train), run, "--epochs", "5000"]
+    command = [sys.executable, "-m", "pactl_cli", *map(str, train), str(run), "--epochs", "5000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for_epochs(run, "train", 2)
         process.send_signal(number)

@@ -194,7 +194,7 @@ def colour(tmp_path: Path) -> str:
 
 # --- Measured ---------------------------------------------------------------------------------------------------------
 
-WIDE = {"model_name": "resnet18k", "base_width": 200}
+WIDE: dict[str, Any] = {"model_name": "resnet18k", "base_width": 200}
 CASES: dict[str, dict[str, Any]] = {
     "its own width": {"model_name": "resnet18k"},
     "width 200": WIDE,
@@ -228,7 +228,9 @@ def test_no_number_of_a_run_takes_a_gigabyte(
     settings["dataset"] = {"colour": colour, "digits": "digits"}.get(settings.get("dataset", ""), f"npz:{npz}")
     run = forge_frames(tmp_path / "run", table, side) if side else forge(tmp_path / "run", **settings)
     assert sum(file.stat().st_size for file in run.iterdir()) < LARGEST_RUN
-    network = {} if {"base_width", "dataset"} & CASES[name].keys() else {"model_name": CASES[name].get("model_name")}
+    network: dict[str, Any] = (
+        {} if {"base_width", "dataset"} & CASES[name].keys() else {"model_name": CASES[name].get("model_name")}
+    )
     honest = forge(tmp_path / "honest", dataset=f"npz:{npz}", **network)
     for command in COMMANDS:
         taken = [
@@ -313,7 +315,7 @@ def test_a_projector_is_counted_too(pactl: Call, npz: Path, tmp_path: Path, mode
 
 def test_who_names_the_network_has_it_built(pactl: Call, npz: Path, tmp_path: Path) -> None:
     """The honest twin: what is refused unasked is one that is asked for."""
-    wide = {"model_name": "fc", "intrinsic_mode": "dense", "intrinsic_dim": 4000}
+    wide: dict[str, Any] = {"model_name": "fc", "intrinsic_mode": "dense", "intrinsic_dim": 4000}
     run = forge(tmp_path / "run", dataset=f"npz:{npz}", **wide)
     assert "not built unasked" in pactl("verify", run).complaint(2)
     assert "says errors is 1" in pactl("verify", run, "--model-name", "fc").complaint(1)

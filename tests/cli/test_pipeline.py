@@ -223,7 +223,7 @@ def test_several_runs_come_through_a_pipe(pactl: Call, trained: Path, tmp_path: 
 
 
 def test_batch_statistics_come_from_examples_that_are_not_counted(pactl: Call, tmp_path: Path, arrays: Any) -> None:
-    big = {
+    big: dict[str, Any] = {
         name: np.kron(a, np.ones((1, 2, 2), np.uint8))[:, :12, :12] if a.ndim == 3 else a for name, a in arrays.items()
     }
     np.savez(tmp_path / "big.npz", **big)

@@ -195,7 +195,7 @@ def test_batch_statistics_of_an_interrupted_prior_are_those_of_one_that_was_not(
 ) -> None:
     """They are part of theta0, and so of its hash."""
     wide = {name: np.kron(a, np.ones((1, 2, 2), a.dtype)) if a.ndim == 3 else a for name, a in arrays.items()}
-    np.savez(tmp_path / "wide.npz", **wide)
+    np.savez(tmp_path / "wide.npz", **wide)  # type: ignore[arg-type]
     network = ("--model-name", "layer13s", "--base-width", 2, "--calibration-examples", 10)
     dims = ("--intrinsic-dim", 0, "--epochs", 3, "--batch-size", 32)
     arguments = ("prior", "--dataset", f"npz:{tmp_path / 'wide.npz'}", *network, *dims, "--out")

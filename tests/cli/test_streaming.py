@@ -127,7 +127,17 @@ def test_a_folder_too_large_for_memory_gives_the_same_certificate(
 ) -> None:
     """Whether data stream depends on the machine, so nothing in a certificate may depend on whether they do."""
     runs = [tmp_path / "resident", tmp_path / "streamed"]
-    options = ("--dataset", f"folder:{folder}", *SMALL, "--epochs", 2, "--num-workers", 0, "--augment", augment)
+    options: tuple[object, ...] = (
+        "--dataset",
+        f"folder:{folder}",
+        *SMALL,
+        "--epochs",
+        2,
+        "--num-workers",
+        0,
+        "--augment",
+        augment,
+    )
     options += ("--data-dir", tmp_path)  # else whether there is a cache directory yet would be in the settings
     for run in runs:
         if run.name == "streamed":

@@ -55,7 +55,7 @@ def sentences(seed: int = 0, train: int = 300, test: int = 100, length: int = LE
 
 
 def write(path: str, arrays: Arrays) -> str:
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
     return f"npz:{path}"
 
 

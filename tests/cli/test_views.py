@@ -22,7 +22,7 @@ Call = Callable[..., Any]
 def colour(tmp_path_factory: pytest.TempPathFactory, arrays: Any) -> Path:
     """The tiny data set in three colours."""
     path = tmp_path_factory.mktemp("colour") / "tiny.npz"
-    np.savez(path, **{name: np.stack([part] * 3, -1) if part.ndim == 3 else part for name, part in arrays.items()})
+    np.savez(path, **{name: np.stack([part] * 3, -1) if part.ndim == 3 else part for name, part in arrays.items()})  # type: ignore[arg-type]
     return path
 
 

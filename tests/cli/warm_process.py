@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 STAGES = ("train", "bound", "verify", "info")
@@ -34,6 +35,7 @@ def serve() -> None:
             continue
         pid = os.fork()
         if not pid:
+            assert isinstance(sys.stdin, TextIOWrapper)
             sys.stdin.detach()
             become_pactl(job)
         print(pid, flush=True)
@@ -55,7 +57,8 @@ def become_pactl(job: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf to it
     sys.argv = ["pactl", *job["arguments"]]
     if job["blow"]:
-        arm(*job["blow"], job["cwd"])
+        left, number = job["blow"]
+        arm(left, number, job["cwd"])
     code: Any = 1
     try:
         main()

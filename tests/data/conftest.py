@@ -247,7 +247,7 @@ def svhn(name: str = "svhn") -> Made:
     parts = {"train": part(12, (3, 32, 32)), "test": part(7, (3, 32, 32))}
     files = {}
     for split, (images, labels) in parts.items():
-        content = io.BytesIO()
+        content: Any = io.BytesIO()
         columns = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
         savemat(content, {"X": images.transpose(2, 3, 1, 0), "y": columns}, do_compression=True)
         files[f"{split}_32x32.mat"] = content.getvalue()

@@ -158,7 +158,7 @@ def test_a_pickle_with_the_right_checksum_runs_nothing(
     assert not (tmp_path / "sprung").exists()
 
 
-GOOD = {"data": np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072), "labels": [3, 9]}
+GOOD: dict[str, Any] = {"data": np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072), "labels": [3, 9]}
 
 
 def read(content: bytes) -> Any:

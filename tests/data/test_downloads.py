@@ -38,7 +38,7 @@ each = pytest.mark.parametrize("made", ALL, indirect=True)
 each_small = pytest.mark.parametrize("made", SMALL, indirect=True)
 
 
-def assert_holds(dataset: Dataset, made: Any) -> None:
+def assert_holds(dataset: Any, made: Any) -> None:
     """The data set is what was made."""
     for examples, (images, labels) in ((dataset.train, made.train), (dataset.test, made.test)):
         assert examples is not None
@@ -149,7 +149,7 @@ print(dataset.train.sha256(), dataset.test.sha256(), flush=True)
 def loading(made: Any, server: Any, data_dir: Path, count: int = 1) -> list[subprocess.Popen[str]]:
     """Processes of their own, each of which is about to load the data set."""
     command = [sys.executable, "-c", LOAD]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(count)]
     for process in processes:
         assert process.stdin is not None
@@ -273,12 +273,8 @@ def test_a_folder_in_the_way_is_left_alone(made: Any, server: Any, tmp_path: Pat
 def test_mnist_is_fetched_from_its_archives(
     data_dir: Path, tmp_path: Path, tree: Tree, published: Callable[[Any], Any], idx_files: Any
 ) -> None:
-    parts = [
-        (part.images.numpy(), part.labels.numpy())
-        for dataset in [load_dataset("mnist", data_dir)]
-        for part in (dataset.train, dataset.test)
-        if part is not None
-    ]
+    mnist: Any = load_dataset("mnist", data_dir)
+    parts = [(part.images.numpy(), part.labels.numpy()) for part in (mnist.train, mnist.test) if part is not None]
     made = published(idx_files("mnist", "MNIST", *parts))
     assert_holds(load_dataset("mnist", tmp_path), made)
     assert tree(tmp_path) == made.layout.keys()
@@ -334,7 +330,7 @@ def test_house_numbers_may_lie_in_the_data_directory_itself(made: Any, server: A
 def test_small_grey_house_numbers(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = replace(catalogue.DATASETS["svhn28"], train_examples=len(made.train[1]))
     monkeypatch.setitem(catalogue.DATASETS, "svhn28", entry)
-    small = load_dataset("svhn28", made.write(tmp_path))
+    small: Any = load_dataset("svhn28", made.write(tmp_path))
     assert (small.name, small.spec.image_shape) == ("svhn28", (1, 28, 28))
     assert small.test is not None
     for examples, (images, labels) in ((small.train, made.train), (small.test, made.test)):

@@ -87,7 +87,7 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(info, io.BytesIO(content))
 
 
-def tar(members: dict[str, bytes], mode: str = "w") -> bytes:
+def tar(members: dict[str, bytes], mode: Any = "w") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=mode) as archive:
         for name, content in members.items():
@@ -99,7 +99,7 @@ def devkit() -> bytes:
     """The two files of the development kit that torchvision reads: the second image is of the first class."""
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
     rows = [(number + 1, wnid, f"word {wnid}", "", 0) for number, wnid in enumerate(WNIDS)]
-    meta = io.BytesIO()
+    meta: Any = io.BytesIO()
     scipy.io.savemat(meta, {"synsets": np.array(rows, dtype=kinds)})
     place = "ILSVRC2012_devkit_t12/data"
     truth = b"2\n1\n2\n"

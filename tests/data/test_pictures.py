@@ -177,7 +177,7 @@ def test_images_are_opened_once(load: Callable[[], Dataset], opened: list[str], 
     assert first.test is not None
     assert (first.train.labels.tolist(), first.test.labels.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 1])
     del opened[:]
-    second = load()
+    second: Any = load()
     assert same(first, second)
     assert len(opened) <= 1, "the first, whose size says whether all fit into memory"
     assert len(kept(tmp_path)) == 1

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import FIXED_STATISTICS
-from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.dataset import Examples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.published.idx_files import MNIST_SHA256
 from pactl_cli.errors import PactlError
@@ -32,13 +32,13 @@ def arrays(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (good | changes).items() if value is not None}
 
 
-def load_npz(tmp_path: Path, **changes: Any) -> Dataset:
+def load_npz(tmp_path: Path, **changes: Any) -> Any:
     np.savez(tmp_path / "data.npz", **arrays(**changes))
     return load_dataset(f"npz:{tmp_path / 'data.npz'}", tmp_path)
 
 
 def test_digits() -> None:
-    digits = load_dataset("digits", Path("unused"))
+    digits: Any = load_dataset("digits", Path("unused"))
     assert (len(digits.train), len(digits.test or []), digits.classes, digits.spec.image_shape) == (
         1437,
         360,
@@ -51,7 +51,7 @@ def test_digits() -> None:
 
 
 def test_fingerprint_sees_every_pixel_label_order_and_shape() -> None:
-    train = load_dataset("digits", Path("unused")).train
+    train: Any = load_dataset("digits", Path("unused")).train
     images, labels = train.images.clone(), train.labels.clone()
     images[700, 0, 3, 3] ^= 1
     labels[1436] += 1
@@ -149,7 +149,7 @@ def write_folder(root: Path, parts: dict[str, int], mode: str = "RGB", size: tup
 def test_folder(tmp_path: Path, mode: str, channels: int, test: str) -> None:
     write_folder(tmp_path, {"train": 3, test: 2}, mode)
     seen: list[tuple[int, int]] = []
-    data = load_dataset(f"folder:{tmp_path}", tmp_path, lambda done, total: seen.append((done, total)))
+    data: Any = load_dataset(f"folder:{tmp_path}", tmp_path, lambda done, total: seen.append((done, total)))
     assert data.spec.image_shape == (channels, 7, 9)
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test is not None
@@ -182,7 +182,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
 
 
 def test_mnist(data_dir: Path) -> None:
-    mnist = load_dataset("mnist", data_dir)
+    mnist: Any = load_dataset("mnist", data_dir)
     assert (len(mnist.train), len(mnist.test or []), mnist.classes, mnist.spec.image_shape) == (
         60_000,
         10_000,
@@ -221,7 +221,7 @@ def test_absent_mnist_that_cannot_be_fetched_leaves_nothing(tmp_path: Path, monk
 
 
 def test_label_noise_touches_train_and_test_once_and_alike() -> None:
-    clean = load_dataset("digits", Path("unused"))
+    clean: Any = load_dataset("digits", Path("unused"))
     noisy = clean.with_label_noise(0.5)
     assert torch.equal(noisy.train.labels, clean.with_label_noise(0.5).train.labels)
     assert clean.with_label_noise(0) is clean

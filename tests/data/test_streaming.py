@@ -90,7 +90,10 @@ def test_subsets_labels_and_fingerprints_are_those_of_resident_examples(samples:
         assert same(files[indices].resident(), resident[indices])
         assert files[indices].sha256() == resident[indices].sha256()
     labels = 1 - resident.labels
-    assert same(files.with_labels(labels)[torch.tensor([3, 2])].resident(), Examples(resident.images, labels)[[3, 2]])
+    assert same(
+        files.with_labels(labels)[torch.tensor([3, 2])].resident(),
+        Examples(resident.images, labels)[torch.tensor([3, 2])],
+    )
     assert files.with_labels(labels).sha256() == resident.with_labels(labels).sha256()
     noisy, expected = (Dataset("x", 3, part, None).with_label_noise(0.5).train for part in (files, resident))
     assert torch.equal(noisy.labels, expected.labels)

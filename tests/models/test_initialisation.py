@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def drawn(draw: Callable[[torch.Tensor], object], count: int = 4000) -> torch.Te
             with torch.no_grad():
                 draw(self.weight)
 
-    return seeded(Weights, 7).weight.detach()
+    return seeded(Weights, 7).get_parameter("weight").detach()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def drawn(draw: Callable[[torch.Tensor], object], count: int = 4000) -> torch.Te
         (lambda w: trunc_normal_(w, 1.0, 2.0, a=0.0, b=5.0), truncnorm(-0.5, 2, 1, 2)),
     ],
 )
-def test_numbers_have_the_distribution_asked_for(draw: Callable[[torch.Tensor], object], distribution: object) -> None:
+def test_numbers_have_the_distribution_asked_for(draw: Callable[[torch.Tensor], object], distribution: Any) -> None:
     assert kstest(drawn(draw), distribution.cdf).pvalue > 0.001
 
 

@@ -57,6 +57,7 @@ def document(**tensors: Any) -> dict[str, Any]:
     return {"kind": "mapping", "tensors": tensors}
 
 
+_NO_TYPES: tuple[Any, ...] = ("object", "float16", 3, None, [])
 IDS = {"shape": [4], "dtype": "int64"}
 
 
@@ -66,7 +67,7 @@ IDS = {"shape": [4], "dtype": "int64"}
         *(None, [], {}, {"kind": "mapping"}, document(), {"kind": "tokens", "tensors": {"x": IDS}}),
         *({"kind": kind, "tensors": {"inputs": IDS}} for kind in ("image", "features", "film", None)),
         *(document(a={"shape": shape, "dtype": "uint8"}) for shape in ([0], [-1], [1.0], [True], ["3"], 3, [1] * 5)),
-        *(document(a={"shape": [2], "dtype": dtype}) for dtype in ("object", "float16", 3, None, [])),
+        *(document(a={"shape": [2], "dtype": dtype}) for dtype in _NO_TYPES),
         *(document(a={"shape": shape, "dtype": "uint8"}) for shape in ([1 << 40], [1 << 20, 1 << 20])),
         document(**{str(number): IDS for number in range(33)}),
         document(**{"": IDS}),

@@ -70,7 +70,7 @@ def test_a_new_convolution_is_like_the_old_one() -> None:
 def test_parameters_that_ask_for_no_gradient_are_not_trained() -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2))
     network[0].requires_grad_(False)
-    network[3].weight = nn.Parameter(network[2].weight[:2].detach(), requires_grad=False)
+    network[3].weight = nn.Parameter(network[2].get_parameter("weight")[:2].detach(), requires_grad=False)
     layout = parameter_layout(network)
     assert list(trained_parameters(network)) == ["1.weight", "1.bias", "2.weight", "2.bias", "3.bias"]
     assert layout.normalisation.tolist() == list(range(8))

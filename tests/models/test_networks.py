@@ -120,7 +120,7 @@ def test_weights_do_not_depend_on_the_ambient_generator() -> None:
 
 
 def test_weights_have_the_distribution_asked_for() -> None:
-    weight = seeded(lambda: nn.Linear(400, 300), 7).weight
+    weight = seeded(lambda: nn.Linear(400, 300), 7).get_parameter("weight")
     assert weight.abs().max() <= 1 / 20
     assert weight.std().item() == pytest.approx(1 / 20 / 3**0.5, rel=0.02)
     assert not torch.equal(weight[:, :200], weight[:, 200:])
@@ -151,12 +151,12 @@ def test_a_residual_network_begins_as_its_shortcuts() -> None:
     """The last scale of each of the nine blocks is 0, and a shortcut's is not."""
     zeros = [layer for layer in batch_norms(build("resnet20")) if not layer.weight.any()]
     assert [layer.num_features for layer in zeros] == [16] * 3 + [32] * 3 + [64] * 3
-    stem, first = build("resnet20").eval()[:3], build("resnet20").eval()[:4]
+    stem, first = (nn.Sequential(*list(build("resnet20").eval().children())[:count]) for count in (3, 4))
     torch.testing.assert_close(first(images(2, MNIST)), stem(images(2, MNIST)))
 
 
 def test_shortcuts_without_weights_keep_every_second_pixel_and_add_zeros() -> None:
-    shortcut = build("resnet20").eval()[6].shortcut
+    shortcut = build("resnet20").eval().get_submodule("6.shortcut")
     maps = images(2, (16, 5, 6))
     found = shortcut(maps)
     assert found.shape == (2, 32, 3, 3)

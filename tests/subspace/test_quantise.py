@@ -57,6 +57,7 @@ def test_step_gradient_counts_the_thresholds_too() -> None:
     quantiser = fitted("grid", w)
     g = torch.randn(200, generator=torch.Generator().manual_seed(4))
     (quantiser(w) @ g).backward()
+    assert isinstance(quantiser, GridQuantiser)
     step = quantiser.log_step.detach().exp()
     expected = step * ((w / step).round() - w / step) @ g
     torch.testing.assert_close(quantiser.log_step.grad, expected)

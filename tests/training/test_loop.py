@@ -172,12 +172,13 @@ def recorded(count: int, batch_size: int, *, epochs: int = 1, stage: str = "trai
 def test_a_single_example_left_over_joins_the_batch_before(count: int, batch_size: int, sizes: list[int]) -> None:
     batches = recorded(count, batch_size).seen
     assert [len(batch) for batch in batches] == sizes
-    assert torch.equal(torch.cat(batches).sort(0).values, bytes_of(count).inputs.sort(0).values)
+    assert torch.equal(torch.cat(batches).sort(0).values, bytes_of(count).images.sort(0).values)
 
 
 def test_a_batch_of_one_is_refused_where_there_is_batch_norm() -> None:
+    objective: Any = nn.Sequential(Recorder(), nn.BatchNorm2d(3))
     with pytest.raises(PactlError, match="--batch-size 1"):
-        Trainer(nn.Sequential(Recorder(), nn.BatchNorm2d(3)), bytes_of(4), Plan("adam", 1, 1, 0.1), 1, "x")
+        Trainer(objective, bytes_of(4), Plan("adam", 1, 1, 0.1), 1, "x")
 
 
 def test_augmented_batches_are_random_views_drawn_afresh_for_every_epoch_and_stage() -> None:

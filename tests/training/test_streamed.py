@@ -142,8 +142,9 @@ def test_large_images_are_counted_in_smaller_batches(side: int, size: int) -> No
 
     sizes: list[int] = []
     images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(2 * BATCH, 3, side, side)
+    examples: Any = Sizes(images, torch.zeros(2 * BATCH, dtype=torch.int64))
     with pytest.raises(KeyboardInterrupt):
-        count(Convolution(), Sizes(images, torch.zeros(2 * BATCH, dtype=torch.int64)))
+        count(Convolution(), examples)
     assert sizes[0] == max(sizes) == size
     assert sum(sizes) == 2 * BATCH
 

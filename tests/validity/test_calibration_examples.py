@@ -199,7 +199,7 @@ def certify_a_run(place: Path) -> RunDirectory:
         Destination(place / "run"),
         Silence(),
     )
-    path, _ = bound([place / "run"], BoundSettings(quant_epochs=0, device="cpu"), Silence())
+    [(path, _)] = bound([place / "run"], BoundSettings(quant_epochs=0, device="cpu"), Silence())
     return RunDirectory.open(path)
 
 

@@ -33,7 +33,7 @@ def memorise(place: Path, *, dim: int, epochs: int, quantisation: dict[str, Any]
     options = {"base_width": 32, "intrinsic_dim": dim, "epochs": epochs, "batch_size": 50, "lr": 0.03}
     dataset = f"npz:{place / 'random.npz'}"
     train(TrainSettings.parse({"dataset": dataset, "device": "cpu", **options}), Destination(place / "run"), Silence())
-    _, certificate = bound([place / "run"], BoundSettings.parse({"device": "cpu", **quantisation}), Silence())
+    [(_, certificate)] = bound([place / "run"], BoundSettings.parse({"device": "cpu", **quantisation}), Silence())
     return certificate
 
 

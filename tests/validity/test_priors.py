@@ -47,7 +47,7 @@ def is_false(place: Path, random: np.random.Generator) -> bool:
     }
     prior(PriorSettings.parse(options), Destination(place / "run", force=True), Silence())
     settings = BoundSettings(delta=DELTA, quant_epochs=int(random.choice([0, 2])), device="cpu")
-    _, certificate = bound([place / "run"], settings, Silence())
+    [(_, certificate)] = bound([place / "run"], settings, Silence())
     return certificate.error_bound < 0.5
 
 

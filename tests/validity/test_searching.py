@@ -76,7 +76,7 @@ class Searched:
 
     def bits(self, *parts: str) -> NDArray[np.int64]:
         """The sum of some parts of each message."""
-        return sum(np.array([getattr(encoded, f"{part}_bits") for encoded in self.encoded]) for part in parts)
+        return np.sum([[getattr(encoded, f"{part}_bits") for encoded in self.encoded] for part in parts], axis=0)
 
 
 def most_errors_below(bits: float, true_error: float, examples: int) -> int:

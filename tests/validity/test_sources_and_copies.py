@@ -65,7 +65,7 @@ def transferred(place: Path, dataset: str, **options: Any) -> Certificate:
 
 def certified(place: Path) -> Certificate:
     tuning = BoundSettings(quant_epochs=0, codebook="kmeans", levels="1", device="cpu")
-    certificate = bound([place / "run"], tuning, Silence())[1]
+    certificate = bound([place / "run"], tuning, Silence())[0][1]
     assert verify(place / "run", Named(), "cpu", Silence()).certificate == certificate
     return certificate
 

@@ -45,7 +45,7 @@ def train_a_run(place: Path, random: np.random.Generator) -> tuple[np.ndarray[An
 
 
 def certify(place: Path) -> Certificate:
-    return bound([place / "run"], BoundSettings(quant_epochs=0, device="cpu"), Silence())[1]
+    return bound([place / "run"], BoundSettings(quant_epochs=0, device="cpu"), Silence())[0][1]
 
 
 def normalised(layers: nn.Module, calibration: Tensor, sample: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from pactl_cli.problem.display import Silence
 from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import MESSAGE, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
-from pactl_cli.stages.bound import bound
+from pactl_cli.stages.bound import best_of, bound
 from pactl_cli.stages.train import train
 from pactl_cli.stages.training_run import Destination
 
@@ -106,7 +106,7 @@ def certify(
     levels = int(random.integers(2, 8))
     if tuning["codebook"] != "grid":  # which has as many as it needs
         tuning["levels"] = levels
-    path, certificate = bound(runs, BoundSettings.parse({"device": "cpu", **tuning}), Silence())
+    path, certificate = best_of(bound(runs, BoundSettings.parse({"device": "cpu", **tuning}), Silence()))
     return certificate, world.true_error(decoded_answers(RunDirectory.open(path), world))
 
 

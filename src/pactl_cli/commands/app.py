@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,33 +14,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from pactl_cli import __version__, catalogue
+from pactl_cli import __version__
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.commands import completion
 from pactl_cli.commands.launch import (
     LAUNCHED,
-    assembled_crew,
+    CrewOptions,
     require_device,
     require_launchable,
     require_sound,
     with_paths,
 )
 from pactl_cli.commands.names import names_epilog
-from pactl_cli.commands.options import with_settings
+from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.commands.terminal import Terminal, percent, print_certificate, print_certificates, print_verdict
+from pactl_cli.commands.verification import VerifyOptions, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import (
     CERTIFICATE,
     DATA,
-    MACHINE,
     MAX_SEED,
-    NETWORK,
     BoundSettings,
     PriorSettings,
     TrainSettings,
@@ -49,11 +47,8 @@ from pactl_cli.runs.settings import (
 )
 
 if TYPE_CHECKING:
-    from pactl_cli.certificate.certificate import Certificate
     from pactl_cli.problem.display import Display
     from pactl_cli.processes.world import World
-
-SEVERAL = "Several machines"
 
 app = typer.Typer(
     name="pactl",
@@ -82,14 +77,16 @@ def _main(
 
 
 @app.command(epilog=names_epilog("pactl train --dataset mnist --data-dir data --intrinsic-dim 3000 | pactl bound -"))
-@with_settings(TrainSettings, RunOptions)
+@with_settings(TrainSettings)
+@with_options(RunOptions)
 def train(given: dict[str, Any], options: RunOptions) -> None:
     """Train a network in a random subspace. Prints the run directory."""
     _begin_run("train", given, options)
 
 
 @app.command(epilog="Example:  pactl transfer runs/cifar10 --dataset mnist | pactl bound -")
-@with_settings(TransferSettings, RunOptions)
+@with_settings(TransferSettings)
+@with_options(RunOptions)
 def transfer(
     given: dict[str, Any],
     options: RunOptions,
@@ -104,7 +101,8 @@ def transfer(
 
 
 @app.command(epilog="Example:  pactl prior --dataset mnist --train-subset 0.5 --intrinsic-dim 1000 | pactl bound -")
-@with_settings(PriorSettings, RunOptions)
+@with_settings(PriorSettings)
+@with_options(RunOptions)
 def prior(given: dict[str, Any], options: RunOptions) -> None:
     """Train all weights on a part of the data, then a subspace on the rest. Prints the run directory."""
     _begin_run("prior", given, options)
@@ -179,29 +177,12 @@ def bound(
         elif is_json:
             print(certificate.model_dump_json(indent=2))
         else:
-            print_certificate(certificate, _verification(path, certificate, settings))
+            print_certificate(certificate, verification(path, certificate, settings))
     if fail_above is not None and certificate.error_bound > fail_above:
         raise PactlError(
             f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",
             exit_code=BOUND_EXCEEDED,
         )
-
-
-def _verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
-    """The command that verifies a certificate that was just made."""
-    from pactl_cli.problem.machine import data_directory
-    from pactl_cli.runs.directory import RunDirectory
-
-    words = ["pactl", "verify", str(path)]
-    model = certificate.configuration["model_name"]
-    if catalogue.is_brought(model) or settings.model_name:
-        words += ["--model-name", model]
-    if settings.dataset:
-        words += ["--dataset", settings.dataset]
-    found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
-    if certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None):
-        words += ["--data-dir", str(found)]
-    return shlex.join(words)
 
 
 @app.command(
@@ -210,6 +191,7 @@ def _verification(path: Path, certificate: Certificate, settings: BoundSettings)
     "pactl launch --cpus 2 train --out runs/mine --resume\n\n"
     "pactl launch --gpus 8 --nnodes 2 --node-rank 0 --rdzv-endpoint node0:29500 train --out /shared/run",
 )
+@with_options(CrewOptions)
 def launch(
     context: typer.Context,
     command: Annotated[
@@ -220,22 +202,7 @@ def launch(
             autocompletion=completion.among((name, "") for name in LAUNCHED),
         ),
     ],
-    gpus: Annotated[int | None, typer.Option(help="One process on each of N GPUs.", min=1, metavar="N")] = None,
-    cpus: Annotated[int | None, typer.Option(help="N processes without GPUs.", min=1, metavar="N")] = None,
-    nnodes: Annotated[
-        int, typer.Option(help="Machines: run the same command on each, with --out.", min=1, rich_help_panel=SEVERAL)
-    ] = 1,
-    node_rank: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0, rich_help_panel=SEVERAL)] = 0,
-    rdzv_endpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="HOST:PORT of machine 0.",
-            show_default="a free port of this machine",
-            metavar="HOST:PORT",
-            rich_help_panel=SEVERAL,
-        ),
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a process that hangs.", min=1.0)] = 1800.0,
+    options: CrewOptions,
 ) -> None:
     """Run a command on several processes as if it were one. Prints what the command prints, once."""
     name, *words = command
@@ -247,19 +214,11 @@ def launch(
         if given.get("print_config"):
             inner.invoke(parsed)
             return
-    device = require_device(given["device"], gpus)
+    device = require_device(given["device"], options.gpus)
     target = require_sound(name, given)
-    if nnodes > 1 and target and not given["out"]:
-        raise PactlError(f"--nnodes {nnodes} needs --out", "name a directory that all machines share")
-    crew = assembled_crew(
-        [name, "--device", device],
-        gpus=gpus,
-        cpus=cpus,
-        nnodes=nnodes,
-        node_rank=node_rank,
-        rdzv_endpoint=rdzv_endpoint,
-        timeout=timeout,
-    )
+    if options.nnodes > 1 and target and not given["out"]:
+        raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
+    crew = options.crew([name, "--device", device])
     advice = f"certify again: pactl launch bound {' '.join(words)}"
     if target:
         crew = replace(crew, words=[*crew.words, "--out", str(target)])
@@ -271,6 +230,7 @@ def launch(
 
 
 @app.command(epilog="Example:  pactl verify runs/mine --data-dir data")
+@with_options(VerifyOptions)
 def verify(
     run_dir: Annotated[
         Path,
@@ -280,36 +240,11 @@ def verify(
             autocompletion=completion.run_directory,
         ),
     ],
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where named data sets lie: never where the run says.",
-            show_default="$PACTL_DATA_DIR, else the cache directory",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="The data, if they are somebody's own: npz:PATH or folder:PATH.",
-            show_default="the path that the run names, unless it lies inside the run",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    model_name: Annotated[
-        str | None,
-        typer.Option(
-            help="The network, if it is somebody's own code, MODULE:FUNCTION, or very large: only then is it built.",
-            show_default=False,
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
+    options: VerifyOptions,
     as_json: _Json = False,
 ) -> None:
     """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees. Writes nothing."""
-    said = {"data_dir": data_dir, "dataset": dataset, "model_name": model_name, "device": device}
-    settings = BoundSettings.parse({name: value for name, value in said.items() if value is not None})
+    settings = options.settings()
     [directory] = run_directories([run_dir])[-1:]
     from pactl_cli.problem.consent import Named
     from pactl_cli.stages.verify import verify as run_stage

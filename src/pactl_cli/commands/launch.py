@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.errors import PactlError
@@ -13,6 +16,46 @@ from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings
 
 LAUNCHED = (*KINDS, "bound")
+_SEVERAL = "Several machines"
+
+
+@dataclass(frozen=True)
+class CrewOptions:
+    """What `launch` is told of the processes: how many they are, and where they meet."""
+
+    gpus: Annotated[int | None, typer.Option(help="One process on each of N GPUs.", min=1, metavar="N")] = None
+    cpus: Annotated[int | None, typer.Option(help="N processes without GPUs.", min=1, metavar="N")] = None
+    nnodes: Annotated[
+        int, typer.Option(help="Machines: run the same command on each, with --out.", min=1, rich_help_panel=_SEVERAL)
+    ] = 1
+    node_rank: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0, rich_help_panel=_SEVERAL)] = 0
+    rdzv_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of machine 0.",
+            show_default="a free port of this machine",
+            metavar="HOST:PORT",
+            rich_help_panel=_SEVERAL,
+        ),
+    ] = None
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a process that hangs.", min=1.0)] = 1800.0
+
+    def crew(self, words: list[str]) -> Crew:
+        """The processes to start, for a command line.
+
+        Raises:
+            PactlError: if it is not clear how many, or where they meet.
+        """
+        if (self.gpus is None) == (self.cpus is None):
+            raise PactlError("launch needs --gpus N or --cpus N", "give one of them")
+        if self.node_rank >= self.nnodes:
+            raise PactlError(
+                f"--node-rank {self.node_rank} is not below --nnodes {self.nnodes}", "machines are counted from 0"
+            )
+        if self.nnodes > 1 and self.rdzv_endpoint is None:
+            raise PactlError(f"--nnodes {self.nnodes} needs --rdzv-endpoint", "HOST:PORT of machine 0, the same on all")
+        endpoint = None if self.rdzv_endpoint is None else _endpoint(self.rdzv_endpoint)
+        return Crew(words, self.gpus or self.cpus or 1, self.nnodes, self.node_rank, endpoint, self.timeout)
 
 
 def require_launchable(name: str) -> None:
@@ -34,31 +77,6 @@ def require_device(device: str | None, gpus: int | None) -> str:
     if device not in (None, "auto", kind):
         raise PactlError(f"--device {device} does not go with launch {option}", "leave it out")
     return kind
-
-
-def assembled_crew(
-    words: list[str],
-    *,
-    gpus: int | None,
-    cpus: int | None,
-    nnodes: int,
-    node_rank: int,
-    rdzv_endpoint: str | None,
-    timeout: float,
-) -> Crew:
-    """The processes to start.
-
-    Raises:
-        PactlError: if it is not clear how many, or where they meet.
-    """
-    if (gpus is None) == (cpus is None):
-        raise PactlError("launch needs --gpus N or --cpus N", "give one of them")
-    if node_rank >= nnodes:
-        raise PactlError(f"--node-rank {node_rank} is not below --nnodes {nnodes}", "machines are counted from 0")
-    if nnodes > 1 and rdzv_endpoint is None:
-        raise PactlError(f"--nnodes {nnodes} needs --rdzv-endpoint", "HOST:PORT of machine 0, the same on all")
-    endpoint = None if rdzv_endpoint is None else _endpoint(rdzv_endpoint)
-    return Crew(words, gpus or cpus or 1, nnodes, node_rank, endpoint, timeout)
 
 
 def _endpoint(text: str) -> tuple[str, int]:

@@ -15,39 +15,49 @@ from pactl_cli.commands.completion import NAMES, among
 from pactl_cli.runs.config_file import read_config_file
 from pactl_cli.runs.settings import Settings, option_name
 
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
-def with_settings(
-    model: type[Settings], shared: type[Any] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+
+def with_settings(model: type[Settings]) -> _Decorator:
     """Replaces a command's `given` parameter by one option for each field of `model`.
 
     The command is called with `given`, a dict of the options that were on the command line. A field that the command
     has a parameter of its own for gets no option.
-
-    Args:
-        shared: a dataclass of options, annotated as typer's are, that replace the command's `options` parameter.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        grouped = _parameters(shared) if shared else []
-        own = [p for p in _parameters(command) if p.name not in ("given", "options")]
-        names = [name for name in model.model_fields if name not in {p.name for p in own}]
+        own = {parameter.name for parameter in _parameters(command)}
+        options = [_parameter(name, field) for name, field in model.model_fields.items() if name not in own]
 
-        def run(**arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in names}
-            if shared:
-                arguments["options"] = shared(**{p.name: arguments.pop(p.name) for p in grouped})
-            command(given={name: value for name, value in given.items() if value is not None}, **arguments)
+        def given(**values: Any) -> dict[str, Any]:
+            return {name: value for name, value in values.items() if value is not None}
 
-        parameters = [_parameter(name, model.model_fields[name]) for name in names] + grouped + own
-        positional = [p for p in parameters if isinstance(_info(p), typer.models.ArgumentInfo)]
-        rest = [p for p in parameters if p not in positional]
-        run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in positional + rest])  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        return run
+        return _with(command, "given", options, given)
 
     return decorate
+
+
+def with_options(group: type[Any]) -> _Decorator:
+    """Replaces a command's `options` parameter by the fields of a dataclass, annotated as typer's options are."""
+    return lambda command: _with(command, "options", _parameters(group), group)
+
+
+def _with(
+    command: Callable[..., None], replaced: str, options: list[inspect.Parameter], gather: Callable[..., Any]
+) -> Callable[..., None]:
+    """A command with options in the place of one parameter, which is what `gather` makes of their values."""
+
+    def run(**arguments: Any) -> None:
+        gathered = gather(**{option.name: arguments.pop(option.name) for option in options})
+        command(**{replaced: gathered}, **arguments)
+
+    parameters = options + [p for p in _parameters(command) if p.name != replaced]
+    positional = [p for p in parameters if isinstance(_info(p), typer.models.ArgumentInfo)]
+    rest = [p for p in parameters if p not in positional]
+    run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in positional + rest])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
 
 
 def _parameters(source: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -32,14 +32,7 @@ def build_network(name: str, *, classes: int, inputs: InputSpec, width: int | No
     """
     if catalogue.is_brought(name):
         return brought_network(name, classes=classes, channels=inputs.channels, seed=seed)
-    network = seeded(_builder(name, classes, inputs, width), seed)
-    network.register_forward_pre_hook(_with_floats)  # until `Prepared` does it
-    return network
-
-
-def _with_floats(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return what a network of the catalogue is given, integers as floating-point numbers."""
-    return tuple(each.to(next(network.parameters()).dtype) for each in inputs)
+    return seeded(_builder(name, classes, inputs, width), seed)
 
 
 def sketch_network(name: str, *, classes: int, inputs: InputSpec, width: int | None) -> nn.Module:

@@ -45,7 +45,9 @@ class NetworkFacts:
         Raises:
             PactlError: if it fails.
         """
-        layout = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items())
+        layout = "\n".join(
+            f"{name} {tuple(tensor.shape)}" for name, tensor in network.get_submodule("network").state_dict().items()
+        )
         inputs = spec.fixed_inputs(_INPUTS, "network-facts")
         with full_precision():
             logits = evaluated(network.eval(), inputs, classes, model_name)[:, :_LOGITS].flatten().tolist()

@@ -229,7 +229,8 @@ def watched(seconds: float = MOST_SECONDS) -> Iterator[None]:
     _audit.seen.clear()
     signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(6 * MOST_SECONDS, exit=True, file=sys.__stderr__)  # where no signal gets through
+    stderr = sys.__stderr__ or 2
+    faulthandler.dump_traceback_later(6 * MOST_SECONDS, exit=True, file=stderr)  # where no signal gets through
     _audit.on = True
     try:
         yield
@@ -286,7 +287,7 @@ def _call(*arguments: object) -> Outcome:
     texts = []
     for stream in (out, err):
         stream.flush()
-        texts.append(stream.buffer.getvalue().decode("utf-8", "replace"))  # type: ignore[attr-defined]
+        texts.append(stream.buffer.getvalue().decode("utf-8", "replace"))
     outcome = Outcome(code, *texts)
     outcome.require_clear()
     return outcome

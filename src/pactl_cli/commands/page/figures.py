@@ -209,7 +209,7 @@ def _histogram(place: int, run: Shown, certificate: Certificate, histogram: Hist
     spent, entropy = certificate.bits.symbols, histogram.entropy_bits
     words = f"{total:,} symbols, {size} levels from {low:.4g} to {high:.4g}"
     cost = f"{spent:,} bits, {spent / total:.2f} a symbol; with known frequencies {entropy / total:.2f}."
-    plot = drawing(f"symbols-{place}", f"Symbols of {run.name}", words, x, y, marks, height="11rem", unruled=True)
+    plot = drawing(f"symbols-{place}", f"Symbols of {run.name}", words, x, y, marks, height="11rem")
     return tag("div", tag("h3", run.name), plot, tag("p", f"{words}: {cost}", class_="note"), class_="panel")
 
 
@@ -258,7 +258,7 @@ def _learning_panel(
     lines = [(styles[name], part) for name, pairs in values.items() for part in _passes(pairs)]
     show = percent if is_share else lambda value: f"{value:,.0f}"
     text = "; ".join(f"{name}: from {show(p[0][1])} to {show(p[-1][1])}" for name, p in values.items())
-    plot = drawing(key, title, text, x, y, curves(lines, x, y), height="13rem", unruled=True)
+    plot = drawing(key, title, text, x, y, curves(lines, x, y), height="13rem")
     return [tag("div", tag("h3", title), plot, tag("p", f"{text}.", class_="note"), class_="panel")]
 
 
@@ -279,8 +279,8 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
     by_d = Axis(by_delta[0][0], max(by_delta[-1][0], delta), show_small, "delta", "log")
     rate = certificate.quantised_train_error
     panels = [
-        _sweep("examples", "Over the number of examples", by_examples, by_n, y, n, rate),
-        _sweep("delta", "Over the probability to fail", by_delta, by_d, y, delta, rate),
+        _sweep("examples", by_examples, by_n, y, n, rate),
+        _sweep("delta", by_delta, by_d, y, delta, rate),
     ]
     entries = [key_of("line", _line_of(bound), bound) for bound in BOUNDS]
     entries.append(key_of("line", "rate", "the error rate itself"))
@@ -317,15 +317,10 @@ def _exactly(value: float) -> str:
     return show_small(value) if value < 1 else f"{value:,.0f}"
 
 
-def _sweep(
-    key: str,
-    title: str,
-    points: Sequence[tuple[float, Bounds]],
-    x: Axis,
-    y: Axis,
-    here: float,
-    rate: float,
-) -> Markup:
+_SWEEPS = {"examples": "Over the number of examples", "delta": "Over the probability to fail"}
+
+
+def _sweep(key: str, points: Sequence[tuple[float, Bounds]], x: Axis, y: Axis, here: float, rate: float) -> Markup:
     """One panel of the bounds."""
     lines = [("rate", [(x.low, rate), (x.high, rate)])]
     lines += [(_line_of(name), [(at, b[name]) for at, b in points]) for name in reversed(BOUNDS)]
@@ -340,5 +335,6 @@ def _sweep(
         f"The {HEADLINE} bound goes from {percent(first[1][HEADLINE])} at {_exactly(first[0])} "
         f"to {percent(last[1][HEADLINE])} at {_exactly(last[0])}"
     )
-    plot = drawing(key, title, text, x, y, marks, height="15rem", unruled=True)
+    title = _SWEEPS[key]
+    plot = drawing(key, title, text, x, y, marks, height="15rem")
     return tag("div", tag("h3", title), plot, tag("p", f"{text}.", class_="note"), class_="panel")

@@ -99,20 +99,17 @@ def percent_of(share: float) -> str:
     return f"{100 * share:.3f}%"
 
 
-def drawing(
-    key: str, title: str, description: str, x: Axis, y: Axis | None, marks: Child, *, height: str, unruled: bool = False
-) -> Markup:
+def drawing(key: str, title: str, description: str, x: Axis, y: Axis | None, marks: Child, *, height: str) -> Markup:
     """A plot: grid, ticks, labels, marks.
 
     Args:
         key: unique on the page.
-        y: None where rows have names of their own.
+        y: None where rows have names of their own; then the grid is of vertical lines.
         height: a CSS length.
-        unruled: no vertical lines.
     """
     ids = f"{key}-title", f"{key}-description"
     heading = tag("title", title, id=ids[0]), tag("desc", description, id=ids[1])
-    rules = [_x_tick(x, value, ruled=not unruled) for value in x.ticks()]
+    rules = [_x_tick(x, value, ruled=y is None) for value in x.ticks()]
     rules += [_y_tick(y, value) for value in y.ticks()] if y else []
     base = tag("line", x1="0%", x2="100%", y1="100%", y2="100%", class_="base")
     name = tag("text", x.label, x="100%", y="100%", dy="2.9em", class_="label end")

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import strategies as st
 
 from pactl_cli import catalogue
-from pactl_cli.certificate.certificate import all_bounds, catoni_bound, sentence
+from pactl_cli.certificate.certificate import all_bounds, sentence
 from pactl_cli.certificate.codebook import FreeLevels, Grid
 from pactl_cli.certificate.configuration import Task
 from pactl_cli.certificate.message import Message, encode, read_message
+from pactl_cli.certificate.risk_bounds import catoni_bound
 
 Draw = Callable[[Any], Any]
 Document = dict[str, Any]
@@ -60,8 +61,8 @@ def test_a_forger_who_can_compute(search: Any, fuzz: Any, attempt: Any, agree_in
             document = json.loads((run / "bound.json").read_bytes())
             for name in draw(st.lists(st.sampled_from(FORGED), max_size=2, unique=True)):
                 kind, value = type(document[name]), document[name]
-                steps = st.integers(-3, 3).map(lambda step, kind=kind, value=value: kind(value + step))
-                parts = st.floats(0, 2).map(lambda part, kind=kind, value=value: kind(value * part))
+                steps = st.integers(-3, 3).map(lambda step, kind=kind, value=value: kind(value + step))  # type: ignore[misc]
+                parts = st.floats(0, 2).map(lambda part, kind=kind, value=value: kind(value * part))  # type: ignore[misc]
                 document[name] = draw(st.one_of(steps, steps, parts, parts, fuzz.values))
             follow(document)
             if draw(st.booleans()):

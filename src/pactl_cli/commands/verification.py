@@ -1,0 +1,73 @@
+"""What `pactl verify` is told of a run, and with which words it is to be called after a run was certified."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pactl_cli import catalogue
+from pactl_cli.runs.settings import DATA, MACHINE, NETWORK, BoundSettings
+
+if TYPE_CHECKING:
+    from pactl_cli.certificate.certificate import Certificate
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What `verify` is told, beside a run directory, whose own words it does not believe."""
+
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where named data sets lie: never where the run says.",
+            show_default="$PACTL_DATA_DIR, else the cache directory",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="The data, if they are somebody's own: npz:PATH or folder:PATH.",
+            show_default="the path that the run names, unless it lies inside the run",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    model_name: Annotated[
+        str | None,
+        typer.Option(
+            help="The network, if it is somebody's own code, MODULE:FUNCTION, or very large: only then is it built.",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto"
+
+    def settings(self) -> BoundSettings:
+        """The same as settings, checked.
+
+        Raises:
+            PactlError: naming what is wrong.
+        """
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return BoundSettings.parse({name: value for name, value in said.items() if value is not None})
+
+
+def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
+    """Return the command that verifies a certificate that was just made."""
+    from pactl_cli.problem.machine import data_directory
+    from pactl_cli.runs.directory import RunDirectory
+
+    words = ["pactl", "verify", str(path)]
+    model = certificate.configuration["model_name"]
+    if catalogue.is_brought(model) or settings.model_name:
+        words += ["--model-name", model]
+    if settings.dataset:
+        words += ["--dataset", settings.dataset]
+    found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
+    if certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None):
+        words += ["--data-dir", str(found)]
+    return shlex.join(words)
