@@ -46,9 +46,9 @@ def main(device: str = "cpu") -> None:
     inputs = Prepared(nn.Identity(), FIXED_STATISTICS, casts_integers=False)(examples.images[:BATCH])
     work: dict[str, tuple[Callable[[], None], int]] = {
         "as they are": (lambda: epoch("none"), len(parts)),
-        "cropped and mirrored": (lambda: epoch("crop-mirror"), len(parts)),
-        "resized crops": (lambda: epoch("resized-crop", FEW), FEW),
-        "cropped and mirrored by torchvision": (one_by_one, FEW),
+        "crop-mirror": (lambda: epoch("crop-mirror"), len(parts)),
+        "resized-crop": (lambda: epoch("resized-crop", FEW), FEW),
+        "the same by torchvision": (one_by_one, FEW),
         "a training step": (stepper(network.to(device), inputs, examples.labels[:BATCH]), STEPS),
     }
     times = {name: [seconds(call) / count for _ in range(REPEATS)] for name, (call, count) in work.items()}

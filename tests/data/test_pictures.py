@@ -118,6 +118,16 @@ def test_images_are_read_though_workers_are_killed(stored: list[str], workers: i
     np.testing.assert_array_equal(images, np.stack([np.moveaxis(np.asarray(Image.open(p)), -1, 0) for p in stored]))
 
 
+def test_an_interruption_ends_the_workers(stored: list[str], workers: int) -> None:
+    def interrupt(done: int, total: int) -> None:
+        assert len(multiprocessing.active_children()) == workers
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pictures("many", tuple(stored)).read(interrupt)
+    assert not multiprocessing.active_children()
+
+
 # --- The cache --------------------------------------------------------------------------------------------------------
 
 
