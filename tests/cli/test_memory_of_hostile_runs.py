@@ -55,8 +55,7 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     Its numbers of errors are made up, and so is what it says of its network.
     """
     given = {"epochs": 1, "intrinsic_dim": 20, "lr": 0.1, "device": "cpu", "train_subset": 0.8} | settings
-    problem = _problem(KINDS[kind].settings.parse(given), start)
-    run = RunDirectory.create(place, kind)
+    problem, run = _problem(KINDS[kind].settings.parse(given), start), RunDirectory.create(place, kind)
     found = problem.fingerprints
     run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
     run.manifest.test_sha256 = found.test
@@ -91,8 +90,7 @@ def _problem(settings: TrainSettings, start: Start | None) -> Problem:
 
 def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
     """A message whose every symbol is the same, and a certificate of it."""
-    configuration, dataset = problem.configuration, problem.dataset
-    width = configuration.base_width
+    configuration, dataset, width = problem.configuration, problem.dataset, problem.configuration.base_width
     sketch = sketch_network(configuration.model_name, classes=dataset.classes, inputs=dataset.spec, width=width)
     if Size.of(sketch, dataset.spec).parameters < LARGEST_MADE:
         facts = problem.blueprint.network_facts

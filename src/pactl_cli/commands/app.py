@@ -31,7 +31,7 @@ from pactl_cli.commands.outcome import end, open_closed_streams, require_working
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import RunOptions
-from pactl_cli.commands.terminal import Terminal, percent, print_certificate, print_certificates, print_verdict
+from pactl_cli.commands.terminal import Terminal, percent, print_certified, print_verdict
 from pactl_cli.commands.verification import VerifyOptions, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
@@ -151,10 +151,7 @@ def bound(
         ),
     ],
     as_json: _Json = False,
-    print_all: Annotated[
-        bool,
-        typer.Option("--all", help="Print every run's certificate, not the best alone.", rich_help_panel=CERTIFICATE),
-    ] = False,
+    print_all: Annotated[bool, typer.Option("--all", help="Print all certificates, not the best alone.")] = False,
     fail_above: Annotated[
         float | None,
         typer.Option(help="Exit with 3 if the best certificate is above this error.", rich_help_panel=CERTIFICATE),
@@ -171,13 +168,8 @@ def bound(
     with _shared() as (world, display):
         certified = run_stage(directories, settings, display, world)
         path, certificate = best_of(certified)
-        is_json = as_json or not sys.stdout.isatty()
-        if print_all:
-            print_certificates(certified, as_json=is_json)
-        elif is_json:
-            print(certificate.model_dump_json(indent=2))
-        else:
-            print_certificate(certificate, verification(path, certificate, settings))
+        check = verification(path, certificate, settings)
+        print_certified(certified if print_all else certificate, check, as_json=as_json or not sys.stdout.isatty())
     if fail_above is not None and certificate.error_bound > fail_above:
         raise PactlError(
             f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",

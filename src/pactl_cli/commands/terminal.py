@@ -103,9 +103,16 @@ def print_certificate(certificate: Certificate, check: str) -> None:
     console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
 
 
-def print_certificates(certified: Sequence[tuple[Path, Certificate]], *, as_json: bool) -> None:
-    """Several runs' certificates on stdout, the best first: a table, or a JSON list of certificates with `run_dir`."""
-    ranked = sorted(certified, key=lambda entry: entry[1].error_bound)
+def print_certified(found: Certificate | Sequence[tuple[Path, Certificate]], check: str, *, as_json: bool) -> None:
+    """A certificate, or those of several runs, the best first, on stdout: as tables, or as JSON.
+
+    Args:
+        check: the command that verifies it, if it is one.
+    """
+    if not isinstance(found, Sequence):
+        print(found.model_dump_json(indent=2)) if as_json else print_certificate(found, check)
+        return
+    ranked = sorted(found, key=lambda entry: entry[1].error_bound)
     if as_json:
         facts = [{"run_dir": str(path)} | certificate.model_dump(mode="json") for path, certificate in ranked]
         print(json.dumps(facts, indent=2))

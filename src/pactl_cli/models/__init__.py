@@ -7,7 +7,7 @@ from functools import partial
 from textwrap import shorten
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from pactl_cli.certificate.certificate import (
     Certificate,
     Charge,
     Posthoc,
+    Published,
     SubspaceCertificate,
     all_bounds,
     holdout_bound,
@@ -77,11 +79,9 @@ def recount(
 
 
 def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Measured, claim: Claim) -> Certificate:
-    """The certificate that follows from what was sent and what was counted."""
-    counts = {"errors": measured.errors, "examples": len(problem.sample)}
-    bounds = all_bounds(**counts, bits=encoded.bits + claim.extra_bits, delta=claim.delta)
-    test_examples = len(problem.dataset.test) if problem.dataset.test else 0
-    test_error = None if measured.test_errors is None else measured.test_errors / test_examples
+    """Return the certificate that follows from what was sent and what was counted."""
+    examples, bits = len(problem.sample), encoded.bits + claim.extra_bits
+    bounds = all_bounds(errors=measured.errors, examples=examples, bits=bits, delta=claim.delta)
     return SubspaceCertificate(
         schema_version=SCHEMA_VERSION,
         format=FORMAT,
@@ -90,32 +90,13 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         statement=_statement(problem, message, bounds[HEADLINE], claim.delta),
         error_bound=bounds[HEADLINE],
         delta=claim.delta,
-        bound_examples=len(problem.sample),
+        bound_examples=examples,
         errors=measured.errors,
-        quantised_train_error=measured.errors / len(problem.sample),
-        train_error=measured.train_errors / len(problem.sample),
-        test_error=test_error,
-        test_examples=test_examples,
+        quantised_train_error=measured.errors / examples,
+        train_error=measured.train_errors / examples,
         train_nll_bits=measured.train_nll_bits,
-        message_bits=encoded.bits,
-        ledger_bits=claim.extra_bits,
-        bits=BitParts(
-            configuration=encoded.configuration_bits,
-            codebook=encoded.codebook_bits,
-            symbols=encoded.symbols_bits,
-            ledger=claim.extra_bits,
-        ),
-        ledger=(Charge(bits=claim.extra_bits, reason="--misc-extra-bits"),) if claim.extra_bits else (),
         bounds=bounds,
-        published=published(
-            symbols=message.symbols,
-            **counts,
-            delta=claim.delta,
-            fine_tuned=claim.fine_tuned,
-            extra_bits=claim.extra_bits,
-        ),
         posthoc=claim.comparison,
-        holdout_bound=holdout_bound(test_error=test_error, test_examples=test_examples, delta=claim.delta),
         dataset=problem.task.dataset,
         hypothesis="subspace" if len(message.symbols) else HOLD_OUT,
         intrinsic_dim=len(message.symbols),
@@ -123,9 +104,49 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         configuration=message.configuration.as_dict(),
         numerical_margin=NUMERICAL_MARGIN,
         data_sha256=problem.fingerprints.sample,
-        message_sha256=sha256(encoded.data).hexdigest(),
         side_information=side_information(problem, measured.network),
         assumptions=assumptions(problem, measured.network),
+        **_on_the_test_set(problem, measured, claim),
+        **_on_the_bits(encoded, claim),
+        published=_published(problem, message, measured, claim),
+    )
+
+
+def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict[str, Any]:
+    """What is said of the test set, which nothing else depends on."""
+    examples = len(problem.dataset.test) if problem.dataset.test else 0
+    error = None if measured.test_errors is None else measured.test_errors / examples
+    alone = holdout_bound(test_error=error, test_examples=examples, delta=claim.delta)
+    return {"test_error": error, "test_examples": examples, "holdout_bound": alone}
+
+
+def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
+    """Where the bits go."""
+    extra = claim.extra_bits
+    parts = BitParts(
+        configuration=encoded.configuration_bits,
+        codebook=encoded.codebook_bits,
+        symbols=encoded.symbols_bits,
+        ledger=extra,
+    )
+    return {
+        "message_bits": encoded.bits,
+        "message_sha256": sha256(encoded.data).hexdigest(),
+        "ledger_bits": extra,
+        "ledger": (Charge(bits=extra, reason="--misc-extra-bits"),) if extra else (),
+        "bits": parts,
+    }
+
+
+def _published(problem: Problem, message: Message, measured: Measured, claim: Claim) -> Published:
+    """The published accounting on the same symbols."""
+    return published(
+        symbols=message.symbols,
+        errors=measured.errors,
+        examples=len(problem.sample),
+        delta=claim.delta,
+        fine_tuned=claim.fine_tuned,
+        extra_bits=claim.extra_bits,
     )
 
 
