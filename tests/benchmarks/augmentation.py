@@ -47,8 +47,8 @@ def main(device: str = "cpu") -> None:
     work: dict[str, tuple[Callable[[], None], int]] = {
         "as they are": (lambda: epoch("none"), len(parts)),
         "crop-mirror": (lambda: epoch("crop-mirror"), len(parts)),
-        "resized-crop": (lambda: epoch("resized-crop", FEW), FEW),
         "the same by torchvision": (one_by_one, FEW),
+        "resized-crop": (lambda: epoch("resized-crop", FEW), FEW),
         "a training step": (stepper(network.to(device), inputs, examples.labels[:BATCH]), STEPS),
     }
     times = {name: [seconds(call) / count for _ in range(REPEATS)] for name, (call, count) in work.items()}
