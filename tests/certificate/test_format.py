@@ -10,15 +10,49 @@ from typing import Any
 import pytest
 
 from pactl_cli import catalogue
+from pactl_cli.certificate import format as fm
 from pactl_cli.certificate.codes import BitReader, BitWriter
 from pactl_cli.certificate.configuration import Brought, Task, complete, read_configuration, write_configuration
-from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS, format_description
+from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS
 
 GOLDEN = Path(__file__).parent / "golden"
 ADVICE = (
     "append what is new at the END of its table, or raise FORMAT in certificate/format.py: messages that were written "
     "before would mean something else"
 )
+
+
+def format_description() -> dict[str, Any]:
+    """Return the whole format as plain values; what is under `tables` may grow at its end."""
+    constants = {
+        "seed": fm.DEFAULT_SEED,
+        "calibration": [
+            fm.DEFAULT_CALIBRATION,
+            fm.MAX_CALIBRATION_SHARE,
+            fm.CALIBRATION_BATCH,
+        ],
+        "examples_per_dim": fm.EXAMPLES_PER_DIM,
+        "fixed_statistics": [list(row) for row in fm.FIXED_STATISTICS],
+        "numerical_margin": fm.NUMERICAL_MARGIN,
+        "digits": [fm.DIGITS, fm.DIGIT_BITS],
+        "largest": {
+            "frozen_bytes": fm.MAX_FROZEN_BYTES,
+            "levels": fm.MAX_LEVELS,
+            "dim": fm.MAX_DIM,
+        },
+        "round_dims": list(fm.ROUND_DIMS),
+    }
+    tables = {
+        "networks": [[row.name, row.width, row.batch_statistics] for row in catalogue.MODELS.values()],
+        "projectors": list(catalogue.PROJECTORS),
+        "views": list(catalogue.VIEWS),
+        "codebooks": [form.partition(":")[2] for form in fm.codebook_forms()],
+        "hypotheses": list(fm.HYPOTHESES),
+        "fields": list(fm.FIELDS),
+        "bounds": list(catalogue.BOUNDS),
+    }
+    networks = {name: row.model for name, row in catalogue.DATASETS.items()}
+    return {"format": fm.FORMAT, "constants": constants, "dataset_networks": networks, "tables": tables}
 
 
 def changes(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -8,84 +8,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from pactl_cli.catalogue.datasets import (
-    DATASETS,
-    IMAGENET_STATISTICS,
-    Dataset,
-    Statistics,
-    dataset_entry,
-    dataset_in_words,
-    is_published,
-)
-from pactl_cli.catalogue.methods import (
-    BOUNDS,
-    CODEBOOKS,
-    HEADLINE,
-    NO_VIEW,
-    PROJECTORS,
-    RECIPES,
-    RUN,
-    SOURCES,
-    VIEWS,
-    Codebook,
-    View,
-    source_reference,
-)
-from pactl_cli.catalogue.networks import (
-    MODEL_CHOICES,
-    MODELS,
-    OWN_MODELS,
-    Model,
-    is_brought,
-    model_name,
-)
-from pactl_cli.catalogue.references import (
-    CODE,
-    Reference,
-    is_code,
-    parse_reference,
-)
-from pactl_cli.catalogue.tables import (
-    Row,
-    Table,
-    imported,
-)
-
-__all__ = [
-    "BOUNDS",
-    "CODE",
-    "CODEBOOKS",
-    "DATASETS",
-    "HEADLINE",
-    "IMAGENET_STATISTICS",
-    "MODELS",
-    "MODEL_CHOICES",
-    "NO_VIEW",
-    "OWN_MODELS",
-    "PROJECTORS",
-    "RECIPES",
-    "RUN",
-    "SOURCES",
-    "TABLES",
-    "VIEWS",
-    "Codebook",
-    "Dataset",
-    "Model",
-    "Reference",
-    "Row",
-    "Statistics",
-    "Table",
-    "View",
-    "dataset_entry",
-    "dataset_in_words",
-    "imported",
-    "is_brought",
-    "is_code",
-    "is_published",
-    "model_name",
-    "parse_reference",
-    "source_reference",
-]
+from pactl_cli.catalogue.datasets import DATASETS as DATASETS
+from pactl_cli.catalogue.datasets import IMAGENET_STATISTICS as IMAGENET_STATISTICS
+from pactl_cli.catalogue.datasets import Dataset as Dataset
+from pactl_cli.catalogue.datasets import Statistics as Statistics
+from pactl_cli.catalogue.datasets import dataset_entry as dataset_entry
+from pactl_cli.catalogue.datasets import dataset_in_words as dataset_in_words
+from pactl_cli.catalogue.datasets import is_published as is_published
+from pactl_cli.catalogue.methods import BOUNDS as BOUNDS
+from pactl_cli.catalogue.methods import CODEBOOKS as CODEBOOKS
+from pactl_cli.catalogue.methods import HEADLINE as HEADLINE
+from pactl_cli.catalogue.methods import NO_VIEW as NO_VIEW
+from pactl_cli.catalogue.methods import PROJECTORS as PROJECTORS
+from pactl_cli.catalogue.methods import RECIPES as RECIPES
+from pactl_cli.catalogue.methods import RUN as RUN
+from pactl_cli.catalogue.methods import SOURCES as SOURCES
+from pactl_cli.catalogue.methods import VIEWS as VIEWS
+from pactl_cli.catalogue.methods import Codebook as Codebook
+from pactl_cli.catalogue.methods import View as View
+from pactl_cli.catalogue.methods import source_reference as source_reference
+from pactl_cli.catalogue.networks import MODEL_CHOICES as MODEL_CHOICES
+from pactl_cli.catalogue.networks import MODELS as MODELS
+from pactl_cli.catalogue.networks import OWN_MODELS as OWN_MODELS
+from pactl_cli.catalogue.networks import Model as Model
+from pactl_cli.catalogue.networks import is_brought as is_brought
+from pactl_cli.catalogue.networks import model_name as model_name
+from pactl_cli.catalogue.tables import Row as Row
+from pactl_cli.catalogue.tables import Table as Table
+from pactl_cli.catalogue.tables import imported as imported
 
 TABLES: tuple[Table[Any], ...] = (DATASETS, MODELS, PROJECTORS, RECIPES, VIEWS, CODEBOOKS, SOURCES, BOUNDS)
 """All of them."""

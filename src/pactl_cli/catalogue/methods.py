@@ -68,9 +68,7 @@ CODEBOOKS = Table(
     (
         Codebook("grid", "equal steps about zero, of one learned size", f"{_QUANTISERS}:grid", f"{_FORMS}:Grid"),
         Codebook("kmeans", "free levels, started by k-means", f"{_QUANTISERS}:kmeans", f"{_FORMS}:FreeLevels", True),
-        Codebook(
-            "bins", "free levels, started as means of uniform bins", f"{_QUANTISERS}:bins", f"{_FORMS}:FreeLevels", True
-        ),
+        Codebook("bins", "free levels, started by uniform bins", f"{_QUANTISERS}:bins", f"{_FORMS}:FreeLevels", True),
     ),
 )
 

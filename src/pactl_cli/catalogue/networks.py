@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pactl_cli.catalogue.references import CODE, parse_reference, require_code
+from pactl_cli.catalogue.references import CODE, parse_reference
 from pactl_cli.catalogue.tables import Row, Table
+from pactl_cli.errors import PactlError
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,10 @@ def model_name(text: str) -> str:
     reference = parse_reference(text, packages)
     if reference.scheme in packages and reference.name in MODELS:
         text = reference.name
-    if reference.scheme == CODE or (":" in text and text not in MODELS):
-        return require_code("--model-name", text)
+    if reference.scheme == CODE:
+        return text
+    if ":" in text and text not in MODELS:
+        raise PactlError(f"--model-name {text!r} is not a module and a function", "write MODULE:FUNCTION")
     aliases = {alias: row.name for row in MODELS.values() for alias in row.aliases}
     return MODELS.resolve(aliases.get(text, text), MODEL_CHOICES)
 

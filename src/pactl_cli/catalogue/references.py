@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from pactl_cli.errors import PactlError
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A name, and what kind of thing it names.
-
-    Attributes:
-        scheme: of the schemes that were asked for; "" for a plain name or a path; `CODE` for the user's own code.
-        name: without the scheme; of code, all of it.
-    """
-
-    scheme: str
-    name: str
-
+from typing import NamedTuple
 
 CODE = "module:function"
 """The scheme of a reference to code."""
+
+
+class Reference(NamedTuple):
+    """The scheme, "" for a plain name or a path, and the name without it; of code, all of it."""
+
+    scheme: str
+    name: str
 
 
 def parse_reference(text: str, schemes: frozenset[str]) -> Reference:
@@ -37,21 +28,5 @@ def parse_reference(text: str, schemes: frozenset[str]) -> Reference:
     scheme, colon, name = text.partition(":")
     if colon and scheme in schemes:
         return Reference(scheme, name)
-    return Reference(CODE if is_code(text) else "", text)
-
-
-def is_code(text: str) -> bool:
-    """Return whether a text is `module:function`: names with dots between them, one colon, one name."""
-    module, colon, function = text.partition(":")
-    return bool(colon) and function.isidentifier() and all(part.isidentifier() for part in module.split("."))
-
-
-def require_code(option: str, text: str) -> str:
-    """Return a text that is `module:function`.
-
-    Raises:
-        PactlError: if it is not.
-    """
-    if not is_code(text):
-        raise PactlError(f"{option} {text!r} is not a module and a function", "write MODULE:FUNCTION")
-    return text
+    is_code = name.isidentifier() and all(part.isidentifier() for part in scheme.split("."))
+    return Reference(CODE if is_code else "", text)

@@ -6,8 +6,6 @@ may be appended at the end of a table. Any other change raises `FORMAT`: a golde
 
 from __future__ import annotations
 
-from typing import Any
-
 from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics
 
@@ -69,28 +67,3 @@ def default_calibration(examples: int, *, batch_statistics: bool) -> int:
 def codebook_forms() -> list[str]:
     """Return the forms of codebooks, `module:class`, in the order of their tags."""
     return list(dict.fromkeys(row.form for row in catalogue.CODEBOOKS.values()))
-
-
-def format_description() -> dict[str, Any]:
-    """Return the whole format as plain values; what is under `tables` may grow at its end."""
-    constants = {
-        "seed": DEFAULT_SEED,
-        "calibration": [DEFAULT_CALIBRATION, MAX_CALIBRATION_SHARE, CALIBRATION_BATCH],
-        "examples_per_dim": EXAMPLES_PER_DIM,
-        "fixed_statistics": [list(row) for row in FIXED_STATISTICS],
-        "numerical_margin": NUMERICAL_MARGIN,
-        "digits": [DIGITS, DIGIT_BITS],
-        "largest": {"frozen_bytes": MAX_FROZEN_BYTES, "levels": MAX_LEVELS, "dim": MAX_DIM},
-        "round_dims": list(ROUND_DIMS),
-    }
-    tables = {
-        "networks": [[row.name, row.width, row.batch_statistics] for row in catalogue.MODELS.values()],
-        "projectors": list(catalogue.PROJECTORS),
-        "views": list(catalogue.VIEWS),
-        "codebooks": [form.partition(":")[2] for form in codebook_forms()],
-        "hypotheses": list(HYPOTHESES),
-        "fields": list(FIELDS),
-        "bounds": list(catalogue.BOUNDS),
-    }
-    networks = {name: row.model for name, row in catalogue.DATASETS.items()}
-    return {"format": FORMAT, "constants": constants, "dataset_networks": networks, "tables": tables}

@@ -8,7 +8,7 @@ from pactl_cli.catalogue import Row, Table
 from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Kind(Row):
     """A kind of run: a command that begins a run directory.
 
@@ -31,30 +31,15 @@ class Kind(Row):
         return self.has_prior
 
 
+_STAGES = "pactl_cli.stages"
+
 KINDS = Table(
     "COMMAND",
     "Kinds of runs",
     (
-        Kind(
-            name="train",
-            summary="from the seed's own theta0",
-            made_by="pactl_cli.stages.train:train",
-            settings=TrainSettings,
-        ),
-        Kind(
-            name="transfer",
-            summary="from what a source was trained to on other data",
-            made_by="pactl_cli.stages.transfer:transfer",
-            settings=TransferSettings,
-            has_source=True,
-        ),
-        Kind(
-            name="prior",
-            summary="from what was trained on a share of the data",
-            made_by="pactl_cli.stages.prior:prior",
-            settings=PriorSettings,
-            has_prior=True,
-        ),
+        Kind("train", "from the seed's own theta0", f"{_STAGES}.train:train", TrainSettings),
+        Kind("transfer", "from other data", f"{_STAGES}.transfer:transfer", TransferSettings, has_source=True),
+        Kind("prior", "from a share of the data", f"{_STAGES}.prior:prior", PriorSettings, has_prior=True),
     ),
 )
 

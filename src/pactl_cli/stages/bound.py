@@ -6,8 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.errors import PactlError
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Display
+from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.claim import claimed
@@ -15,7 +17,6 @@ from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate, candidate
-from pactl_cli.stages.comparable import require_comparable
 from pactl_cli.stages.workbench import STAGE
 
 Certified = tuple[Path, Certificate]
@@ -41,7 +42,7 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display, world: W
             runs = [FollowedRun(run.path, run.manifest) for run in runs]
         named = Named(settings.data_dir, settings.dataset, settings.model_name)
         problems = [reload_problem(run, named, settings.device, display, world) for run in runs]
-        require_comparable([run.path for run in runs], problems)
+        _require_comparable([run.path for run in runs], problems)
         candidates = [candidate(run, problem, settings, display) for run, problem in zip(runs, problems, strict=True)]
         for found in candidates:
             _write(found)
@@ -63,6 +64,29 @@ def _opened(paths: list[Path], claims: ExitStack) -> list[RunDirectory]:
         run.require_complete(run.manifest.kind)
         require_writable(run.path)
     return runs
+
+
+def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
+    """Raises PactlError if there is no message for a run, or if runs differ in something that no message can tell."""
+    for path, problem in zip(paths, problems, strict=True):
+        if not (problem.configuration.intrinsic_dim or problem.kind.certifies_theta0):
+            raise PactlError(
+                f"{path} has trained all its weights (d = 0), for which there is no message",
+                f"use it as a source: pactl transfer {path}",
+            )
+    populations = [problem.population() for problem in problems] if len(problems) > 1 else []
+    brought = sorted({problem.task.brought.name for problem in problems if problem.task.brought})
+    differs = f"have different networks of your own, {' and '.join(brought)}" if len(brought) > 1 else ""
+    for path, population in zip(paths, populations, strict=False):
+        if population != populations[0]:
+            differs = f"were trained on different examples or from different weights ({path} and {paths[0]})"
+    if len({pool for problem in problems if (pool := problem.calibration_pool_sha256)}) > 1:
+        differs = "draw their calibration examples from permutations of their own"
+    if differs:
+        raise PactlError(
+            f"the runs {differs}, which no message can tell",
+            "choosing between them by their certificates would be cheating: certify one of them",
+        )
 
 
 def _write(found: Candidate) -> None:

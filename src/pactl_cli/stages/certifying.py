@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -51,7 +51,8 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     trained, _ = recount(problem, bench.module, bench.module.w.detach(), display, test=False)
     claim = Claim(settings.delta, settings.misc_extra_bits, settings.quant_epochs > 0)
     if settings.compare_posthoc and len(bench.module.w):
-        claim = claim.with_comparison(Comparison(problem, bench.module, display, claim.delta, claim.extra_bits).best())
+        comparison = Comparison(problem, bench.module, display, claim.delta, claim.extra_bits)
+        claim = replace(claim, comparison=comparison.best())
     tried = [(levels, *_certified(bench, message, trained, claim)) for levels, message in _messages(bench, trained)]
     levels, certificate, data = min(tried, key=lambda entry: entry[1].error_bound)
     if len(tried) > 1:

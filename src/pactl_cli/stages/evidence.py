@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -49,10 +49,6 @@ class Claim:
     extra_bits: float
     fine_tuned: bool
     comparison: Posthoc | None = None
-
-    def with_comparison(self, comparison: Posthoc) -> Claim:
-        """Return the same claim with a comparison."""
-        return replace(self, comparison=comparison)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ _NLL_TOLERANCE = 1e-3
 _KMEANS_TOLERANCE = 1e-3
 
 
+_Counted = tuple[Counts, Counts, Counts | None]
+"""What this machine counts: at the trained coordinates, at the decoded ones, and there on the test set."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A certificate that agrees with the files, the data and the program.
@@ -95,8 +99,9 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     network = _agreed_network(run, certificate, problem)
     module = problem.build_module()
     restore(module, run)
-    recounted = _recounted(problem, module, message, display)
-    measured = _agreed(run, certificate, recounted, network)
+    trained, _ = recount(problem, module, module.w.detach(), display, test=False)
+    decoded, test = recount(problem, module, torch.from_numpy(message.coordinates()), display)
+    measured = _agreed(run, certificate, (trained, decoded, test), network)
     claim = Claim(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc)
     expected = assemble(problem, message, encoded, measured, claim)
     for name, claimed, derived in _differences(*_compared(certificate, expected)):
@@ -153,24 +158,9 @@ def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded
     return message, encoded
 
 
-@dataclass(frozen=True)
-class _Recounted:
-    """What this machine counts: at the trained coordinates, at the decoded ones, and there on the test set."""
-
-    trained: Counts
-    decoded: Counts
-    test: Counts | None
-
-
-def _recounted(problem: Problem, module: SubspaceModule, message: Message, display: Display) -> _Recounted:
-    trained, _ = recount(problem, module, module.w.detach(), display, test=False)
-    decoded, test = recount(problem, module, torch.from_numpy(message.coordinates()), display)
-    return _Recounted(trained, decoded, test)
-
-
-def _agreed(run: RunDirectory, certificate: Certificate, counted: _Recounted, network: NetworkFacts) -> Measured:
+def _agreed(run: RunDirectory, certificate: Certificate, counted: _Counted, network: NetworkFacts) -> Measured:
     """The certificate's measured numbers, each found to be what this machine counts, up to the numerical margin."""
-    decoded, test = counted.decoded, counted.test
+    trained, decoded, test = counted
     if not decoded.plain <= certificate.errors <= decoded.doubtful:
         raise PactlError(
             f"{run.path / CERTIFICATE} says errors is {certificate.errors:,}, but the decoded classifier makes "
@@ -182,7 +172,7 @@ def _agreed(run: RunDirectory, certificate: Certificate, counted: _Recounted, ne
         )
     return Measured(
         errors=certificate.errors,
-        train_errors=_plain_errors("train_error", certificate.train_error, counted.trained),
+        train_errors=_plain_errors("train_error", certificate.train_error, trained),
         test_errors=None if test is None else _plain_errors("test_error", certificate.test_error, test),
         train_nll_bits=certificate.train_nll_bits,
         network=network,

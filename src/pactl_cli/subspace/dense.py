@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
-from pactl_cli.models.layers import Layout
-from pactl_cli.subspace.projectors import Projector, takes
+from pactl_cli.subspace.projectors import Projector, everywhere, takes
 
 
 class Dense(Projector):
@@ -78,7 +77,5 @@ def dense_bytes(rows: int, dim: int) -> int:
     return rows * dim // 2 + 24 * Dense.BLOCK_ENTRIES + (4 * rows * dim if is_expanded else 0)
 
 
-@takes(lambda layout, dim: dense_bytes(layout.size, dim))
-def dense(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Return random signs on all parameters."""
-    return Dense(layout.size, dim, seed, name)
+dense = takes(lambda layout, dim: dense_bytes(layout.size, dim))(everywhere(Dense))
+"""The row's function."""

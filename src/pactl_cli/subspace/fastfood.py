@@ -10,8 +10,7 @@ from scipy.special import gammaincinv
 from torch import Tensor, nn
 
 from pactl_cli import randomness
-from pactl_cli.models.layers import Layout
-from pactl_cli.subspace.projectors import Projector, takes
+from pactl_cli.subspace.projectors import Projector, everywhere, takes
 
 
 def hadamard(values: Tensor) -> Tensor:
@@ -70,7 +69,5 @@ class Fastfood(Projector):
         return f"{blocks} x S H G Pi H B [{padded}] / sqrt({padded} * {self.shape[0]})"
 
 
-@takes(lambda layout, dim: 60 * (layout.size + 2 * dim))
-def fastfood(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Return a projector on all parameters."""
-    return Fastfood(layout.size, dim, seed, name)
+fastfood = takes(lambda layout, dim: 60 * (layout.size + 2 * dim))(everywhere(Fastfood))
+"""The row's function."""

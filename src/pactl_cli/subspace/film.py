@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from pactl_cli.errors import PactlError
@@ -27,21 +29,17 @@ def film(layout: Layout, dim: int, seed: int, name: str) -> Projector:
     return Embedding(layout.size, places, Dense(len(places), dim, seed, name))
 
 
+def _both_bytes(layout: Layout, dim: int) -> int:
+    return kronecker_bytes(layout, dim) + _film_bytes(layout, dim)
+
+
 def _film_and_kronecker(layout: Layout, dim: int, seed: int, name: str, *, orthogonal: bool) -> Projector:
     kronecker = KroneckerProduct(layout.size, dim, seed, f"{name}/kronecker", orthogonal=orthogonal)
     return Mean(kronecker, film(layout, dim, seed, f"{name}/film"))
 
 
-@takes(lambda layout, dim: kronecker_bytes(layout, dim) + _film_bytes(layout, dim))
-def filmrdkron(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Return the sum of `rdkron` and `film`."""
-    return _film_and_kronecker(layout, dim, seed, name, orthogonal=False)
-
-
-@takes(lambda layout, dim: kronecker_bytes(layout, dim) + _film_bytes(layout, dim))
-def filmrdkronqr(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Return the sum of `rdkronqr` and `film`."""
-    return _film_and_kronecker(layout, dim, seed, name, orthogonal=True)
+filmrdkron = takes(_both_bytes)(partial(_film_and_kronecker, orthogonal=False))
+filmrdkronqr = takes(_both_bytes)(partial(_film_and_kronecker, orthogonal=True))
 
 
 @takes(kronecker_bytes)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import isqrt, sqrt
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 from pactl_cli.models.layers import Layout
-from pactl_cli.subspace.projectors import Projector, RowSample, ceil_sqrt, takes
+from pactl_cli.subspace.projectors import Projector, RowSample, ceil_sqrt, everywhere, takes
 
 
 def orthonormal_columns(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -114,16 +115,8 @@ def kronecker_bytes(layout: Layout, dim: int) -> int:
     return 96 * (isqrt(layout.size) + 1) * (isqrt(dim) + 1)
 
 
-@takes(kronecker_bytes)
-def rdkronqr(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Return a Kronecker product of orthonormal factors."""
-    return KroneckerProduct(layout.size, dim, seed, name, orthogonal=True)
-
-
-@takes(kronecker_bytes)
-def rdkron(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Return a Kronecker product of Gaussian factors."""
-    return KroneckerProduct(layout.size, dim, seed, name, orthogonal=False)
+rdkronqr = takes(kronecker_bytes)(everywhere(partial(KroneckerProduct, orthogonal=True)))
+rdkron = takes(kronecker_bytes)(everywhere(partial(KroneckerProduct, orthogonal=False)))
 
 
 def _sum_bytes(layout: Layout, dim: int) -> int:
@@ -131,7 +124,4 @@ def _sum_bytes(layout: Layout, dim: int) -> int:
     return 4 * entries + 24 * min(entries, KroneckerSum.BLOCK_ENTRIES)
 
 
-@takes(_sum_bytes)
-def rkron(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Return a sum of one-sided Gaussian factors."""
-    return KroneckerSum(layout.size, dim, seed, name)
+rkron = takes(_sum_bytes)(everywhere(KroneckerSum))

@@ -74,6 +74,11 @@ def takes(memory_bytes: Callable[[Layout, int], int]) -> Callable[[Draw], Draw]:
     return said
 
 
+def everywhere(kind: Callable[[int, int, int, str], Projector]) -> Draw:
+    """Return the `Draw` of projectors on all parameters, of a class that takes D, d, the seed and the name."""
+    return lambda layout, dim, seed, name: kind(layout.size, dim, seed, name)
+
+
 def too_large(dim: int, layout: Layout) -> PactlError:
     """Return the error that d > D."""
     return PactlError(

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
-from pactl_cli.models.layers import Layout
-from pactl_cli.subspace.projectors import Projector, takes
+from pactl_cli.subspace.projectors import Projector, everywhere, takes
 
 
 class SignedSums(nn.Module):
@@ -76,7 +75,5 @@ class Sparse(Projector):
         return f"sign(N[{self.shape[0]} x {self.shape[1]}]) Bernoulli(1 / sqrt(D)) / D^(1/4)"
 
 
-@takes(lambda layout, dim: 80 * (isqrt(layout.size) + 1) * dim)
-def sparse(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Return a projector on all parameters."""
-    return Sparse(layout.size, dim, seed, name)
+sparse = takes(lambda layout, dim: 80 * (isqrt(layout.size) + 1) * dim)(everywhere(Sparse))
+"""The row's function."""
