@@ -21,7 +21,7 @@ from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.problem import loading
+from pactl_cli.problem import fitting
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, PriorSettings, TrainSettings, TransferSettings
@@ -155,7 +155,7 @@ def test_what_exact_bytes_would_miss(tmp_path: Path, monkeypatch: pytest.MonkeyP
     images, labels = coins(300, seed=1)
     start(tmp_path, written(tmp_path / "seen.npz", images, labels), epochs=60, lr=3e-3)
     again = written(tmp_path / "again.npz", FORMS["floating point"](images), labels)
-    monkeypatch.setattr(loading, "image_fingerprints", exact_bytes_only)
+    monkeypatch.setattr(fitting, "image_fingerprints", exact_bytes_only)
     assert transferred(tmp_path, again).error_bound < 0.5, "a false certificate"
 
 

@@ -146,8 +146,8 @@ def _follow_parent(worker: int) -> None:
 def _next(results: Any) -> Any:
     try:
         return next(results)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+    except (RuntimeError, EOFError, OSError) as error:  # the last two where it dies while it hands over a result
+        reason = (str(error).strip().splitlines() or ["it has ended"])[-1]
         raise PactlError(
             f"a worker process failed: {reason}", "is there enough memory? try fewer --num-workers", FAILED
         ) from error
