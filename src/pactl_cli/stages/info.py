@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from typing import Any
 
 import torch
 
+from pactl_cli.data.files.capacity import cores
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import package_versions
 
@@ -19,7 +19,7 @@ def info() -> dict[str, Any]:
     return package_versions() | {
         "platform": platform.platform(),
         "executable": sys.executable,
-        "cpus": os.cpu_count(),
+        "cpus": cores(),
         "torch_threads": torch.get_num_threads(),
         "cuda_devices": cuda,
         "data_directory": str(data_directory(None)),
