@@ -24,6 +24,7 @@ Path("imported").touch()
 def build(classes, channels):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, classes))
 """
+POOLED = CODE.replace("nn.Flatten(), nn.Linear(64, 8)", "nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(64, 8)")
 BUILTINS = ("os:getlogin", "this:d", "antigravity:geohash")
 
 
@@ -173,4 +174,22 @@ def test_weights_do_not_name_code_either(pactl: Call, run: Path, npz: Path, netw
     manifest["files"].pop("config.yml")
     Path("moved/manifest.json").write_text(json.dumps(manifest))
     assert "it is of another network than config.yml" in pactl("verify", "moved").complaint(1)
+    assert not Path("imported").exists()
+
+
+@pytest.mark.parametrize("other", [("--model-name", "fc"), ("--config", "own.yml")])
+def test_a_transfer_that_is_gone_on_with_loads_none(
+    pactl: Call, network: str, npz: Path, arrays: Any, other: tuple[str, str]
+) -> None:
+    """Its weights name code; to find out whether images of another size fit them, the network would be built."""
+    Path(f"{network.partition(':')[0]}.py").write_text(POOLED)
+    larger = {name: np.repeat(array, 2, -1) if array.ndim > 1 else array for name, array in arrays.items()}
+    np.savez("larger.npz", **larger)
+    named = ("--model-name", network)
+    assert pactl("train", "--dataset", f"npz:{npz}", *QUICK, *named, "--out", "source").code == 0
+    assert pactl("transfer", "source", "--dataset", "npz:larger.npz", *QUICK, *named, "--out", "moved").code == 0
+    forget(network)
+    Path("own.yml").write_text("dataset: npz:larger.npz\n")
+    words = ("transfer", "source", "--resume", "--out", "moved", "--dataset", "npz:larger.npz", *other)
+    assert "not loaded unasked" in pactl(*words).complaint(2)
     assert not Path("imported").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.machine import find_device
 from pactl_cli.processes.world import ALONE, World
@@ -36,4 +37,6 @@ def _start(settings: TransferSettings, destination: Destination, display: Displa
     begun = destination.existing()
     if begun is None or INIT not in begun.manifest.files:
         return find_source(settings, display)
-    return Start.load(begun, TransferSettings.parse(begun.read_config()))
+    kept = TransferSettings.parse(begun.read_config())
+    Named(model_name=destination.model_name).require_network(begun, kept.model_name)
+    return Start.load(begun, kept)
