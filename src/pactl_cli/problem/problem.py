@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pactl_cli.certificate.configuration import Configuration, Task
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
-from pactl_cli.data.splits import Indices, Partition, require_same_indices
+from pactl_cli.data.splits import Indices, Partition
 from pactl_cli.errors import printable
 from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
 from pactl_cli.models.normalisation import batch_norms, calibrate
@@ -87,10 +86,6 @@ class Problem:
         """What a run directory records of the division: its parts, and the permutation that the user brought."""
         brought = {} if self.permutation is None else {PERMUTATION: self.permutation}
         return self.partition.arrays() | brought
-
-    def require_indices(self, recorded: dict[str, Indices], path: Path) -> None:
-        """Raises PactlError unless the arrays recorded in a file are these."""
-        require_same_indices(self.indices(), recorded, path)
 
     @property
     def calibration_pool_sha256(self) -> str | None:

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import CONFIG, METRICS, RunDirectory
-from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.claims import Histogram, read_certificate, read_histogram, require_arithmetic
 
@@ -151,7 +150,7 @@ def _read(path: Path) -> Report:
         require_arithmetic(run, certificate)
     state = CERTIFIED if certificate else TRAINED if run.is_complete() else UNFINISHED
     has_settings = (path / CONFIG).is_symlink() or (path / CONFIG).exists()
-    settings = KINDS[run.manifest.kind].settings.parse(run.read_config()) if has_settings else None
+    settings = run.read_settings() if has_settings else None
     return Report(path, run.manifest.kind, state, settings, certificate)
 
 
