@@ -33,6 +33,7 @@ from pactl_cli.catalogue.networks import OWN_MODELS as OWN_MODELS
 from pactl_cli.catalogue.networks import Model as Model
 from pactl_cli.catalogue.networks import is_brought as is_brought
 from pactl_cli.catalogue.networks import model_name as model_name
+from pactl_cli.catalogue.networks import require_named as require_named
 from pactl_cli.catalogue.tables import Row as Row
 from pactl_cli.catalogue.tables import Table as Table
 from pactl_cli.catalogue.tables import imported as imported

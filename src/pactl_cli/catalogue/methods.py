@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pactl_cli.catalogue.references import Reference, parse_reference
-from pactl_cli.catalogue.tables import Row, Table, imported
+from pactl_cli.catalogue.tables import Row, Table
 
 _KRONECKER, _FILM = "pactl_cli.subspace.kronecker", "pactl_cli.subspace.film"
 
@@ -53,11 +53,6 @@ class Codebook(Row):
 
     form: str
     takes_levels: bool = False
-
-    def form_class(self) -> type:
-        """Return the class that `form` names."""
-        found: type = imported(self.form)
-        return found
 
 
 _FORMS, _QUANTISERS = "pactl_cli.certificate.codebook", "pactl_cli.subspace.quantise"

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.splits import Partition
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import describe
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings, option_name
@@ -24,21 +23,18 @@ def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: 
         settings.dataset,
         len(pool.bound),
         dataset.spec.channels,
-        _brought(settings, dataset, source),
+        _brought(settings.model_name, dataset, source),
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
         defaults=_defaults(source, settings.dataset) if source else {},
     )
 
 
-def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> Brought | None:
-    """The user's own network, if it is one."""
-    name = source.model_name if source else settings.model_name
-    if source and is_brought(source.model_name) and settings.model_name != source.model_name:
-        raise MissingError(
-            f"the network of the source is code, {source.model_name}, which is not loaded unasked",
-            f"if you trust it: --model-name {source.model_name}",
-        )
-    if not name or not is_brought(name):
+def _brought(named: str | None, dataset: Dataset, source: Start | None) -> Brought | None:
+    """Return the user's own network, if it is one."""
+    if source:
+        catalogue.require_named(source.model_name, named, "the source")
+    name = source.model_name if source else named
+    if not name or not catalogue.is_brought(name):
         return None
     return describe(name, classes=dataset.classes, channels=dataset.spec.channels)
 

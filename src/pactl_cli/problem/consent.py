@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import is_brought
 from pactl_cli.errors import MissingError, quoted
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import RunDirectory
@@ -31,14 +30,6 @@ class Named:
     data_dir: Path | None = None
     dataset: str | None = None
     model_name: str | None = None
-
-    def require_network(self, run: RunDirectory, needed: str | None) -> None:
-        """Raises MissingError where a run needs code that the user has not named."""
-        if needed is not None and is_brought(needed) and self.model_name != needed:
-            raise MissingError(
-                f"the network of {run.path} is code, {needed}, which is not loaded unasked",
-                f"if you trust it: --model-name {needed}",
-            )
 
 
 @dataclass(frozen=True)
@@ -65,8 +56,7 @@ class DataPlace:
         if entry.takes_path:
             whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
             return f"{quoted(self.dataset)}{whose}"
-        source = "scikit-learn" if entry.name == "digits" else quoted(str(self.directory))
-        place = f"{entry.name} from {source}"
+        place = f"{entry.name} from {entry.package or quoted(str(self.directory))}"
         if entry.content:
             return f"{place}; its content has the sha256 that pactl knows"
         if entry.checked:

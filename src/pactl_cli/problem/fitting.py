@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import is_brought
 from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
@@ -49,7 +48,7 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
     """
     if source.spec.kind == dataset.spec.kind == IMAGE:
         return _fit_images(dataset, source)
-    same_numbers = not is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
+    same_numbers = not catalogue.is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
     if dataset.spec == source.spec or (same_numbers and source.fits(dataset.spec)):
         return dataset
     raise PactlError(

@@ -21,7 +21,7 @@ from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.kinds import Kind, kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Training
-from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.module import SubspaceModule, set_weights
 from pactl_cli.training.counting import full_precision
 
 PERMUTATION = "permutation"
@@ -136,8 +136,9 @@ class Problem:
             PactlError: if it is none.
         """
         with full_precision():
-            network = module.decoded(coordinates.to(module.theta0.device), self.blueprint.network_to_evaluate(module))
+            network = self.blueprint.network_to_evaluate(module)
             assert isinstance(network, Prepared)
+            set_weights(network, module.weights(coordinates.to(module.theta0.device)))
             self.calibrate(network)
             inputs, classes = self.few_examples().inputs, self.dataset.classes
             require_function_of_one_example(network, inputs, classes, self.configuration.model_name)

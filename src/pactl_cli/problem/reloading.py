@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pactl_cli import catalogue
 from pactl_cli.data.splits import Indices, require_same_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.consent import Named, place_of_data
@@ -43,7 +44,7 @@ def reload_problem(
         PactlError: if configuration, indices or data are not those of the run, or the user has to name something.
     """
     trained = run.read_settings()
-    named.require_network(run, trained.model_name)
+    catalogue.require_named(trained.model_name, named.model_name, str(run.path))
     place = place_of_data(run, trained, named, only_read=only_read)
     start = _start(run, trained)
     permutation = _recorded_permutation(run) if trained.indices_path else None

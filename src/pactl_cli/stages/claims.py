@@ -186,17 +186,14 @@ def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
         raise PactlError(f"{MESSAGE} cannot be decoded with what {CERTIFICATE} says of it") from error
     if message.codebook is None:
         raise PactlError("the message has no symbols")
-    if num_bits != certificate.message_bits or _describe(message) != _described(certificate):
+    said = (certificate.intrinsic_dim, certificate.levels, certificate.configuration)
+    if num_bits != certificate.message_bits or _described(message) != said:
         raise PactlError(f"{MESSAGE} says something else than {CERTIFICATE}")
     counts = np.bincount(message.symbols, minlength=message.codebook.size)
     return Histogram(message.codebook.values(), counts, learned_probabilities(counts))
 
 
-def _describe(message: Message) -> tuple[Any, ...]:
-    """What a certificate says of a message, from the message."""
+def _described(message: Message) -> tuple[Any, ...]:
+    """Return what a certificate says of a message, from the message."""
     size = message.codebook.size if message.codebook else 0
     return len(message.symbols), size, json.loads(json.dumps(message.configuration.as_dict()))
-
-
-def _described(certificate: Certificate) -> tuple[Any, ...]:
-    return certificate.intrinsic_dim, certificate.levels, certificate.configuration
