@@ -155,7 +155,8 @@ SOURCES = Table(
         Row("torchvision", "torchvision:NAME, a network that it has pretrained", "pactl_cli.sources.torchvision:load"),
     ),
 )
-"""`made_by`: a function of a `SourceRequest` that returns the `Start`; a name with a colon after it is a scheme."""
+"""`made_by`: a function of what the user wrote without the scheme, the settings of the transfer, and the display of
+progress, that returns the `Start`. A name with a colon after it is a scheme."""
 
 
 def source_reference(text: str) -> Reference:

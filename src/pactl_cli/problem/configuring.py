@@ -105,7 +105,6 @@ def resolved(settings: TrainSettings, configuration: Configuration, directory: P
 
     Args:
         directory: where named data sets were found.
-        view: the random view of training examples.
     """
     entry, given = catalogue.dataset_entry(settings.dataset), dict(settings)
     chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}

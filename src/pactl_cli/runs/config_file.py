@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from pactl_cli.errors import PactlError
-from pactl_cli.runs.plain_files import read_plain_file, reason
+from pactl_cli.errors import PactlError, reason
+from pactl_cli.runs.plain_files import read_plain_file
 
 LARGEST = 1 << 16
 _MOST_BITS = 1 << 12

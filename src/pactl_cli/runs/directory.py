@@ -26,10 +26,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
-from pactl_cli.errors import FAILED, MissingError, PactlError
+from pactl_cli.errors import FAILED, MissingError, PactlError, reason
 from pactl_cli.runs.config_file import LARGEST, parse_config
 from pactl_cli.runs.kinds import KINDS
-from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file, reason
+from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
 from pactl_cli.runs.settings import TrainSettings
 
 MANIFEST = "manifest.json"

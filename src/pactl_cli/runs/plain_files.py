@@ -47,11 +47,6 @@ def read_plain_file(path: Path, limit: int) -> bytes:
     return data
 
 
-def reason(error: Exception) -> str:
-    """Return why a file cannot be read, without its name."""
-    return str(error.strerror if isinstance(error, OSError) else error)
-
-
 def bytes_on_disk(status: os.stat_result) -> int:
     """What a file takes on the disk: its size, or less where it has holes."""
     return min(status.st_size, _BLOCK * getattr(status, "st_blocks", status.st_size))

@@ -26,12 +26,11 @@ RELATIVE_STEP, CONSTANT_STEP = 0.1, 0.05
 
 
 def require_trainable(problem: Problem, module: SubspaceModule, batch_size: int) -> None:
-    """Evaluates the network near its weights, and makes a training step that leaves no trace.
+    """Evaluate the network near its weights, and make a training step that leaves no trace.
 
     Weights are moved a little, because one that starts at zero can hide what it multiplies.
 
     Args:
-        problem: what the network is for.
         module: at any coordinates.
         batch_size: of the training to come.
 

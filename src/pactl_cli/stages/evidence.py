@@ -17,7 +17,6 @@ from pactl_cli.certificate.certificate import (
     Certificate,
     Charge,
     Posthoc,
-    Published,
     SubspaceCertificate,
     all_bounds,
     holdout_bound,
@@ -104,7 +103,14 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         assumptions=assumptions(problem, measured.network),
         **_on_the_test_set(problem, measured, claim),
         **_on_the_bits(encoded, claim),
-        published=_published(problem, message, measured, claim),
+        published=published(
+            symbols=message.symbols,
+            errors=measured.errors,
+            examples=examples,
+            delta=claim.delta,
+            fine_tuned=claim.fine_tuned,
+            extra_bits=claim.extra_bits,
+        ),
     )
 
 
@@ -132,18 +138,6 @@ def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
         "ledger": (Charge(bits=extra, reason="--misc-extra-bits"),) if extra else (),
         "bits": parts,
     }
-
-
-def _published(problem: Problem, message: Message, measured: Measured, claim: Claim) -> Published:
-    """The published accounting on the same symbols."""
-    return published(
-        symbols=message.symbols,
-        errors=measured.errors,
-        examples=len(problem.sample),
-        delta=claim.delta,
-        fine_tuned=claim.fine_tuned,
-        extra_bits=claim.extra_bits,
-    )
 
 
 def _statement(problem: Problem, message: Message, error_bound: float, delta: float) -> str:
