@@ -24,6 +24,7 @@ from pactl_cli.catalogue.methods import RECIPES as RECIPES
 from pactl_cli.catalogue.methods import RUN as RUN
 from pactl_cli.catalogue.methods import SOURCES as SOURCES
 from pactl_cli.catalogue.methods import VIEWS as VIEWS
+from pactl_cli.catalogue.methods import Codebook as Codebook
 from pactl_cli.catalogue.methods import View as View
 from pactl_cli.catalogue.methods import source_reference as source_reference
 from pactl_cli.catalogue.networks import MODEL_CHOICES as MODEL_CHOICES

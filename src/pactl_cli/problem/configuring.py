@@ -40,7 +40,7 @@ def _brought(named: str | None, dataset: Dataset, source: Start | None) -> Broug
 
 
 def _defaults(source: Start, dataset: str) -> dict[str, Any]:
-    """What a message need not say because the source says it.
+    """Return what a message need not say because the source says it.
 
     Published constants are statistics of some training set, perhaps of this one under another name: they are free only
     where a package's network has them and this data set has others, and paid for where somebody chose them.
@@ -122,5 +122,5 @@ def resolved(settings: TrainSettings, configuration: Configuration, directory: P
 
 
 def _absolute(path: Path) -> Path:
-    """A path from the root, without a look at what lies there: a stranger may have named it."""
+    """Return a path from the root, without a look at what lies there: a stranger may have named it."""
     return Path(os.path.abspath(path.expanduser()))

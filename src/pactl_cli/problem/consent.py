@@ -51,7 +51,7 @@ class DataPlace:
     if_absent: str = ""
 
     def in_words(self) -> str:
-        """Where that is, who says so, and what is known of it."""
+        """Return the place in words, who names it, and which checksums vouch for the data."""
         entry = catalogue.dataset_entry(self.dataset)
         if entry.takes_path:
             whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
@@ -65,7 +65,7 @@ class DataPlace:
 
 
 def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
-    """Where to read the data of a run that may be a stranger's.
+    """Return where to read the data of a run that may be a stranger's.
 
     Named data sets come from where the user says, or from the default directory; unless `only_read` also from where
     training found them, if each of their files has a checksum that pactl knows. The user's own data come from where the
@@ -102,7 +102,7 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
 
 
 def _require_outside(run: RunDirectory, dataset: str) -> None:
-    """Raises MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
+    """Raise MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
     path, inside = dataset.partition(":")[2], os.path.realpath(run.path)
     try:
         places = [

@@ -20,7 +20,7 @@ _MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE = 1 << 29, 64
 
 
 def require_unrelated(source: Start, settings: TrainSettings) -> None:
-    """Raises PactlError if the source's training and this data set have something in common that nobody could tell."""
+    """Raise PactlError if the source's training and this data set share examples or noise that cannot be recognised."""
     dataset = settings.dataset
     for training in source.lineage:
         is_all_of_it = training.published and training.dataset == dataset
@@ -59,7 +59,7 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
 
 
 def _fit_images(dataset: Dataset, source: Start) -> Dataset:
-    """Images as the network of a transfer can take them."""
+    """Return images as the network of a transfer can take them."""
     channels, height, width = source.spec.image_shape
     if dataset.spec.channels != channels:
         dataset = dataset.with_images(lambda images: with_channels(images, channels))
@@ -86,7 +86,7 @@ def _fit_images(dataset: Dataset, source: Start) -> Dataset:
 
 
 def seen_forms(raw: LabelledExamples, fitted: LabelledExamples) -> NDArray[np.uint64]:
-    """The fingerprints of images as they are and as a network sees them, shape (n, forms)."""
+    """Return the fingerprints of images as they are and as a network sees them, shape (n, forms)."""
     own = image_fingerprints(raw)
     if fitted.spec == raw.spec:
         return own

@@ -117,7 +117,7 @@ def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tup
 
 
 def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Dataset:
-    """The data set, without label noise.
+    """Return the data set, without label noise.
 
     Raises:
         PactlError: if it cannot be read, or its content is known and this is another.
@@ -150,7 +150,7 @@ def _permutation(settings: TrainSettings, recorded: Indices | None, examples: in
 def _divided(
     settings: TrainSettings, clean: Dataset, fitted: Dataset, source: Start | None, permutation: Indices | None
 ) -> tuple[Partition, Identities]:
-    """The parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
+    """Return the parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
 
     Args:
         clean, fitted: the images as they are, and as the network sees them.
@@ -193,7 +193,7 @@ def _with_calibration(
 
 
 def _taken(dataset: Dataset, indices: Indices) -> LabelledExamples:
-    """Some of the training examples, on the data's device."""
+    """Return some of the training examples, on the data's device."""
     return dataset.train[torch.from_numpy(indices).to(dataset.train.labels.device)]
 
 

@@ -26,7 +26,7 @@ _ORDINARY_PARAMETERS, _ORDINARY_BATCH = 1 << 25, 1024
 
 
 def require_memory(configuration: Configuration, classes: int, inputs: InputSpec) -> None:
-    """Raises MissingError if a network's weights alone take more memory than there is."""
+    """Raise MissingError if a network's weights alone take more memory than there is."""
     if is_brought(configuration.model_name):
         return
     sketch = sketch_network(configuration.model_name, classes=classes, inputs=inputs, width=configuration.base_width)
@@ -40,7 +40,7 @@ def require_memory(configuration: Configuration, classes: int, inputs: InputSpec
 
 
 def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> None:
-    """Raises MissingError if a run, which may be a stranger's, makes us take much memory for its network.
+    """Raise MissingError if a run, which may be a stranger's, makes us take much memory for its network.
 
     Args:
         named: the network that the user has named; whatever it takes is as the user wants it.
@@ -71,5 +71,5 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
 
 
 def _weights_bytes(size: Size) -> int:
-    """What a network's weights take, in all the copies that are made of them."""
+    """Return what a network's weights take, in all the copies that are made of them."""
     return 4 * _WEIGHTS_COPIES * size.parameters

@@ -55,7 +55,7 @@ class NetworkFacts:
 
     @classmethod
     def from_json(cls, value: Any) -> NetworkFacts:
-        """The facts that a certificate has of it, which may be a stranger's.
+        """Return the facts that a certificate has of it, which may be a stranger's.
 
         Raises:
             ValueError: if they are none.
@@ -74,7 +74,7 @@ class NetworkFacts:
         return asdict(self) | {"answers": None if self.answers is None else list(self.answers)}
 
     def is_like(self, other: NetworkFacts) -> bool:
-        """Whether both are of one network, up to rounding, whichever version of a package defines it."""
+        """Return whether both are of one network, up to rounding, whichever version of a package defines it."""
         package, other_package = (facts.defined_by.partition(" ")[0] for facts in (self, other))
         if package != other_package or self.weights_sha256 != other.weights_sha256:
             return False

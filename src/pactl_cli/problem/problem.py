@@ -79,11 +79,11 @@ class Problem:
 
     @property
     def has_indices(self) -> bool:
-        """Whether S is not simply the training set itself, in its own order."""
+        """Whether S differs from the training set in its own order."""
         return self.permutation is not None or not self.partition.is_trivial(len(self.dataset.train))
 
     def indices(self) -> dict[str, Indices]:
-        """What a run directory records of the division: its parts, and the permutation that the user brought."""
+        """Return what a run directory records of the division: its parts, and the permutation that the user brought."""
         brought = {} if self.permutation is None else {PERMUTATION: self.permutation}
         return self.partition.arrays() | brought
 
@@ -102,13 +102,13 @@ class Problem:
         return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256
 
     def lineage(self) -> tuple[Training, ...]:
-        """The trainings that led to this run's weights, its own first."""
+        """Return the trainings that led to this run's weights, its own first."""
         settings, start = self.settings, self.blueprint.start
         own = Training(printable(settings.dataset), settings.indices_path is not None, noisy=settings.label_noise > 0)
         return (own, *(start.lineage if start else ()))
 
     def few_examples(self) -> Examples:
-        """The first of S, on which a network is tried."""
+        """Return the first of S, on which a network is tried."""
         return self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=self.device)].resident()
 
     def build_module(self) -> SubspaceModule:
@@ -120,7 +120,7 @@ class Problem:
         return self.blueprint.module().to(self.device)
 
     def calibrate(self, network: nn.Module) -> None:
-        """Recomputes a prepared network's batch statistics at its present weights, and puts it into evaluation mode.
+        """Recompute a prepared network's batch statistics at its present weights, and put it into evaluation mode.
 
         Every process computes them alike; then all take rank 0's, so that what they count is one classifier.
         """

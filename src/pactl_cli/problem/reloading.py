@@ -58,7 +58,7 @@ def reload_problem(
 
 
 def _start(run: RunDirectory, trained: TrainSettings) -> Start | None:
-    """The weights that a run started from; None if a seed alone gives them.
+    """Return the weights that a run started from; None if a seed alone gives them.
 
     Raises:
         PactlError: if they are not those that the manifest names.
@@ -73,7 +73,7 @@ def _start(run: RunDirectory, trained: TrainSettings) -> Start | None:
 
 
 def _recorded_permutation(run: RunDirectory) -> Indices:
-    """The permutation that somebody brought, as the run has it: the file that it names is not looked for.
+    """Return the permutation that somebody brought, as the run has it: the file that it names is not looked for.
 
     Raises:
         PactlError: if it has none.
@@ -106,7 +106,7 @@ def require_same_data(run: RunDirectory, problem: Problem, dataset: str) -> None
 
 
 def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
-    """The trained coordinates of a complete run, shape (dim,).
+    """Return the trained coordinates of a complete run, shape (dim,).
 
     Raises:
         PactlError: if the checkpoint does not hold them.
@@ -120,7 +120,7 @@ def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
 
 @torch.no_grad()
 def restore(module: SubspaceModule, run: RunDirectory) -> None:
-    """Takes up the trained coordinates of a complete run.
+    """Load the trained coordinates of a complete run into its module.
 
     Raises:
         PactlError: if the checkpoint does not fit.

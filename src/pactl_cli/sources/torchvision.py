@@ -59,7 +59,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    """torchvision's best weights for a network, from its cache or fetched, checked by their hash."""
+    """Return torchvision's best weights for a network, from its cache or fetched, checked by their hash."""
     try:
         with redirect_stdout(StringIO()):  # on which torch says what it fetches
             return dict(torchvision.models.get_model(name, weights="DEFAULT", progress=False).state_dict())

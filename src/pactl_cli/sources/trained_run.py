@@ -55,7 +55,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
 
 
 def _full_weights(run: RunDirectory, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The checkpoint of a run that trained all its weights."""
+    """Return the checkpoint of a run that trained all its weights."""
     tensors, _ = load_tensors(run.path / CHECKPOINT)
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in expected.items()}:
         raise PactlError(f"{run.path / CHECKPOINT} does not hold the weights of its network")
@@ -63,7 +63,7 @@ def _full_weights(run: RunDirectory, expected: dict[str, Tensor]) -> dict[str, T
 
 
 def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Fingerprints of all images that a run's weights may depend on, those of its own start included."""
+    """Return fingerprints of all images that a run's weights may depend on, those of its own start included."""
     parts = problem.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
     raw = load_dataset(place.dataset, place.directory, may_write=place.may_write).train[torch.from_numpy(used)]

@@ -63,7 +63,7 @@ class Histogram:
 
 
 def read_certificate(run: RunDirectory) -> Certificate:
-    """The certificate of a run, in the form in which it is written.
+    """Return the certificate of a run, in the form in which it is written.
 
     Raises:
         PactlError: if it is none.
@@ -100,7 +100,7 @@ def _require_readable(path: Path, content: bytes) -> str:
 
 
 def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
-    """Raises PactlError unless a certificate's bounds and sentence follow from its own counts and bits."""
+    """Raise PactlError unless a certificate's bounds and sentence follow from its own counts and bits."""
     for name in _contradictions(certificate):
         raise PactlError(
             f"{run.path / CERTIFICATE} contradicts itself: {name} does not follow from its counts and bits",
@@ -109,7 +109,7 @@ def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
 
 
 def _contradictions(certificate: Certificate) -> Iterator[str]:
-    """The fields that cannot be as they are, by name."""
+    """Yield the fields that cannot be as they are, by name."""
     parts = certificate.bits
     posthoc = certificate.posthoc
     fractions: dict[str, float | None] = {
@@ -137,7 +137,7 @@ def _contradictions(certificate: Certificate) -> Iterator[str]:
 
 
 def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
-    """The fields that the bounds of the certificate's own counts and bits do not bear out, by name."""
+    """Yield the fields that the bounds of the certificate's own counts and bits do not bear out, by name."""
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     try:
         bits = certificate.message_bits + certificate.ledger_bits
@@ -169,7 +169,7 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
 
 
 def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
-    """The symbols of a run's message.
+    """Return the symbols of a run's message.
 
     Raises:
         PactlError: with the reason, if the message cannot be read from these two files alone.

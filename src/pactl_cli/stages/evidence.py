@@ -115,7 +115,7 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
 
 
 def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict[str, Any]:
-    """What is said of the test set, which nothing else depends on."""
+    """Return the fields on the test set, on which nothing else depends."""
     examples = len(problem.dataset.test) if problem.dataset.test else 0
     error = None if measured.test_errors is None else measured.test_errors / examples
     alone = holdout_bound(test_error=error, test_examples=examples, delta=claim.delta)
@@ -123,7 +123,7 @@ def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict
 
 
 def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
-    """Where the bits go."""
+    """Return the fields that say where the bits go."""
     extra = claim.extra_bits
     parts = BitParts(
         configuration=encoded.configuration_bits,
@@ -141,7 +141,7 @@ def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
 
 
 def _statement(problem: Problem, message: Message, error_bound: float, delta: float) -> str:
-    """The sentence of a certificate."""
+    """Return the sentence of a certificate."""
     parts = problem.partition
     return sentence(
         error_bound,

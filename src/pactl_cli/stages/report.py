@@ -80,7 +80,7 @@ class Report:
         return self.settings.dataset if self.settings else None
 
     def named(self, fact: str) -> Any:
-        """A field of its configuration, or None."""
+        """Return a field of its configuration, or None."""
         if self.certificate:
             return self.certificate.configuration.get(fact)
         return self.settings and getattr(self.settings, fact)
@@ -115,7 +115,7 @@ class Details:
 
 
 def report(paths: list[Path]) -> list[Report]:
-    """Reads the runs.
+    """Read the runs.
 
     Raises:
         PactlError: if a directory is no run, or what it says is not in order.
@@ -124,13 +124,13 @@ def report(paths: list[Path]) -> list[Report]:
 
 
 def best_certified(reports: Sequence[Report]) -> Report | None:
-    """The run with the lowest certificate, if any has one."""
+    """Return the run with the lowest certificate, if any has one."""
     certified = [run for run in reports if run.certificate]
     return min(certified, key=lambda run: run.certificate.error_bound if run.certificate else 1.0, default=None)
 
 
 def are_comparable(reports: Sequence[Report]) -> bool:
-    """Whether choosing among the certificates is paid for by what their messages say, as far as they tell."""
+    """Return whether choosing among the certificates is paid for by what their messages say, as far as they tell."""
 
     def population(certificate: Certificate) -> str:
         known = certificate.side_information
@@ -155,7 +155,7 @@ def _read(path: Path) -> Report:
 
 
 def read_details(report: Report) -> Details:
-    """Reads what only a page shows. Nothing that is wrong here is an error: it is said, and not drawn."""
+    """Read what only a page shows. Nothing that is wrong here is an error: it is said, and not drawn."""
     run = RunDirectory.open(report.path)
     epochs, unread_lines = _read_metrics(run)
     if report.certificate is None:
@@ -167,7 +167,7 @@ def read_details(report: Report) -> Details:
 
 
 def _read_metrics(run: RunDirectory) -> tuple[tuple[Epoch, ...], int]:
-    """The epochs of a run, and how many lines told of none; one unread line if there is no such file to read."""
+    """Return the epochs of a run, and how many lines told of none; one unread line if there is no such file to read."""
     try:
         lines = run.read_bytes(METRICS, _LARGEST_METRICS).splitlines()
     except PactlError:

@@ -25,7 +25,7 @@ def bounds_by_examples(certificate: Certificate) -> list[tuple[int, Bounds]]:
 
 
 def bounds_by_delta(certificate: Certificate) -> list[tuple[float, Bounds]]:
-    """The bounds with the same counts and bits at other probabilities to fail, ascending."""
+    """Return the bounds with the same counts and bits at other probabilities to fail, ascending."""
     bits = certificate.message_bits + certificate.ledger_bits
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     deltas = sorted({*np.geomspace(_LEAST_DELTA, _LARGEST_DELTA, _DELTAS).tolist(), certificate.delta})

@@ -276,7 +276,7 @@ class RunObserver:
         self._run, self._stage, self._advance = run, stage, advance
 
     def advance(self, step: int, steps: int, loss: float) -> None:
-        """Moves the bar."""
+        """Move the bar."""
         self._advance(step, steps)
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -291,7 +291,7 @@ class RunObserver:
 
 
 def _load_state(run: RunDirectory, stage: str) -> State:
-    """The last saved state of a stage, or the beginning."""
+    """Return the last saved state of a stage, or the beginning."""
     tensors, facts = load_tensors(run.path / _STATE) if (run.path / _STATE).exists() else ({}, {})
     if facts.get("stage") != stage:
         run.keep_metrics(lambda record: record.get("stage") != stage)
