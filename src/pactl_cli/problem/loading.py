@@ -30,7 +30,7 @@ from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
 from pactl_cli.problem.fitting import fit_inputs, require_unrelated, seen_forms
 from pactl_cli.problem.machine import data_directory
-from pactl_cli.problem.modesty import require_memory
+from pactl_cli.problem.memory import require_memory
 from pactl_cli.problem.problem import Problem
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.processes.world import ALONE, World

@@ -12,7 +12,7 @@ from pactl_cli.problem.consent import Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
-from pactl_cli.problem.modesty import require_modest
+from pactl_cli.problem.memory import require_modest
 from pactl_cli.problem.problem import PERMUTATION, Problem
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.checkpoint import load_tensors

@@ -60,7 +60,7 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     low, best, high = catoni_lambda(
         errors=certificate.errors,
         examples=certificate.bound_examples,
-        bits=certificate.message_bits + certificate.ledger_bits,
+        bits=certificate.paid_bits,
         delta=certificate.delta,
     )
     bench.note_search("lambda", (low, high), best)

@@ -140,8 +140,7 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     """Yield the fields that the bounds of the certificate's own counts and bits do not bear out, by name."""
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     try:
-        bits = certificate.message_bits + certificate.ledger_bits
-        derived = all_bounds(**counts, bits=bits, delta=certificate.delta)
+        derived = all_bounds(**counts, bits=certificate.paid_bits, delta=certificate.delta)
     except (ValueError, OverflowError):
         yield "bounds"
         return
