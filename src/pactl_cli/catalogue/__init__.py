@@ -17,6 +17,7 @@ from pactl_cli.catalogue.datasets import dataset_in_words as dataset_in_words
 from pactl_cli.catalogue.datasets import is_published as is_published
 from pactl_cli.catalogue.methods import BOUNDS as BOUNDS
 from pactl_cli.catalogue.methods import CODEBOOKS as CODEBOOKS
+from pactl_cli.catalogue.methods import COLOUR_VIEW as COLOUR_VIEW
 from pactl_cli.catalogue.methods import HEADLINE as HEADLINE
 from pactl_cli.catalogue.methods import NO_VIEW as NO_VIEW
 from pactl_cli.catalogue.methods import PROJECTORS as PROJECTORS

@@ -22,7 +22,7 @@ class Dataset(Row):
         model, epochs, lr, batch_size: defaults of training.
         train_examples: how many there are; None where the data say it.
         published: the constants that earlier work normalises with. They are statistics of the training set.
-        view: of a training example; None for `crop-mirror` where they are colour images of bytes, else `none`.
+        view: of a training example; None for `COLOUR_VIEW` where they are colour images of bytes, else `none`.
         content: sha256 of the decoded training and test examples, where they are known.
         checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
         siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.

@@ -125,6 +125,8 @@ class View(Row):
 
 
 NO_VIEW = "none"
+COLOUR_VIEW = "crop-mirror"
+"""The view of colour images of bytes where neither the user nor the data set names one."""
 
 _VIEWS = "pactl_cli.data.views"
 
@@ -134,7 +136,7 @@ VIEWS = Table(
     (
         View(NO_VIEW, "each example as it is", f"{_VIEWS}:as_it_is"),
         View(
-            "crop-mirror",
+            COLOUR_VIEW,
             "a crop of the image in a black frame of four pixels, mirrored or not",
             f"{_VIEWS}:crop_mirror",
         ),

@@ -92,7 +92,7 @@ def view_of(settings: TrainSettings, dataset: Dataset) -> str:
     """
     spec, own = dataset.spec, catalogue.dataset_entry(settings.dataset).view
     is_colour = spec.is_image_of_bytes and spec.channels == 3
-    chosen = settings.augment or own or ("crop-mirror" if is_colour else catalogue.NO_VIEW)
+    chosen = settings.augment or own or (catalogue.COLOUR_VIEW if is_colour else catalogue.NO_VIEW)
     if chosen != catalogue.NO_VIEW and not spec.is_image_of_bytes:
         raise PactlError(
             f"--augment {chosen} needs images of type uint8, which the data are not", f"--augment {catalogue.NO_VIEW}"

@@ -185,7 +185,7 @@ class TrainSettings(Settings):
         None,
         TRAINING,
         f"the random view of training images, never of counted ones: {', '.join(catalogue.VIEWS)}",
-        shown="by data set, else crop-mirror for colour images",
+        shown=f"by data set, else {catalogue.COLOUR_VIEW} for colour images",
     )
     rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss; 0: free", ge=0)
     rate_from: float = _setting(0.5, TRAINING, "share of the run after which bits are paid for", ge=0, le=1)
