@@ -95,7 +95,7 @@ class _Member:
 
 @dataclass
 class _Signals:
-    """How often somebody has asked for an end, by SIGINT or SIGTERM; what comes at once again is the same wish."""
+    """How often somebody has asked for an end, by SIGINT or SIGTERM; repeats within `ECHO_SECONDS` count once."""
 
     asked: int = 0
     _last: float = float("-inf")
