@@ -88,7 +88,7 @@ def view_of(settings: TrainSettings, dataset: Dataset) -> str:
     """Return the random view of training examples: as asked, else the data set's own, else one for colour images.
 
     Raises:
-        PactlError: if it is of images of bytes, and the data are none.
+        PactlError: if it needs images of bytes, and the data are something else.
     """
     spec, own = dataset.spec, catalogue.dataset_entry(settings.dataset).view
     is_colour = spec.is_image_of_bytes and spec.channels == 3

@@ -58,7 +58,7 @@ class NetworkFacts:
         """Return the facts that a certificate has of it, which may be a stranger's.
 
         Raises:
-            ValueError: if they are none.
+            ValueError: if it says something else.
         """
         try:
             defined_by, weights, answers = value["defined_by"], value["weights_sha256"], value["answers"]

@@ -133,7 +133,7 @@ class Problem:
         """Return the network at theta0 + P w, its batch statistics recomputed: a function of one raw example.
 
         Raises:
-            PactlError: if it is none.
+            PactlError: if its logits depend on other examples or on chance.
         """
         with full_precision():
             network = self.blueprint.network_to_evaluate(module)

@@ -219,7 +219,7 @@ class RunDirectory:
         """Return the settings of `config.yml`, which are of the run's kind.
 
         Raises:
-            PactlError: if they are none.
+            PactlError: if the file holds something else.
         """
         return KINDS[self.manifest.kind].settings.parse(self.read_config())
 

@@ -177,8 +177,8 @@ class TrainSettings(Settings):
     epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown="by data set")
     batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown="by data set")
     lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown="by data set")
-    momentum: float = _setting(0.9, TRAINING, "of the SGD recipes", ge=0, lt=1)
-    weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
+    momentum: float = _setting(0.9, TRAINING, "momentum of the SGD recipes", ge=0, lt=1)
+    weight_decay: float = _setting(5e-4, TRAINING, "weight decay of the SGD and AdamW recipes", ge=0)
     warmup_epochs: float = _setting(0.0, TRAINING, "linear warm-up from 0 before the schedule", ge=0)
     warmup_lr: float | None = _setting(None, TRAINING, "learning rate that the warm-up reaches", gt=0, follows="lr")
     augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(

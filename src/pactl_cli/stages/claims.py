@@ -66,7 +66,7 @@ def read_certificate(run: RunDirectory) -> Certificate:
     """Return the certificate of a run, in the form in which it is written.
 
     Raises:
-        PactlError: if it is none.
+        PactlError: if the file holds something else.
     """
     content = run.read_bytes(CERTIFICATE, LARGEST_CERTIFICATE)
     kind = _require_readable(run.path / CERTIFICATE, content)

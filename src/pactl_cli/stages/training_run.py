@@ -104,7 +104,7 @@ def train_into(
 
     Raises:
         PactlError: if the problem cannot be loaded or trained, if a run that may be a stranger's makes us take much
-            memory, or if there is another run, something that is none, or somebody else at work.
+            memory, or if the directory holds another run or other files, or another process writes into it.
     """
     device = find_device(settings.device, world)
     place, permutation = world.from_first(lambda: destination.recorded(settings))
