@@ -41,6 +41,11 @@ class PeerLostError(PactlError):
     """Another process of the same run does not answer: what is wrong is its to say."""
 
 
+def reason(error: Exception) -> str:
+    """Return why a file cannot be read, without its name."""
+    return str((error.strerror or "") if isinstance(error, OSError) else error)
+
+
 def on_one_line(text: str) -> str:
     """Text on a single line to read, which does nothing to a terminal.
 

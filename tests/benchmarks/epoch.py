@@ -23,10 +23,10 @@ from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
-from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.module import SubspaceModule, set_weights
 from pactl_cli.training.counting import count
 from pactl_cli.training.loop import State, Trainer
-from pactl_cli.training.objectives import SubspaceObjective
+from pactl_cli.training.objectives import NetworkObjective
 from pactl_cli.training.recipes import Plan
 
 DIM, BATCH, PAIRS = 1000, 256, 3
@@ -94,11 +94,11 @@ def our_epoch(data_dir: str) -> None:
     inner = network()
     module = SubspaceModule(inner, build_projector("rdkronqr", parameter_layout(inner), DIM, 137))
     plan = Plan("adam_cos", 1, BATCH, 1e-2)
-    Trainer(SubspaceObjective(module), data.train, plan, seed=137, stage="train").run(Quiet())
-    classifier = module.decoded(module.w.detach())
+    Trainer(NetworkObjective(module), data.train, plan, seed=137, stage="train").run(Quiet())
+    set_weights(inner, module.weights(module.w.detach()))
     for part in (data.train, data.test):
         assert part is not None
-        count(classifier, part)
+        count(inner, part)
 
 
 EPOCHS = {"naive": naive_epoch, "ours": our_epoch}

@@ -266,9 +266,9 @@ def test_batches_of_one_that_batchnorm_cannot_take(pactl: Call, npz: Path, nets:
 
 
 def test_film_needs_something_to_work_on(pactl: Call, npz: Path, nets: str) -> None:
-    for mode in ("film", "filmrdkron", "filmrdkronqr"):
-        line = pactl(*options(npz, f"{nets}:headless"), "--intrinsic-mode", mode).complaint(2)
-        assert f"--intrinsic-mode {mode} needs normalisation layers or a head" in line
+    for projector in ("film", "filmrdkron", "filmrdkronqr"):
+        line = pactl(*options(npz, f"{nets}:headless"), "--intrinsic-mode", projector).complaint(2)
+        assert f"--intrinsic-mode {projector} needs normalisation layers or a head" in line
     assert pactl(*options(npz, f"{nets}:headless"), "--epochs", 1, "--out", "run").code == 0
 
 

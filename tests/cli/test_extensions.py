@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says it takes to add something: its blocks become a module outside the package, and are run."""
+"""What it takes to add something, by CONTRIBUTING.md: its blocks become a module outside the package and are run."""
 
 from __future__ import annotations
 

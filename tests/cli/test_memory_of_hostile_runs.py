@@ -301,14 +301,14 @@ def test_a_wide_network_is_not_built_unasked(pactl: Call, npz: Path, tmp_path: P
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("mode", ["dense", "sparse", "rkron"])
-def test_a_projector_is_counted_too(pactl: Call, npz: Path, tmp_path: Path, mode: str) -> None:
-    run = forge(tmp_path / "run", dataset=f"npz:{npz}", model_name="fc", intrinsic_mode=mode, intrinsic_dim=53_000)
+@pytest.mark.parametrize("projector", ["dense", "sparse", "rkron"])
+def test_a_projector_is_counted_too(pactl: Call, npz: Path, tmp_path: Path, projector: str) -> None:
+    run = forge(tmp_path / "run", dataset=f"npz:{npz}", model_name="fc", intrinsic_mode=projector, intrinsic_dim=53_000)
     done = pactl("verify", run)
-    if mode == "rkron":  # which is small there
+    if projector == "rkron":  # which is small there
         assert "errors" in done.complaint(1)
     else:
-        assert f"the projector {mode}: it is not built unasked" in done.complaint(2)
+        assert f"the projector {projector}: it is not built unasked" in done.complaint(2)
 
 
 def test_who_names_the_network_has_it_built(pactl: Call, npz: Path, tmp_path: Path) -> None:

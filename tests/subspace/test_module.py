@@ -9,7 +9,7 @@ from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.subspace import build_projector
-from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.module import SubspaceModule, set_weights
 
 
 def module(name: str = "layer13s") -> SubspaceModule:
@@ -43,9 +43,9 @@ def test_decoding_sets_the_network_and_leaves_theta0() -> None:
     images = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     w = torch.randn(20, generator=torch.Generator().manual_seed(1))
     before = subspace.theta0.clone()
-    torch.testing.assert_close(subspace.decoded(w)(images), subspace(images, w))
-    subspace.decoded(2 * w)
-    torch.testing.assert_close(subspace.decoded(w)(images), subspace(images, w))
+    for coordinates in (w, 2 * w, w):
+        set_weights(subspace.network, subspace.weights(coordinates))
+        torch.testing.assert_close(subspace.network(images), subspace(images, coordinates))
     assert torch.equal(subspace.theta0, before)
 
 

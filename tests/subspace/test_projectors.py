@@ -17,7 +17,7 @@ from pactl_cli.subspace.projectors import Projector, ceil_sqrt
 
 SIZES = [(400, 49), (400, 50), (401, 49), (401, 50), (1000, 1), (7, 7), (9, 9), (1, 1), (30, 30)]
 NEEDS_MORE = {"stfilmkronqr": 5}
-"""The least d of a mode for the layout below."""
+"""The least d of a projector for the layout below."""
 
 # The first two and the last nonzero entry of the last column, by row, for seed 137, D = 401, d = 50.
 GOLDEN = {
@@ -40,22 +40,22 @@ def layout(parameters: int) -> Layout:
     return Layout(parameters, places[3:10:2] if parameters > 20 else places[:0], places[-max(1, parameters // 7) :])
 
 
-def build(mode: str, parameters: int, dim: int, seed: int = 137) -> Projector:
-    return build_projector(mode, layout(parameters), dim, seed)
+def build(name: str, parameters: int, dim: int, seed: int = 137) -> Projector:
+    return build_projector(name, layout(parameters), dim, seed)
 
 
-def matrix(mode: str, parameters: int, dim: int, seed: int = 137) -> torch.Tensor:
+def matrix(name: str, parameters: int, dim: int, seed: int = 137) -> torch.Tensor:
     """P column by column."""
-    projector = build(mode, parameters, dim, seed)
+    projector = build(name, parameters, dim, seed)
     return torch.stack([projector.matvec(column) for column in torch.eye(dim)], dim=1)
 
 
-@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
+@pytest.mark.parametrize("name", catalogue.PROJECTORS)
 @pytest.mark.parametrize(("parameters", "dim"), SIZES)
-def test_matvec_adjoint_and_autograd_are_one_linear_map(mode: str, parameters: int, dim: int) -> None:
-    dim = max(dim, min(NEEDS_MORE.get(mode, 1), parameters))
-    projector = build(mode, parameters, dim)
-    dense = matrix(mode, parameters, dim)
+def test_matvec_adjoint_and_autograd_are_one_linear_map(name: str, parameters: int, dim: int) -> None:
+    dim = max(dim, min(NEEDS_MORE.get(name, 1), parameters))
+    projector = build(name, parameters, dim)
+    dense = matrix(name, parameters, dim)
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(dim, generator=generator, requires_grad=True)
     g = torch.randn(parameters, generator=generator)
@@ -67,25 +67,25 @@ def test_matvec_adjoint_and_autograd_are_one_linear_map(mode: str, parameters: i
     torch.testing.assert_close(w.grad, dense.T @ g, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
+@pytest.mark.parametrize("name", catalogue.PROJECTORS)
 @pytest.mark.parametrize(("parameters", "dim"), [(400, 49), (401, 50), (1000, 1)])
-def test_columns_have_unit_norm_in_expectation(mode: str, parameters: int, dim: int) -> None:
-    dim = max(dim, NEEDS_MORE.get(mode, 1))
-    norms = torch.cat([matrix(mode, parameters, dim, seed).square().sum(0) for seed in range(40)])
+def test_columns_have_unit_norm_in_expectation(name: str, parameters: int, dim: int) -> None:
+    dim = max(dim, NEEDS_MORE.get(name, 1))
+    norms = torch.cat([matrix(name, parameters, dim, seed).square().sum(0) for seed in range(40)])
     assert norms.mean() == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
-def test_seeds_give_different_maps_and_the_same_seed_the_same(mode: str) -> None:
-    assert torch.equal(matrix(mode, 401, 50, 1), matrix(mode, 401, 50, 1))
-    assert not torch.allclose(matrix(mode, 401, 50, 1), matrix(mode, 401, 50, 2))
+@pytest.mark.parametrize("name", catalogue.PROJECTORS)
+def test_seeds_give_different_maps_and_the_same_seed_the_same(name: str) -> None:
+    assert torch.equal(matrix(name, 401, 50, 1), matrix(name, 401, 50, 1))
+    assert not torch.allclose(matrix(name, 401, 50, 1), matrix(name, 401, 50, 2))
 
 
-@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
-def test_no_coordinate_and_no_parameter_is_left_out(mode: str) -> None:
-    dense = matrix(mode, 401, 50)
+@pytest.mark.parametrize("name", catalogue.PROJECTORS)
+def test_no_coordinate_and_no_parameter_is_left_out(name: str) -> None:
+    dense = matrix(name, 401, 50)
     assert (dense.abs().sum(0) > 0).all()
-    if mode not in ("film", "sparse"):
+    if name not in ("film", "sparse"):
         assert (dense.abs().sum(1) > 0).all()
 
 
@@ -109,8 +109,8 @@ def test_stfilmkronqr_gives_normalisation_its_own_coordinates() -> None:
     assert same.shape == (401,)
 
 
-def test_modes_draw_from_streams_of_their_own() -> None:
-    first = {mode: tuple(matrix(mode, 401, 50)[:, -1].tolist()) for mode in catalogue.PROJECTORS}
+def test_projectors_draw_from_streams_of_their_own() -> None:
+    first = {name: tuple(matrix(name, 401, 50)[:, -1].tolist()) for name in catalogue.PROJECTORS}
     assert len(set(first.values())) == len(catalogue.PROJECTORS)
     kronecker = matrix("rdkronqr", 401, 50)
     both = matrix("filmrdkronqr", 401, 50)
@@ -118,28 +118,28 @@ def test_modes_draw_from_streams_of_their_own() -> None:
     assert not torch.allclose(both[untouched] * 2**0.5, kronecker[untouched])
 
 
-@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
-def test_golden_entries(mode: str) -> None:
-    column = matrix(mode, 401, 50)[:, -1]
+@pytest.mark.parametrize("name", catalogue.PROJECTORS)
+def test_golden_entries(name: str) -> None:
+    column = matrix(name, 401, 50)[:, -1]
     rows = column.nonzero().flatten()[[0, 1, -1]].tolist()
-    assert {row: column[row].item() for row in rows} == pytest.approx(GOLDEN[mode], rel=1e-5)
+    assert {row: column[row].item() for row in rows} == pytest.approx(GOLDEN[name], rel=1e-5)
 
 
-@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
-def test_the_name_reads_like_the_formula(mode: str) -> None:
-    assert "401" in str(build(mode, 401, 50))
+@pytest.mark.parametrize("name", catalogue.PROJECTORS)
+def test_the_name_reads_like_the_formula(name: str) -> None:
+    assert "401" in str(build(name, 401, 50))
 
 
-@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
-def test_more_coordinates_than_parameters_are_refused(mode: str) -> None:
+@pytest.mark.parametrize("name", catalogue.PROJECTORS)
+def test_more_coordinates_than_parameters_are_refused(name: str) -> None:
     with pytest.raises(PactlError, match=r"--intrinsic-dim 8 .* 7 parameters"):
-        build(mode, 7, 8)
+        build(name, 7, 8)
 
 
-@pytest.mark.parametrize("mode", ["sparse", "rkron"])
-def test_maps_too_large_for_memory_name_another_mode(mode: str) -> None:
+@pytest.mark.parametrize("name", ["sparse", "rkron"])
+def test_maps_too_large_for_memory_name_another_projector(name: str) -> None:
     with pytest.raises(PactlError) as caught:
-        build(mode, 10**8, 10**6)
+        build(name, 10**8, 10**6)
     assert "rdkronqr" in caught.value.one_line()
 
 
@@ -156,7 +156,7 @@ def test_rkron_in_half_precision_is_the_same_map(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(matrix("rkron", 401, 50), whole, rtol=1e-2, atol=1e-3)
 
 
-def test_dense_beyond_its_memory_names_another_mode() -> None:
+def test_dense_beyond_its_memory_names_another_projector() -> None:
     with pytest.raises(PactlError) as caught:
         build("dense", 10**7, 10**4)
     assert "rdkronqr" in caught.value.one_line()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pactl_cli.catalogue import CODEBOOKS
+from pactl_cli.catalogue import CODEBOOKS, imported
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.errors import PactlError
 from pactl_cli.subspace.quantise import STEP_HALVINGS, GridQuantiser, Quantiser, bin_means, kmeans_levels
@@ -98,7 +98,7 @@ def test_what_is_sent_is_what_was_trained_up_to_half_precision(kind: str) -> Non
     np.testing.assert_allclose(codebook.values()[symbols], quantiser(w).detach().numpy(), rtol=2**-11)
     assert symbols.min() == 0 or isinstance(codebook, Grid)
     assert symbols.max() < codebook.size
-    assert isinstance(codebook, CODEBOOKS[kind].form_class())
+    assert isinstance(codebook, imported(CODEBOOKS[kind].form))
 
 
 @pytest.mark.parametrize("kind", KINDS)

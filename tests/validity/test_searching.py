@@ -26,7 +26,7 @@ from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
 from pactl_cli.subspace import build_projector
-from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.module import SubspaceModule, set_weights
 
 DELTA, TRUE_ERROR, EXAMPLES = 0.05, 0.5, 100
 INPUTS = (5 * np.random.default_rng(64).standard_normal((64, 64))).astype(np.float32)
@@ -54,7 +54,9 @@ def answers(message: Message) -> NDArray[np.bool_]:
     """What the classifier of a message says about every input."""
     coordinates = message.coordinates()
     if coordinates.any():
-        network = subspace(message.configuration).decoded(torch.from_numpy(coordinates))
+        module = subspace(message.configuration)
+        network = module.network
+        set_weights(network, module.weights(torch.from_numpy(coordinates)))
     else:
         network = initial_network(message.configuration)
     return (network(torch.from_numpy(INPUTS)).argmax(1) == 1).numpy()

@@ -17,6 +17,7 @@ from pactl_cli.catalogue.datasets import dataset_in_words as dataset_in_words
 from pactl_cli.catalogue.datasets import is_published as is_published
 from pactl_cli.catalogue.methods import BOUNDS as BOUNDS
 from pactl_cli.catalogue.methods import CODEBOOKS as CODEBOOKS
+from pactl_cli.catalogue.methods import COLOUR_VIEW as COLOUR_VIEW
 from pactl_cli.catalogue.methods import HEADLINE as HEADLINE
 from pactl_cli.catalogue.methods import NO_VIEW as NO_VIEW
 from pactl_cli.catalogue.methods import PROJECTORS as PROJECTORS
@@ -33,6 +34,7 @@ from pactl_cli.catalogue.networks import OWN_MODELS as OWN_MODELS
 from pactl_cli.catalogue.networks import Model as Model
 from pactl_cli.catalogue.networks import is_brought as is_brought
 from pactl_cli.catalogue.networks import model_name as model_name
+from pactl_cli.catalogue.networks import require_named as require_named
 from pactl_cli.catalogue.tables import Row as Row
 from pactl_cli.catalogue.tables import Table as Table
 from pactl_cli.catalogue.tables import imported as imported

@@ -22,10 +22,11 @@ class Dataset(Row):
         model, epochs, lr, batch_size: defaults of training.
         train_examples: how many there are; None where the data say it.
         published: the constants that earlier work normalises with. They are statistics of the training set.
-        view: of a training example; None for `crop-mirror` where they are colour images of bytes, else `none`.
+        view: of a training example; None for `COLOUR_VIEW` where they are colour images of bytes, else `none`.
         content: sha256 of the decoded training and test examples, where they are known.
         checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
         siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.
+        package: that has it inside; "" for files in a data directory.
         resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
     """
 
@@ -40,6 +41,7 @@ class Dataset(Row):
     checked: bool = False
     siblings: tuple[str, ...] = ()
     resized: tuple[str, ...] = ()
+    package: str = ""
 
     @property
     def takes_path(self) -> bool:
@@ -69,6 +71,7 @@ DATASETS = Table(
             *("fc", 60, 1e-2, 32, 1437),
             content=_DIGITS_CONTENT,
             checked=True,
+            package="scikit-learn",
         ),
         Dataset(
             "mnist",

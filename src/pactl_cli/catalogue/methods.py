@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pactl_cli.catalogue.references import Reference, parse_reference
-from pactl_cli.catalogue.tables import Row, Table, imported
+from pactl_cli.catalogue.tables import Row, Table
 
 _KRONECKER, _FILM = "pactl_cli.subspace.kronecker", "pactl_cli.subspace.film"
 
@@ -53,11 +53,6 @@ class Codebook(Row):
 
     form: str
     takes_levels: bool = False
-
-    def form_class(self) -> type:
-        """Return the class that `form` names."""
-        found: type = imported(self.form)
-        return found
 
 
 _FORMS, _QUANTISERS = "pactl_cli.certificate.codebook", "pactl_cli.subspace.quantise"
@@ -130,6 +125,8 @@ class View(Row):
 
 
 NO_VIEW = "none"
+COLOUR_VIEW = "crop-mirror"
+"""The view of colour images of bytes where neither the user nor the data set names one."""
 
 _VIEWS = "pactl_cli.data.views"
 
@@ -139,7 +136,7 @@ VIEWS = Table(
     (
         View(NO_VIEW, "each example as it is", f"{_VIEWS}:as_it_is"),
         View(
-            "crop-mirror",
+            COLOUR_VIEW,
             "a crop of the image in a black frame of four pixels, mirrored or not",
             f"{_VIEWS}:crop_mirror",
         ),
@@ -160,7 +157,8 @@ SOURCES = Table(
         Row("torchvision", "torchvision:NAME, a network that it has pretrained", "pactl_cli.sources.torchvision:load"),
     ),
 )
-"""`made_by`: a function of a `SourceRequest` that returns the `Start`; a name with a colon after it is a scheme."""
+"""`made_by`: a function of what the user wrote without the scheme, the settings of the transfer, and the display of
+progress, that returns the `Start`. A name with a colon after it is a scheme."""
 
 
 def source_reference(text: str) -> Reference:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pactl_cli.catalogue.references import CODE, parse_reference
 from pactl_cli.catalogue.tables import Row, Table
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import MissingError, PactlError
 
 
 @dataclass(frozen=True)
@@ -122,3 +122,18 @@ def model_name(text: str) -> str:
 def is_brought(name: str) -> bool:
     """Return whether a network's name stands for code that the user brings: no row has it."""
     return name not in MODELS and parse_reference(name, frozenset()).scheme == CODE
+
+
+def require_named(needed: str | None, named: str | None, whose: str) -> None:
+    """Raise MissingError where a network is code that the user has not named on the command line.
+
+    Args:
+        needed: the network's name; None where it is not said.
+        named: what the user has named.
+        whose: of what it is the network, for the message.
+    """
+    if needed is not None and is_brought(needed) and named != needed:
+        raise MissingError(
+            f"the network of {whose} is code, {needed}, which is not loaded unasked",
+            f"if you trust it: --model-name {needed}",
+        )

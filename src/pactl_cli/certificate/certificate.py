@@ -114,6 +114,11 @@ class BaseCertificate(_Record):
             raise ValueError(f"lacks {missing[0]}")
         return bounds
 
+    @property
+    def paid_bits(self) -> float:
+        """What the bounds pay for: the message and the ledger."""
+        return self.message_bits + self.ledger_bits
+
     def to_bytes(self) -> bytes:
         """Return `bound.json`, to the byte."""
         return (self.model_dump_json(indent=2) + "\n").encode()

@@ -215,7 +215,8 @@ def launch(
     if target:
         crew = replace(crew, words=[*crew.words, "--out", str(target)])
         advice = f"what it has saved is whole: go on with --resume --out {target}"
-    paths = with_paths(words, lambda: run_directories([Path("-")])[-1 if name == "transfer" else 0 :])
+    takes_one = name in KINDS and KINDS[name].has_source
+    paths = with_paths(words, lambda: run_directories([Path("-")])[-1 if takes_one else 0 :])
     code, said = run_crew(replace(crew, words=[*crew.words, *paths]), advice)
     print(said, end="", file=sys.stderr)
     sys.exit(code)

@@ -47,7 +47,7 @@ def silence_followers() -> None:
 def end(command: Callable[[], int]) -> NoReturn:
     """Runs a command and leaves with its exit code; an error is one line on stderr.
 
-    What is no error that was thought of is a bug, and is shown as Python shows it.
+    Any other exception is a bug: Python shows its traceback.
     """
     if _is_one_of_several():
         sys.excepthook = _show_and_leave

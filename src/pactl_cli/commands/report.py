@@ -123,7 +123,7 @@ def _numbers(run: Report) -> list[Text]:
         shown_dim,
         percent(certificate.quantised_train_error),
         percent(certificate.test_error),
-        f"{certificate.message_bits + certificate.ledger_bits:,.6g}",
+        f"{certificate.paid_bits:,.6g}",
         percent(certificate.error_bound),
         percent(published.bound),
         percent(certificate.holdout_bound),

@@ -12,7 +12,7 @@ import typer
 
 from pactl_cli import catalogue
 from pactl_cli.commands.options import merge
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import PactlError
 from pactl_cli.runs.config_file import read_plain_config
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
@@ -26,7 +26,9 @@ class RunOptions:
 
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write.", show_default="runs/TIME-DATASET-MODEL-MODE-dD", rich_help_panel=PANEL),
+        typer.Option(
+            help="Where to write.", show_default="runs/TIME-DATASET-MODEL-PROJECTOR-dD", rich_help_panel=PANEL
+        ),
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=PANEL)] = (
         False
@@ -40,7 +42,7 @@ class RunOptions:
     ] = False
 
     def settings(self, kind: str, given: dict[str, Any]) -> TrainSettings:
-        """The settings of a run: options over a file's.
+        """Return the settings of a run: options over a file's, which names no code that the options do not.
 
         Raises:
             PactlError: naming what is wrong, or contradicts itself.
@@ -58,7 +60,8 @@ class RunOptions:
             settings = KINDS[kind].settings.parse(kept | given)
         else:
             settings = KINDS[kind].settings.parse(merge(given, self.config))
-        return _with_code_named(settings, given.get("model_name"))
+        catalogue.require_named(settings.model_name, given.get("model_name"), "these settings")
+        return settings
 
     def target(self, settings: TrainSettings) -> Path:
         """Where the run goes."""
@@ -68,21 +71,6 @@ class RunOptions:
     def among(cls, parameters: dict[str, Any]) -> RunOptions:
         """Those among all parameters of a command."""
         return cls(**{field.name: parameters[field.name] for field in fields(cls)})
-
-
-def _with_code_named(settings: TrainSettings, said: str | None) -> TrainSettings:
-    """The settings, whose network is no code but what the command line itself names.
-
-    Raises:
-        MissingError: if a file names code.
-    """
-    needed = settings.model_name
-    if needed is not None and catalogue.is_brought(needed) and said != needed:
-        raise MissingError(
-            f"the network of these settings is code, {needed}, which is not loaded unasked",
-            f"if you trust it: --model-name {needed}",
-        )
-    return settings
 
 
 def _default_directory(settings: TrainSettings) -> Path:

@@ -123,8 +123,7 @@ def print_certified(found: Certificate | Sequence[tuple[Path, Certificate]], che
     for path, certificate in ranked:
         errors = percent(certificate.quantised_train_error), percent(certificate.test_error)
         numbers = f"{percent(certificate.error_bound):>11}  {errors[0]:>9}  {errors[1]:>9}"
-        bits = certificate.message_bits + certificate.ledger_bits
-        console.print(Text(f"  {numbers}  {bits:>9,.6g}  {path}"), soft_wrap=True)
+        console.print(Text(f"  {numbers}  {certificate.paid_bits:>9,.6g}  {path}"), soft_wrap=True)
     console.print()
 
 

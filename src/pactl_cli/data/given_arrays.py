@@ -55,7 +55,7 @@ def _examples(name: str, part: str, x: NDArray[np.generic], y: NDArray[np.generi
         raise PactlError(f"--dataset {name}: x_{part} is a single number, not examples")
     if len(x) != len(y) or not len(y):
         raise PactlError(
-            f"--dataset {name}: x_{part} has {len(x):,} examples and y_{part} {len(y):,}; need as many, and some"
+            f"--dataset {name}: x_{part} has {len(x):,} examples and y_{part} {len(y):,}; need equal, non-zero lengths"
         )
     if y.min() < 0 or y.max() >= MOST_CLASSES:
         raise PactlError(f"--dataset {name}: labels of y_{part} must lie in 0 .. {MOST_CLASSES - 1}")

@@ -50,7 +50,7 @@ def describe(name: str, *, classes: int, channels: int) -> Brought:
         PactlError: if it cannot be built, or not twice alike: a receiver could not build it either.
     """
     networks = [brought_network(name, classes=classes, channels=channels, seed=DEFAULT_SEED) for _ in range(2)]
-    first, second = (dict(_tensors(network)) for network in networks)
+    first, second = (dict([*network.named_parameters(), *network.named_buffers()]) for network in networks)
     if networks[0] is networks[1] or {id(tensor) for tensor in first.values()} & set(map(id, second.values())):
         raise PactlError(
             f"--model-name {name} returns the same network, or the same weights, at every call",
@@ -119,11 +119,6 @@ def _require_network(name: str, network: object) -> nn.Module:
     if any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules()):
         raise PactlError("it has SyncBatchNorm, whose statistics depend on how many processes there are")
     return network
-
-
-def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from network.named_parameters()
-    yield from network.named_buffers()
 
 
 def _is_same(one: Tensor, other: Tensor) -> bool:

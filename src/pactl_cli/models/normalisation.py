@@ -17,15 +17,11 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
 
 @torch.no_grad()
 def calibrate(network: nn.Module, inputs: Inputs) -> None:
-    """Recomputes running statistics at the present weights, and leaves the network in evaluation mode.
+    """Recompute running statistics at the present weights, and leave the network in evaluation mode.
 
     The statistics are the average over equal consecutive batches of at most
     `CALIBRATION_BATCH` calibration examples, in their order. Everything but BatchNorm, such
     as dropout, stays in evaluation mode. Without BatchNorm or examples nothing is recomputed.
-
-    Args:
-        network: any network.
-        inputs: calibration examples.
     """
     network.eval()
     layers = batch_norms(network)

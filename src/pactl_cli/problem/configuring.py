@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.splits import Partition
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import describe
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings, option_name
@@ -24,27 +23,24 @@ def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: 
         settings.dataset,
         len(pool.bound),
         dataset.spec.channels,
-        _brought(settings, dataset, source),
+        _brought(settings.model_name, dataset, source),
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
         defaults=_defaults(source, settings.dataset) if source else {},
     )
 
 
-def _brought(settings: TrainSettings, dataset: Dataset, source: Start | None) -> Brought | None:
-    """The user's own network, if it is one."""
-    name = source.model_name if source else settings.model_name
-    if source and is_brought(source.model_name) and settings.model_name != source.model_name:
-        raise MissingError(
-            f"the network of the source is code, {source.model_name}, which is not loaded unasked",
-            f"if you trust it: --model-name {source.model_name}",
-        )
-    if not name or not is_brought(name):
+def _brought(named: str | None, dataset: Dataset, source: Start | None) -> Brought | None:
+    """Return the user's own network, if it is one."""
+    if source:
+        catalogue.require_named(source.model_name, named, "the source")
+    name = source.model_name if source else named
+    if not name or not catalogue.is_brought(name):
         return None
     return describe(name, classes=dataset.classes, channels=dataset.spec.channels)
 
 
 def _defaults(source: Start, dataset: str) -> dict[str, Any]:
-    """What a message need not say because the source says it.
+    """Return what a message need not say because the source says it.
 
     Published constants are statistics of some training set, perhaps of this one under another name: they are free only
     where a package's network has them and this data set has others, and paid for where somebody chose them.
@@ -92,11 +88,11 @@ def view_of(settings: TrainSettings, dataset: Dataset) -> str:
     """Return the random view of training examples: as asked, else the data set's own, else one for colour images.
 
     Raises:
-        PactlError: if it is of images of bytes, and the data are none.
+        PactlError: if it needs images of bytes, and the data are something else.
     """
     spec, own = dataset.spec, catalogue.dataset_entry(settings.dataset).view
     is_colour = spec.is_image_of_bytes and spec.channels == 3
-    chosen = settings.augment or own or ("crop-mirror" if is_colour else catalogue.NO_VIEW)
+    chosen = settings.augment or own or (catalogue.COLOUR_VIEW if is_colour else catalogue.NO_VIEW)
     if chosen != catalogue.NO_VIEW and not spec.is_image_of_bytes:
         raise PactlError(
             f"--augment {chosen} needs images of type uint8, which the data are not", f"--augment {catalogue.NO_VIEW}"
@@ -109,7 +105,6 @@ def resolved(settings: TrainSettings, configuration: Configuration, directory: P
 
     Args:
         directory: where named data sets were found.
-        view: the random view of training examples.
     """
     entry, given = catalogue.dataset_entry(settings.dataset), dict(settings)
     chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}
@@ -127,5 +122,5 @@ def resolved(settings: TrainSettings, configuration: Configuration, directory: P
 
 
 def _absolute(path: Path) -> Path:
-    """A path from the root, without a look at what lies there: a stranger may have named it."""
+    """Return a path from the root, without a look at what lies there: a stranger may have named it."""
     return Path(os.path.abspath(path.expanduser()))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import is_brought
 from pactl_cli.errors import MissingError, quoted
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import RunDirectory
@@ -31,14 +30,6 @@ class Named:
     data_dir: Path | None = None
     dataset: str | None = None
     model_name: str | None = None
-
-    def require_network(self, run: RunDirectory, needed: str | None) -> None:
-        """Raises MissingError where a run needs code that the user has not named."""
-        if needed is not None and is_brought(needed) and self.model_name != needed:
-            raise MissingError(
-                f"the network of {run.path} is code, {needed}, which is not loaded unasked",
-                f"if you trust it: --model-name {needed}",
-            )
 
 
 @dataclass(frozen=True)
@@ -60,13 +51,12 @@ class DataPlace:
     if_absent: str = ""
 
     def in_words(self) -> str:
-        """Where that is, who says so, and what is known of it."""
+        """Return the place in words, who names it, and which checksums vouch for the data."""
         entry = catalogue.dataset_entry(self.dataset)
         if entry.takes_path:
             whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
             return f"{quoted(self.dataset)}{whose}"
-        source = "scikit-learn" if entry.name == "digits" else quoted(str(self.directory))
-        place = f"{entry.name} from {source}"
+        place = f"{entry.name} from {entry.package or quoted(str(self.directory))}"
         if entry.content:
             return f"{place}; its content has the sha256 that pactl knows"
         if entry.checked:
@@ -75,7 +65,7 @@ class DataPlace:
 
 
 def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
-    """Where to read the data of a run that may be a stranger's.
+    """Return where to read the data of a run that may be a stranger's.
 
     Named data sets come from where the user says, or from the default directory; unless `only_read` also from where
     training found them, if each of their files has a checksum that pactl knows. The user's own data come from where the
@@ -112,7 +102,7 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
 
 
 def _require_outside(run: RunDirectory, dataset: str) -> None:
-    """Raises MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
+    """Raise MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
     path, inside = dataset.partition(":")[2], os.path.realpath(run.path)
     try:
         places = [

@@ -12,7 +12,7 @@ class Display(Protocol):
     """Where progress goes."""
 
     def progress(self, title: str) -> AbstractContextManager[Progress]:
-        """A bar for the time of the context; call what it gives as the work goes on."""
+        """Return a bar for the time of the context; call what it gives as the work goes on."""
 
     def say(self, text: str) -> None:
         """One line for the person who waits."""

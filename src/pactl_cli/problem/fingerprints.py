@@ -28,13 +28,7 @@ class Fingerprints:
 
     @classmethod
     def of(cls, sample: LabelledExamples, clean: Dataset, parts: Partition, progress: Progress) -> Fingerprints:
-        """Those of a data set that is divided.
-
-        Args:
-            sample: S, as it is counted.
-            clean: without label noise.
-            parts: which of it is for what.
-        """
+        """Return those of S, as it is counted, and of a data set without label noise, divided into `parts`."""
         whole = parts.whole()
         divided = clean.train if len(whole) == len(clean.train) else clean.train[torch.from_numpy(whole)]
         test = None if clean.test is None else clean.test.sha256(progress)

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli import catalogue
-from pactl_cli.catalogue import is_brought
 from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
@@ -21,7 +20,7 @@ _MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE = 1 << 29, 64
 
 
 def require_unrelated(source: Start, settings: TrainSettings) -> None:
-    """Raises PactlError if the source's training and this data set have something in common that nobody could tell."""
+    """Raise PactlError if the source's training and this data set share examples or noise that cannot be recognised."""
     dataset = settings.dataset
     for training in source.lineage:
         is_all_of_it = training.published and training.dataset == dataset
@@ -49,7 +48,7 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
     """
     if source.spec.kind == dataset.spec.kind == IMAGE:
         return _fit_images(dataset, source)
-    same_numbers = not is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
+    same_numbers = not catalogue.is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
     if dataset.spec == source.spec or (same_numbers and source.fits(dataset.spec)):
         return dataset
     raise PactlError(
@@ -60,7 +59,7 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
 
 
 def _fit_images(dataset: Dataset, source: Start) -> Dataset:
-    """Images as the network of a transfer can take them."""
+    """Return images as the network of a transfer can take them."""
     channels, height, width = source.spec.image_shape
     if dataset.spec.channels != channels:
         dataset = dataset.with_images(lambda images: with_channels(images, channels))
@@ -87,7 +86,7 @@ def _fit_images(dataset: Dataset, source: Start) -> Dataset:
 
 
 def seen_forms(raw: LabelledExamples, fitted: LabelledExamples) -> NDArray[np.uint64]:
-    """The fingerprints of images as they are and as a network sees them, shape (n, forms)."""
+    """Return the fingerprints of images as they are and as a network sees them, shape (n, forms)."""
     own = image_fingerprints(raw)
     if fitted.spec == raw.spec:
         return own

@@ -30,7 +30,7 @@ from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
 from pactl_cli.problem.fitting import fit_inputs, require_unrelated, seen_forms
 from pactl_cli.problem.machine import data_directory
-from pactl_cli.problem.modesty import require_memory
+from pactl_cli.problem.memory import require_memory
 from pactl_cli.problem.problem import Problem
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.processes.world import ALONE, World
@@ -117,7 +117,7 @@ def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tup
 
 
 def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Dataset:
-    """The data set, without label noise.
+    """Return the data set, without label noise.
 
     Raises:
         PactlError: if it cannot be read, or its content is known and this is another.
@@ -150,7 +150,7 @@ def _permutation(settings: TrainSettings, recorded: Indices | None, examples: in
 def _divided(
     settings: TrainSettings, clean: Dataset, fitted: Dataset, source: Start | None, permutation: Indices | None
 ) -> tuple[Partition, Identities]:
-    """The parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
+    """Return the parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
 
     Args:
         clean, fitted: the images as they are, and as the network sees them.
@@ -193,7 +193,7 @@ def _with_calibration(
 
 
 def _taken(dataset: Dataset, indices: Indices) -> LabelledExamples:
-    """Some of the training examples, on the data's device."""
+    """Return some of the training examples, on the data's device."""
     return dataset.train[torch.from_numpy(indices).to(dataset.train.labels.device)]
 
 

@@ -13,7 +13,7 @@ from pactl_cli.processes.world import ALONE, World
 
 
 def data_directory(given: Path | None) -> Path:
-    """Where named data sets lie: as given, else $PACTL_DATA_DIR, else the platform's cache directory.
+    """Return where named data sets lie: as given, else $PACTL_DATA_DIR, else the platform's cache directory.
 
     Raises:
         PactlError: if a directory that was named does not exist.
@@ -28,7 +28,7 @@ def data_directory(given: Path | None) -> Path:
 
 
 def find_device(name: str, world: World = ALONE) -> torch.device:
-    """The device of a name; `auto` is CUDA where there is one. Each process of several has a GPU of its own.
+    """Return the device of a name; `auto` is CUDA where there is one. Each process of several has a GPU of its own.
 
     Raises:
         PactlError: if this machine has no such device, or not one for every process.
@@ -51,7 +51,7 @@ def find_device(name: str, world: World = ALONE) -> torch.device:
 
 
 def _own_gpu(world: World) -> torch.device:
-    """The GPU of a process's place among those of its machine."""
+    """Return the GPU of a process's place among those of its machine."""
     if world.local_rank >= torch.cuda.device_count():
         raise PactlError(
             f"{world.local_size} processes need as many GPUs, and this machine shows {torch.cuda.device_count()}",

@@ -20,8 +20,6 @@ from pactl_cli.training.counting import full_precision
 _INPUTS, _LOGITS = 2, 4
 _DIGITS = 6
 _TOLERANCE = 1e-3
-_DEFINER = re.compile(rf"(pactl|torchvision) {VERSION}|[\w.]+:\w+")
-"""A package and a version, or a module and a function: a name, and no words of a stranger's."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +55,17 @@ class NetworkFacts:
 
     @classmethod
     def from_json(cls, value: Any) -> NetworkFacts:
-        """The facts that a certificate has of it, which may be a stranger's.
+        """Return the facts that a certificate has of it, which may be a stranger's.
 
         Raises:
-            ValueError: if they are none.
+            ValueError: if it says something else.
         """
         try:
             defined_by, weights, answers = value["defined_by"], value["weights_sha256"], value["answers"]
             facts = cls(defined_by, weights, None if answers is None else tuple(map(float, answers)))
         except (TypeError, KeyError, OverflowError) as error:
             raise ValueError("says nothing of its network") from error
-        if not isinstance(defined_by, str) or not _DEFINER.fullmatch(defined_by[:200]):
+        if not isinstance(defined_by, str) or not _is_definer(defined_by[:200]):
             raise ValueError("does not say who defines its network")
         return facts
 
@@ -76,20 +74,24 @@ class NetworkFacts:
         return asdict(self) | {"answers": None if self.answers is None else list(self.answers)}
 
     def is_like(self, other: NetworkFacts) -> bool:
-        """Whether both are of one network, up to rounding, whichever version of a package defines it."""
-        if self._package() != other._package() or self.weights_sha256 != other.weights_sha256:
+        """Return whether both are of one network, up to rounding, whichever version of a package defines it."""
+        package, other_package = (facts.defined_by.partition(" ")[0] for facts in (self, other))
+        if package != other_package or self.weights_sha256 != other.weights_sha256:
             return False
         if self.answers is None or other.answers is None or len(self.answers) != len(other.answers):
             return self.answers == other.answers
         mine, theirs = np.array(self.answers), np.array(other.answers)
         return bool(np.abs(mine - theirs).max(initial=0) <= _TOLERANCE * np.abs(mine).max(initial=0))
 
-    def _package(self) -> str:
-        return self.defined_by.partition(" ")[0]
+
+def _is_definer(text: str) -> bool:
+    """Return whether it is a package and a version, or a module and a function: no words of a stranger's."""
+    packages = "|".join({row.package for row in catalogue.MODELS.values()})
+    return re.fullmatch(rf"({packages}) {VERSION}|[\w.]+:\w+", text) is not None
 
 
 def _definer(model_name: str) -> str:
-    """Whose code a network is."""
+    """Return whose code a network is."""
     if catalogue.is_brought(model_name):
         return model_name
     package = catalogue.MODELS[model_name].package

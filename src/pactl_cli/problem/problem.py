@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pactl_cli.certificate.configuration import Configuration, Task
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
-from pactl_cli.data.splits import Indices, Partition, require_same_indices
+from pactl_cli.data.splits import Indices, Partition
 from pactl_cli.errors import printable
 from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
 from pactl_cli.models.normalisation import batch_norms, calibrate
@@ -22,7 +21,7 @@ from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.kinds import Kind, kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Training
-from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.subspace.module import SubspaceModule, set_weights
 from pactl_cli.training.counting import full_precision
 
 PERMUTATION = "permutation"
@@ -80,17 +79,13 @@ class Problem:
 
     @property
     def has_indices(self) -> bool:
-        """Whether S is not simply the training set itself, in its own order."""
+        """Whether S differs from the training set in its own order."""
         return self.permutation is not None or not self.partition.is_trivial(len(self.dataset.train))
 
     def indices(self) -> dict[str, Indices]:
-        """What a run directory records of the division: its parts, and the permutation that the user brought."""
+        """Return what a run directory records of the division: its parts, and the permutation that the user brought."""
         brought = {} if self.permutation is None else {PERMUTATION: self.permutation}
         return self.partition.arrays() | brought
-
-    def require_indices(self, recorded: dict[str, Indices], path: Path) -> None:
-        """Raises PactlError unless the arrays recorded in a file are these."""
-        require_same_indices(self.indices(), recorded, path)
 
     @property
     def calibration_pool_sha256(self) -> str | None:
@@ -107,13 +102,13 @@ class Problem:
         return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256
 
     def lineage(self) -> tuple[Training, ...]:
-        """The trainings that led to this run's weights, its own first."""
+        """Return the trainings that led to this run's weights, its own first."""
         settings, start = self.settings, self.blueprint.start
         own = Training(printable(settings.dataset), settings.indices_path is not None, noisy=settings.label_noise > 0)
         return (own, *(start.lineage if start else ()))
 
     def few_examples(self) -> Examples:
-        """The first of S, on which a network is tried."""
+        """Return the first of S, on which a network is tried."""
         return self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=self.device)].resident()
 
     def build_module(self) -> SubspaceModule:
@@ -125,7 +120,7 @@ class Problem:
         return self.blueprint.module().to(self.device)
 
     def calibrate(self, network: nn.Module) -> None:
-        """Recomputes a prepared network's batch statistics at its present weights, and puts it into evaluation mode.
+        """Recompute a prepared network's batch statistics at its present weights, and put it into evaluation mode.
 
         Every process computes them alike; then all take rank 0's, so that what they count is one classifier.
         """
@@ -138,11 +133,12 @@ class Problem:
         """Return the network at theta0 + P w, its batch statistics recomputed: a function of one raw example.
 
         Raises:
-            PactlError: if it is none.
+            PactlError: if its logits depend on other examples or on chance.
         """
         with full_precision():
-            network = module.decoded(coordinates.to(module.theta0.device), self.blueprint.network_to_evaluate(module))
+            network = self.blueprint.network_to_evaluate(module)
             assert isinstance(network, Prepared)
+            set_weights(network, module.weights(coordinates.to(module.theta0.device)))
             self.calibrate(network)
             inputs, classes = self.few_examples().inputs, self.dataset.classes
             require_function_of_one_example(network, inputs, classes, self.configuration.model_name)

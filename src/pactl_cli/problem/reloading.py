@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pactl_cli.data.splits import Indices
+from pactl_cli import catalogue
+from pactl_cli.data.splits import Indices, require_same_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.consent import Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
-from pactl_cli.problem.modesty import require_modest
+from pactl_cli.problem.memory import require_modest
 from pactl_cli.problem.problem import PERMUTATION, Problem
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, CONFIG, INDICES, INIT, RunDirectory
-from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.subspace.module import SubspaceModule
@@ -42,8 +43,8 @@ def reload_problem(
     Raises:
         PactlError: if configuration, indices or data are not those of the run, or the user has to name something.
     """
-    trained = KINDS[run.manifest.kind].settings.parse(run.read_config())
-    named.require_network(run, trained.model_name)
+    trained = run.read_settings()
+    catalogue.require_named(trained.model_name, named.model_name, str(run.path))
     place = place_of_data(run, trained, named, only_read=only_read)
     start = _start(run, trained)
     permutation = _recorded_permutation(run) if trained.indices_path else None
@@ -52,19 +53,17 @@ def reload_problem(
     if problem.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
     require_same_data(run, problem, place.dataset)
-    if problem.has_indices:
-        problem.require_indices(run.read_arrays(INDICES), run.path / INDICES)
     require_modest(run, problem, named.model_name)
     return problem
 
 
 def _start(run: RunDirectory, trained: TrainSettings) -> Start | None:
-    """The weights that a run started from; None if a seed alone gives them.
+    """Return the weights that a run started from; None if a seed alone gives them.
 
     Raises:
         PactlError: if they are not those that the manifest names.
     """
-    kind = KINDS[run.manifest.kind]
+    kind = kind_of(trained)
     if not (kind.has_source or kind.has_prior):
         return None
     start = Start.load(run, trained)
@@ -74,7 +73,7 @@ def _start(run: RunDirectory, trained: TrainSettings) -> Start | None:
 
 
 def _recorded_permutation(run: RunDirectory) -> Indices:
-    """The permutation that somebody brought, as the run has it: the file that it names is not looked for.
+    """Return the permutation that somebody brought, as the run has it: the file that it names is not looked for.
 
     Raises:
         PactlError: if it has none.
@@ -86,7 +85,7 @@ def _recorded_permutation(run: RunDirectory) -> Indices:
 
 
 def require_same_data(run: RunDirectory, problem: Problem, dataset: str) -> None:
-    """Raises PactlError unless the data are those with which a run began, every example of them.
+    """Raise PactlError unless the data, and their division, are those with which a run began, every example of them.
 
     Args:
         dataset: the data set that was read, for the message.
@@ -102,10 +101,12 @@ def require_same_data(run: RunDirectory, problem: Problem, dataset: str) -> None
                 f"the data set {dataset} is not the one that the run in {run.path} was trained on: {what} differs",
                 "restore its files, or name the right --data-dir or --dataset",
             )
+    if problem.has_indices:
+        require_same_indices(problem.indices(), run.read_arrays(INDICES), run.path / INDICES)
 
 
 def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
-    """The trained coordinates of a complete run, shape (dim,).
+    """Return the trained coordinates of a complete run, shape (dim,).
 
     Raises:
         PactlError: if the checkpoint does not hold them.
@@ -119,7 +120,7 @@ def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
 
 @torch.no_grad()
 def restore(module: SubspaceModule, run: RunDirectory) -> None:
-    """Takes up the trained coordinates of a complete run.
+    """Load the trained coordinates of a complete run into its module.
 
     Raises:
         PactlError: if the checkpoint does not fit.

@@ -53,10 +53,10 @@ class Placement:
         local_size: how many this machine has.
     """
 
-    rank: int
-    size: int
-    local_rank: int
-    local_size: int
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
 
     @classmethod
     def here(cls) -> Placement | None:

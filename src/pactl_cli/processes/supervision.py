@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 from types import FrameType
@@ -95,7 +95,7 @@ class _Member:
 
 @dataclass
 class _Signals:
-    """How often somebody has asked for an end, by SIGINT or SIGTERM; what comes at once again is the same wish."""
+    """How often somebody has asked for an end, by SIGINT or SIGTERM; repeats within `ECHO_SECONDS` count once."""
 
     asked: int = 0
     _last: float = float("-inf")
@@ -171,8 +171,7 @@ def _start(crew: Crew, stack: ExitStack) -> list[_Member]:
     finally:
         os.close(watch)
         if listener:
-            with closing(listener):
-                pass
+            listener.close()
     return members
 
 

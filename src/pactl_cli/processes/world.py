@@ -39,22 +39,14 @@ class Share:
 
 
 @dataclass(frozen=True)
-class World:
-    """The processes that share a piece of work. All of them make the same calls in the same order.
+class World(Placement):
+    """The processes that share a piece of work, seen from one. All of them make the same calls in the same order.
 
     Attributes:
-        rank: of this process.
-        size: how many there are.
-        local_rank: among those of this machine.
-        local_size: how many this machine has.
         joined: whether there is a group to talk to; a single process needs none.
         timeout_seconds: how long to wait for the others.
     """
 
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
     joined: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, reason
 from pactl_cli.runs.plain_files import read_plain_file
 
 LARGEST = 1 << 16
@@ -64,8 +64,7 @@ def read_plain_config(path: Path) -> dict[str, Any]:
     try:
         data = read_plain_file(path, LARGEST)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise PactlError(f"{path} cannot be read: {reason}", _HINT) from error
+        raise PactlError(f"{path} cannot be read: {reason(error)}", _HINT) from error
     return parse_config(data, path)
 
 

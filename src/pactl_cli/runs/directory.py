@@ -26,10 +26,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
-from pactl_cli.errors import FAILED, MissingError, PactlError
+from pactl_cli.errors import FAILED, MissingError, PactlError, reason
 from pactl_cli.runs.config_file import LARGEST, parse_config
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
+from pactl_cli.runs.settings import TrainSettings
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yml"
@@ -122,8 +123,7 @@ class RunDirectory:
         except FileNotFoundError as error:
             raise MissingError(f"{path} is not a run directory: it has no {MANIFEST}", hint) from error
         except (OSError, ValueError, RecursionError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise PactlError(f"{path / MANIFEST} cannot be read: {reason}", hint) from error
+            raise PactlError(f"{path / MANIFEST} cannot be read: {reason(error)}", hint) from error
         schema = content.get("schema_version") if isinstance(content, dict) else None
         require_schema(path, schema, SCHEMA_VERSION)
         try:
@@ -215,6 +215,14 @@ class RunDirectory:
         """The settings of `config.yml`, unchecked."""
         return parse_config(self.read_bytes(CONFIG, LARGEST), self.path / CONFIG)
 
+    def read_settings(self) -> TrainSettings:
+        """Return the settings of `config.yml`, which are of the run's kind.
+
+        Raises:
+            PactlError: if the file holds something else.
+        """
+        return KINDS[self.manifest.kind].settings.parse(self.read_config())
+
     def read_bytes(self, name: str, limit: int = _LARGEST_TEXT) -> bytes:
         """A file's bytes.
 
@@ -223,10 +231,8 @@ class RunDirectory:
         """
         try:
             return read_plain_file(self.path / name, limit)
-        except OSError as error:
-            raise PactlError(f"{self.path / name} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise PactlError(f"{self.path / name} cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise PactlError(f"{self.path / name} cannot be read: {reason(error)}") from error
 
     def write_arrays(self, name: str, arrays: dict[str, NDArray[np.int64]]) -> None:
         """Writes integer arrays as one `.npz` file."""
@@ -249,10 +255,8 @@ class RunDirectory:
                 arrays = stored_arrays(file, self.path / name)
         except FileNotFoundError as error:
             raise PactlError(f"{self.path / name} is missing") from error
-        except OSError as error:
-            raise PactlError(f"{self.path / name} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise PactlError(f"{self.path / name} cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise PactlError(f"{self.path / name} cannot be read: {reason(error)}") from error
         if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays.values()):
             raise PactlError(f"{self.path / name} does not hold indices")
         return arrays

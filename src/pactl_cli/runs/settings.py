@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -29,8 +29,6 @@ QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
 MAX_SEED = 2**63 - 1
 MAX_WORKERS = 64
 
-_T = TypeVar("_T")
-
 
 def _setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
     """A field with its help text and the group of options it is shown in; `shown` says the default in words.
@@ -43,8 +41,21 @@ def _setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
     return Field(default, description=text, json_schema_extra=extra, **constraints)
 
 
+def _checked(look_up: Callable[[str], object]) -> AfterValidator:
+    """A name that a catalogue look-up knows; its complaint is what pydantic wants."""
+
+    def check(name: str) -> str:
+        try:
+            found = look_up(name)
+        except PactlError as error:
+            raise ValueError(error.one_line()) from error
+        return found if isinstance(found, str) else name
+
+    return AfterValidator(check)
+
+
 def _named_in(table: catalogue.Table[Any]) -> AfterValidator:
-    return AfterValidator(lambda name: _or_value_error(lambda: table.resolve(name)))
+    return _checked(table.resolve)
 
 
 class Settings(BaseModel):
@@ -104,6 +115,8 @@ def _complaint(item: Any) -> str:
     return f"{option_name(field)} {reprlib.repr(item['input'])}: {text[0].lower()}{text[1:]}"
 
 
+DatasetName = Annotated[str, _checked(catalogue.dataset_entry)]
+ModelName = Annotated[str, _checked(catalogue.model_name)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 _DEVICE = _setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
 _DATA_DIR = _setting(
@@ -114,7 +127,7 @@ _DATA_DIR = _setting(
 class TrainSettings(Settings):
     """`config.yml` of a trained run: enough to run it again. None stands for the data set's default."""
 
-    dataset: str = _setting("digits", DATA, "a named data set, or npz:PATH, or folder:PATH")
+    dataset: DatasetName = _setting("digits", DATA, "a named data set, or npz:PATH, or folder:PATH")
     data_dir: Path | None = _DATA_DIR
     train_subset: float = _setting(
         1.0, DATA, "share of the training set that is S; negative: the complement", ge=-1, le=1
@@ -137,7 +150,9 @@ class TrainSettings(Settings):
         "fixed", DATA, "fixed: .5 and .5; published: statistics of the training set, paid for"
     )
 
-    model_name: str | None = _setting(None, NETWORK, f"the network: {catalogue.MODEL_CHOICES}", shown="by data set")
+    model_name: ModelName | None = _setting(
+        None, NETWORK, f"the network: {catalogue.MODEL_CHOICES}", shown="by data set"
+    )
     base_width: int | None = _setting(
         None, NETWORK, "its width, where it has one", ge=1, le=4096, shown="the network's own"
     )
@@ -150,7 +165,7 @@ class TrainSettings(Settings):
         shown="one for ten examples",
     )
     intrinsic_mode: Annotated[str, _named_in(catalogue.PROJECTORS)] = _setting(
-        "rdkronqr", SUBSPACE, f"the projector: {', '.join(catalogue.PROJECTORS)}"
+        next(iter(catalogue.PROJECTORS)), SUBSPACE, f"the projector: {', '.join(catalogue.PROJECTORS)}"
     )
     seed: int = _setting(
         DEFAULT_SEED, SUBSPACE, "of initialisation, projector, calibration, data order", ge=0, le=MAX_SEED
@@ -162,15 +177,15 @@ class TrainSettings(Settings):
     epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown="by data set")
     batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown="by data set")
     lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown="by data set")
-    momentum: float = _setting(0.9, TRAINING, "of the SGD recipes", ge=0, lt=1)
-    weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
+    momentum: float = _setting(0.9, TRAINING, "momentum of the SGD recipes", ge=0, lt=1)
+    weight_decay: float = _setting(5e-4, TRAINING, "weight decay of the SGD and AdamW recipes", ge=0)
     warmup_epochs: float = _setting(0.0, TRAINING, "linear warm-up from 0 before the schedule", ge=0)
     warmup_lr: float | None = _setting(None, TRAINING, "learning rate that the warm-up reaches", gt=0, follows="lr")
     augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(
         None,
         TRAINING,
         f"the random view of training images, never of counted ones: {', '.join(catalogue.VIEWS)}",
-        shown="by data set, else crop-mirror for colour images",
+        shown=f"by data set, else {catalogue.COLOUR_VIEW} for colour images",
     )
     rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss; 0: free", ge=0)
     rate_from: float = _setting(0.5, TRAINING, "share of the run after which bits are paid for", ge=0, le=1)
@@ -180,16 +195,6 @@ class TrainSettings(Settings):
     num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = _setting(
         "auto", MACHINE, "processes that decode data too large for memory; auto: one fewer than cores, at most 8"
     )
-
-    @field_validator("dataset")
-    @classmethod
-    def _known_dataset(cls, name: str) -> str:
-        return _known_dataset(name)
-
-    @field_validator("model_name")
-    @classmethod
-    def _known_model(cls, name: str | None) -> str | None:
-        return None if name is None else _or_value_error(lambda: catalogue.model_name(name))
 
     @field_validator("label_noise")
     @classmethod
@@ -264,26 +269,16 @@ class BoundSettings(Settings):
     data_dir: Path | None = _setting(
         None, DATA, "where named data sets lie", shown="where training found them, if pactl knows their checksums"
     )
-    dataset: str | None = _setting(
+    dataset: DatasetName | None = _setting(
         None, DATA, "where your own data lie now: npz:PATH or folder:PATH", shown="where training found them"
     )
-    model_name: str | None = _setting(
+    model_name: ModelName | None = _setting(
         None,
         NETWORK,
         "the network of the runs, if it is code of your own or very large",
         shown="none is loaded unasked",
     )
     device: Device = _DEVICE
-
-    @field_validator("dataset")
-    @classmethod
-    def _known_dataset(cls, name: str | None) -> str | None:
-        return None if name is None else _known_dataset(name)
-
-    @field_validator("model_name")
-    @classmethod
-    def _known_model(cls, name: str | None) -> str | None:
-        return None if name is None else _or_value_error(lambda: catalogue.model_name(name))
 
     @field_validator("rate_weight")
     @classmethod
@@ -313,16 +308,3 @@ class BoundSettings(Settings):
         if self.use_kmeans is None:
             return self.codebook
         return "kmeans" if self.use_kmeans else "bins"
-
-
-def _known_dataset(name: str) -> str:
-    _or_value_error(lambda: catalogue.dataset_entry(name))
-    return name
-
-
-def _or_value_error(check: Callable[[], _T]) -> _T:
-    """What a catalogue look-up gives, its complaint as pydantic wants it."""
-    try:
-        return check()
-    except PactlError as error:
-        raise ValueError(error.one_line()) from error

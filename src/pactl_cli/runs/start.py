@@ -163,10 +163,10 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
     """The facts of a start, from a file that may be a stranger's.
 
     Raises:
-        KeyError, TypeError, ValueError, OverflowError, AttributeError: if they are none.
+        KeyError, TypeError, ValueError, OverflowError, AttributeError: if they are not the facts of one.
     """
     if type(facts["classes"]) is not int or not 2 <= facts["classes"] <= _MOST_CLASSES:
-        raise ValueError("its number of classes is none")
+        raise ValueError("its number of classes is not a number in range")
     spec = InputSpec.from_dict(facts["spec"])
     if len(facts["lineage"]) > _MOST_TRAININGS:
         raise ValueError("it has more ancestors than any")
@@ -199,7 +199,7 @@ def _statistics(rows: Any, channels: int) -> Statistics:
     """
     mean, std = (tuple(map(float, row)) for row in rows)
     if not np.isfinite([*mean, *std]).all() or min(std) <= 0 or not len(mean) == len(std) == channels:
-        raise ValueError("its normalisation is none")
+        raise ValueError("its normalisation is not a mean and a positive deviation for each channel")
     return mean, std
 
 

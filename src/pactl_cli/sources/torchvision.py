@@ -15,8 +15,9 @@ from pactl_cli.errors import MissingError, PactlError, printable
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import head_names
+from pactl_cli.problem.display import Display
+from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start, Training
-from pactl_cli.sources import SourceRequest
 from pactl_cli.sources.weights import read_weights
 
 _IMAGENET = InputSpec.image(3, 224, 224)
@@ -25,13 +26,13 @@ _TRAINED_AT_ONE_HALF = ("inception_v3", "googlenet")
 """Networks whose pretrained weights expect inputs in -1 .. 1."""
 
 
-def load(request: SourceRequest) -> Start:
+def load(name: str, settings: TransferSettings, display: Display) -> Start:
     """Return the weights that torchvision offers for one of its networks, or those of a file.
 
     Raises:
         PactlError: if there is no such network, or its weights cannot be had or are another's.
     """
-    settings, name = request.settings, catalogue.model_name(request.name)
+    name = catalogue.model_name(name)
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise PactlError(f"torchvision:{name}: torchvision has no such network", "transfer from a run directory of it")
     tensors = read_weights(settings.weights) if settings.weights else _download(name)
@@ -58,7 +59,7 @@ def load(request: SourceRequest) -> Start:
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    """torchvision's best weights for a network, from its cache or fetched, checked by their hash."""
+    """Return torchvision's best weights for a network, from its cache or fetched, checked by their hash."""
     try:
         with redirect_stdout(StringIO()):  # on which torch says what it fetches
             return dict(torchvision.models.get_model(name, weights="DEFAULT", progress=False).state_dict())

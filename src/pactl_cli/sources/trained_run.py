@@ -11,31 +11,31 @@ from torch import Tensor
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError, printable
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
+from pactl_cli.problem.display import Display
 from pactl_cli.problem.fitting import seen_forms
 from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import reload_problem, restore
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import CHECKPOINT, RunDirectory
+from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start
-from pactl_cli.sources import SourceRequest
 
 
-def load(request: SourceRequest) -> Start:
+def load(name: str, settings: TransferSettings, display: Display) -> Start:
     """Return the network of a complete run, as it was trained, with its batch statistics.
 
     Raises:
         PactlError: if there is no such run, or it is not complete, or its data are not at hand.
     """
-    settings = request.settings
     if settings.weights is not None:
         raise PactlError(
             f"--weights {settings.weights}: a run directory has weights of its own",
             "give --weights with torchvision:NAME",
         )
-    run = RunDirectory.open(Path(request.name))
+    run = RunDirectory.open(Path(name))
     run.require_complete(run.manifest.kind)
     named = Named(settings.data_dir, model_name=settings.model_name)
-    problem = reload_problem(run, named, settings.device, request.display)
+    problem = reload_problem(run, named, settings.device, display)
     if problem.settings.intrinsic_dim:
         module = problem.build_module()
         restore(module, run)
@@ -55,7 +55,7 @@ def load(request: SourceRequest) -> Start:
 
 
 def _full_weights(run: RunDirectory, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The checkpoint of a run that trained all its weights."""
+    """Return the checkpoint of a run that trained all its weights."""
     tensors, _ = load_tensors(run.path / CHECKPOINT)
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in expected.items()}:
         raise PactlError(f"{run.path / CHECKPOINT} does not hold the weights of its network")
@@ -63,7 +63,7 @@ def _full_weights(run: RunDirectory, expected: dict[str, Tensor]) -> dict[str, T
 
 
 def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Fingerprints of all images that a run's weights may depend on, those of its own start included."""
+    """Return fingerprints of all images that a run's weights may depend on, those of its own start included."""
     parts = problem.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
     raw = load_dataset(place.dataset, place.directory, may_write=place.may_write).train[torch.from_numpy(used)]

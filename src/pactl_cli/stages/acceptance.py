@@ -26,12 +26,11 @@ RELATIVE_STEP, CONSTANT_STEP = 0.1, 0.05
 
 
 def require_trainable(problem: Problem, module: SubspaceModule, batch_size: int) -> None:
-    """Evaluates the network near its weights, and makes a training step that leaves no trace.
+    """Evaluate the network near its weights, and make a training step that leaves no trace.
 
     Weights are moved a little, because one that starts at zero can hide what it multiplies.
 
     Args:
-        problem: what the network is for.
         module: at any coordinates.
         batch_size: of the training to come.
 
@@ -65,7 +64,7 @@ def require_trainable(problem: Problem, module: SubspaceModule, batch_size: int)
 
 @torch.no_grad()
 def _nearby(module: SubspaceModule, seed: int) -> dict[str, Tensor]:
-    """The present weights, each moved up or down a little."""
+    """Return the present weights, each moved up or down a little."""
     moved = {}
     for name, weight in module.weights(module.w).items():
         constant = not weight.numel() or bool(weight.min() == weight.max())
@@ -76,7 +75,7 @@ def _nearby(module: SubspaceModule, seed: int) -> dict[str, Tensor]:
 
 
 def _try_step(module: SubspaceModule, inputs: Inputs, labels: Tensor, classes: int, name: str) -> None:
-    """One step of training without the step."""
+    """Compute a batch's gradient as in training, and raise PactlError if that fails or changes an uncoded buffer."""
     network = module.network.get_submodule("network")  # whose names the user knows
     with _restored(network) as before:
         torch.manual_seed(0)
@@ -101,7 +100,7 @@ def _try_step(module: SubspaceModule, inputs: Inputs, labels: Tensor, classes: i
 
 @contextmanager
 def _restored(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """The buffers as they are, which is how they will be again; the ambient generators do not notice either."""
+    """Give the buffers, and restore them and the ambient generators afterwards."""
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -113,7 +112,7 @@ def _restored(network: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def _is_same(now: Tensor, before: Tensor | None) -> bool:
-    """Whether a buffer has not changed; one that is not a number is not."""
+    """Return whether a buffer has not changed; NaN equals NaN here."""
     if before is None or before.shape != now.shape or before.dtype != now.dtype:
         return False
     return bool(((now == before) | ((now != now) & (before != before))).all())

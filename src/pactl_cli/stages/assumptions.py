@@ -15,7 +15,7 @@ from pactl_cli.runs.start import Start
 
 
 def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
-    """What the receiver needs beside the message; all of it fixed before S was seen."""
+    """Return what the receiver needs beside the message; all of it fixed before S was seen."""
     parts = problem.partition
     return {
         "classes": problem.dataset.classes,
@@ -36,7 +36,7 @@ def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
 
 
 def assumptions(problem: Problem, network: NetworkFacts) -> tuple[str, ...]:
-    """What the program cannot check, in sentences."""
+    """Return what the program cannot check, in sentences."""
     return (
         *_on_the_task(problem),
         *_on_the_data(problem),
@@ -47,7 +47,7 @@ def assumptions(problem: Problem, network: NetworkFacts) -> tuple[str, ...]:
 
 
 def _on_the_task(problem: Problem) -> Iterator[str]:
-    """What was fixed before anybody looked."""
+    """Yield sentences on what was fixed before anybody looked at the examples."""
     dataset = dataset_in_words(problem.task.dataset)
     yield (
         f"The {len(problem.sample):,} examples that were counted are independent draws from the distribution that "
@@ -79,7 +79,7 @@ def _on_the_task(problem: Problem) -> Iterator[str]:
 
 
 def _made_from(problem: Problem) -> str:
-    """What else the classifier was made from, in words; nothing where that is the seed alone."""
+    """Return what else the classifier was made from, in words; nothing where that is the seed alone."""
     parts = problem.partition
     made_from = []
     if len(parts.prior):
@@ -92,7 +92,7 @@ def _made_from(problem: Problem) -> str:
 
 
 def _on_the_data(problem: Problem) -> Iterator[str]:
-    """That nobody has touched them, and what copies there are."""
+    """Yield sentences on changes of the examples, and on copies among them."""
     parts = problem.partition
     yield (
         "None of the examples that are counted, left out, or used for calibration or the prior was changed, added or "
@@ -118,7 +118,7 @@ def _on_the_data(problem: Problem) -> Iterator[str]:
 
 
 def _on_theta0(problem: Problem) -> Iterator[str]:
-    """What cannot be checked of the weights that training started from."""
+    """Yield sentences on the weights that training started from."""
     start, counted = problem.blueprint.start, len(problem.sample)
     if start is None:
         return
@@ -155,7 +155,7 @@ def _on_theta0(problem: Problem) -> Iterator[str]:
 
 
 def _on_its_lineage(start: Start, dataset: str) -> Iterator[str]:
-    """What the trainings that led to theta0 assumed themselves."""
+    """Yield sentences on the trainings that led to theta0."""
     siblings = catalogue.dataset_entry(dataset).siblings
     for training in start.lineage:
         if training.dataset in siblings:
@@ -171,7 +171,7 @@ def _on_its_lineage(start: Start, dataset: str) -> Iterator[str]:
 
 
 def _on_the_network(problem: Problem, network: NetworkFacts) -> Iterator[str]:
-    """Who defines it."""
+    """Yield sentences on the network, and on who defines it."""
     model = problem.configuration.model_name
     if problem.task.brought:
         yield (

@@ -24,7 +24,7 @@ Certified = tuple[Path, Certificate]
 
 
 def bound(paths: list[Path], settings: BoundSettings, display: Display, world: World = ALONE) -> list[Certified]:
-    """Certifies the runs, and writes each one's certificate into its run directory.
+    """Certify the runs, and write each one's certificate into its run directory.
 
     Nothing is written, and no earlier certificate withdrawn, before all are known. The configuration is in each
     message, so the certificates hold all at once, and the best may be chosen. Several processes share training and
@@ -55,7 +55,7 @@ def best_of(certified: list[Certified]) -> Certified:
 
 
 def _opened(paths: list[Path], claims: ExitStack) -> list[RunDirectory]:
-    """Runs that can be certified, each once, and into which nobody else writes."""
+    """Return runs that can be certified, each once, and into which nobody else writes."""
     places = {path.resolve(): path for path in reversed(paths)}
     for path in places:
         claims.enter_context(claimed(path))
@@ -67,7 +67,7 @@ def _opened(paths: list[Path], claims: ExitStack) -> list[RunDirectory]:
 
 
 def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
-    """Raises PactlError if there is no message for a run, or if runs differ in something that no message can tell."""
+    """Raise PactlError if there is no message for a run, or if runs differ in something that no message encodes."""
     for path, problem in zip(paths, problems, strict=True):
         if not (problem.configuration.intrinsic_dim or problem.kind.certifies_theta0):
             raise PactlError(
@@ -84,13 +84,13 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
         differs = "draw their calibration examples from permutations of their own"
     if differs:
         raise PactlError(
-            f"the runs {differs}, which no message can tell",
+            f"the runs {differs}, which their messages do not encode",
             "choosing between them by their certificates would be cheating: certify one of them",
         )
 
 
 def _write(found: Candidate) -> None:
-    """Withdraws the earlier certificate of a run, if it has one, and puts this one in its place."""
+    """Withdraw the earlier certificate of a run, if it has one, and put this one in its place."""
     run = found.run
     run.sweep()
     run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))

@@ -60,7 +60,7 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     low, best, high = catoni_lambda(
         errors=certificate.errors,
         examples=certificate.bound_examples,
-        bits=certificate.message_bits + certificate.ledger_bits,
+        bits=certificate.paid_bits,
         delta=certificate.delta,
     )
     bench.note_search("lambda", (low, high), best)
@@ -68,7 +68,7 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
 
 
 def _certified(bench: Workbench, message: Message, trained: Counts, claim: Claim) -> tuple[Certificate, bytes]:
-    """The certificate of a message, and its bytes: what is counted is what a receiver decodes."""
+    """Return the certificate of a message, and its bytes: what is counted is what a receiver decodes."""
     problem = bench.problem
     encoded = encode(message, problem.task)
     problem.world.require_same("the message", encoded.data)

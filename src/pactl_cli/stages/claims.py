@@ -63,10 +63,10 @@ class Histogram:
 
 
 def read_certificate(run: RunDirectory) -> Certificate:
-    """The certificate of a run, in the form in which it is written.
+    """Return the certificate of a run, in the form in which it is written.
 
     Raises:
-        PactlError: if it is none.
+        PactlError: if the file holds something else.
     """
     content = run.read_bytes(CERTIFICATE, LARGEST_CERTIFICATE)
     kind = _require_readable(run.path / CERTIFICATE, content)
@@ -100,7 +100,7 @@ def _require_readable(path: Path, content: bytes) -> str:
 
 
 def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
-    """Raises PactlError unless a certificate's bounds and sentence follow from its own counts and bits."""
+    """Raise PactlError unless a certificate's bounds and sentence follow from its own counts and bits."""
     for name in _contradictions(certificate):
         raise PactlError(
             f"{run.path / CERTIFICATE} contradicts itself: {name} does not follow from its counts and bits",
@@ -109,7 +109,7 @@ def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
 
 
 def _contradictions(certificate: Certificate) -> Iterator[str]:
-    """The fields that cannot be as they are, by name."""
+    """Yield the fields that cannot be as they are, by name."""
     parts = certificate.bits
     posthoc = certificate.posthoc
     fractions: dict[str, float | None] = {
@@ -137,11 +137,10 @@ def _contradictions(certificate: Certificate) -> Iterator[str]:
 
 
 def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
-    """The fields that the bounds of the certificate's own counts and bits do not bear out, by name."""
+    """Yield the fields that the bounds of the certificate's own counts and bits do not bear out, by name."""
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     try:
-        bits = certificate.message_bits + certificate.ledger_bits
-        derived = all_bounds(**counts, bits=bits, delta=certificate.delta)
+        derived = all_bounds(**counts, bits=certificate.paid_bits, delta=certificate.delta)
     except (ValueError, OverflowError):
         yield "bounds"
         return
@@ -169,7 +168,7 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
 
 
 def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
-    """The symbols of a run's message.
+    """Return the symbols of a run's message.
 
     Raises:
         PactlError: with the reason, if the message cannot be read from these two files alone.
@@ -186,17 +185,14 @@ def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
         raise PactlError(f"{MESSAGE} cannot be decoded with what {CERTIFICATE} says of it") from error
     if message.codebook is None:
         raise PactlError("the message has no symbols")
-    if num_bits != certificate.message_bits or _describe(message) != _described(certificate):
+    said = (certificate.intrinsic_dim, certificate.levels, certificate.configuration)
+    if num_bits != certificate.message_bits or _described(message) != said:
         raise PactlError(f"{MESSAGE} says something else than {CERTIFICATE}")
     counts = np.bincount(message.symbols, minlength=message.codebook.size)
     return Histogram(message.codebook.values(), counts, learned_probabilities(counts))
 
 
-def _describe(message: Message) -> tuple[Any, ...]:
-    """What a certificate says of a message, from the message."""
+def _described(message: Message) -> tuple[Any, ...]:
+    """Return what a certificate says of a message, from the message."""
     size = message.codebook.size if message.codebook else 0
     return len(message.symbols), size, json.loads(json.dumps(message.configuration.as_dict()))
-
-
-def _described(certificate: Certificate) -> tuple[Any, ...]:
-    return certificate.intrinsic_dim, certificate.levels, certificate.configuration

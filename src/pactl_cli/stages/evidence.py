@@ -17,7 +17,6 @@ from pactl_cli.certificate.certificate import (
     Certificate,
     Charge,
     Posthoc,
-    Published,
     SubspaceCertificate,
     all_bounds,
     holdout_bound,
@@ -104,12 +103,19 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         assumptions=assumptions(problem, measured.network),
         **_on_the_test_set(problem, measured, claim),
         **_on_the_bits(encoded, claim),
-        published=_published(problem, message, measured, claim),
+        published=published(
+            symbols=message.symbols,
+            errors=measured.errors,
+            examples=examples,
+            delta=claim.delta,
+            fine_tuned=claim.fine_tuned,
+            extra_bits=claim.extra_bits,
+        ),
     )
 
 
 def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict[str, Any]:
-    """What is said of the test set, which nothing else depends on."""
+    """Return the fields on the test set, on which nothing else depends."""
     examples = len(problem.dataset.test) if problem.dataset.test else 0
     error = None if measured.test_errors is None else measured.test_errors / examples
     alone = holdout_bound(test_error=error, test_examples=examples, delta=claim.delta)
@@ -117,7 +123,7 @@ def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict
 
 
 def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
-    """Where the bits go."""
+    """Return the fields that say where the bits go."""
     extra = claim.extra_bits
     parts = BitParts(
         configuration=encoded.configuration_bits,
@@ -134,20 +140,8 @@ def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
     }
 
 
-def _published(problem: Problem, message: Message, measured: Measured, claim: Claim) -> Published:
-    """The published accounting on the same symbols."""
-    return published(
-        symbols=message.symbols,
-        errors=measured.errors,
-        examples=len(problem.sample),
-        delta=claim.delta,
-        fine_tuned=claim.fine_tuned,
-        extra_bits=claim.extra_bits,
-    )
-
-
 def _statement(problem: Problem, message: Message, error_bound: float, delta: float) -> str:
-    """The sentence of a certificate."""
+    """Return the sentence of a certificate."""
     parts = problem.partition
     return sentence(
         error_bound,

@@ -39,7 +39,7 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts) -> None:
 
 
 def _price(bench: Workbench, quantiser: Quantiser, trained: Counts) -> tuple[Price | None, float]:
-    """The price of a bit, None where the user has fixed rho, and rho at the start."""
+    """Return the price of a bit, None where the user has fixed rho, and rho at the start."""
     if bench.settings.rate_weight != "auto":
         return None, float(bench.settings.rate_weight)
     price = Price.of(trained, bench.settings.delta)
@@ -56,7 +56,7 @@ class _Observer:
         self._metrics, self._objective, self._price, self._advance = metrics, objective, price, advance
 
     def advance(self, step: int, steps: int, loss: float) -> None:
-        """Moves the bar."""
+        """Move the bar."""
         self._advance(step, steps)
 
     def epoch(self, record: dict[str, Any]) -> None:

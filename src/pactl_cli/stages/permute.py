@@ -14,7 +14,7 @@ from pactl_cli.runs.directory import replace_file
 
 
 def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
-    """Writes the permutation of `seed` as int64 into the `.npy` file `out`.
+    """Write the permutation of `seed` as int64 into the `.npy` file `out`.
 
     A file that already holds it is left alone. Of a data set of the catalogue only the length is needed, which the
     catalogue knows; one's own data are read for it.
@@ -38,7 +38,7 @@ def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
 
 
 def _count(dataset: str, data_dir: Path | None) -> int:
-    """The number of training examples of one's own data."""
+    """Return the number of training examples of one's own data."""
     from pactl_cli.data.loading import load_dataset
     from pactl_cli.problem.machine import data_directory
 

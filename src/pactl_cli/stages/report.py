@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import CONFIG, METRICS, RunDirectory
-from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.claims import Histogram, read_certificate, read_histogram, require_arithmetic
 
@@ -81,7 +80,7 @@ class Report:
         return self.settings.dataset if self.settings else None
 
     def named(self, fact: str) -> Any:
-        """A field of its configuration, or None."""
+        """Return a field of its configuration, or None."""
         if self.certificate:
             return self.certificate.configuration.get(fact)
         return self.settings and getattr(self.settings, fact)
@@ -116,7 +115,7 @@ class Details:
 
 
 def report(paths: list[Path]) -> list[Report]:
-    """Reads the runs.
+    """Read the runs.
 
     Raises:
         PactlError: if a directory is no run, or what it says is not in order.
@@ -125,13 +124,13 @@ def report(paths: list[Path]) -> list[Report]:
 
 
 def best_certified(reports: Sequence[Report]) -> Report | None:
-    """The run with the lowest certificate, if any has one."""
+    """Return the run with the lowest certificate, if any has one."""
     certified = [run for run in reports if run.certificate]
     return min(certified, key=lambda run: run.certificate.error_bound if run.certificate else 1.0, default=None)
 
 
 def are_comparable(reports: Sequence[Report]) -> bool:
-    """Whether choosing among the certificates is paid for by what their messages say, as far as they tell."""
+    """Return whether choosing among the certificates is paid for by what their messages say, as far as they tell."""
 
     def population(certificate: Certificate) -> str:
         known = certificate.side_information
@@ -151,12 +150,12 @@ def _read(path: Path) -> Report:
         require_arithmetic(run, certificate)
     state = CERTIFIED if certificate else TRAINED if run.is_complete() else UNFINISHED
     has_settings = (path / CONFIG).is_symlink() or (path / CONFIG).exists()
-    settings = KINDS[run.manifest.kind].settings.parse(run.read_config()) if has_settings else None
+    settings = run.read_settings() if has_settings else None
     return Report(path, run.manifest.kind, state, settings, certificate)
 
 
 def read_details(report: Report) -> Details:
-    """Reads what only a page shows. Nothing that is wrong here is an error: it is said, and not drawn."""
+    """Read what only a page shows. Nothing that is wrong here is an error: it is said, and not drawn."""
     run = RunDirectory.open(report.path)
     epochs, unread_lines = _read_metrics(run)
     if report.certificate is None:
@@ -168,7 +167,7 @@ def read_details(report: Report) -> Details:
 
 
 def _read_metrics(run: RunDirectory) -> tuple[tuple[Epoch, ...], int]:
-    """The epochs of a run, and how many lines told of none; one unread line if there is no such file to read."""
+    """Return the epochs of a run, and how many lines told of none; one unread line if there is no such file to read."""
     try:
         lines = run.read_bytes(METRICS, _LARGEST_METRICS).splitlines()
     except PactlError:

@@ -16,17 +16,14 @@ def bounds_by_examples(certificate: Certificate) -> list[tuple[int, Bounds]]:
     """The bounds had the same error rate, rounded up to whole errors, been counted on other numbers of examples."""
     n, k = certificate.bound_examples, certificate.errors
     low, high = max(_FEWEST_EXAMPLES, n // _SPAN), min(_MOST_EXAMPLES, max(_FEWEST_EXAMPLES, n) * _SPAN)
-    bits = certificate.message_bits + certificate.ledger_bits
+    bits, delta = certificate.paid_bits, certificate.delta
     sizes = sorted({*np.geomspace(low, high, _SIZES).round().astype(int).tolist(), n})
-    return [
-        (size, all_bounds(errors=-(-k * size // n), examples=size, bits=bits, delta=certificate.delta))
-        for size in sizes
-    ]
+    return [(size, all_bounds(errors=-(-k * size // n), examples=size, bits=bits, delta=delta)) for size in sizes]
 
 
 def bounds_by_delta(certificate: Certificate) -> list[tuple[float, Bounds]]:
-    """The bounds with the same counts and bits at other probabilities to fail, ascending."""
-    bits = certificate.message_bits + certificate.ledger_bits
+    """Return the bounds with the same counts and bits at other probabilities to fail, ascending."""
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
+    bits = certificate.paid_bits
     deltas = sorted({*np.geomspace(_LEAST_DELTA, _LARGEST_DELTA, _DELTAS).tolist(), certificate.delta})
     return [(delta, all_bounds(**counts, bits=bits, delta=min(delta, 0.5))) for delta in deltas]

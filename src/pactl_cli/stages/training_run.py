@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pactl_cli.problem.consent import DataPlace, Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
-from pactl_cli.problem.modesty import require_modest
+from pactl_cli.problem.memory import require_modest
 from pactl_cli.problem.problem import PERMUTATION, Problem
 from pactl_cli.problem.reloading import require_same_data
 from pactl_cli.processes.world import World
@@ -37,9 +37,9 @@ from pactl_cli.runs.directory import (
     require_writable,
 )
 from pactl_cli.runs.following import FollowedRun
-from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
+from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.subspace.quantise import grid
 from pactl_cli.training.loop import Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
@@ -66,72 +66,72 @@ class Destination:
     model_name: str | None = None
 
     def existing(self) -> RunDirectory | None:
-        """The run to go on with, if one has begun."""
+        """Return the run to go on with, if one has begun."""
         return RunDirectory.open(self.path) if self.resume and not is_vacant(self.path) else None
 
-    def place(self, settings: TrainSettings) -> DataPlace | None:
-        """Where a run that has begun finds its data, if one has: where the user says, or as `bound` finds them."""
+    def recorded(self, settings: TrainSettings) -> tuple[DataPlace | None, Indices | None]:
+        """Return where a run that has begun finds its data, and the user's permutation, if it records one.
+
+        The data are where the user says, or as `bound` finds them; the permutation is not looked for where it lay.
+        """
         begun = self.existing()
-        if begun is None or CONFIG not in begun.manifest.files:
-            return None
-        kept = KINDS[begun.manifest.kind].settings.parse(begun.read_config())
-        if kept.dataset != settings.dataset:  # which is said later, and better
-            return None
-        return place_of_data(begun, kept, Named(settings.data_dir), only_read=False)
-
-    def permutation(self) -> Indices | None:
-        """The user's permutation, if a run that has begun records one: it is then not looked for where it lay."""
-        begun = self.existing()
-        if begun is None or INDICES not in begun.manifest.files:
-            return None
-        return begun.read_arrays(INDICES).get(PERMUTATION)
+        if begun is None:
+            return None, None
+        place = permutation = None
+        kept = begun.read_settings() if CONFIG in begun.manifest.files else None
+        if kept and kept.dataset == settings.dataset:  # another one is named later, and better
+            place = place_of_data(begun, kept, Named(settings.data_dir), only_read=False)
+        if INDICES in begun.manifest.files:
+            permutation = begun.read_arrays(INDICES).get(PERMUTATION)
+        return place, permutation
 
 
-def load_for(
-    destination: Destination, settings: TrainSettings, display: Display, world: World, start: Start | None = None
-) -> Problem:
-    """The problem of a run that begins, or that goes on with what its directory says.
+def train_into(
+    destination: Destination,
+    settings: TrainSettings,
+    display: Display,
+    world: World,
+    start: Start | None = None,
+    work: Callable[[RunDirectory, Problem, Display], None] | None = None,
+) -> None:
+    """Begin a run, or go on with what its directory says, and train; a run that is complete stays as it is.
+
+    Of several processes rank 0 does all writing; the others follow. Nobody else writes meanwhile.
+
+    Args:
+        start: what a transfer starts from.
+        work: what trains; `train_coordinates` where nothing is given.
 
     Raises:
-        PactlError: as `load_problem` does, or if a run that may be a stranger's makes us take much memory.
+        PactlError: if the problem cannot be loaded or trained, if a run that may be a stranger's makes us take much
+            memory, or if the directory holds another run or other files, or another process writes into it.
     """
     device = find_device(settings.device, world)
-    place, permutation = world.from_first(lambda: (destination.place(settings), destination.permutation()))
+    place, permutation = world.from_first(lambda: destination.recorded(settings))
     problem = load_problem(Request(settings, device, display, world, start, place, permutation))
     world.from_first(lambda: _require_modest(destination, settings, problem))
-    return problem
+    require_trainable(problem, problem.build_module(), problem.settings.batch_size or 1)
+    with ExitStack() as claims:
+        run = world.from_first(lambda: _begun_or_found(destination, problem, claims))
+        if not run.is_complete():
+            _mention_copies(problem, display)
+            (work or train_coordinates)(run if world.leads else FollowedRun(run.path, run.manifest), problem, display)
 
 
 def _require_modest(destination: Destination, settings: TrainSettings, problem: Problem) -> None:
-    """Raises MissingError if a run that may be a stranger's makes us take much memory: the one that is gone on with, or
+    """Raise MissingError if a run that may be a stranger's makes us take much memory: the one that is gone on with, or
     the source that says how large frames are."""
     run = destination.existing()
-    if run is None and problem.is_framed and isinstance(settings, TransferSettings) and _is_of_run(settings):
-        run = RunDirectory.open(Path(settings.source))
+    if run is None and problem.is_framed and isinstance(settings, TransferSettings):
+        source = catalogue.source_reference(settings.source)
+        run = RunDirectory.open(Path(source.name)) if source.scheme == catalogue.RUN else None
     if run is not None:
         require_modest(run, problem, destination.model_name)
 
 
-def _is_of_run(settings: TransferSettings) -> bool:
-    """Whether the weights are a run's, not those of a package."""
-    return catalogue.source_reference(settings.source).scheme == catalogue.RUN
-
-
-@contextmanager
-def open_run(kind: str, destination: Destination, problem: Problem) -> Iterator[RunDirectory]:
-    """The run directory of a problem, begun, or, if it is to be gone on with, found to be of the same one.
-
-    Of several processes rank 0 does this and all writing to come; the others follow. Nobody else writes meanwhile.
-
-    Raises:
-        PactlError: if there is another run, or something that is none, or somebody else at work.
-    """
-    with ExitStack() as claims:
-        run = problem.world.from_first(lambda: _begun_or_found(kind, destination, problem, claims))
-        yield run if problem.world.leads else FollowedRun(run.path, run.manifest)
-
-
-def _begun_or_found(kind: str, destination: Destination, problem: Problem, claims: ExitStack) -> RunDirectory:
+def _begun_or_found(destination: Destination, problem: Problem, claims: ExitStack) -> RunDirectory:
+    """Return the run directory of a problem, begun, or, if it is to be gone on with, found to be of the same one."""
+    kind = problem.kind.name
     with suppress(OSError):  # creating the run says it better
         destination.path.mkdir(parents=True, exist_ok=True)
     claims.enter_context(claimed(destination.path))
@@ -153,8 +153,8 @@ def _begun_or_found(kind: str, destination: Destination, problem: Problem, claim
     return run
 
 
-def mention_copies(problem: Problem, display: Display) -> None:
-    """Says what copies there are among the examples."""
+def _mention_copies(problem: Problem, display: Display) -> None:
+    """Say what copies there are among the examples."""
     parts = problem.partition
     if len(parts.excluded):
         display.say(f"{len(parts.excluded):,} training examples are left out: the source was trained on them")
@@ -172,7 +172,7 @@ def mention_copies(problem: Problem, display: Display) -> None:
 
 
 def _begin(run: RunDirectory, problem: Problem) -> None:
-    """Writes what is known before the first step."""
+    """Write what is known before the first step."""
     run.manifest.device = str(problem.device)
     found = problem.fingerprints
     run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
@@ -190,7 +190,7 @@ def _begin(run: RunDirectory, problem: Problem) -> None:
 
 
 def _require_same(run: RunDirectory, problem: Problem) -> None:
-    """Raises PactlError if settings or data are not those with which the run began."""
+    """Raise PactlError if settings or data are not those with which the run began."""
     before, now = run.read_config(), problem.settings.as_dict()
     for name, value in now.items():
         if name not in _MAY_DIFFER_ON_RESUME and before.get(name) != value:
@@ -200,12 +200,10 @@ def _require_same(run: RunDirectory, problem: Problem) -> None:
                 BAD_INPUT,
             )
     require_same_data(run, problem, problem.settings.dataset)
-    if problem.has_indices:
-        problem.require_indices(run.read_arrays(INDICES), run.path / INDICES)
 
 
 def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> None:
-    """Trains w on S, or, where d is 0, all the weights; then the run is complete."""
+    """Train w on S, or, where d is 0, all the weights; then the run is complete."""
     settings = problem.settings
     objective: Objective
     if settings.intrinsic_dim == 0:
@@ -227,20 +225,20 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
 
 
 def finish(run: RunDirectory, tensors: dict[str, torch.Tensor]) -> None:
-    """Writes the checkpoint; the run is complete."""
+    """Write the checkpoint; the run is complete."""
     save_tensors(run, CHECKPOINT, tensors, {"stage": STAGE})
     run.set_stage(run.manifest.kind, "complete", (CHECKPOINT, METRICS))
     run.remove_resume()
 
 
 def plan(settings: TrainSettings) -> Plan:
-    """The recipe of resolved settings."""
+    """Return the recipe of resolved settings."""
     names = Plan.__dataclass_fields__.keys() - {"recipe"}
     return Plan(recipe=settings.optimizer, **settings.model_dump(include=set(names)))
 
 
 def trainer_of(problem: Problem, objective: Objective, examples: LabelledExamples, plan: Plan, stage: str) -> Trainer:
-    """What trains an objective on some examples of a problem."""
+    """Return what trains an objective on some examples of a problem."""
     settings = problem.settings
     return Trainer(
         objective.to(problem.device),
@@ -255,7 +253,7 @@ def trainer_of(problem: Problem, objective: Objective, examples: LabelledExample
 
 
 def fit(run: RunDirectory, trainer: Trainer, what: str, display: Display) -> None:
-    """Trains from where the run stands.
+    """Train from where the run stands.
 
     Raises:
         PactlError: as `Trainer.run` does.
@@ -266,7 +264,7 @@ def fit(run: RunDirectory, trainer: Trainer, what: str, display: Display) -> Non
 
 
 def _precision(name: str) -> torch.dtype | None:
-    """The type to compute training steps in; None for single precision."""
+    """Return the type to compute training steps in; None for single precision."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
     return torch.bfloat16 if name == "bf16" else None
 
@@ -278,7 +276,7 @@ class RunObserver:
         self._run, self._stage, self._advance = run, stage, advance
 
     def advance(self, step: int, steps: int, loss: float) -> None:
-        """Moves the bar."""
+        """Move the bar."""
         self._advance(step, steps)
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -293,7 +291,7 @@ class RunObserver:
 
 
 def _load_state(run: RunDirectory, stage: str) -> State:
-    """The last saved state of a stage, or the beginning."""
+    """Return the last saved state of a stage, or the beginning."""
     tensors, facts = load_tensors(run.path / _STATE) if (run.path / _STATE).exists() else ({}, {})
     if facts.get("stage") != stage:
         run.keep_metrics(lambda record: record.get("stage") != stage)

@@ -62,7 +62,7 @@ class Verdict:
 
 
 def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
-    """Checks the certificate in a run directory. Nothing is fetched or written.
+    """Check the certificate in a run directory. Nothing is fetched or written.
 
     Args:
         named: what the user says of data and network: nothing else is believed.
@@ -86,7 +86,7 @@ def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
 
 
 def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Verdict:
-    """Everything, cheap checks first."""
+    """Check everything, cheap checks first."""
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing")
     certificate = read_certificate(run)
@@ -118,7 +118,7 @@ def _compared(claimed: Certificate, derived: Certificate) -> tuple[Document, Doc
 
 
 def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Problem) -> None:
-    """Raises PactlError if the certificate is about inputs or classes of another number or shape."""
+    """Raise PactlError if the certificate is about inputs or classes of another number or shape."""
     here: dict[str, Any] = {"classes": problem.dataset.classes, "inputs": problem.dataset.spec.as_dict()}
     for name, derived in here.items():
         if (claimed := certificate.side_information.get(name)) != derived:
@@ -126,7 +126,7 @@ def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Pro
 
 
 def _agreed_network(run: RunDirectory, certificate: Certificate, problem: Problem) -> NetworkFacts:
-    """What the certificate says of its network, which is the one that is here."""
+    """Return what the certificate says of its network, which is the one that is here."""
     here = problem.blueprint.network_facts
     try:
         claimed = NetworkFacts.from_json(certificate.side_information.get("network"))
@@ -148,7 +148,7 @@ def _agreed_network(run: RunDirectory, certificate: Certificate, problem: Proble
 
 
 def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded]:
-    """The decoded message, which must speak of the run's own configuration."""
+    """Return the decoded message, which must speak of the run's own configuration."""
     try:
         message, encoded = decode(run.read_bytes(MESSAGE), problem.task, problem.configuration.intrinsic_dim)
     except DecodeError as error:
@@ -180,14 +180,14 @@ def _agreed(run: RunDirectory, certificate: Certificate, counted: _Counted, netw
 
 
 def _is_log_loss(claimed: float | None, counted: float) -> bool:
-    """Whether a claimed log-loss is the one counted; None claims one that is not finite."""
+    """Return whether a claimed log-loss is the one counted; None claims one that is not finite."""
     if claimed is None:
         return not isfinite(counted)
     return isclose(claimed, counted, rel_tol=_NLL_TOLERANCE, abs_tol=_NLL_TOLERANCE)
 
 
 def _plain_errors(name: str, claimed: float | None, counts: Counts) -> int:
-    """The claimed number of plain errors, if it is one that this machine could have counted."""
+    """Return the claimed number of plain errors, if it is one that this machine could have counted."""
     known = claimed is not None and 0 <= claimed <= 1
     errors = round((claimed or 0.0) * counts.examples) if known else 0
     if not known or not counts.lenient <= errors <= counts.cautious:
@@ -196,7 +196,7 @@ def _plain_errors(name: str, claimed: float | None, counts: Counts) -> int:
 
 
 def _differences(claimed: Any, derived: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The leaves in which two JSON values differ: (name, claimed, derived)."""
+    """Yield the leaves in which two JSON values differ: (name, claimed, derived)."""
     if isinstance(derived, dict) and isinstance(claimed, dict) and derived.keys() == claimed.keys():
         for key, value in derived.items():
             yield from _differences(claimed[key], value, f"{name}.{key}".strip("."))

@@ -17,7 +17,7 @@ def _film_bytes(layout: Layout, dim: int) -> int:
     return dense_bytes(len(layout.normalisation) + len(layout.head), dim)
 
 
-@takes(lambda layout, dim: _film_bytes(layout, dim))
+@takes(_film_bytes)
 def film(layout: Layout, dim: int, seed: int, name: str) -> Projector:
     """Dense, on normalisation layers and the head only."""
     places = np.sort(np.concatenate([layout.normalisation, layout.head]))

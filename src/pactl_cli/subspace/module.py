@@ -47,18 +47,6 @@ class SubspaceModule(nn.Module):
         out: Tensor = functional_call(self.network, self.weights(self.w if w is None else w), (inputs,))
         return out
 
-    def decoded(self, w: Tensor, network: nn.Module | None = None) -> nn.Module:
-        """A network with its weights set to theta0 + P w: what a receiver evaluates.
-
-        Args:
-            w: shape (d,).
-            network: one like the module's own; where none is given the module's own is used, so its
-                parameters hold these weights from now on. theta0 does not change.
-        """
-        network = self.network if network is None else network
-        set_weights(network, self.weights(w))
-        return network
-
 
 @torch.no_grad()
 def set_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -25,13 +25,7 @@ class NetworkObjective(Objective):
         return out
 
 
-class SubspaceObjective(NetworkObjective):
-    """Mean cross-entropy at theta0 + P w, with w unconstrained."""
-
-    module: SubspaceModule
-
-
-class RateObjective(SubspaceObjective):
+class RateObjective(NetworkObjective):
     """Mean cross-entropy of the quantised coordinates, plus rho times the nats of their code per training example.
 
     Args:
@@ -40,6 +34,8 @@ class RateObjective(SubspaceObjective):
         examples: n, over which the code is spread.
         start: the share of the run before which w is unconstrained; at that point the quantiser is fitted to w.
     """
+
+    module: SubspaceModule
 
     def __init__(
         self, module: SubspaceModule, quantiser: Quantiser, *, rate_weight: float, examples: int, start: float = 0.0

@@ -15,7 +15,8 @@ class Price:
     """rho at which cross-entropy and bits lower the bound alike (mathematics, section 2).
 
     Attributes:
-        slope: change of the error per change of the mean cross-entropy, in nats.
+        slope: change of the error per change of the mean cross-entropy, in nats: as between the classifier that was
+            counted and one that has neither.
         examples: n.
     """
 
@@ -33,7 +34,14 @@ class Price:
         Raises:
             PactlError: with exit code 1 if its log-loss is not finite.
         """
-        return cls(_slope(trained), trained.examples, delta)
+        if not isfinite(trained.nll_nats):
+            raise PactlError(
+                "the log-loss before fine-tuning is not finite, and so has no price in bits",
+                "certify without fine-tuning: --quant-epochs 0",
+                FAILED,
+            )
+        nats = max(trained.nll_nats / trained.examples, 1e-9)
+        return cls(max(trained.plain_error, 1 / trained.examples) / nats, trained.examples, delta)
 
     def at(self, error: float, bits: float) -> float:
         """rho where the classifier has this training error and this many bits.
@@ -45,19 +53,3 @@ class Price:
         q = errors / self.examples
         p = min(binomial_bound(errors=errors, examples=self.examples, bits=bits, delta=self.delta), 1 - 1e-9)
         return self.HASTE / (self.slope * log(p * (1 - q) / (q * (1 - p))))
-
-
-def _slope(trained: Counts) -> float:
-    """Errors for each nat of log-loss: of a classifier and one that has neither.
-
-    Raises:
-        PactlError: with exit code 1 if the log-loss is not finite.
-    """
-    if not isfinite(trained.nll_nats):
-        raise PactlError(
-            "the log-loss before fine-tuning is not finite, and so has no price in bits",
-            "certify without fine-tuning: --quant-epochs 0",
-            FAILED,
-        )
-    nats = max(trained.nll_nats / trained.examples, 1e-9)
-    return max(trained.plain_error, 1 / trained.examples) / nats

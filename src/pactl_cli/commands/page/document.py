@@ -118,13 +118,12 @@ def _claim(certificate: Certificate) -> tuple[str, str]:
 
 def _tiles(certificate: Certificate) -> Markup:
     """The numbers next to the headline."""
-    bits = certificate.message_bits + certificate.ledger_bits
     counted = f"{certificate.errors:,} of {certificate.bound_examples:,}"
     test = "no test set" if certificate.test_error is None else "a check, not used"
     facts = [
         ("training error", percent(certificate.quantised_train_error), counted),
         ("test error", percent(certificate.test_error), test),
-        ("message", _bits(bits), f"{certificate.intrinsic_dim:,} symbols"),
+        ("message", _bits(certificate.paid_bits), f"{certificate.intrinsic_dim:,} symbols"),
         ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits)),
     ]
     tiles = [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in facts]
@@ -169,7 +168,7 @@ def _row(run: Shown, is_best: bool) -> list[Child]:
         *first,
         percent(certificate.quantised_train_error),
         percent(certificate.test_error),
-        [f"{certificate.message_bits + certificate.ledger_bits:,.6g}", tag("small", parts)],
+        [f"{certificate.paid_bits:,.6g}", tag("small", parts)],
         tag("strong", percent(certificate.error_bound)),
         [percent(certificate.published.bound), tag("small", _bits(certificate.published.bits))],
         percent(certificate.holdout_bound),

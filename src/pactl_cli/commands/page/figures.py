@@ -148,8 +148,7 @@ def where_bits_go(runs: Sequence[Shown]) -> Markup | None:
 
 
 def _nats(certificate: Certificate) -> str:
-    bits = certificate.message_bits + certificate.ledger_bits
-    return f"{bits * 0.6931471805599453 / certificate.bound_examples:.4f}"
+    return f"{certificate.paid_bits * 0.6931471805599453 / certificate.bound_examples:.4f}"
 
 
 def _bar(name: str, bits: Sequence[float], x: Axis, row: int, rows: int) -> Markup:
@@ -288,7 +287,7 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
     return figure(
         "The bound as a function of n and delta",
         [
-            f"Of {name}: the same {certificate.message_bits + certificate.ledger_bits:,.6g} bits, ",
+            f"Of {name}: the same {certificate.paid_bits:,.6g} bits, ",
             "had the same error rate been counted on more examples, or on fewer; and at other confidences. The mark is "
             "the certificate. Confidence is cheap: delta costs its logarithm. The bounds do not hold jointly; the "
             f"{HEADLINE} one is the certificate.",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.checked_files import open_file
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import MissingError, PactlError, reason
 
 _LONGEST_REASON = 200
 _LONGEST_START = 10_012
@@ -91,8 +91,8 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise MissingError(f"{path} cannot be read: there is no such file") from error
     except Exception as error:  # a hostile file makes numpy and zipfile raise almost anything
-        reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
-        raise PactlError(f"{path} cannot be read: {reason[:_LONGEST_REASON]}") from error
+        why = reason(error) or type(error).__name__
+        raise PactlError(f"{path} cannot be read: {why[:_LONGEST_REASON]}") from error
 
 
 def _only_array(file: IO[bytes], accept: Callable[[ArrayHeader], None] = lambda _: None) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import MissingError, PactlError, reason
 
 _LARGEST = 1 << 30
 """In bytes: four times the largest file of a published data set."""
@@ -37,20 +37,8 @@ class CheckedFile:
         return PactlError(f"{self.path} cannot be read: {reason}", self.remedy)
 
 
-@dataclass(frozen=True)
-class FileState:
-    """What tells that a file is still the same and as it was. No program can set back the time of its last change."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> FileState:
-        """The state that `os.stat` or `os.fstat` has found."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+FileState = tuple[int, ...]
+"""What tells that a file is still the same and as it was. No program can set back the time of its last change."""
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -92,7 +80,7 @@ def check_file(path: Path, expected: str, remedy: str) -> FileState:
     try:
         with open_file(path) as file:
             _size(file)
-            state = FileState.of(os.fstat(file.fileno()))
+            state = _state(os.fstat(file.fileno()))
             digest = hashlib.file_digest(file, lambda: _hash(expected))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error, remedy) from error
@@ -103,11 +91,15 @@ def check_file(path: Path, expected: str, remedy: str) -> FileState:
 def require_unchanged(path: Path, state: FileState, remedy: str) -> None:
     """Raise PactlError unless the file at a path is the one that had that state, and still has it."""
     try:
-        now = FileState.of(os.stat(path))
+        now = _state(os.stat(path))
     except OSError as error:
         raise _unreadable(path, error, remedy) from error
     if now != state:
         raise PactlError(f"{path} has changed while it was read", "run the command again when nobody writes to it")
+
+
+def _state(status: os.stat_result) -> FileState:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _hash(expected: str, content: bytes = b"") -> Any:
@@ -130,5 +122,4 @@ def _compare(path: Path, digest: str, expected: str, remedy: str) -> None:
 
 def _unreadable(path: Path, error: OSError | ValueError, remedy: str) -> PactlError:
     kind = MissingError if isinstance(error, FileNotFoundError) else PactlError
-    reason = error.strerror if isinstance(error, OSError) else error
-    return kind(f"{path} cannot be read: {reason}", remedy)
+    return kind(f"{path} cannot be read: {reason(error)}", remedy)

@@ -32,7 +32,6 @@ def decoded(pictures: Pictures, source: str, data_dir: DataDirectory, progress: 
     Where nothing can or may be kept, nothing is, and the result is the same.
 
     Args:
-        pictures: what to decode.
         source: where they come from: a kind of data set and an absolute path. The cache has one file for each.
         data_dir: it has the cache below it.
 

@@ -23,7 +23,6 @@ from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
 from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import RunDirectory
-from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.start import Start
 
 Draw = Callable[[Any], Any]
@@ -187,7 +186,7 @@ def _made_to_agree(draw: Draw, run: Path) -> None:
             manifest["files"][name] = sha256((run / name).read_bytes()).hexdigest()
     with suppress(Exception):
         opened = RunDirectory.open(run)
-        settings = KINDS[opened.manifest.kind].settings.parse(opened.read_config())
+        settings = opened.read_settings()
         manifest["parent"] = Start.load(opened, settings).sha256()
     (run / "manifest.json").write_text(json.dumps(manifest))
 

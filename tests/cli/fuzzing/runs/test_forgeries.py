@@ -45,7 +45,7 @@ def follow(document: Document) -> None:
 
 def restate(document: Document) -> None:
     """Makes the sentence say what the numbers do, if they can be said."""
-    with suppress(TypeError, ValueError, OverflowError):
+    with suppress(TypeError, ValueError, ArithmeticError):
         facts = document["error_bound"], document["delta"], document["bound_examples"], document["dataset"]
         document["statement"] = sentence(*facts)
 

@@ -14,23 +14,23 @@ DIM = 80
 
 
 @pytest.mark.parametrize("model", NETWORKS)
-@pytest.mark.parametrize("mode", catalogue.PROJECTORS)
-def test_every_projector_goes_through(mode: str, model: str, pactl, tmp_path: Path) -> None:
+@pytest.mark.parametrize("projector", catalogue.PROJECTORS)
+def test_every_projector_goes_through(projector: str, model: str, pactl, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ("--model-name", model, "--base-width", NETWORKS[model], "--intrinsic-dim", DIM, "--epochs", 1)
-    trained = pactl("train", "--intrinsic-mode", mode, *options, "--batch-size", 400, "--out", run)
+    trained = pactl("train", "--intrinsic-mode", projector, *options, "--batch-size", 400, "--out", run)
     assert (trained.code, trained.err) == (0, "")
     certified = pactl("bound", run, "--quant-epochs", 1)
     assert certified.code == 0
     certificate = certified.json()
-    assert certificate["configuration"]["intrinsic_mode"] == mode
+    assert certificate["configuration"]["intrinsic_mode"] == projector
     assert certificate["intrinsic_dim"] == DIM
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["stage"] for record in metrics] == ["train", "bound"]
     assert pactl("verify", run).code == 0
 
 
-def test_a_mode_without_room_says_so(pactl, tmp_path: Path) -> None:
+def test_a_projector_without_room_says_so(pactl, tmp_path: Path) -> None:
     options = ("--model-name", "layer13s", "--intrinsic-mode", "stfilmkronqr", "--intrinsic-dim", 5)
     line = pactl("train", *options, "--out", tmp_path / "run").complaint(2)
     assert "normalisation parameters" in line

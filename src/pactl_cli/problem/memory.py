@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.data.files.capacity import available_memory
@@ -28,10 +26,11 @@ _ORDINARY_PARAMETERS, _ORDINARY_BATCH = 1 << 25, 1024
 
 
 def require_memory(configuration: Configuration, classes: int, inputs: InputSpec) -> None:
-    """Raises MissingError if a network's weights alone take more memory than there is."""
+    """Raise MissingError if a network's weights alone take more memory than there is."""
     if is_brought(configuration.model_name):
         return
-    size = Size.of(_sketch(configuration, classes, inputs), inputs)
+    sketch = sketch_network(configuration.model_name, classes=classes, inputs=inputs, width=configuration.base_width)
+    size = Size.of(sketch, inputs)
     if _weights_bytes(size) > available_memory():
         raise MissingError(
             f"{configuration.model_name} has {size.parameters:,} weights here, which take "
@@ -41,7 +40,7 @@ def require_memory(configuration: Configuration, classes: int, inputs: InputSpec
 
 
 def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> None:
-    """Raises MissingError if a run, which may be a stranger's, makes us take much memory for its network.
+    """Raise MissingError if a run, which may be a stranger's, makes us take much memory for its network.
 
     Args:
         named: the network that the user has named; whatever it takes is as the user wants it.
@@ -49,13 +48,14 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
     configuration, batch_size = problem.configuration, problem.settings.batch_size or 1
     if configuration.model_name == named or is_brought(configuration.model_name):
         return
-    sketch = _sketch(configuration, problem.dataset.classes, problem.dataset.spec)
-    size = Size.of(sketch, problem.dataset.spec)
-    counting = _COUNTED_COPIES * counted_at_once(problem.dataset.spec) * size.largest_bytes
+    inputs, width = problem.dataset.spec, configuration.base_width
+    sketch = sketch_network(configuration.model_name, classes=problem.dataset.classes, inputs=inputs, width=width)
+    size = Size.of(sketch, inputs)
+    counting = _COUNTED_COPIES * counted_at_once(inputs) * size.largest_bytes
     training = _TRAINED_COPIES * min(batch_size, len(problem.sample)) * size.activations_bytes
     need = projector_bytes(configuration.intrinsic_mode, parameter_layout(sketch), configuration.intrinsic_dim)
     is_ordinary = (
-        (configuration.base_width or 0) <= (problem.task.model(configuration.model_name).width or 0)
+        (width or 0) <= (problem.task.model(configuration.model_name).width or 0)
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
         and not problem.is_framed
@@ -70,16 +70,6 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
         )
 
 
-def _sketch(configuration: Configuration, classes: int, inputs: InputSpec) -> nn.Module:
-    """A network of the catalogue without numbers.
-
-    Raises:
-        PactlError: if it cannot take such inputs.
-    """
-    width = configuration.base_width
-    return sketch_network(configuration.model_name, classes=classes, inputs=inputs, width=width)
-
-
 def _weights_bytes(size: Size) -> int:
-    """What a network's weights take, in all the copies that are made of them."""
+    """Return what a network's weights take, in all the copies that are made of them."""
     return 4 * _WEIGHTS_COPIES * size.parameters
