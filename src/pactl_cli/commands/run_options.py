@@ -26,7 +26,9 @@ class RunOptions:
 
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write.", show_default="runs/TIME-DATASET-MODEL-MODE-dD", rich_help_panel=PANEL),
+        typer.Option(
+            help="Where to write.", show_default="runs/TIME-DATASET-MODEL-PROJECTOR-dD", rich_help_panel=PANEL
+        ),
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=PANEL)] = (
         False
