@@ -43,7 +43,7 @@ def main(device: str = "cpu") -> None:
 
     width = catalogue.MODELS["layer13s"].width
     network = build_network("layer13s", classes=10, inputs=InputSpec.image(3, 32, 32), width=width, seed=1)
-    inputs = Prepared(nn.Identity(), FIXED_STATISTICS, casts_integers=False)(examples.images[:BATCH])
+    inputs = Prepared(nn.Identity(), FIXED_STATISTICS, code="")(examples.images[:BATCH])
     work: dict[str, tuple[Callable[[], None], int]] = {
         "as they are": (lambda: epoch("none"), len(parts)),
         "crop-mirror": (lambda: epoch("crop-mirror"), len(parts)),

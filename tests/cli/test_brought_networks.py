@@ -215,7 +215,7 @@ def test_weights_that_are_not_trained_are_not_counted(pactl: Call, npz: Path, ne
 
 
 def test_several_runs_may_have_one_network_of_ones_own(pactl: Call, certify: Call, nets: str) -> None:
-    for network, out in ((f"{nets}:dense", "one"), (f"{nets}:dense", "two"), ("fc", "three")):
+    for network, out in ((f"{nets}:dense", "one"), (f"{nets}:dense", "two"), (f"{nets}:dense", "three")):
         certify(network, out, "--seed", len(out))
     named = ("--model-name", f"{nets}:dense")
     assert pactl("bound", "one", "two", "three", "--quant-epochs", 0, *named).code == 0
@@ -288,3 +288,13 @@ def test_a_name_of_nothing(pactl: Call, name: str) -> None:
 def test_an_image_that_a_network_cannot_take(pactl: Call, npz: Path) -> None:
     line = pactl(*options(npz, "alexnet")).complaint(2)
     assert "--model-name alexnet cannot take images of 1 x 8 x 8" in line
+
+
+def test_a_network_of_ones_own_is_not_compared_with_one_of_the_catalogue(pactl: Call, nets: str, npz: Path) -> None:
+    """Their headers are of two codes: the same bits name both."""
+    run = ("train", "--dataset", f"npz:{npz}", "--epochs", 1, "--intrinsic-dim", 10, "--out")
+    assert pactl(*run, "theirs").code == 0
+    assert pactl(*run, "mine", "--model-name", f"{nets}:dense").code == 0
+    named = ("--model-name", f"{nets}:dense", "--quant-epochs", 0)
+    complaint = pactl("bound", "theirs", "mine", *named).complaint(2)
+    assert f"different networks of your own, {nets}:dense and the catalogue's" in complaint

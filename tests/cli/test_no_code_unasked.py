@@ -184,7 +184,7 @@ def test_a_transfer_that_is_gone_on_with_loads_none(
     """Its weights name code; to find out whether images of another size fit them, the network would be built."""
     Path(f"{network.partition(':')[0]}.py").write_text(POOLED)
     larger = {name: np.repeat(array, 2, -1) if array.ndim > 1 else array for name, array in arrays.items()}
-    np.savez("larger.npz", **larger)
+    np.savez("larger.npz", **larger)  # type: ignore[arg-type]
     named = ("--model-name", network)
     assert pactl("train", "--dataset", f"npz:{npz}", *QUICK, *named, "--out", "source").code == 0
     assert pactl("transfer", "source", "--dataset", "npz:larger.npz", *QUICK, *named, "--out", "moved").code == 0

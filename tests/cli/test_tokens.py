@@ -161,3 +161,17 @@ def test_a_network_that_fails_on_them_says_what_they_are(pactl: Call, nets: str)
     dataset = write("words.npz", sentences(length=LENGTH - 1))
     line = pactl("train", *options(dataset, f"{nets}:bag"), "--out", "no").complaint(2)
     assert f"{nets}:bag fails on sequences of 11 integers: AssertionError" in line
+
+
+@pytest.mark.parametrize(("part", "command"), [("x_train", "train"), ("x_test", "bound")])
+def test_a_word_that_the_network_does_not_know_is_an_error_wherever_it_comes(
+    pactl: Call, nets: str, part: str, command: str
+) -> None:
+    arrays = sentences()
+    arrays[part][-1] = WORDS
+    done = pactl("train", *options(write("words.npz", arrays), f"{nets}:bag"), "--epochs", 1, "--out", "run")
+    if command == "bound":
+        done = pactl("bound", "run", "--quant-epochs", 0, "--model-name", f"{nets}:bag")
+    line = done.complaint(1)
+    assert f"{nets}:bag fails on sequences of 12 integers: RuntimeError" in line
+    assert "the test set included" in line

@@ -234,7 +234,7 @@ def test_label_noise_touches_train_and_test_once_and_alike() -> None:
 
 
 def prepare(images: torch.Tensor, statistics: catalogue.Statistics) -> torch.Tensor:
-    return Prepared(torch.nn.Identity(), statistics, casts_integers=False)(images)
+    return Prepared(torch.nn.Identity(), statistics, code="")(images)
 
 
 def test_normalise() -> None:

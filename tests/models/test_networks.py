@@ -183,3 +183,16 @@ def test_calibration_forgets_what_was_there_and_leaves_dropout_alone() -> None:
     calibrate(network, inputs)
     torch.testing.assert_close(network[1].running_mean, inputs.mean((0, 2, 3)))
     assert network[1].momentum == 0.1
+
+
+def test_calibration_leaves_its_examples_as_they_are() -> None:
+    """Also where a network changes what it is given: it is given its own copy."""
+
+    class Drift(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mul_(1.00001)
+
+    inputs = torch.rand(200, 3)
+    before = inputs.clone()
+    calibrate(nn.Sequential(Drift(), nn.BatchNorm1d(3)), inputs)
+    assert torch.equal(inputs, before)

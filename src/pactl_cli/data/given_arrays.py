@@ -72,7 +72,9 @@ def _inputs(name: str, part: str, x: NDArray[np.generic]) -> Tensor:
         x = x.astype(np.int64)
     elif x.dtype != np.uint8:
         if x.dtype.kind != "f":
-            raise PactlError(f"--dataset {name}: x_{part} has type {x.dtype}", "use uint8 for images, or float32")
+            raise PactlError(
+                f"--dataset {name}: x_{part} has type {x.dtype}", "use uint8 for images, float32, or int64"
+            )
         with np.errstate(over="ignore"):
             x = x.astype(np.float32)
         if not np.isfinite(x).all():
@@ -82,7 +84,9 @@ def _inputs(name: str, part: str, x: NDArray[np.generic]) -> Tensor:
     elif x.ndim == 3:
         x = x[:, None]
     elif x.ndim not in (2, 4):
-        raise PactlError(f"--dataset {name}: x_{part} has {x.ndim} dimensions", "use (n, H, W), (n, H, W, C) or (n, F)")
+        raise PactlError(
+            f"--dataset {name}: x_{part} has {x.ndim} dimensions", "use (n, H, W), (n, H, W, C), (n, C, H, W) or (n, F)"
+        )
     if not x.size:
         raise PactlError(f"--dataset {name}: x_{part} is empty")
     return torch.from_numpy(np.ascontiguousarray(x))

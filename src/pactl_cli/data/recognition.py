@@ -38,9 +38,6 @@ _ENCODINGS = ((255.0, 0.0, 0.2), (127.5, 127.5, 0.2), (1.0, 0.0, 0.0))
 """Scale and offset of bytes that were written as 0 .. 1, as -1 .. 1, or as they are, and how far from a byte they may
 be: half precision rounds the first two by up to an eighth."""
 
-_LARGEST_FLOAT_INTEGER = 1 << 24
-"""Up to it single precision tells all integers apart."""
-
 Read = tuple[Tensor, Tensor]
 """Values that are compared, and which items of a batch may be compared by them, shape (m,)."""
 
@@ -52,8 +49,8 @@ def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
     precision, or in three channels. If the bytes have at least 16 values, they also share one if they differ by a scale
     and an offset of their numbers, one for all channels or one each, by their sign, by a frame of one value and equal
     width; if one is the luma of the other; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may
-    be flattened. Where pixels depend on the decoder, the form is the image's file. Integers are taken for what they are
-    as floating-point numbers, where these tell them apart; a mapping has but its exact form.
+    be flattened. Where pixels depend on the decoder, the form is the image's file. Integers are also taken for what
+    they are in single precision, which is what networks of the catalogue see; a mapping has but its exact form.
     """
     if isinstance(examples, FileExamples) and examples.assumptions:
         return _file_fingerprints(examples, unheard)[:, None]
@@ -111,8 +108,7 @@ def _forms(inputs: Inputs) -> Fingerprints:
     images = inputs.view(len(inputs), 1, 1, -1) if inputs.ndim == 2 else inputs
     if inputs.dtype in (torch.uint8, torch.float32):
         return _number_forms(images)
-    told_apart = (inputs.double().abs() <= _LARGEST_FLOAT_INTEGER).flatten(1).all(1).numpy()
-    return np.where(told_apart[:, None], _number_forms(images.float()), _exact(inputs)[:, None])
+    return np.concatenate([_number_forms(images.float()), _exact(inputs)[:, None]], axis=1)
 
 
 def _number_forms(images: Tensor) -> Fingerprints:

@@ -16,9 +16,18 @@ from torch.nn.parameter import is_lazy
 
 from pactl_cli.certificate.configuration import Brought
 from pactl_cli.certificate.format import DEFAULT_SEED
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.models.initialisation import seeded
 from pactl_cli.models.normalisation import batch_norms
+
+
+class NetworkFailedError(PactlError):
+    """What the user's network raised while it worked: an input that it cannot take need not be among the first."""
+
+    def __init__(self, name: str, inputs: object, error: Exception) -> None:
+        self.cause = error
+        hint = "it must take every example of the data, the test set included"
+        super().__init__(f"--model-name {name} fails on {inputs}: {described(error)}", hint, FAILED)
 
 
 def brought_network(name: str, *, classes: int, channels: int, seed: int) -> nn.Module:
@@ -34,7 +43,7 @@ def brought_network(name: str, *, classes: int, channels: int, seed: int) -> nn.
             network = seeded(lambda: _require_network(name, function(classes, channels)), seed)
         except PactlError as error:
             raise PactlError(f"--model-name {name}: {error.message}", error.hint) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PactlError(
                 f"--model-name {name} fails when it is called with {classes} classes and {channels} channels: "
                 f"{described(error)}",
@@ -66,6 +75,8 @@ def describe(name: str, *, classes: int, channels: int) -> Brought:
 
 def described(error: BaseException) -> str:
     """An error of code that is not ours, in a few words."""
+    if isinstance(error, NetworkFailedError):
+        error = error.cause
     return shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pactl_cli.certificate.format import CALIBRATION_BATCH
-from pactl_cli.models.inputs import Inputs, count_inputs, divide
+from pactl_cli.models.inputs import Inputs, change, count_inputs, divide
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
@@ -33,7 +33,7 @@ def calibrate(network: nn.Module, inputs: Inputs) -> None:
         layer.momentum = None
         layer.train()
     for batch in divide(inputs, -(-count_inputs(inputs) // CALIBRATION_BATCH)):
-        network(batch)
+        network(change(batch, Tensor.clone))  # what a network of the user's does to its input stays without effect
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.eval()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
-from pactl_cli.models.inputs import Inputs
+from pactl_cli.models.brought import NetworkFailedError
+from pactl_cli.models.inputs import Inputs, InputSpec
 
 
 class Prepared(nn.Module):
@@ -18,28 +19,39 @@ class Prepared(nn.Module):
     Args:
         network: takes prepared inputs.
         statistics: mean and standard deviation, one number for all channels or one each.
-        casts_integers: whether other integers become floating-point numbers, as the networks of the catalogue need.
+        code: the name of the network where it is the user's own: it gets other integers as they are, and its errors are
+            told. For the networks of the catalogue, "", they become floating-point numbers.
     """
 
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, network: nn.Module, statistics: Statistics, *, casts_integers: bool) -> None:
+    def __init__(self, network: nn.Module, statistics: Statistics, *, code: str) -> None:
         super().__init__()
         self.network = network
-        self._casts_integers = casts_integers
+        self._code = code
         for name, row in zip(("_mean", "_std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(row).view(-1, 1, 1), persistent=False)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Return the logits of raw inputs, shape (m, classes)."""
-        logits: Tensor = self.network(self._prepared(inputs) if isinstance(inputs, Tensor) else inputs)
+        """Return the logits of raw inputs, shape (m, classes).
+
+        Raises:
+            NetworkFailedError: if code of the user's raises something, other than that memory is short.
+        """
+        prepared = self._prepared(inputs) if isinstance(inputs, Tensor) else inputs
+        try:
+            logits: Tensor = self.network(prepared)
+        except Exception as error:
+            if not self._code or isinstance(error, MemoryError) or "memory" in str(error):
+                raise
+            raise NetworkFailedError(self._code, InputSpec.of(inputs), error) from error
         return logits
 
     def _prepared(self, tensor: Tensor) -> Tensor:
         """Return what the network sees of a tensor of inputs, shape (m, ...)."""
         if tensor.dtype != torch.uint8:
-            casts = self._casts_integers and not tensor.is_floating_point()
+            casts = not self._code and not tensor.is_floating_point()
             return tensor.to(self._mean.dtype) if casts else tensor
         if tensor.ndim != 4:
             return tensor.to(self._mean.dtype).div_(255).sub_(self._mean.flatten()).div_(self._std.flatten())

@@ -81,7 +81,7 @@ class Blueprint:
     def prepared(self, network: nn.Module) -> Prepared:
         """Return a network of this blueprint with the preparation of its inputs."""
         statistics = self.configuration.normalisation or FIXED_STATISTICS
-        return Prepared(network, statistics, casts_integers=not self.is_code)
+        return Prepared(network, statistics, code=self.configuration.model_name if self.is_code else "")
 
     def module(self) -> SubspaceModule:
         """Return theta0 + P w at w = 0, on the CPU: raw inputs in, logits out.

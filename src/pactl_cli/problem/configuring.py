@@ -60,7 +60,10 @@ def configuration_of(settings: TrainSettings, task: Task, source: Start | None) 
     if chosen == "published":
         normalisation = catalogue.dataset_entry(settings.dataset).published
         if normalisation is None:
-            raise PactlError(f"--normalise published: there are no published constants for {settings.dataset}")
+            raise PactlError(
+                f"--normalise published: there are no published constants for {settings.dataset}",
+                "use --normalise fixed",
+            )
         if len(normalisation[0]) != task.channels:
             raise PactlError(f"--normalise published: the constants are not for {task.channels} channels")
     elif chosen == "source" and source is not None:

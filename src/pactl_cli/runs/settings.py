@@ -296,6 +296,9 @@ class BoundSettings(Settings):
 
     @model_validator(mode="after")
     def _levels_are_free(self) -> Self:
+        if "codebook" in self.model_fields_set and self.codebook != self.effective_codebook:
+            flag = f"--{'' if self.use_kmeans else 'no-'}use-kmeans"
+            raise ValueError(f"--codebook {self.codebook} and {flag} exclude each other: give one of them")
         takers = [row.name for row in catalogue.CODEBOOKS.values() if row.takes_levels]
         if "levels" in self.model_fields_set and self.effective_codebook not in takers:
             name = self.effective_codebook

@@ -32,9 +32,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
     Raises:
         PactlError: if there is no such network, or its weights cannot be had or are another's.
     """
-    name = catalogue.model_name(name)
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise PactlError(f"torchvision:{name}: torchvision has no such network", "transfer from a run directory of it")
+    name = _own_name(name)
     tensors = read_weights(settings.weights) if settings.weights else _download(name)
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(_AUXILIARY_HEADS)}
     network = build_network(name, classes=2, inputs=_IMAGENET, width=None, seed=DEFAULT_SEED)
@@ -56,6 +54,17 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         else settings.source,
         lineage=(Training("" if settings.weights else "imagenet", published=True),),
     )
+
+
+def _own_name(name: str) -> str:
+    """The name of one of torchvision's networks, from that or a published one."""
+    try:
+        found = catalogue.model_name(name)
+    except PactlError:
+        found = ""
+    if found not in torchvision.models.list_models(module=torchvision.models):
+        raise PactlError(f"torchvision:{name}: torchvision has no such network", "see pactl transfer --help")
+    return found
 
 
 def _download(name: str) -> dict[str, Tensor]:

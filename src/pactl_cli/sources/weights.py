@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.models.brought import described
 from pactl_cli.runs.checkpoint import load_tensors
 
 
@@ -26,8 +27,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except PactlError as error:
         raise PactlError(f"--weights {error.message}", error.hint) from error
     except Exception as error:  # a hostile file makes torch raise almost anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PactlError(f"--weights {path} cannot be read: {reason[:200]}", "save a state_dict") from error
+        raise PactlError(f"--weights {path} cannot be read: {described(error)}", "save a state_dict") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise PactlError(f"--weights {path} holds no weights by name", "save a state_dict")
     return dict(tensors)

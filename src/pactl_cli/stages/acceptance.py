@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
-from pactl_cli.models.brought import described
+from pactl_cli.models.brought import NetworkFailedError, described
 from pactl_cli.models.independence import agree, evaluated, require_function_of_one_example, require_logits
 from pactl_cli.models.inputs import Inputs, select
 from pactl_cli.models.normalisation import batch_norms
@@ -82,9 +82,9 @@ def _try_step(module: SubspaceModule, inputs: Inputs, labels: Tensor, classes: i
         try:
             logits = require_logits(module.train()(inputs), len(labels), classes, name)
             torch.autograd.grad(nn.functional.cross_entropy(logits, labels), module.w)
-        except PactlError:
-            raise
         except Exception as error:
+            if isinstance(error, PactlError) and not isinstance(error, NetworkFailedError):
+                raise
             raise PactlError(
                 f"--model-name {name} cannot be trained on a batch of {len(labels)}: {described(error)}",
                 "choose another --batch-size, so that the last batch of an epoch has more" if len(labels) == 1 else "",

@@ -75,8 +75,8 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
                 f"use it as a source: pactl transfer {path}",
             )
     populations = [problem.population() for problem in problems] if len(problems) > 1 else []
-    brought = sorted({problem.task.brought.name for problem in problems if problem.task.brought})
-    differs = f"have different networks of your own, {' and '.join(brought)}" if len(brought) > 1 else ""
+    brought = {problem.task.brought.name if problem.task.brought else "the catalogue's" for problem in problems}
+    differs = f"have different networks of your own, {' and '.join(sorted(brought))}" if len(brought) > 1 else ""
     for path, population in zip(paths, populations, strict=False):
         if population != populations[0]:
             differs = f"were trained on different examples or from different weights ({path} and {paths[0]})"

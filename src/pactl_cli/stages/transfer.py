@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pactl_cli.problem.consent import Named
+from pactl_cli import catalogue
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.machine import find_device
 from pactl_cli.processes.world import ALONE, World
@@ -30,5 +30,5 @@ def _start(settings: TransferSettings, destination: Destination, display: Displa
     if begun is None or INIT not in begun.manifest.files:
         return find_source(settings, display)
     kept = begun.read_settings()
-    Named(model_name=destination.model_name).require_network(begun, kept.model_name)
+    catalogue.require_named(kept.model_name, destination.model_name, str(begun.path))
     return Start.load(begun, kept)
