@@ -151,9 +151,6 @@ def catoni_bound(*, errors: int, examples: int, bits: float, delta: float) -> fl
 def catoni_lambda(*, errors: int, examples: int, bits: float, delta: float) -> tuple[float, float, float]:
     """Return the grid's least lambda, the one at which Catoni's bound is least, and the grid's largest.
 
-    Args:
-        errors, examples, bits, delta: as for `binomial_bound`.
-
     >>> low, best, high = catoni_lambda(errors=3012, examples=60_000, bits=3854, delta=0.05)
     >>> low < best < high
     True

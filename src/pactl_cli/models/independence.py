@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pactl_cli.certificate.format import NUMERICAL_MARGIN
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import described
-from pactl_cli.models.inputs import Inputs, InputSpec, change, count_inputs, divide
+from pactl_cli.models.inputs import Inputs, InputSpec, change, count_inputs, select
 
 EXAMPLES = 4
 """How many examples a network is tried on."""
@@ -64,7 +64,8 @@ def _dependence(network: nn.Module, inputs: Inputs, classes: int, name: str) -> 
     together = evaluated(network, inputs, classes, name)
     if not agree(together, evaluated(network, inputs, classes, name)):
         return _RANDOM
-    alone = torch.cat([evaluated(network, one, classes, name) for one in divide(inputs, count_inputs(inputs))])
+    each = (select(inputs, slice(place, place + 1)) for place in range(len(together)))
+    alone = torch.cat([evaluated(network, one, classes, name) for one in each])
     return None if agree(together, alone) else _DEPENDENT
 
 

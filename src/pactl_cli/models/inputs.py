@@ -44,14 +44,6 @@ def select(inputs: Inputs, indices: Tensor | slice) -> Inputs:
     return change(inputs, lambda tensor: tensor[indices])
 
 
-def divide(inputs: Inputs, parts: int) -> list[Inputs]:
-    """Return the examples in consecutive parts, which differ by one example at most."""
-    if isinstance(inputs, Tensor):
-        return list(inputs.tensor_split(parts))
-    divided = {name: tensor.tensor_split(parts) for name, tensor in inputs.items()}
-    return [{name: tensors[part] for name, tensors in divided.items()} for part in range(parts)]
-
-
 @dataclass(frozen=True)
 class TensorSpec:
     """The shape of one example's tensor, and the type of its numbers."""

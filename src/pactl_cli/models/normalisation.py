@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pactl_cli.certificate.format import CALIBRATION_BATCH
-from pactl_cli.models.inputs import Inputs, change, count_inputs, divide
+from pactl_cli.models.inputs import Inputs, count_inputs, select
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
@@ -32,8 +32,9 @@ def calibrate(network: nn.Module, inputs: Inputs) -> None:
         layer.reset_running_stats()
         layer.momentum = None
         layer.train()
-    for batch in divide(inputs, -(-count_inputs(inputs) // CALIBRATION_BATCH)):
-        network(change(batch, Tensor.clone))  # what a network of the user's does to its input stays without effect
+    count = count_inputs(inputs)
+    for batch in torch.arange(count).tensor_split(-(-count // CALIBRATION_BATCH)):
+        network(select(inputs, batch))  # a copy: a network of the user's may change what it is given
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.eval()

@@ -122,7 +122,7 @@ def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Datase
     Raises:
         PactlError: if it cannot be read, or its content is known and this is another.
     """
-    with display.progress("reading images") as progress:
+    with display.progress("reading the data") as progress:
         try:
             dataset = load_dataset(place.dataset, place.directory, progress, may_write=place.may_write)
         except MissingError as error:
