@@ -136,9 +136,7 @@ VIEWS = Table(
     (
         View(NO_VIEW, "each example as it is", f"{_VIEWS}:as_it_is"),
         View(
-            COLOUR_VIEW,
-            "a crop of the image in a black frame of four pixels, mirrored or not",
-            f"{_VIEWS}:crop_mirror",
+            COLOUR_VIEW, "a crop of the image in a black frame of four pixels, mirrored or not", f"{_VIEWS}:crop_mirror"
         ),
         View(
             "resized-crop", "a crop of 8 to 100 % of the area, resized, mirrored or not", f"{_VIEWS}:resized_crop", True

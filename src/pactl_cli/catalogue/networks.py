@@ -73,10 +73,7 @@ wide_resnet101_2 126886696 bn | wide_resnet50_2 68883240 bn
 """
 """torchvision's classification models: name, parameters for 1,000 classes in colour, `bn` where there is BatchNorm."""
 
-_TORCHVISION_ALIASES = {
-    "squeezenet1_0": ("squeezenet", "SqueezeNet"),
-    "efficientnet_b0": ("surgery_efficientnet_b0",),
-}
+_TORCHVISION_ALIASES = {"squeezenet1_0": ("squeezenet", "SqueezeNet"), "efficientnet_b0": ("surgery_efficientnet_b0",)}
 
 
 def _torchvision_models() -> Iterator[Model]:

@@ -145,9 +145,7 @@ def bound(
     run_dirs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN_DIR...",
-            help="Runs to certify, or - for stdin.",
-            autocompletion=completion.run_directory,
+            metavar="RUN_DIR...", help="Runs to certify, or - for stdin.", autocompletion=completion.run_directory
         ),
     ],
     as_json: _Json = False,
@@ -228,9 +226,7 @@ def verify(
     run_dir: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_DIR",
-            help="A certified run, or - for stdin.",
-            autocompletion=completion.run_directory,
+            metavar="RUN_DIR", help="A certified run, or - for stdin.", autocompletion=completion.run_directory
         ),
     ],
     options: VerifyOptions,

@@ -26,13 +26,7 @@ _LARGEST_HEADER = 1 << 20
 
 
 def reload_problem(
-    run: RunDirectory,
-    named: Named,
-    device: str,
-    display: Display,
-    world: World = ALONE,
-    *,
-    only_read: bool = False,
+    run: RunDirectory, named: Named, device: str, display: Display, world: World = ALONE, *, only_read: bool = False
 ) -> Problem:
     """Return the problem of a run, which may be a stranger's, from its configuration and the data.
 

@@ -13,15 +13,7 @@ from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.directory import INIT, RunDirectory
 from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
-from pactl_cli.stages.training_run import (
-    Destination,
-    finish,
-    fit,
-    plan,
-    train_coordinates,
-    train_into,
-    trainer_of,
-)
+from pactl_cli.stages.training_run import Destination, finish, fit, plan, train_coordinates, train_into, trainer_of
 from pactl_cli.training.objectives import NetworkObjective
 
 STAGE = "prior"

@@ -48,10 +48,7 @@ class Workbench:
         coordinates = torch.from_numpy(codebook.values()[symbols])
         counts, _ = recount(self.problem, self.module, coordinates, self.display, test=False)
         return binomial_bound(
-            errors=counts.cautious,
-            examples=counts.examples,
-            bits=ideal_symbol_bits(symbols),
-            delta=self.settings.delta,
+            errors=counts.cautious, examples=counts.examples, bits=ideal_symbol_bits(symbols), delta=self.settings.delta
         )
 
     def note_search(self, what: str, tried: Sequence[float], best: float) -> None:

@@ -277,10 +277,7 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
     by_n = Axis(float(by_examples[0][0]), float(by_examples[-1][0]), show_count, "examples n", "log")
     by_d = Axis(by_delta[0][0], max(by_delta[-1][0], delta), show_small, "delta", "log")
     rate = certificate.quantised_train_error
-    panels = [
-        _sweep("examples", by_examples, by_n, y, n, rate),
-        _sweep("delta", by_delta, by_d, y, delta, rate),
-    ]
+    panels = [_sweep("examples", by_examples, by_n, y, n, rate), _sweep("delta", by_delta, by_d, y, delta, rate)]
     entries = [key_of("line", _line_of(bound), bound) for bound in BOUNDS]
     entries.append(key_of("line", "rate", "the error rate itself"))
     rows = [[f"{size:,}", *map(percent, b.values())] for size, b in _every_factor_of_two(by_examples, n)]
