@@ -112,7 +112,7 @@ def test_npz_keeps_values_in_place(tmp_path: Path) -> None:
         ({"x_train": np.full((12, 8, 8), np.nan)}, "not finite"),
         ({"x_train": np.zeros((12, 8, 8), dtype=complex)}, "complex"),
         ({"x_train": np.zeros((12, 2, 2, 2, 2))}, "5 dimensions"),
-        ({"x_train": np.zeros((0, 8, 8)), "y_train": np.zeros(0, dtype=int)}, "and some"),
+        ({"x_train": np.zeros((0, 8, 8)), "y_train": np.zeros(0, dtype=int)}, "non-zero lengths"),
         ({"x_test": np.zeros((6, 8, 9), dtype=np.uint8)}, "differ in shape"),
         ({"x_test": np.zeros((6, 8, 8), dtype=np.float32)}, "differ in shape or type"),
         ({"x_train": np.array([{}] * 12)}, "cannot be read"),
