@@ -262,7 +262,7 @@ def test_a_signal_to_all_processes_ends_them_all_and_the_run_goes_on(
 def test_ctrl_c_while_counting_ends_the_workers(photographs: Path, tmp_path: Path, quiet: Call, agree: Call) -> None:
     run, mark = tmp_path / "run", f"{os.getpid()}-count"
     for path in (photographs / "imagenet" / "train").rglob("*.JPEG"):
-        for copy in range(24):  # for several batches
+        for copy in range(48):  # for several batches, and for longer than it takes to see the workers
             place = tmp_path / path.relative_to(photographs).with_stem(f"{path.stem}-{copy}")
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)  # a link would be the same example

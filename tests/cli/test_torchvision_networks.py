@@ -42,9 +42,9 @@ def test_it_trains_a_step_and_is_certified(pactl: Call, tmp_path: Path, name: st
     network = ("--dataset", f"npz:{data}", "--model-name", name, "--intrinsic-dim", 10)
     run = pactl("train", *network, "--epochs", 1, "--batch-size", 60, "--out", "run")
     assert (run.code, run.out) == (0, "run\n"), run.err
-    certificate = pactl("bound", "run", "--quant-epochs", 1).json()
+    certificate = pactl("bound", "run", "--quant-epochs", 1, "--model-name", name).json()  # some are very large
     assert certificate["configuration"]["model_name"] == name
     assert certificate["configuration"]["base_width"] is None
     assert certificate["bound_examples"] == 60 - certificate["configuration"]["calibration_examples"]
     assert certificate["quantised_train_error"] < certificate["error_bound"] <= 1
-    assert pactl("verify", "run").out.startswith("verified: run\n")
+    assert pactl("verify", "run", "--model-name", name).out.startswith("verified: run\n")

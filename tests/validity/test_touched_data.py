@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.errors import PactlError
+from pactl_cli.problem import reloading
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
 from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
-from pactl_cli.stages import evidence
 from pactl_cli.stages.bound import bound
 from pactl_cli.stages.train import train
 from pactl_cli.stages.training_run import Destination
@@ -95,7 +95,7 @@ def test_calibration_images_that_were_optimised(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(PactlError, match="its training set differs"):
         verify(tmp_path / "run", Named(), "cpu", Silence())
     with monkeypatch.context() as as_in_the_first_version:
-        as_in_the_first_version.setattr(evidence, "require_same_data", only_the_sample)
+        as_in_the_first_version.setattr(reloading, "require_same_data", only_the_sample)
         assert certify(tmp_path).error_bound < 0.5, "a false certificate"
     with pytest.raises(PactlError, match="verification failed"):
         verify(tmp_path / "run", Named(), "cpu", Silence())
