@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,7 @@ def test_a_signal_to_all_processes_ends_them_all_and_the_run_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
         env=os.environ | {"PACTL_TEST_MARK": mark},
     ) as process:
         deadline = time.monotonic() + 60
@@ -287,6 +289,7 @@ def test_ctrl_c_while_counting_ends_the_workers(photographs: Path, tmp_path: Pat
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
         env=os.environ | {"PACTL_TEST_MARK": mark},
     ) as process:
         deadline = time.monotonic() + 60
