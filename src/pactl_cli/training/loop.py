@@ -169,8 +169,9 @@ class Trainer:
         """This process's shares of the batches from a step on, to the end of the plan."""
         for epoch in range(step // self.steps_per_epoch, self.plan.epochs):
             done = max(0, step - epoch * self.steps_per_epoch)
-            views = Augmentation(self.augment, self.seed, f"{self.stage}/augment/{epoch}")
-            augmentation = None if self.augment == NO_VIEW else views
+            augmentation = None
+            if self.augment != NO_VIEW:
+                augmentation = Augmentation(self.augment, self.seed, f"{self.stage}/augment/{epoch}")
             shares = [self.world.share(batch) for batch in self._parts(epoch)[done:]]
             with closing(self.examples.batches([share.part for share in shares], augmentation)) as batches:
                 yield from zip(batches, shares, strict=True)
@@ -227,17 +228,17 @@ class Trainer:
         if not (state.step or state.tensors):
             return
         shapes, found = self._shapes(), {name: tensor.shape for name, tensor in state.tensors.items()}
+        buffers = {f"buffer/{name}": buffer for name, buffer in self._buffers().items()}
         begun = {name.rpartition("/")[0] for name in found if name.startswith("optimizer/")}
         wanted = {name for name in shapes if not name.startswith("optimizer/") or name.rpartition("/")[0] in begun}
         sound = 0 < state.step <= self.steps and found == {name: shapes[name] for name in wanted}
         for name, tensor in state.tensors.items():
-            buffer = self._buffers().get(name.removeprefix("buffer/")) if name.startswith("buffer/") else None
-            sound = sound and tensor.dtype == (torch.float32 if buffer is None else buffer.dtype)
+            sound = sound and tensor.dtype == (buffers[name].dtype if name in buffers else torch.float32)
             sound = sound and not (name.endswith("/step") and tensor.min() < 0)
         if not sound:
             raise PactlError("the saved state is damaged, or of another training", "start again with --force")
-        for name, buffer in self._buffers().items():
-            buffer.copy_(state.tensors[f"buffer/{name}"])
+        for name, buffer in buffers.items():
+            buffer.copy_(state.tensors[name])
         for name, parameter in self._trained.items():
             parameter.copy_(state.tensors[f"parameter/{name}"])
             prefix = f"optimizer/{name}/"
