@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from math import sqrt
 
+import torch
 from torch import Tensor, nn
 
 from pactl_cli.errors import PactlError
@@ -88,6 +89,24 @@ def layer13s(classes: int, inputs: InputSpec, width: int) -> nn.Module:
         if index in (2, 5):
             layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, Mean(), nn.Linear(2 * k, classes))
+
+
+class Around(nn.Module):
+    """The sum of what several layers make of inputs: a network beside a linear map."""
+
+    def __init__(self, *ways: nn.Module) -> None:
+        super().__init__()
+        self.ways = nn.ModuleList(ways)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Shape (m, F) to shape (m, classes)."""
+        return torch.stack([way(inputs) for way in self.ways]).sum(0)
+
+
+def mlp(classes: int, inputs: InputSpec, width: int) -> nn.Module:
+    """One hidden layer of `width`, and a linear map beside it, for rows of numbers on one scale."""
+    hidden = nn.Sequential(nn.Linear(inputs.values, width), nn.ReLU(), nn.Linear(width, classes))
+    return nn.Sequential(nn.Flatten(), Around(hidden, nn.Linear(inputs.values, classes)))
 
 
 def fc(classes: int, inputs: InputSpec, width: int) -> nn.Module:

@@ -24,6 +24,7 @@ from pactl_cli.data.splits import (
 )
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.problem.blueprint import Blueprint
+from pactl_cli.problem.calibrating import calibrated_statistics, encoded_by
 from pactl_cli.problem.configuring import configuration_of, reading_of, resolved, task_of, view_of
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
@@ -79,24 +80,26 @@ def load_problem(request: Request) -> Problem:
     pool, identities = _divided(settings, clean, dataset, source, permutation)
     task = task_of(settings, dataset, pool, source)
     configuration = configuration_of(settings, task, source)
-    require_memory(configuration, dataset.classes, dataset.spec)
     parts, calibration = _with_calibration(pool, configuration, identities)
-    dataset = dataset.to(request.device)
+    dataset = encoded_by(dataset, calibration).to(request.device)
+    given = _taken(dataset, calibration).resident()
     sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
     with request.display.progress("fingerprinting the examples") as progress:
         fingerprints = Fingerprints.of(sample, clean, parts, progress)
+    require_memory(configuration, dataset.classes, dataset.spec)
     keeps_statistics = kind.has_source and not len(calibration)
+    facts = configuration, dataset.classes, dataset.spec, start, keeps_statistics
     return Problem(
         settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean.class_names),
         dataset=dataset,
         task=task,
-        blueprint=Blueprint(configuration, dataset.classes, dataset.spec, start, keeps_statistics),
+        blueprint=Blueprint(*facts, calibrated_statistics(configuration, given), dataset.encoding),
         partition=parts,
         permutation=permutation,
         repetitions=parts.repetitions(identities),
         sample=sample,
         fingerprints=fingerprints,
-        calibration=_taken(dataset, calibration).resident(),
+        calibration=given,
         pool=pool.bound,
         is_framed=dataset.spec.sides != clean.spec.sides,
         world=request.world,

@@ -127,7 +127,7 @@ _DATA_DIR = _setting(
 class TrainSettings(Settings):
     """`config.yml` of a trained run: enough to run it again. None stands for the data set's default."""
 
-    dataset: DatasetName = _setting("digits", DATA, "a named data set, or npz:PATH, or folder:PATH")
+    dataset: DatasetName = _setting("digits", DATA, "a named data set, or npz:, folder:, csv: or parquet:PATH")
     data_dir: Path | None = _DATA_DIR
     image_size: int | None = _setting(
         None, DATA, "side to which images are scaled and cut", ge=1, le=4096, shown="their own"
@@ -166,10 +166,18 @@ class TrainSettings(Settings):
         "exact copies among the counted examples: keep counts and reports them, drop counts the first, refuse stops",
     )
     calibration_examples: int | None = _setting(
-        None, DATA, "examples for BatchNorm's statistics, taken out of S", ge=0, shown="512 with BatchNorm, else 0"
+        None,
+        DATA,
+        "examples taken out of S, for BatchNorm's statistics, --normalise calibration and categories",
+        ge=0,
+        shown="512 where they are needed, at most a tenth; else 0",
     )
-    normalise: Literal["fixed", "published"] = _setting(
-        "fixed", DATA, "fixed: .5 and .5; published: statistics of the training set, paid for"
+    normalise: Literal["fixed", "calibration", "published"] | None = _setting(
+        None,
+        DATA,
+        "fixed: .5 and .5, of bytes; calibration: mean and deviation of examples taken out of S; published: statistics "
+        "of the training set, paid for",
+        shown="by data set: calibration for tables, else fixed",
     )
 
     model_name: ModelName | None = _setting(
@@ -240,8 +248,8 @@ class TransferSettings(TrainSettings):
     weights: Path | None = _setting(
         None, NETWORK, "weights of torchvision:NAME, as .pth or .safetensors", shown="downloaded"
     )
-    normalise: Literal["source", "fixed", "published"] = _setting(  # type: ignore[assignment]
-        "source", DATA, "source: as the source's inputs; fixed: .5 and .5, and published: both paid for"
+    normalise: Literal["source", "fixed", "calibration", "published"] = _setting(  # type: ignore[assignment]
+        "source", DATA, "source: as the source's inputs; the others are paid for where it has another"
     )
 
 
@@ -292,7 +300,7 @@ class BoundSettings(Settings):
         None, DATA, "where named data sets lie", shown="where training found them, if pactl knows their checksums"
     )
     dataset: DatasetName | None = _setting(
-        None, DATA, "where your own data lie now: npz:PATH or folder:PATH", shown="where training found them"
+        None, DATA, "where your own data lie now: csv:PATH, npz:PATH, ...", shown="where training found them"
     )
     model_name: ModelName | None = _setting(
         None,
