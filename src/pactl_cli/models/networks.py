@@ -91,22 +91,23 @@ def layer13s(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     return nn.Sequential(*layers, Mean(), nn.Linear(2 * k, classes))
 
 
-class Around(nn.Module):
-    """The sum of what several layers make of inputs: a network beside a linear map."""
+class Beside(nn.Module):
+    """What comes in, with what layers make of it beside it."""
 
-    def __init__(self, *ways: nn.Module) -> None:
+    def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
-        self.ways = nn.ModuleList(ways)
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Shape (m, F) to shape (m, classes)."""
-        return torch.stack([way(inputs) for way in self.ways]).sum(0)
+        """Shape (m, F) to shape (m, F + G)."""
+        return torch.cat([inputs, self.layers(inputs)], dim=1)
 
 
 def mlp(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """One hidden layer of `width`, and a linear map beside it, for rows of numbers on one scale."""
-    hidden = nn.Sequential(nn.Linear(inputs.values, width), nn.ReLU(), nn.Linear(width, classes))
-    return nn.Sequential(nn.Flatten(), Around(hidden, nn.Linear(inputs.values, classes)))
+    """One hidden layer of `width`, whose results the last layer sees beside the inputs themselves."""
+    features = inputs.values
+    hidden = Beside(nn.Linear(features, width), nn.ReLU())
+    return nn.Sequential(nn.Flatten(), hidden, nn.Linear(features + width, classes))
 
 
 def fc(classes: int, inputs: InputSpec, width: int) -> nn.Module:

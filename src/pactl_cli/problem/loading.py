@@ -31,7 +31,7 @@ from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
 from pactl_cli.problem.fitting import fit_inputs, require_unrelated, seen_forms
 from pactl_cli.problem.machine import data_directory
-from pactl_cli.problem.memory import require_memory
+from pactl_cli.problem.memory import within_memory
 from pactl_cli.problem.problem import Problem
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.processes.world import ALONE, World
@@ -81,12 +81,13 @@ def load_problem(request: Request) -> Problem:
     task = task_of(settings, dataset, pool, source)
     configuration = configuration_of(settings, task, source)
     parts, calibration = _with_calibration(pool, configuration, identities)
-    dataset = encoded_by(dataset, calibration).to(request.device)
+    dataset, is_given = encoded_by(dataset, calibration), settings.intrinsic_dim is not None
+    configuration = within_memory(configuration, dataset.classes, dataset.spec, given_dim=is_given)
+    dataset = dataset.to(request.device)
     given = _taken(dataset, calibration).resident()
     sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
     with request.display.progress("fingerprinting the examples") as progress:
         fingerprints = Fingerprints.of(sample, clean, parts, progress)
-    require_memory(configuration, dataset.classes, dataset.spec)
     keeps_statistics = kind.has_source and not len(calibration)
     facts = configuration, dataset.classes, dataset.spec, start, keeps_statistics
     return Problem(
