@@ -57,13 +57,13 @@ def bound(pactl: Call, *runs: str) -> Any:
 
 
 def test_a_table_is_certified_and_verified(pactl: Call, train: Call) -> None:
-    trained = train("--dataset", write("people.csv"))
+    trained = train("--dataset", write("people.csv", 600))
     assert trained.code == 0, trained.err
     assert "its columns are 2 of numbers, 1 of categories (town)" in trained.err
     certificate = bound(pactl, "run").json()
     assert certificate["error_bound"] < 0.35
     assert certificate["bits"]["configuration"] == 1
-    assert certificate["bound_examples"] == 270
+    assert certificate["bound_examples"] == 540
     assert certificate["configuration"]["normalisation"] == "calibration"
     information = certificate["side_information"]
     assert information["class_names"] == ["no", "yes"]
@@ -71,10 +71,10 @@ def test_a_table_is_certified_and_verified(pactl: Call, train: Call) -> None:
     assert any("names of the table's columns" in sentence for sentence in certificate["assumptions"])
     assert pactl("verify", "run").code == 0
     kept = yaml.safe_load(Path("run/config.yml").read_text())
-    assert (kept["normalise"], kept["categories"], kept["calibration_examples"]) == ("calibration", None, 30)
-    write("moved.csv")
+    assert (kept["normalise"], kept["categories"], kept["calibration_examples"]) == ("calibration", None, 60)
+    write("moved.csv", 600)
     assert pactl("verify", "run", "--dataset", "csv:moved.csv").code == 0
-    write("moved.csv", names="a,c,town,y")
+    write("moved.csv", 600, names="a,c,town,y")
     assert "its training set differs" in pactl("verify", "run", "--dataset", "csv:moved.csv").err
 
 
@@ -97,6 +97,24 @@ def test_fixed_constants_are_paid_for_and_categories_need_a_list_or_examples(pac
     assert train("--dataset", data, out="third").code == 0
     complaint = refusal(bound(pactl, "other", "third"))
     assert "which their messages do not encode" in complaint
+
+
+def test_runs_that_write_rows_otherwise_are_not_compared(pactl: Call) -> None:
+    Path("x.csv").write_text("x,y\n" + "".join(f"{place % 5},{place % 2}\n" for place in range(100)))
+    for missing in ("refuse", "constant"):
+        options = ("--dataset", "csv:x.csv", *TABLE, "--intrinsic-dim", 5, "--missing", missing)
+        assert pactl("train", *options, "--out", missing).code == 0
+    assert "which their messages do not encode" in refusal(bound(pactl, "refuse", "constant"))
+
+
+def test_a_narrow_table_has_no_more_dimensions_than_its_network_weights(pactl: Call) -> None:
+    Path("x.csv").write_text("x,y\n" + "".join(f"{place % 50},{place % 2}\n" for place in range(500)))
+    options = ("--dataset", "csv:x.csv", "--label", "y", "--epochs", 1, "--base-width", 2)
+    assert pactl("train", *options, "--out", "run").code == 0
+    certificate = bound(pactl, "run").json()
+    assert certificate["intrinsic_dim"] == 10  # of 12 weights; one for ten examples would be 50
+    assert pactl("verify", "run").code == 0
+    assert "12 parameters" in pactl("train", *options, "--intrinsic-dim", 50, "--out", "no").err
 
 
 def test_a_config_file_holds_a_mapping_and_the_option_a_file(pactl: Call, train: Call) -> None:
@@ -130,10 +148,8 @@ def test_a_transfer_writes_rows_as_its_source_did(pactl: Call, train: Call) -> N
     assert certificate["bits"]["configuration"] == 1
     assert certificate["error_bound"] < 0.35
     assert pactl("verify", "run").code == 0
-    own = pactl(
-        "transfer", "source", "--missing", "constant", *TABLE, *target, "--normalise", "calibration", "--out", "c"
-    )
-    assert own.code == 0, own.err
+    told = ("--missing", "constant", *TABLE, *target, "--normalise", "calibration")
+    assert pactl("transfer", "source", *told, "--out", "c").code == 0
     certificate = bound(pactl, "c").json()
     assert certificate["bits"]["configuration"] == 1 + DIFFERS + SIXTH + FORM
     assert certificate["bound_examples"] == 270
