@@ -157,7 +157,7 @@ DATASETS = Table(
                 f"{kind}:",
                 f"your own table, or a directory with train.{kind} and optionally test.{kind} or val.{kind}",
                 "pactl_cli.data.tables.loading:load_table",
-                *("mlp", 100, 3e-2, 32),
+                *("mlp", 100, 3e-2, 128),
                 reads=("label", "missing", "categories"),
                 normalisation="calibration",
                 counted_by="pactl_cli.data.tables.loading:count_rows",
