@@ -56,7 +56,8 @@ class RunOptions:
         begun = self.out / "config.yml" if self.resume and self.out and self.config is None else None
         if begun is not None and os.path.lexists(begun):
             kept = read_plain_config(begun)
-            kept.pop("data_dir", None)  # data come from where the user says, and nothing is fetched to where a run does
+            for place in ("data_dir", "source_dataset"):  # data come from where the user says
+                kept.pop(place, None)  # and nothing is fetched to where a run does
             settings = KINDS[kind].settings.parse(kept | given)
         else:
             settings = KINDS[kind].settings.parse(merge(given, self.config))

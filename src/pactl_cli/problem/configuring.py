@@ -20,7 +20,7 @@ from pactl_cli.runs.start import Start
 def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
     """Return what sender and receiver know before the message."""
     return Task(
-        settings.dataset,
+        catalogue.own_name(settings.dataset),
         len(pool.bound),
         dataset.spec.channels,
         _brought(settings.model_name, dataset, source),
@@ -116,14 +116,19 @@ def resolved(settings: TrainSettings, configuration: Configuration, directory: P
     for name, followed in settings.followed().items():
         chosen[name] = chosen[followed] if given[name] is None else given[name]
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
-    kind, colon, path = settings.dataset.partition(":")
-    chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
+    chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))
     chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view}
     return settings.model_copy(update=chosen)
 
 
+def _at_absolute_path(dataset: str) -> str:
+    """Return a data set's name, with an absolute path where it has one."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{_absolute(Path(path))}" if colon else kind
+
+
 def _absolute(path: Path) -> Path:
     """Return a path from the root, without a look at what lies there: a stranger may have named it."""
-    return Path(os.path.abspath(path.expanduser()))
+    return Path(os.path.abspath(os.path.expanduser(path)))

@@ -21,7 +21,7 @@ def data_directory(given: Path | None) -> Path:
     if given is None and not os.environ.get("PACTL_DATA_DIR"):
         return platformdirs.user_cache_path("pactl", appauthor=False, ensure_exists=False)
     option, path = ("--data-dir", given) if given else ("PACTL_DATA_DIR", Path(os.environ["PACTL_DATA_DIR"]))
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
     if not os.path.isdir(path):
         raise PactlError(f"{option} {path} is not a directory", "name the directory that holds the data sets")
     return path.resolve()

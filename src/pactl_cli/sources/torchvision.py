@@ -32,6 +32,8 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
     Raises:
         PactlError: if there is no such network, or its weights cannot be had or are another's.
     """
+    if settings.source_dataset is not None:
+        raise PactlError(f"--source-dataset {settings.source_dataset}: {settings.source} is no run", "leave it out")
     name = _own_name(name)
     tensors = read_weights(settings.weights) if settings.weights else _download(name)
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(_AUXILIARY_HEADS)}
@@ -49,7 +51,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         spec=_IMAGENET,
         statistics=None if name in _TRAINED_AT_ONE_HALF else catalogue.IMAGENET_STATISTICS,
         seen_is_complete=False,
-        origin=f"{settings.source} with weights of {printable(str(settings.weights))}"
+        origin=f"{settings.source} with weights of {printable(settings.weights.name)}"
         if settings.weights
         else settings.source,
         lineage=(Training("" if settings.weights else "imagenet", published=True),),

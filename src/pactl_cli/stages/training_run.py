@@ -47,7 +47,7 @@ from pactl_cli.training.recipes import Plan
 
 STAGE = "train"
 _STATE = f"{RESUME}/state.safetensors"
-_MAY_DIFFER_ON_RESUME = {"device", "data_dir", "num_workers"}
+_MAY_DIFFER_ON_RESUME = {"device", "data_dir", "num_workers", "source_dataset"}
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,25 @@ class Destination:
         """Return the run to go on with, if one has begun."""
         return RunDirectory.open(self.path) if self.resume and not is_vacant(self.path) else None
 
-    def recorded(self, settings: TrainSettings) -> tuple[DataPlace | None, Indices | None]:
-        """Return where a run that has begun finds its data, and the user's permutation, if it records one.
+    def recorded(self, settings: TrainSettings) -> tuple[TrainSettings, DataPlace | None, Indices | None]:
+        """Return settings by the data set's name in a run that has begun, where that finds its data, and the user's
+        permutation, if it records one.
 
         The data are where the user says, or as `bound` finds them; the permutation is not looked for where it lay.
         """
         begun = self.existing()
         if begun is None:
-            return None, None
+            return settings, None, None
         place = permutation = None
         kept = begun.read_settings() if CONFIG in begun.manifest.files else None
-        if kept and kept.dataset == settings.dataset:  # another one is named later, and better
-            place = place_of_data(begun, kept, Named(settings.data_dir), only_read=False)
+        if kept and catalogue.dataset_entry(kept.dataset) == catalogue.dataset_entry(settings.dataset):
+            elsewhere = settings.dataset if settings.dataset != kept.dataset else None
+            named = Named(settings.data_dir, elsewhere)
+            place = place_of_data(begun, kept, named, only_read=False)
+            settings = settings.model_copy(update={"dataset": kept.dataset})
         if INDICES in begun.manifest.files:
             permutation = begun.read_arrays(INDICES).get(PERMUTATION)
-        return place, permutation
+        return settings, place, permutation
 
 
 def train_into(
@@ -107,12 +111,12 @@ def train_into(
             memory, or if the directory holds another run or other files, or another process writes into it.
     """
     device = find_device(settings.device, world)
-    place, permutation = world.from_first(lambda: destination.recorded(settings))
+    settings, place, permutation = world.from_first(lambda: destination.recorded(settings))
     problem = load_problem(Request(settings, device, display, world, start, place, permutation))
     world.from_first(lambda: _require_modest(destination, settings, problem))
     require_trainable(problem, problem.build_module(), problem.settings.batch_size or 1)
     with ExitStack() as claims:
-        run = world.from_first(lambda: _begun_or_found(destination, problem, claims))
+        run = world.from_first(lambda: _begun_or_found(destination, problem, place, claims))
         if not run.is_complete():
             _mention_copies(problem, display)
             (work or train_coordinates)(run if world.leads else FollowedRun(run.path, run.manifest), problem, display)
@@ -129,7 +133,9 @@ def _require_modest(destination: Destination, settings: TrainSettings, problem: 
         require_modest(run, problem, destination.model_name)
 
 
-def _begun_or_found(destination: Destination, problem: Problem, claims: ExitStack) -> RunDirectory:
+def _begun_or_found(
+    destination: Destination, problem: Problem, place: DataPlace | None, claims: ExitStack
+) -> RunDirectory:
     """Return the run directory of a problem, begun, or, if it is to be gone on with, found to be of the same one."""
     kind = problem.kind.name
     with suppress(OSError):  # creating the run says it better
@@ -149,7 +155,7 @@ def _begun_or_found(destination: Destination, problem: Problem, claims: ExitStac
         _begin(run, problem)
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing", "start again with --force")
-    _require_same(run, problem)
+    _require_same(run, problem, place.dataset if place else problem.settings.dataset)
     return run
 
 
@@ -189,8 +195,8 @@ def _begin(run: RunDirectory, problem: Problem) -> None:
     run.set_stage(run.manifest.kind, "running", files)
 
 
-def _require_same(run: RunDirectory, problem: Problem) -> None:
-    """Raise PactlError if settings or data are not those with which the run began."""
+def _require_same(run: RunDirectory, problem: Problem, dataset: str) -> None:
+    """Raise PactlError if settings, or the data that were read as `dataset`, are not those with which the run began."""
     before, now = run.read_config(), problem.settings.as_dict()
     for name, value in now.items():
         if name not in _MAY_DIFFER_ON_RESUME and before.get(name) != value:
@@ -199,7 +205,7 @@ def _require_same(run: RunDirectory, problem: Problem) -> None:
                 "resume with the same options, or start again with --force",
                 BAD_INPUT,
             )
-    require_same_data(run, problem, problem.settings.dataset)
+    require_same_data(run, problem, dataset)
 
 
 def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> None:
