@@ -117,10 +117,9 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
     from pactl_cli.stages.training_run import Destination
 
     stage = KINDS[kind].maker()
-    target = options.target(settings)
     named = settings.model_name if given.get("model_name") else None
-    destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
-    with _shared() as (world, display):
+    with options.target(settings) as target, _shared() as (world, display):
+        destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
         stage(settings, destination, display, world)
         print(target)
 
@@ -205,10 +204,11 @@ def launch(
             inner.invoke(parsed)
             return
     device = require_device(given["device"], options.gpus)
-    target = require_sound(name, given)
-    if options.nnodes > 1 and target and not given["out"]:
+    place = require_sound(name, given)
+    if options.nnodes > 1 and place and not given["out"]:
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
     crew = options.crew([name, "--device", device])
+    target = context.with_resource(place) if place else None
     advice = f"certify again: pactl launch bound {' '.join(words)}"
     if target:
         crew = replace(crew, words=[*crew.words, "--out", str(target)])

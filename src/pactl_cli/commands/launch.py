@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,8 +87,9 @@ def _endpoint(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def require_sound(name: str, given: dict[str, Any]) -> Path | None:
-    """Checks a command's options before any process starts; gives the directory that a training command will write.
+def require_sound(name: str, given: dict[str, Any]) -> AbstractContextManager[Path] | None:
+    """Checks a command's options before any process starts; gives the directory that a training command will write,
+    which is claimed when it is entered.
 
     Args:
         given: the command's parameters, as parsed from the command line.
