@@ -7,11 +7,13 @@ files are, with their sha256; a killed run leaves a directory that says `running
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
 import reprlib
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
 from io import BytesIO
@@ -48,6 +50,7 @@ _LARGEST_TEXT = 1 << 26
 _LARGEST_MANIFEST = 1 << 20
 _LARGEST_ARRAYS = 1 << 32
 LARGEST_TENSORS = 1 << 36
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
@@ -326,11 +329,21 @@ def replace_file(target: Path, data: bytes) -> None:
         try:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
+            _sync(file.fileno())
+            with suppress(OSError):  # of a file system without modes, such as a Windows drive's
+                os.chmod(file.name, 0o644)
             os.replace(file.name, target)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _sync(descriptor: int) -> None:
+    """Flushes a file to the disk, where the file system knows how to."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
             raise
 
 

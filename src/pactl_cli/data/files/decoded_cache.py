@@ -90,7 +90,8 @@ def _keep(path: Path, images: Pixels) -> None:
         try:
             np.savez(file, images=images)
             file.flush()
-            os.chmod(file.name, 0o644)
+            with suppress(OSError):  # of a file system without modes
+                os.chmod(file.name, 0o644)
             os.replace(file.name, path)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)

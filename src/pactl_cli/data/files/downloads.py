@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from warnings import catch_warnings
 
 from filelock import FileLock
 
@@ -20,6 +22,7 @@ from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import MissingError
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _TORCHVISION_SAYS = "File not found or corrupted."
 
 
@@ -77,9 +80,10 @@ class Published:
         """Fetches the files beside their place and moves them there whole, unless another process did meanwhile."""
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
-            with _only_process(data_dir / f".{self.name}.lock"):
+            with _only_process(data_dir / f".{self.name}.lock") as is_alone:
                 if not self.lie_in(data_dir / self.folder):
-                    self._fetch(data_dir, data_dir / f".{self.name}.partial", progress)
+                    whose = "" if is_alone else f".{os.getpid()}"
+                    self._fetch(data_dir, data_dir / f".{self.name}{whose}.partial", progress)
         except (OSError, RuntimeError, HTTPException) as error:
             if isinstance(error, HTTPError):
                 error.close()
@@ -116,15 +120,21 @@ class Published:
 
 
 @contextmanager
-def _only_process(path: Path) -> Iterator[None]:
-    """Waits until no other process is in here with the same lock file, which goes when the last one leaves."""
-    with FileLock(path):
-        try:
-            yield
-        finally:
-            path.unlink(
-                missing_ok=True
-            )  # while it is held: who waits notices that its file has gone, and makes another
+def _only_process(path: Path) -> Iterator[bool]:
+    """Waits until no other process is in here with the same lock file, which goes when the last one leaves; gives False
+    at once where the file system has no locks."""
+    lock = FileLock(path)
+    try:
+        with catch_warnings(action="ignore"):  # of another kind of lock that is used instead
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        yield lock.is_locked
+    finally:  # while it is held: who waits notices that its file has gone, and makes another
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager
