@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from io import StringIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from warnings import catch_warnings
 
 from filelock import FileLock
 
-from pactl_cli.data.files.checked_files import CheckedFile, read_checked
+from pactl_cli.data.files.checked_files import CheckedFile, read_checked, read_packed
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import MissingError
@@ -36,6 +36,8 @@ class Published:
         checksums: md5 or sha256 of each file, in hexadecimal; "" where none is known.
         fetch: downloads them, in the same layout, below the directory that it is given.
         origin: where from, for people.
+        packed: of the files that may lie there as FILE.gz alone, which is unpacked in memory, the checksum of that; ""
+            where what it holds has one.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Published:
     checksums: Mapping[str, str]
     fetch: Callable[[Path], object]
     origin: str
+    packed: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, data_dir: DataDirectory, progress: Progress) -> dict[str, CheckedFile]:
         """Read each of the files once, by name, with the right checksum; they are fetched if none of them is there.
@@ -53,7 +56,14 @@ class Published:
         """
         folder = self.located(data_dir, progress)
         remedy = self.remedy(folder)
-        return {file: read_checked(folder / file, expected, remedy) for file, expected in self.checksums.items()}
+        return {file: self._file(folder / file, expected, remedy) for file, expected in self.checksums.items()}
+
+    def _file(self, path: Path, expected: str, remedy: str) -> CheckedFile:
+        """One of the files, or what its archive holds where only that is there."""
+        archive = path.with_name(f"{path.name}.gz")
+        if path.name in self.packed and not os.path.lexists(path) and os.path.lexists(archive):
+            return read_packed(archive, self.packed[path.name], expected, remedy)
+        return read_checked(path, expected, remedy)
 
     def located(self, data_dir: DataDirectory, progress: Progress) -> Path:
         """The folder that holds the files, unchecked; they are fetched if none of them is there.
@@ -74,7 +84,7 @@ class Published:
 
     def lie_in(self, folder: Path) -> bool:
         """Whether any of the files is there, good or bad."""
-        return any(os.path.lexists(folder / file) for file in self.checksums)
+        return any(os.path.lexists(folder / file) for file in (*self.checksums, *(f"{file}.gz" for file in self.packed)))
 
     def _fetch_once(self, data_dir: Path, progress: Progress) -> None:
         """Fetches the files beside their place and moves them there whole, unless another process did meanwhile."""
