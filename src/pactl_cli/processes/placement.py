@@ -76,7 +76,8 @@ class Placement:
                 "they say where rank 0 answers; pactl launch sets them all",
             )
         local_size = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else size
-        placement = cls(_number("RANK", 0), size, _number("LOCAL_RANK", 0), local_size)
+        alone = size == 1 and "LOCAL_RANK" not in os.environ  # as in a job of one pod
+        placement = cls(_number("RANK", 0), size, 0 if alone else _number("LOCAL_RANK", 0), local_size)
         if placement.rank >= size:
             raise PactlError(f"RANK {placement.rank} is not below WORLD_SIZE {size}")
         return placement

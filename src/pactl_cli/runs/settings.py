@@ -216,7 +216,10 @@ class TransferSettings(TrainSettings):
 
     source: str = _setting("", NETWORK, "a run directory, or torchvision:NAME")
     source_dataset: DatasetName | None = _setting(
-        None, DATA, "where a source run's own data lie now: npz:PATH or folder:PATH", shown="where it was trained on them"
+        None,
+        DATA,
+        "where a source run's own data lie now: npz:PATH or folder:PATH",
+        shown="where it was trained on them",
     )
     weights: Path | None = _setting(
         None, NETWORK, "weights of torchvision:NAME, as .pth or .safetensors", shown="downloaded"

@@ -84,7 +84,9 @@ class Published:
 
     def lie_in(self, folder: Path) -> bool:
         """Whether any of the files is there, good or bad."""
-        return any(os.path.lexists(folder / file) for file in (*self.checksums, *(f"{file}.gz" for file in self.packed)))
+        return any(
+            os.path.lexists(folder / file) for file in (*self.checksums, *(f"{file}.gz" for file in self.packed))
+        )
 
     def _fetch_once(self, data_dir: Path, progress: Progress) -> None:
         """Fetches the files beside their place and moves them there whole, unless another process did meanwhile."""
