@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import isclose
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,7 @@ def _require_readable(path: Path, content: bytes) -> str:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise PactlError(f"{path} is not a certificate: {shorten(str(error), 100)}") from error
+        raise PactlError(f"{path} is not a certificate: it is no JSON") from error
     document: dict[str, Any] = found if isinstance(found, dict) else {}
     require_schema(path, document.get("schema_version"), SCHEMA_VERSION)
     form, kind = document.get("format"), document.get("kind")

@@ -68,9 +68,10 @@ def _check_idx(file: CheckedFile, name: str, md5: str) -> None:
     if not content.startswith(header) or len(content) != length or (len(shape) == 1 and max(content[8:]) > 9):
         raise PactlError(f"{file.path} is truncated or altered", file.remedy)
     archive = file.path.with_name(f"{name}.gz")
-    if archive != file.path and os.path.lexists(archive):
-        if read_packed(archive, md5, "", file.remedy).content != content:
-            raise PactlError(f"{file.path} is truncated or altered: it is not what {archive.name} holds", file.remedy)
+    if archive == file.path or not os.path.lexists(archive):
+        return
+    if read_packed(archive, md5, "", file.remedy).content != content:
+        raise PactlError(f"{file.path} is truncated or altered: it is not what {archive.name} holds", file.remedy)
 
 
 def _dataset(name: str, files: dict[str, CheckedFile]) -> Dataset:
