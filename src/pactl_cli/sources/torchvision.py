@@ -73,7 +73,7 @@ def _misfits(tensors: dict[str, Tensor], expected: dict[str, Tensor], head: tupl
             yield f"{name} is missing"
         elif tensors[name].shape[name in head :] != there.shape[name in head :] or tensors[name].dtype != there.dtype:
             yield f"{name} is {_form(tensors[name])}, not {_form(there)}"
-    yield from (f"that has no {reprlib.repr(name)}" for name in tensors.keys() - expected.keys())
+    yield from (f"it has no place for {reprlib.repr(name)}" for name in tensors.keys() - expected.keys())
 
 
 def _form(tensor: Tensor) -> str:
