@@ -27,7 +27,11 @@ def with_settings(model: type[Settings]) -> _Decorator:
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = {parameter.name for parameter in _parameters(command)}
-        options = [_parameter(name, field) for name, field in model.model_fields.items() if name not in own]
+        options = [
+            _parameter(name, field)
+            for name, field in model.model_fields.items()
+            if name not in own and _extra(field).get("panel")
+        ]
 
         def given(**values: Any) -> dict[str, Any]:
             return {name: value for name, value in values.items() if value is not None}
@@ -70,7 +74,7 @@ def _info(parameter: inspect.Parameter) -> Any:
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """A field as an option that is None unless given: a file's value must not be overridden by a default."""
-    extra: Any = field.json_schema_extra or {}
+    extra = _extra(field)
     kind = _plain_type(field.annotation)
     words = [] if kind is bool else _words(field.annotation)
     option = typer.Option(
@@ -78,7 +82,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         help=_help(field),
         rich_help_panel=extra.get("panel"),
         show_default=False,
-        metavar=None if kind is bool else _metavar(field.annotation),
+        metavar=extra.get("metavar") or (None if kind is bool else _metavar(field.annotation)),
         autocompletion=NAMES.get(option_name(name)) or (among((word, "") for word in words) if words else None),
     )
     return inspect.Parameter(
@@ -86,12 +90,18 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    """What a setting says for its option; one without a panel is for files alone."""
+    extra: Any = field.json_schema_extra or {}
+    return dict(extra)
+
+
 def _members(annotation: Any) -> list[Any]:
     """The alternatives of a union other than None, or the type alone."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     args = get_args(annotation)
-    if not args or get_origin(annotation) is Literal:
+    if not args or get_origin(annotation) in (Literal, dict, tuple):
         return [annotation]
     return [member for arg in args if arg is not NoneType for member in _members(arg)]
 
@@ -122,7 +132,7 @@ def _help(field: FieldInfo) -> str:
         for name, sign in signs.items()
         if getattr(item, name, None) is not None and getattr(item, name) < 1e9
     ]
-    extra: Any = field.json_schema_extra or {}
+    extra = _extra(field)
     default = extra.get("shown") or str(field.default)
     within = f" ({', '.join(limits)})" if limits else ""
     return f"{field.description}{within}. [dim]\\[default: {default}][/dim]"

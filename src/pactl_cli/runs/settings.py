@@ -37,7 +37,7 @@ def _setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
     """
     follows = constraints.pop("follows", None)
     shown = constraints.pop("shown", None) or (follows and f"= {follows}")
-    extra = {"panel": panel, "shown": shown, "follows": follows}
+    extra = {"panel": panel, "shown": shown, "follows": follows, "metavar": constraints.pop("metavar", None)}
     return Field(default, description=text, json_schema_extra=extra, **constraints)
 
 
@@ -129,6 +129,28 @@ class TrainSettings(Settings):
 
     dataset: DatasetName = _setting("digits", DATA, "a named data set, or npz:PATH, or folder:PATH")
     data_dir: Path | None = _DATA_DIR
+    image_size: int | None = _setting(
+        None, DATA, "side to which images are scaled and cut", ge=1, le=4096, shown="their own"
+    )
+    channels: Literal["first", "last"] | None = _setting(
+        None, DATA, "the axis of an array that counts channels", shown="as its shape says"
+    )
+    label: str | None = _setting(None, DATA, "a table's column of labels", shown="none")
+    text: str | None = _setting(None, DATA, "a table's column of texts, read instead of all others", shown="none")
+    missing: Literal["refuse", "constant"] = _setting("refuse", DATA, "what becomes of a table's missing values")
+    categories: dict[str, tuple[str, ...]] | None = _setting(
+        None,
+        DATA,
+        "a file with the values of columns, as YAML or JSON",
+        shown="those of calibration examples",
+        metavar="FILE",
+    )
+    tokenizer: str = _setting("bytes", DATA, "bytes, or a tokenizer.json, which splits texts")
+    sequence_length: int = _setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
+    text_form: Literal["padded", "bagged", "masked"] = _setting(
+        "padded", DATA, "tokens in a row, their counts, or a row with its mask"
+    )
+    class_names: tuple[str, ...] | None = _setting(None, "", "what the data call the classes")
     train_subset: float = _setting(
         1.0, DATA, "share of the training set that is S; negative: the complement", ge=-1, le=1
     )
