@@ -192,17 +192,24 @@ def _classes(what: str, found: Values, examples: int, notes: list[str]) -> Value
         raise PactlError(f"{what} has a single class, {_listed(found)}", "at least two classes are needed")
     _require_few(what, len(found), examples)
     if found.dtype.kind in "iu":
-        if found[0] < 0 <= found[1] and 0 in found:
-            raise PactlError(
-                f"{what} has the label {found[0]} beside {found[1]} to {found[-1]}: it often marks examples that have "
-                "no label",
-                "remove these examples; if it is a class, number the classes from 0",
-            )
+        _require_no_mark(what, found)
         if found[0] == 1 and found[-1] == len(found):
             notes.append(f"the labels are 1 to {len(found)}: they are numbered from 0, and keep their names")
         else:
             notes.append(f"the {len(found)} classes are numbered from 0 and named {_listed(found)}")
     return found
+
+
+def _require_no_mark(what: str, found: Values) -> None:
+    """Raise PactlError where one number, a negative or a far one, may stand for having no label."""
+    is_numbered = np.array_equal(found[:-1], np.arange(len(found) - 1))
+    mark = found[0] if found[0] < 0 <= found[1] else found[-1] if is_numbered else None
+    if mark is not None and len(found) > 2:
+        rest = found[found != mark]
+        raise PactlError(
+            f"{what} has the label {mark} beside {rest[0]} to {rest[-1]}: it often marks examples that have no label",
+            "remove these examples; if it is a class, number the classes from 0",
+        )
 
 
 def _from_zero(what: str, found: Values, examples: int, notes: list[str]) -> Values:
