@@ -57,7 +57,7 @@ FAULTS: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "no arrays": (lambda arrays: {}, "x_train"),
     "other names": (
         lambda arrays: {"pictures": arrays["x_train"], "kinds": arrays["y_train"]},
-        "no array x_train: it has pictures (120, 8, 8) uint8, kinds (120,) int64",
+        "no array x_train: it has pictures (300, 8, 8) uint8, kinds (300,)",
     ),
     "two names for one": (lambda arrays: arrays | {"X_train": arrays["x_train"]}, "X_train and x_train may both be"),
     "no x_train": (without("x_train"), "x_train"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
@@ -39,9 +39,6 @@ class Stored(Protocol):
 
     def read(self, rows: NDArray[np.int64]) -> Values:
         """Return some of them."""
-
-    def pieces(self) -> Iterator[tuple[int, Values]]:
-        """Give all rows in order, a few at a time, each with the index of the first."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +129,16 @@ def taken_type(what: str, dtype: np.dtype[Any], *, keeps: str = "") -> np.dtype[
     return np.dtype(np.float32)
 
 
-def require_numbers(what: str, called: str, stored: Stored) -> None:
+def require_numbers(what: str, called: str, pieces: Iterable[tuple[int, Values]]) -> None:
     """Raise PactlError where numbers are none, or too large for the type in which a network gets them.
 
     Args:
         what: the array, for messages.
         called: its name, as it was saved.
+        pieces: all of its rows, a few at a time, each time with the index of the first.
     """
     odd, huge = _Faults(), _Faults()
-    for start, piece in stored.pieces():
+    for start, piece in pieces:
         if piece.dtype.kind == "u" and piece.dtype.itemsize > 4:
             huge.note(start, piece, piece > _MOST_INTEGER)
         elif piece.dtype.kind == "f":

@@ -18,6 +18,7 @@ from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.files.stored_array import StoredArray
 from pactl_cli.data.labels import read_labels
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.sparse_matrices import is_sparse, sparse_rows
@@ -171,12 +172,12 @@ def _of_arrays(parts: Sequence[_Part], room: int) -> list[LabelledExamples]:
     for part, form in zip(parts, forms, strict=True):
         fits = need <= room
         stored = Held(part.array()) if fits else _stored(part, room)
-        require_numbers(part.what, part.pair.x, stored)
+        require_numbers(part.what, part.pair.x, stored.pieces())
         examples.append(_made(stored, form, part.labels, resident=fits))
     return examples
 
 
-def _stored(part: _Part, room: int) -> Stored:
+def _stored(part: _Part, room: int) -> StoredArray | Held:
     """Return an array of which what a network gets does not fit into memory: where it lies, if it may stay there.
 
     Raises:
@@ -236,7 +237,7 @@ def _mapping(part: _Part, room: int) -> Examples:
     inputs = {}
     for key, array in part.arrays().items():
         name = f"{part.pair.x}.{key}"
-        require_numbers(part.archive.called(name), name, Held(array))
+        require_numbers(part.archive.called(name), name, Held(array).pieces())
         inputs[key] = torch.from_numpy(np.ascontiguousarray(array.astype(types[key])))
     return Examples(inputs, part.labels)
 

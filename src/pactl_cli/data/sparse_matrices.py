@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli.data.array_values import Held, Values, require_numbers, taken_type
-from pactl_cli.data.files.stored_array import PIECE_BYTES
 from pactl_cli.errors import PactlError
 
 _COMPRESSED, _PLACES = {"data", "indices", "indptr", "shape"}, {"data", "row", "col", "shape"}
@@ -35,12 +34,6 @@ class SparseRows:
         found: Values = self.matrix[rows].toarray()
         return found
 
-    def pieces(self) -> Iterator[tuple[int, Values]]:
-        """Give all rows in order, a few at a time."""
-        step = max(1, PIECE_BYTES // (4 * self.shape[1]))
-        for start in range(0, self.shape[0], step):
-            yield start, self.matrix[start : start + step].toarray()
-
 
 def is_sparse(keys: Set[str]) -> bool:
     """Return whether arrays of these names are those of a sparse matrix, no more and no less."""
@@ -61,7 +54,7 @@ def sparse_rows(what: str, called: str, arrays: Mapping[str, Values], examples: 
     """
     numbers = arrays["data"]
     taken_type(f"{what}.data", numbers.dtype)
-    require_numbers(f"{what}.data", f"{called}.data", Held(numbers))
+    require_numbers(f"{what}.data", f"{called}.data", Held(numbers).pieces())
     shape = _shape(what, arrays["shape"], examples)
     if "row" in arrays:
         places = {name: _integers(f"{what}.{name}", arrays[name]) for name in ("row", "col")}
