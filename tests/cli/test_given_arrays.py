@@ -24,7 +24,7 @@ def certified(pactl: Call, dataset: str, run: str, *more: object) -> Any:
     """The certificate of a run that is trained, certified and verified."""
     trained = pactl("train", "--dataset", dataset, *QUICK, *more, "--out", run)
     assert trained.code == 0, trained.err
-    named = [option for pair in zip(more, more[1:], strict=False) if pair[0] == "--model-name" for option in pair]
+    named = more[:2] if "--model-name" in more else ()
     bound = pactl("bound", run, "--quant-epochs", 1, *named)
     verified = pactl("verify", run, *named)
     assert (bound.code, verified.code) == (0, 0), bound.err + verified.err
@@ -167,7 +167,8 @@ def network(tmp_path: Path) -> Iterator[str]:
 
 
 def dictionaries() -> Arrays:
-    random, found = np.random.default_rng(0), {}
+    random = np.random.default_rng(0)
+    found: Arrays = {}
     for part, count in (("train", 300), ("test", 60)):
         labels = np.arange(count) % 3
         words = random.integers(10, size=(count, 8)) + 10 * labels[:, None]

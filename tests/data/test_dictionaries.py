@@ -38,6 +38,10 @@ def load(tmp_path: Path) -> Load:
     return save_and_read
 
 
+def inputs(data: Dataset, indices: torch.Tensor | None = None) -> Any:
+    return (data.train if indices is None else data.train[indices]).resident().inputs
+
+
 # --- Sparse matrices --------------------------------------------------------------------------------------------------
 
 
@@ -66,12 +70,12 @@ def test_the_rows_of_a_sparse_matrix_are_features(
     arrays |= {**parts_of(sparse.csr_matrix(dense[:5]), "x_test"), "y_test": Y[:5]}
     whole = load(arrays)
     assert whole.spec.kind == "features"
-    assert torch.equal(whole.train.resident().inputs, torch.from_numpy(dense.astype(np.float32)))
+    assert torch.equal(inputs(whole), torch.from_numpy(dense.astype(np.float32)))
     monkeypatch.setattr(given_arrays, "available_memory", lambda: 10)
     made = load(arrays)
     assert isinstance(made.train, MadeExamples)
     order = torch.tensor([3, 3, 11, 0])
-    assert torch.equal(made.train[order].resident().inputs, whole.train[order].resident().inputs)
+    assert torch.equal(inputs(made, order), inputs(whole, order))
     assert (made.train.sha256(), made.test and made.test.sha256()) == (
         whole.train.sha256(),
         whole.test and whole.test.sha256(),
@@ -82,9 +86,9 @@ def test_the_rows_of_a_sparse_matrix_are_features(
 
 @pytest.mark.parametrize("kind", ["csr", "csc"])
 def test_a_matrix_that_is_not_square_need_not_say_its_format(load: Load, kind: str) -> None:
-    arrays = {**parts_of(sparse.csr_matrix(DENSE).asformat(kind)), "y_train": Y}
+    arrays = {**parts_of(getattr(sparse, f"{kind}_matrix")(DENSE)), "y_train": Y}
     del arrays["x_train.format"]
-    assert torch.equal(load(arrays).train.resident().inputs, torch.from_numpy(DENSE.astype(np.float32)))
+    assert torch.equal(inputs(load(arrays)), torch.from_numpy(DENSE.astype(np.float32)))
     square = {**parts_of(sparse.csr_matrix(np.eye(12))), "y_train": Y}
     del square["x_train.format"]
     with pytest.raises(PactlError, match="x_train is square, and does not say whether it goes by rows"):
@@ -152,7 +156,7 @@ def test_a_dictionary_is_a_mapping(load: Load) -> None:
         "x_train.pixels": np.zeros((12, 2, 2, 3), np.uint8),
         "x_train.data": np.asfortranarray(DENSE),
     }
-    found: Any = load(MAPPING | more).train.resident().inputs
+    found = inputs(load(MAPPING | more))
     types = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in found.items()}
     assert types == {
         "attention_mask": (torch.bool, (12, 5)),
