@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -52,7 +52,7 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading:
         _Part(archive, pair, given, reading, notes if pair is train else [])
         for pair, given in zip(pairs, numbers, strict=True)
     ]
-    examples = _examples(parts)
+    examples = _examples(parts, progress)
     _require_known(name, pairs, examples)
     return Dataset(name, labels.classes, examples[0], examples[1] if test else None, labels.names, tuple(notes))
 
@@ -146,12 +146,12 @@ class _Part:
             )
 
 
-def _examples(parts: Sequence[_Part]) -> list[LabelledExamples]:
+def _examples(parts: Sequence[_Part], progress: Progress) -> list[LabelledExamples]:
     """Return the examples of each part: in memory, if they fit into half of what is available all together."""
     room = available_memory() // 2
     keys = [set(part.keys) for part in parts]
     if not any(keys):
-        return _of_arrays(parts, room)
+        return _of_arrays(parts, room, progress)
     for part in parts:
         part.refuse_channels("as a dictionary of arrays")
     if all(map(is_sparse, keys)):
@@ -161,7 +161,7 @@ def _examples(parts: Sequence[_Part]) -> list[LabelledExamples]:
     return [_mapping(part, room) for part in parts]
 
 
-def _of_arrays(parts: Sequence[_Part], room: int) -> list[LabelledExamples]:
+def _of_arrays(parts: Sequence[_Part], room: int, progress: Progress) -> list[LabelledExamples]:
     """Return examples of an array each."""
     forms, need = [part.form() for part in parts], 0
     for part, form in zip(parts, forms, strict=True):
@@ -172,9 +172,16 @@ def _of_arrays(parts: Sequence[_Part], room: int) -> list[LabelledExamples]:
     for part, form in zip(parts, forms, strict=True):
         fits = need <= room
         stored = Held(part.array()) if fits else _stored(part, room)
-        require_numbers(part.what, part.pair.x, stored.pieces())
+        require_numbers(part.what, part.pair.x, _told(stored.pieces(), len(part.labels), progress))
         examples.append(_made(stored, form, part.labels, resident=fits))
     return examples
+
+
+def _told(pieces: Iterator[tuple[int, Values]], total: int, progress: Progress) -> Iterator[tuple[int, Values]]:
+    """Give the same, and tell how far it is: what is large takes a while to read."""
+    for start, piece in pieces:
+        yield start, piece
+        progress(start + len(piece), total)
 
 
 def _stored(part: _Part, room: int) -> StoredArray | Held:
