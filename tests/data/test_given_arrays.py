@@ -149,6 +149,7 @@ def with_one(value: float, dtype: Any = np.float64) -> Any:
     ("x", "complaint"),
     [
         (with_one(np.nan), r"not finite numbers, 1 of them; the first is x_train\[7, 3\] = nan"),
+        (np.full((12, 2), 0x7FA00000, np.uint32).view(np.float32), "24 of them; the first is"),  # NaN that are signals
         (with_one(-np.inf, ">f4"), r"x_train\[7, 3\] = -inf"),
         (with_one(1e300), r"too large for single precision, 1 of them; the first is x_train\[7, 3\] = 1e\+300"),
         (with_one(1 << 63, np.uint64), r"more than 63 bits, 1 of them; the first is x_train\[7, 3\] = 922"),
@@ -181,11 +182,22 @@ def test_parts_that_differ_are_both_described(load: Load) -> None:
         load({"x_train": X, "y_train": Y, "x_test": X / 255, "y_test": Y})
 
 
-def test_integers_for_pixels_get_a_word(load: Load) -> None:
-    (note,) = load({"x_train": X.astype(np.int64), "y_train": Y, "x_test": X.astype(np.int32), "y_test": Y}).notes
-    assert (
-        "images of int64, whose numbers are taken as they are; if they are pixels of 0 to 255, save x_train.as" in note
-    )
+@pytest.mark.parametrize(
+    ("x", "note"),
+    [
+        (
+            X.astype(np.int64),
+            "int64 is taken for images of integers, as they are; for pixels of 0 to 255, save x_train.",
+        ),
+        (
+            X[:, 0].astype(np.int16),
+            'int16 is taken for sequences of integers; for features, save x_train.astype("float32")',
+        ),
+    ],
+)
+def test_integers_get_a_word(load: Load, x: Any, note: str) -> None:
+    (said,) = load({"x_train": x, "y_train": Y, "x_test": x, "y_test": Y}).notes
+    assert note in said
 
 
 # --- Channels ---------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class Form:
 
     def tensor(self, rows: Values) -> Tensor:
         """Return rows as a network gets them; a view where nothing has to change."""
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             rows = rows.astype(self.dtype, copy=False)
         if self.channels_last:
             rows = np.moveaxis(rows, -1, 1)
@@ -142,7 +142,7 @@ def require_numbers(what: str, called: str, pieces: Iterable[tuple[int, Values]]
         if piece.dtype.kind == "u" and piece.dtype.itemsize > 4:
             huge.note(start, piece, piece > _MOST_INTEGER)
         elif piece.dtype.kind == "f":
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 is_wrong = ~np.isfinite(piece.astype(np.float32))
             if is_wrong.any():
                 odd.note(start, piece, ~np.isfinite(piece))

@@ -172,7 +172,8 @@ def _strings(what: str, values: Values) -> Values:
 
 def _whole(what: str, values: Values, notes: list[str]) -> Values:
     """Return floating-point numbers that are whole as integers."""
-    values = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # some NaN are signals
+        values = values.astype(np.float64)
     if missing := int(np.isnan(values).sum()):
         raise PactlError(f"{what} lacks {missing:,} of its labels: they are NaN", "remove these examples")
     if (odd := values[(values != np.trunc(values)) | ~(np.abs(values) < 2**53)]).size:
