@@ -10,6 +10,7 @@ from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.reading import Reading
+from pactl_cli.data.resizing import resized
 from pactl_cli.errors import PactlError
 
 
@@ -21,7 +22,23 @@ def load_dataset(
     may_write: bool = True,
     reading: Reading | None = None,
 ) -> Dataset:
-    """The data set `name`, on the CPU.
+    """The data set `name`, on the CPU, its images in the size that is asked for.
+
+    Args, raises: as those of `load_original`, or PactlError as `resized` does.
+    """
+    dataset = load_original(name, data_dir, progress, may_write=may_write, reading=reading)
+    return resized(dataset, (reading or Reading()).image_size, DataDirectory(data_dir, may_write), progress)
+
+
+def load_original(
+    name: str,
+    data_dir: Path,
+    progress: Progress = unheard,
+    *,
+    may_write: bool = True,
+    reading: Reading | None = None,
+) -> Dataset:
+    """The data set `name` as its files have it, whatever size its images are to have, on the CPU.
 
     Args:
         name: of the catalogue, or `npz:PATH`, or `folder:PATH`.
