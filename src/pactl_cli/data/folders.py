@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
 from pactl_cli.data.files.decoding import Frame
@@ -55,6 +55,7 @@ def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, readi
     headers = cache.headers(name, paths, progress)
     sides, channels = headers[:, :2], 1 if headers[:, 2].all() else 3
     frame = Frame((channels, *sides[0].tolist()))
+    parts: Sequence[LabelledExamples]
     if (sides != sides[0]).any():
         parts = [unsized(samples, channels, sides) for samples in (train, test)]
     elif exceeds_memory(len(paths), frame):

@@ -21,35 +21,22 @@ def load_dataset(
     *,
     may_write: bool = True,
     reading: Reading | None = None,
+    original: bool = False,
 ) -> Dataset:
-    """The data set `name`, on the CPU, its images in the size that is asked for.
-
-    Args, raises: as those of `load_original`, or PactlError as `resized` does.
-    """
-    dataset = load_original(name, data_dir, progress, may_write=may_write, reading=reading)
-    return resized(dataset, (reading or Reading()).image_size, DataDirectory(data_dir, may_write), progress)
-
-
-def load_original(
-    name: str,
-    data_dir: Path,
-    progress: Progress = unheard,
-    *,
-    may_write: bool = True,
-    reading: Reading | None = None,
-) -> Dataset:
-    """The data set `name` as its files have it, whatever size its images are to have, on the CPU.
+    """The data set `name`, on the CPU.
 
     Args:
         name: of the catalogue, or `npz:PATH`, or `folder:PATH`.
         data_dir: where named data sets lie, in torchvision's layout; what is absent is fetched into it.
         progress: told of images read one by one and of bytes fetched.
         reading: how the user's own data are read.
+        original: whether images stay as the files have them, whatever size is asked for.
         may_write: whether anything may be written below `data_dir`; if not, what is absent is missing.
 
     Raises:
         MissingError: if it is absent and cannot or may not be fetched.
-        PactlError: if it is truncated or altered, or not what a data set must be, or is not read in that way.
+        PactlError: if it is truncated or altered, or not what a data set must be, or is not read in that way, or as
+            `resized` does.
     """
     entry, how = catalogue.dataset_entry(name), reading or Reading()
     for field in fields(Reading):
@@ -58,10 +45,11 @@ def load_original(
             option = "--" + field.name.replace("_", "-")
             raise PactlError(f"{option} {value}: it has no meaning for --dataset {name}", "leave it out")
     more = {"reading": how} if entry.takes_path else {}
-    dataset: Dataset = entry.maker()(name, DataDirectory(data_dir, may_write), progress, **more)
+    directory = DataDirectory(data_dir, may_write)
+    dataset: Dataset = entry.maker()(name, directory, progress, **more)
     if isinstance(dataset.train, Examples) and entry.train_examples not in (None, len(dataset.train)):
         raise PactlError(
             f"{name} in {data_dir} has {len(dataset.train):,} training examples, not {entry.train_examples:,}",
             "restore its files, or delete them to have them fetched again",
         )
-    return dataset
+    return dataset if original else resized(dataset, how.image_size, directory, progress)

@@ -26,6 +26,7 @@ Fingerprints = NDArray[np.uint64]
 
 _BATCH_VALUES = 1 << 22
 """Numbers at a time."""
+_FILES_AT_ONCE = 64
 _STEPS = 256
 """Values are compared by their place between the least and the greatest, in so many steps. A byte's place never lies
 half-way between two of them, because no difference of bytes is divisible by 256: single precision rounds it alike."""
@@ -79,9 +80,8 @@ def _file_fingerprints(examples: FileExamples, progress: Progress) -> Fingerprin
 
 def _own_pixels(examples: FileExamples) -> Fingerprints:
     """A hash of the bytes of each picture at its own size: what it would have as a resident image of that size."""
-    paths = [
-        examples.files.paths[rows].tolist() for rows in np.array_split(examples.rows, -(-len(examples) // 64) or 1)
-    ]
+    parts = np.array_split(examples.rows, max(1, len(examples) // _FILES_AT_ONCE))
+    paths = [examples.files.paths[rows].tolist() for rows in parts]
     hashes = partial(_hashes_of_files, examples.frame.mode)
     workers = useful_workers() if examples.workers is None else examples.workers
     return np.concatenate(list(mapped(hashes, paths, len(paths), workers)))

@@ -28,7 +28,7 @@ class Fingerprints:
 
     @classmethod
     def of(cls, sample: LabelledExamples, original: Dataset, parts: Partition, progress: Progress) -> Fingerprints:
-        """Return those of S, as it is counted, and of a data set without label noise, its images as they are, divided into `parts`."""
+        """Return those of S, as it is counted, and of a data set as its files have it, divided into `parts`."""
         whole = parts.whole()
         divided = original.train if len(whole) == len(original.train) else original.train[torch.from_numpy(whole)]
         test = None if original.test is None else original.test.sha256(progress)

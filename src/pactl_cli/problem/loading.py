@@ -12,7 +12,7 @@ from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.workers import useful_workers
-from pactl_cli.data.loading import load_original
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.recognition import exact_fingerprints
 from pactl_cli.data.resizing import resized
 from pactl_cli.data.splits import (
@@ -128,23 +128,23 @@ def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
     settings = request.settings
     with request.display.progress("reading the data") as progress:
         try:
-            dataset = load_original(
+            dataset = load_dataset(
                 place.dataset,
                 place.directory,
                 progress,
                 may_write=place.may_write,
                 reading=reading_of(settings),
+                original=True,
             )
         except MissingError as error:
             raise MissingError(error.message, place.if_absent or error.hint) from error
+        where = DataDirectory(place.directory, place.may_write)
+        sized = resized(dataset, settings.image_size, where, progress)
     for note in () if request.place else dataset.notes:
         request.display.warn(f"--dataset {settings.dataset}: {note}")
     expected = catalogue.dataset_entry(settings.dataset).content
     if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
         raise PactlError(f"{settings.dataset} in {place.directory} is not the published one", "restore its files")
-    with request.display.progress("resizing the images") as progress:
-        where = DataDirectory(place.directory, place.may_write)
-        sized = resized(dataset, settings.image_size, where, progress)
     workers = _workers(settings, request.world)
     return dataset.with_workers(workers), sized.with_workers(workers)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pactl_cli.data.loading import load_original
+from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError, printable
 from pactl_cli.problem.configuring import reading_of
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
@@ -68,7 +68,7 @@ def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype
     parts = problem.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
     reading = reading_of(problem.settings)
-    raw = load_original(place.dataset, place.directory, may_write=place.may_write, reading=reading)
+    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write, reading=reading, original=True)
     own = seen_forms(
         raw.train[torch.from_numpy(used)], problem.dataset.train[torch.from_numpy(used).to(problem.device)]
     ).ravel()

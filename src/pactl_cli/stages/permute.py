@@ -39,7 +39,7 @@ def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
 
 def _count(dataset: str, data_dir: Path | None) -> int:
     """Return the number of training examples of one's own data."""
-    from pactl_cli.data.loading import load_original
+    from pactl_cli.data.loading import load_dataset
     from pactl_cli.problem.machine import data_directory
 
-    return len(load_original(dataset, data_directory(data_dir)).train)
+    return len(load_dataset(dataset, data_directory(data_dir), original=True).train)

@@ -57,7 +57,8 @@ class DecodedCache:
         """
         like = np.broadcast_to(np.uint8(0), (len(pictures.paths), *pictures.frame.shape))
         content = f"{pictures.frame}\0" + "\0".join(pictures.paths)
-        return self._kept_or_made(_IMAGES, content, like, lambda: pictures.read(progress))
+        images: Pixels = self._kept_or_made(_IMAGES, content, like, lambda: pictures.read(progress))
+        return images
 
     def headers(self, name: str, paths: Sequence[str], progress: Progress) -> Headers:
         """Return what `read_headers` gives, shape (n, 3).
@@ -66,7 +67,10 @@ class DecodedCache:
             PactlError: as `read_headers` does.
         """
         like = np.broadcast_to(np.int32(0), (len(paths), 3))
-        return self._kept_or_made(_HEADERS, "\0".join(paths), like, lambda: read_headers(name, paths, progress))
+        headers: Headers = self._kept_or_made(
+            _HEADERS, "\0".join(paths), like, lambda: read_headers(name, paths, progress)
+        )
+        return headers
 
     def _kept_or_made(self, kind: str, content: str, like: NDArray[Any], make: Callable[[], NDArray[Any]]) -> Any:
         """The array of a cache file, or one that is made, and kept where that may be.
@@ -123,7 +127,7 @@ def _keep(path: Path, kind: str, array: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}.", suffix=".partial", delete=False) as file:
         try:
-            np.savez(file, **{kind: array})
+            np.savez(file, **{kind: array})  # type: ignore[arg-type]
             file.flush()
             os.chmod(file.name, 0o644)
             os.replace(file.name, path)

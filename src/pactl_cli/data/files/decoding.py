@@ -146,7 +146,8 @@ def _opened(path: str | bytes, members: ZipFile | None, exit_code: int) -> Itera
 
     name = os.fsdecode(path)
     try:
-        with Image.open(BytesIO(members.read(name)) if members else name) as image:
+        # an open file, not its name: by name Pillow maps a TIFF, and gets its sides wrong where it is to be turned
+        with BytesIO(members.read(name)) if members else open(name, "rb") as file, Image.open(file) as image:
             yield image
     except PactlError as error:
         raise PactlError(f"{name} {error.message}", error.hint, exit_code) from error

@@ -133,7 +133,7 @@ def _is_turned(image: Any) -> bool:
         return False
     if image.format == "PNG" and _has_more_after_pixels(image.fp):
         image.load()
-    return Image.Image.getexif(image).get(_ORIENTATION, 1) in _TURNED
+    return bool(Image.Image.getexif(image).get(_ORIENTATION, 1) in _TURNED)
 
 
 def _has_more_after_pixels(file: Any) -> bool:
@@ -144,4 +144,4 @@ def _has_more_after_pixels(file: Any) -> bool:
     file.seek(place)
     last = content.rfind(b"IDAT")
     after = last + 8 + int.from_bytes(content[last - 4 : last])
-    return content[after + 4 : after + 8] != b"IEND"
+    return bool(content[after + 4 : after + 8] != b"IEND")

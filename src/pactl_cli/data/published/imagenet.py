@@ -48,7 +48,7 @@ def load_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dat
     try:
         folders = {"train": list_images(root / "train")}
         classes = folders["train"].classes
-        if "val" in parts:
+        if "val" in parts and len(classes) > 1:
             folders["val"] = list_images(root / "val", classes)
     except OSError as error:
         raise PactlError(f"imagenet: {error}", _HINT) from error

@@ -61,7 +61,8 @@ def _loaded(name: str, content: _Content, data_dir: DataDirectory, progress: Pro
     source = f"{name}:{os.path.abspath(content.archive or content.root)}"
     cache = DecodedCache(source, [content.archive] if content.archive else paths, data_dir)
     images = torch.from_numpy(cache.images(Pictures(name, paths, _FRAME, content.archive), progress))
-    return Dataset(name, len(content.classes), *resident(images, list(train.values()), list(test.values())))
+    parts = resident(images, list(train.values()), list(test.values()))
+    return Dataset(name, len(content.classes), parts[0], parts[1])
 
 
 def _published(name: str) -> Published:
