@@ -130,7 +130,12 @@ class TrainSettings(Settings):
     dataset: DatasetName = _setting("digits", DATA, "a named data set, or npz:PATH, or folder:PATH")
     data_dir: Path | None = _DATA_DIR
     image_size: int | None = _setting(
-        None, DATA, "side to which images are scaled and cut", ge=1, le=4096, shown="their own"
+        None,
+        DATA,
+        "the shorter side is scaled to this, and the middle cut out; paid for",
+        ge=1,
+        le=4096,
+        shown="their own",
     )
     channels: Literal["first", "last"] | None = _setting(
         None, DATA, "the axis of an array that counts channels", shown="as its shape says"

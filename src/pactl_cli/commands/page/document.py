@@ -188,7 +188,8 @@ def _article(run: Shown) -> Markup:
     facts |= {name.replace("_", " "): report.named(name) for name in names}
     if settings := report.settings:
         facts |= {"recipe": settings.optimizer, "epochs": settings.epochs, "learning rate": settings.lr}
-        facts |= {"label noise": settings.label_noise or None}
+        facts |= {"label noise": settings.label_noise or None, "image size": settings.image_size}
+        facts |= {"classes": ", ".join(settings.class_names or ())}
     if certificate:
         facts |= {
             "other bounds": "  ".join(f"{name} {percent(b)}" for name, b in certificate.bounds.items()),
