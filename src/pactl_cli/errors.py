@@ -41,6 +41,11 @@ class PeerLostError(PactlError):
     """Another process of the same run does not answer: what is wrong is its to say."""
 
 
+def seek_help(command: str) -> str:
+    """Return the hint that names a command's help."""
+    return f"see {' '.join(['pactl', *command.split()])} --help"
+
+
 def reason(error: Exception) -> str:
     """Return why a file cannot be read, without its name."""
     return str((error.strerror or "") if isinstance(error, OSError) else error)

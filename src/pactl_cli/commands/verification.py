@@ -53,7 +53,7 @@ class VerifyOptions:
             PactlError: naming what is wrong.
         """
         said = {field.name: getattr(self, field.name) for field in fields(self)}
-        return BoundSettings.parse({name: value for name, value in said.items() if value is not None})
+        return BoundSettings.parse({name: value for name, value in said.items() if value is not None}, "verify")
 
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:

@@ -12,6 +12,7 @@ from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import describe
+from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.runs.start import Start
@@ -109,12 +110,9 @@ def resolved(settings: TrainSettings, configuration: Configuration, directory: P
     Args:
         directory: where named data sets were found.
     """
-    entry, given = catalogue.dataset_entry(settings.dataset), dict(settings)
-    chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}
-    for name in ("epochs", "batch_size", "lr"):
-        chosen[name] = getattr(entry, name) if given[name] is None else given[name]
-    for name, followed in settings.followed().items():
-        chosen[name] = chosen[followed] if given[name] is None else given[name]
+    given = dict(settings)
+    chosen = with_plain_defaults(settings)
+    chosen |= {name: value for name, value in configuration.as_dict().items() if name in given}
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
     kind, colon, path = settings.dataset.partition(":")
     chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
