@@ -20,6 +20,7 @@ from pactl_cli.commands import completion
 from pactl_cli.commands.launch import (
     LAUNCHED,
     CrewOptions,
+    advice_for,
     require_device,
     require_launchable,
     require_sound,
@@ -28,12 +29,13 @@ from pactl_cli.commands.launch import (
 from pactl_cli.commands.layout import Command, Group
 from pactl_cli.commands.names import HINT as NAMES_HINT
 from pactl_cli.commands.names import names
+from pactl_cli.commands.next_steps import advising, certify_command, certifying, going_on, launcher
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import RunOptions
-from pactl_cli.commands.terminal import Terminal, percent, print_certified, print_verdict
+from pactl_cli.commands.terminal import Terminal, percent, print_certified, print_verdict, starting
 from pactl_cli.commands.verification import VerifyOptions, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
@@ -123,15 +125,19 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
     if options.print_config:
         print(in_words(settings), end="")
         return
-    from pactl_cli.stages.training_run import Destination
-
-    stage = KINDS[kind].maker()
     target = options.target(settings)
-    named = settings.model_name if given.get("model_name") else None
-    destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
-    with _shared() as (world, display):
-        stage(settings, destination, display, world)
-        print(target)
+    with advising(lambda: going_on(kind, given, options, target, launcher())):
+        with starting():
+            from pactl_cli.stages.training_run import Destination
+
+            stage = KINDS[kind].maker()
+        named = settings.model_name if given.get("model_name") else None
+        destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
+        with _shared() as (world, display):
+            stage(settings, destination, display, world)
+            print(target)
+            if sys.stdout.isatty() and (settings.intrinsic_dim != 0 or KINDS[kind].certifies_theta0):
+                display.say(f"Certify it: {certify_command(target, given, launcher())}")
 
 
 @contextmanager
@@ -169,14 +175,16 @@ def bound(
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
     directories = run_directories(run_dirs)
-    from pactl_cli.stages.bound import best_of
-    from pactl_cli.stages.bound import bound as run_stage
+    with advising(lambda: certifying(directories, given, launcher())):
+        with starting():
+            from pactl_cli.stages.bound import best_of
+            from pactl_cli.stages.bound import bound as run_stage
 
-    with _shared() as (world, display):
-        certified = run_stage(directories, settings, display, world)
-        path, certificate = best_of(certified)
-        check = verification(path, certificate, settings)
-        print_certified(certified if print_all else certificate, check, as_json=as_json or not sys.stdout.isatty())
+        with _shared() as (world, display):
+            certified = run_stage(directories, settings, display, world)
+            path, certificate = best_of(certified)
+            check = verification(path, certificate, settings)
+            print_certified(certified if print_all else certificate, check, as_json=as_json or not sys.stdout.isatty())
     if fail_above is not None and certificate.error_bound > fail_above:
         raise PactlError(
             f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",
@@ -218,13 +226,12 @@ def launch(
     if options.nnodes > 1 and target and not given["out"]:
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
     crew = options.crew([name, "--device", device])
-    advice = f"certify again: pactl launch bound {' '.join(words)}"
     if target:
         crew = replace(crew, words=[*crew.words, "--out", str(target)])
-        advice = f"what it has saved is whole: go on with --resume --out {target}"
     takes_one = name in KINDS and KINDS[name].has_source
-    paths = with_paths(words, lambda: run_directories([Path("-")])[-1 if takes_one else 0 :])
-    code, said = run_crew(replace(crew, words=[*crew.words, *paths]), advice)
+    piped = run_directories([Path("-")])[-1 if takes_one else 0 :] if "-" in words else []
+    crew = replace(crew, words=[*crew.words, *with_paths(words, piped)])
+    code, said = run_crew(crew, advice_for(name, given, target, piped, crew.called))
     print(said, end="", file=sys.stderr)
     sys.exit(code)
 
@@ -244,8 +251,9 @@ def verify(
     """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees. Writes nothing."""
     settings = options.settings()
     [directory] = run_directories([run_dir])[-1:]
-    from pactl_cli.problem.consent import Named
-    from pactl_cli.stages.verify import verify as run_stage
+    with starting():
+        from pactl_cli.problem.consent import Named
+        from pactl_cli.stages.verify import verify as run_stage
 
     named = Named(settings.data_dir, settings.dataset, settings.model_name)
     print_verdict(run_stage(directory, named, settings.device, Terminal()), directory, as_json=as_json)

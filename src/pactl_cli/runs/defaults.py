@@ -25,7 +25,8 @@ def with_plain_defaults(settings: TrainSettings) -> dict[str, Any]:
 def with_known_defaults(settings: TrainSettings) -> TrainSettings:
     """Return settings in which everything is filled in that is known without reading anything."""
     entry, kind = catalogue.dataset_entry(settings.dataset), kind_of(settings)
-    chosen, known = with_plain_defaults(settings), {}
+    chosen = with_plain_defaults(settings)
+    known: dict[str, Any] = {}
     if not entry.takes_path:
         known["augment"] = view_of_dataset(entry)
     if not kind.has_source:
