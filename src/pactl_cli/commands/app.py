@@ -111,7 +111,7 @@ def transfer(
     _begin_run("transfer", given, options)
 
 
-@_command(epilog="Example:  pactl prior --dataset mnist --train-subset 0.5 --intrinsic-dim 1000 | pactl bound -")
+@_command(epilog="Example:  pactl prior --dataset mnist --train-subset 0.5 | pactl bound -")
 @with_settings(PriorSettings)
 @with_options(RunOptions)
 def prior(given: dict[str, Any], options: RunOptions) -> None:
