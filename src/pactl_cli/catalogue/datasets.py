@@ -18,7 +18,8 @@ class Dataset(Row):
     """A data set, or, where `name` ends in a colon, a kind of them: `npz:PATH`.
 
     Attributes:
-        made_by: a function of the name as the user wrote it, the data directory, and a listener for progress.
+        made_by: a function of the name as the user wrote it, the data directory, and a listener for progress;
+            where it takes a path, also of a `Reading`, by name.
         model, epochs, lr, batch_size: defaults of training.
         train_examples: how many there are; None where the data say it.
         published: the constants that earlier work normalises with. They are statistics of the training set.
@@ -27,6 +28,8 @@ class Dataset(Row):
         checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
         siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.
         package: that has it inside; "" for files in a data directory.
+        normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
+        reads: settings of that name that say how the user's own data are read.
         resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
     """
 
@@ -42,6 +45,8 @@ class Dataset(Row):
     siblings: tuple[str, ...] = ()
     resized: tuple[str, ...] = ()
     package: str = ""
+    reads: tuple[str, ...] = ()
+    normalisation: str | None = None
 
     @property
     def takes_path(self) -> bool:
@@ -137,6 +142,7 @@ DATASETS = Table(
             "your own arrays x_train, y_train and optionally x_test, y_test",
             "pactl_cli.data.given_arrays:load_npz",
             *("fc", 20),
+            reads=("channels",),
         ),
         Dataset(
             "folder:",

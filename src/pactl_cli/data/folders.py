@@ -15,11 +15,12 @@ from pactl_cli.data.files.decoding import frame_of
 from pactl_cli.data.files.image_listing import Samples, list_images
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.reading import Reading
 from pactl_cli.data.streaming import exceeds_memory, streamed
 from pactl_cli.errors import MissingError, PactlError
 
 
-def load_folder(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
+def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
     """The data set `folder:PATH`: images of one size in train/CLASS/ and test/CLASS/ or val/CLASS/.
 
     Raises:

@@ -14,12 +14,12 @@ from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.arrays import read_arrays
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.labels import read_labels
+from pactl_cli.data.reading import Reading
 from pactl_cli.errors import PactlError
 
-MOST_CLASSES = 100_000
 
-
-def load_npz(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
+def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
     """The data set `npz:PATH`: images (n, H, W), (n, H, W, C), (n, C, H, W), features (n, F) or, of integers that are
     no bytes, sequences (n, L); and integer labels.
 
@@ -35,31 +35,24 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
     for part in ("train", "test") if {"x_test", "y_test"} & arrays.keys() else ("train",):
         if missing := {f"x_{part}", f"y_{part}"} - arrays.keys():
             raise PactlError(f"--dataset {name} has no array {min(missing)}", hint)
-    train = _examples(name, "train", arrays["x_train"], arrays["y_train"])
-    test = _examples(name, "test", arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
+    labels = read_labels(name, arrays["y_train"], arrays.get("y_test"))
+    train = _examples(name, "train", arrays["x_train"], labels.train)
+    test = None if labels.test is None else _examples(name, "test", arrays["x_test"], labels.test)
     if test is not None and test.spec != train.spec:
         raise PactlError(f"--dataset {name}: x_test and x_train differ in shape or type", hint)
-    classes = 1 + max(int(part.labels.max()) for part in (train, test) if part is not None)
-    if classes < 2:
-        raise PactlError(
-            f"--dataset {name} has a single class", "labels must be 0 .. classes - 1, at least two classes"
-        )
-    return Dataset(name, classes, train, test)
+    return Dataset(name, labels.classes, train, test, labels.names, labels.notes)
 
 
-def _examples(name: str, part: str, x: NDArray[np.generic], y: NDArray[np.generic]) -> Examples:
+def _examples(name: str, part: str, x: NDArray[np.generic], labels: Tensor) -> Examples:
     """Arrays of one part as checked tensors."""
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise PactlError(f"--dataset {name}: y_{part} must be a one-dimensional array of integers")
     if not x.ndim:
         raise PactlError(f"--dataset {name}: x_{part} is a single number, not examples")
-    if len(x) != len(y) or not len(y):
+    if len(x) != len(labels):
         raise PactlError(
-            f"--dataset {name}: x_{part} has {len(x):,} examples and y_{part} {len(y):,}; need equal, non-zero lengths"
+            f"--dataset {name}: x_{part} has {len(x):,} examples and y_{part} {len(labels):,}",
+            "give one label for each example",
         )
-    if y.min() < 0 or y.max() >= MOST_CLASSES:
-        raise PactlError(f"--dataset {name}: labels of y_{part} must lie in 0 .. {MOST_CLASSES - 1}")
-    return Examples(_inputs(name, part, x), torch.from_numpy(y.astype(np.int64)))
+    return Examples(_inputs(name, part, x), labels)
 
 
 def _inputs(name: str, part: str, x: NDArray[np.generic]) -> Tensor:

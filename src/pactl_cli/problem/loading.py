@@ -24,7 +24,7 @@ from pactl_cli.data.splits import (
 )
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.problem.blueprint import Blueprint
-from pactl_cli.problem.configuring import configuration_of, resolved, task_of, view_of
+from pactl_cli.problem.configuring import configuration_of, reading_of, resolved, task_of, view_of
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
@@ -72,7 +72,7 @@ def load_problem(request: Request) -> Problem:
     keep_freed_memory()
     settings, kind = request.settings, kind_of(request.settings)
     place = request.place or DataPlace(settings.dataset, data_directory(settings.data_dir))
-    clean = _read(settings, place, request.display).with_workers(_workers(settings, request.world))
+    clean = _read(request, place).with_workers(_workers(settings, request.world))
     permutation = _permutation(settings, request.permutation, len(clean.train))
     dataset, start = _fitted(clean, settings, request.start)
     source = start if kind.has_source else None
@@ -87,7 +87,7 @@ def load_problem(request: Request) -> Problem:
         fingerprints = Fingerprints.of(sample, clean, parts, progress)
     keeps_statistics = kind.has_source and not len(calibration)
     return Problem(
-        settings=resolved(settings, configuration, place.directory, view_of(settings, clean)),
+        settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean.class_names),
         dataset=dataset,
         task=task,
         blueprint=Blueprint(configuration, dataset.classes, dataset.spec, start, keeps_statistics),
@@ -116,17 +116,26 @@ def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tup
     return fit_inputs(dataset, start), start.for_classes(dataset.classes)
 
 
-def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Dataset:
-    """Return the data set, without label noise.
+def _read(request: Request, place: DataPlace) -> Dataset:
+    """Return the data set, without label noise, and tell who has named it what was made of it.
 
     Raises:
         PactlError: if it cannot be read, or its content is known and this is another.
     """
-    with display.progress("reading the data") as progress:
+    settings = request.settings
+    with request.display.progress("reading the data") as progress:
         try:
-            dataset = load_dataset(place.dataset, place.directory, progress, may_write=place.may_write)
+            dataset = load_dataset(
+                place.dataset,
+                place.directory,
+                progress,
+                may_write=place.may_write,
+                reading=reading_of(settings),
+            )
         except MissingError as error:
             raise MissingError(error.message, place.if_absent or error.hint) from error
+    for note in () if request.place else dataset.notes:
+        request.display.warn(f"--dataset {settings.dataset}: {note}")
     expected = catalogue.dataset_entry(settings.dataset).content
     if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
         raise PactlError(f"{settings.dataset} in {place.directory} is not the published one", "restore its files")

@@ -10,7 +10,7 @@ import yaml
 from pactl_cli.errors import PactlError, reason
 from pactl_cli.runs.plain_files import read_plain_file
 
-LARGEST = 1 << 16
+LARGEST = 1 << 18
 _MOST_BITS = 1 << 12
 _HINT = "it must be YAML: option: value"
 

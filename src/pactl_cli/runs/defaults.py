@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from pactl_cli import catalogue
-from pactl_cli.certificate.format import default_calibration, default_dim
+from pactl_cli.certificate.format import CALIBRATION, default_calibration, default_dim
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 
@@ -33,13 +33,15 @@ def with_known_defaults(settings: TrainSettings) -> TrainSettings:
         known["model_name"] = chosen["model_name"] or entry.model
         model = catalogue.MODELS.get(catalogue.model_name(known["model_name"]))
         known["base_width"] = model and model.width
-        if model and not model.batch_statistics:
+        normalised = CALIBRATION in (entry.normalisation, str(settings.normalise))
+        needs = None if model is None else model.batch_statistics or normalised
+        if needs is False:
             known["calibration_examples"] = 0
         if entry.train_examples:
             first = round(abs(settings.train_subset) * entry.train_examples)
             share = first if settings.train_subset > 0 else entry.train_examples - first
-            if model and model.batch_statistics:
-                known["calibration_examples"] = default_calibration(share, batch_statistics=True)
+            if needs:
+                known["calibration_examples"] = default_calibration(share, needed=True)
             if not kind.has_prior and settings.duplicates != "drop":
                 known["intrinsic_dim"] = default_dim(share)
     return settings.model_copy(update=chosen | {name: v for name, v in known.items() if chosen[name] is None})

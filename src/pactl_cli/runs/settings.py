@@ -37,7 +37,7 @@ def _setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
     """
     follows = constraints.pop("follows", None)
     shown = constraints.pop("shown", None) or (follows and f"= {follows}")
-    extra = {"panel": panel, "shown": shown, "follows": follows}
+    extra = {"panel": panel, "shown": shown, "follows": follows, "metavar": constraints.pop("metavar", None)}
     return Field(default, description=text, json_schema_extra=extra, **constraints)
 
 
@@ -129,7 +129,7 @@ DatasetName = Annotated[str, _checked(catalogue.dataset_entry)]
 ModelName = Annotated[str, _checked(catalogue.model_name)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 _DEVICE = _setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
-_DATA_DIR = _setting(None, DATA, "where named data sets lie", shown="$PACTL_DATA_DIR, else the cache directory")
+_DATA_DIR = _setting(None, DATA, "where named data sets lie", shown="$PACTL_DATA_DIR or the cache")
 _BY_DATASET = "by data set"
 
 
@@ -140,16 +140,34 @@ class TrainSettings(Settings):
 
     dataset: DatasetName = _setting("digits", DATA, "a name, npz:PATH or folder:PATH")
     data_dir: Path | None = _DATA_DIR
+    image_size: int | None = _setting(None, DATA, "side of images", ge=1, le=4096, shown="their own")
+    channels: Literal["first", "last"] | None = _setting(
+        None, DATA, "their axis: first or last", shown="as its shape says"
+    )
+    label: str | None = _setting(None, DATA, "a table's column of labels", shown="none")
+    text: str | None = _setting(None, DATA, "a table's column of texts", shown="none")
+    missing: Literal["refuse", "constant"] = _setting("refuse", DATA, "refuse, or constant: fill in 0")
+    categories: dict[str, tuple[str, ...]] | None = _setting(
+        None,
+        DATA,
+        "values of columns, YAML or JSON",
+        shown="those of calibration examples",
+        metavar="FILE",
+    )
+    tokenizer: str = _setting("bytes", DATA, "bytes or a tokenizer.json")
+    sequence_length: int = _setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
+    text_form: Literal["padded", "bagged", "masked"] = _setting("padded", DATA, "padded, bagged or masked")
+    class_names: tuple[str, ...] | None = _setting(None, "", "what the data call the classes")
     train_subset: float = _setting(
         1.0, DATA, "share of the training set to learn from, S; negative: the others", ge=-1, le=1
     )
-    indices_path: Path | None = _setting(None, DATA, "a permutation of the training set, .npy", shown="a fixed one")
-    label_noise: float = _setting(0.0, DATA, "share of labels drawn anew; paid for", ge=0, le=1)
-    duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop or refuse them")
+    indices_path: Path | None = _setting(None, DATA, "a permutation, .npy", shown="a fixed one")
+    label_noise: float = _setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
+    duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop, refuse")
     calibration_examples: int | None = _setting(
         None, DATA, "for BatchNorm, taken out of S", ge=0, shown="512 with BatchNorm, else 0"
     )
-    normalise: Literal["fixed", "published"] = _setting("fixed", DATA, "fixed (.5, .5) or published, paid for")
+    normalise: Literal["fixed", "published"] = _setting("fixed", DATA, "fixed or published, paid for")
 
     model_name: ModelName | None = _setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
     base_width: int | None = _setting(
@@ -164,7 +182,7 @@ class TrainSettings(Settings):
         shown="one for ten examples",
     )
     intrinsic_mode: Annotated[str, _named_in(catalogue.PROJECTORS)] = _setting(
-        next(iter(catalogue.PROJECTORS)), SUBSPACE, "projector, from coordinates to weights"
+        next(iter(catalogue.PROJECTORS)), SUBSPACE, "projector"
     )
     seed: int = _setting(DEFAULT_SEED, SUBSPACE, "of all that is drawn", ge=0, le=MAX_SEED)
 
@@ -177,10 +195,10 @@ class TrainSettings(Settings):
     warmup_epochs: float = _setting(0.0, TRAINING, "warm-up from 0 before the schedule", ge=0)
     warmup_lr: float | None = _setting(None, TRAINING, "rate that the warm-up reaches", gt=0, follows="lr")
     augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(
-        None, TRAINING, "random view of images in training", shown=_BY_DATASET
+        None, TRAINING, "random view of images", shown=_BY_DATASET
     )
     rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss", ge=0)
-    rate_from: float = _setting(0.5, TRAINING, "share of the run before bits are paid for", ge=0, le=1)
+    rate_from: float = _setting(0.5, TRAINING, "share of the run without that price", ge=0, le=1)
 
     device: Device = _DEVICE
     precision: Literal["auto", "fp32", "tf32", "bf16"] = _setting(
@@ -214,7 +232,7 @@ class TransferSettings(TrainSettings):
         None, NETWORK, "weights of torchvision:NAME, as .pth or .safetensors", shown="downloaded"
     )
     normalise: Literal["source", "fixed", "published"] = _setting(  # type: ignore[assignment]
-        "source", DATA, "as the source's inputs, or fixed (.5, .5) or published, paid for"
+        "source", DATA, "source, or fixed or published, both paid for"
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError, printable
+from pactl_cli.problem.configuring import reading_of
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fitting import seen_forms
@@ -66,6 +67,9 @@ def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype
     """Return fingerprints of all images that a run's weights may depend on, those of its own start included."""
     parts = problem.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
-    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write).train[torch.from_numpy(used)]
-    own = seen_forms(raw, problem.dataset.train[torch.from_numpy(used).to(problem.device)]).ravel()
+    reading = reading_of(problem.settings)
+    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write, reading=reading)
+    own = seen_forms(
+        raw.train[torch.from_numpy(used)], problem.dataset.train[torch.from_numpy(used).to(problem.device)]
+    ).ravel()
     return np.unique(np.concatenate([own, problem.blueprint.start.seen if problem.blueprint.start else own[:0]]))
