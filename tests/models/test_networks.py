@@ -26,6 +26,7 @@ GOLDEN = {
     "lenet": (0.02132432, 0.0469647),
     "resnet20": (-1.4100331, 2.4368958),
     "resnet18k": (0.04942559, -0.12692304),
+    "mlp": (0.3829892, -0.03232836),
 }
 
 
@@ -54,6 +55,7 @@ def images(count: int, shape: tuple[int, int, int]) -> torch.Tensor:
         ("resnet20", MNIST, None, 269_530),
         ("resnet20", CIFAR, None, 269_818),
         ("resnet18k", CIFAR, None, 11_173_962),
+        ("mlp", MNIST, None, 58_730),
     ],
 )
 def test_parameter_counts(name: str, shape: tuple[int, int, int], width: int | None, parameters: int) -> None:

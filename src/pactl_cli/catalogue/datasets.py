@@ -31,6 +31,7 @@ class Dataset(Row):
         package: that has it inside; "" for files in a data directory.
         normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
         reads: settings of that name that say how the user's own data are read.
+        counted_by: a function of the name that counts training examples without being told how to read them, if any.
         resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
     """
 
@@ -48,6 +49,7 @@ class Dataset(Row):
     package: str = ""
     reads: tuple[str, ...] = ()
     normalisation: str | None = None
+    counted_by: str = ""
 
     @property
     def takes_path(self) -> bool:
@@ -150,6 +152,18 @@ DATASETS = Table(
             "your own images in train/CLASS/ and perhaps test/CLASS/ or val/CLASS/; or in CLASS/ alone",
             "pactl_cli.data.folders:load_folder",
             *("layer13s", 20),
+        ),
+        *(
+            Dataset(
+                f"{kind}:",
+                f"your own table, or a directory with train.{kind} and optionally test.{kind} or val.{kind}",
+                "pactl_cli.data.tables.loading:load_table",
+                *("mlp", 100, 3e-2, 32),
+                reads=("label", "missing", "categories"),
+                normalisation="calibration",
+                counted_by="pactl_cli.data.tables.loading:count_rows",
+            )
+            for kind in ("csv", "parquet")
         ),
     ),
 )

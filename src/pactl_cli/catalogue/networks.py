@@ -39,6 +39,8 @@ _LENET = "two 5x5 convolutions and three dense layers; 44,426 parameters on MNIS
 _RESNET20 = "nine residual blocks, shortcuts without weights; 269,818 parameters on CIFAR-10"
 _RESNET18K = "ResNet-18 for small images; 11,173,962 parameters on CIFAR-10"
 
+_MLP = "one hidden layer, with a linear way around it, for tables"
+
 OWN_MODELS = (
     Model("lenet5", _LENET5, f"{_OWN}:lenet5", 20, aliases=("LeNet5",)),
     Model("fc", _FC, f"{_OWN}:fc", 200, aliases=("fc_784_10",)),
@@ -46,6 +48,7 @@ OWN_MODELS = (
     Model("lenet", _LENET, f"{_OWN}:lenet", 6, aliases=("LeNet",)),
     Model("resnet20", _RESNET20, f"{_RESNETS}:resnet20", 16, True),
     Model("resnet18k", _RESNET18K, f"{_RESNETS}:resnet18k", 64, True),
+    Model("mlp", _MLP, f"{_OWN}:mlp", 64),
 )
 
 _TORCHVISION = """

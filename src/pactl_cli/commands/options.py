@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from pactl_cli.commands.completion import NAMES, among
 from pactl_cli.commands.layout import with_default
-from pactl_cli.runs.config_file import read_config_file
+from pactl_cli.runs.config_file import read_config_file, read_lists
 from pactl_cli.runs.settings import Settings, option_name
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -35,7 +35,11 @@ def with_settings(model: type[Settings]) -> _Decorator:
         ]
 
         def given(**values: Any) -> dict[str, Any]:
-            return {name: value for name, value in values.items() if value is not None}
+            found = {name: value for name, value in values.items() if value is not None}
+            return {
+                name: read_lists(Path(value)) if _is_mapping(model.model_fields[name]) else value
+                for name, value in found.items()
+            }
 
         return _with(command, "given", options, given)
 
@@ -95,6 +99,11 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
     """What a setting says for its option; one without a panel is for files alone."""
     extra: Any = field.json_schema_extra or {}
     return dict(extra)
+
+
+def _is_mapping(field: FieldInfo) -> bool:
+    """Whether a setting is a mapping, which an option gives as a file."""
+    return any(get_origin(member) is dict for member in _members(field.annotation))
 
 
 def _members(annotation: Any) -> list[Any]:

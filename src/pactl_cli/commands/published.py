@@ -18,7 +18,11 @@ OPTIONS = (
         "a run directory, or any file in it",
     ),
     ("`--data_dir`, `DATADIR`", "`--data-dir`, `PACTL_DATA_DIR`", "see [data sets](data-sets.md) for the layout"),
-    ("`--dataset`", "`--dataset`", "`digits` if not given; also `npz:PATH` and `folder:PATH`"),
+    (
+        "`--dataset`",
+        "`--dataset`",
+        "`digits` if not given; also `npz:PATH`, `folder:PATH`, `csv:PATH` and `parquet:PATH`",
+    ),
     (
         "`--model-name`",
         "`--model-name`",

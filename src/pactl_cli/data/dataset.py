@@ -17,9 +17,10 @@ from torch import Tensor
 from pactl_cli import randomness
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.data.files.progress import Progress, unheard
+from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
-from pactl_cli.models.inputs import IMAGE, Inputs, InputSpec, change, select
+from pactl_cli.models.inputs import FEATURES, IMAGE, Inputs, InputSpec, change, select
 
 
 class LabelledExamples(Protocol):
@@ -169,6 +170,7 @@ class Dataset:
     Attributes:
         class_names: in the order of their numbers; None where the numbers are all that is known.
         notes: what the reader made of what it found, in sentences for the user.
+        encoding: of the rows of a table; None of anything else.
     """
 
     name: str
@@ -177,11 +179,22 @@ class Dataset:
     test: LabelledExamples | None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    encoding: Encoding | None = None
 
     @property
     def spec(self) -> InputSpec:
         """What an example is."""
         return self.train.spec
+
+    @property
+    def kind(self) -> str:
+        """Of what a network is given."""
+        return self.spec.kind if self.encoding is None else FEATURES
+
+    def encoded(self, encoding: Encoding) -> Dataset:
+        """The same rows of a table as features."""
+        found = self._with(lambda raw: Examples(encoding.encode(raw.resident().inputs), raw.labels))
+        return replace(found, encoding=encoding)
 
     def _with(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:
         """The same data set, training and test examples both changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from math import sqrt
 
+import torch
 from torch import Tensor, nn
 
 from pactl_cli.errors import PactlError
@@ -88,6 +89,25 @@ def layer13s(classes: int, inputs: InputSpec, width: int) -> nn.Module:
         if index in (2, 5):
             layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, Mean(), nn.Linear(2 * k, classes))
+
+
+class Beside(nn.Module):
+    """What comes in, with what layers make of it beside it."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Shape (m, F) to shape (m, F + G)."""
+        return torch.cat([inputs, self.layers(inputs)], dim=1)
+
+
+def mlp(classes: int, inputs: InputSpec, width: int) -> nn.Module:
+    """One hidden layer of `width`, whose results the last layer sees beside the inputs themselves."""
+    features = inputs.values
+    hidden = Beside(nn.Linear(features, width), nn.ReLU())
+    return nn.Sequential(nn.Flatten(), hidden, nn.Linear(features + width, classes))
 
 
 def fc(classes: int, inputs: InputSpec, width: int) -> nn.Module:

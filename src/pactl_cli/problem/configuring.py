@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pactl_cli import catalogue
+from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
+from pactl_cli.certificate.format import CALIBRATION
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.labels import names_in_words
 from pactl_cli.data.reading import Reading
@@ -33,7 +35,7 @@ def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: 
         len(pool.bound),
         dataset.spec.channels,
         _brought(settings.model_name, dataset, source),
-        inputs=dataset.spec.kind,
+        inputs=dataset.kind,
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
         defaults=_defaults(source, settings.dataset) if source else {},
     )
@@ -65,8 +67,9 @@ def _defaults(source: Start, dataset: str) -> dict[str, Any]:
 
 def configuration_of(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
     """Return the settings that a message carries, the rest of its fields at their defaults."""
-    normalisation = None
-    chosen: str = settings.normalise
+    normalisation: Statistics | str | None = None
+    chosen: str | None = settings.normalise
+    own = catalogue.dataset_entry(settings.dataset).normalisation
     if chosen == "published":
         normalisation = catalogue.dataset_entry(settings.dataset).published
         if normalisation is None:
@@ -78,7 +81,9 @@ def configuration_of(settings: TrainSettings, task: Task, source: Start | None) 
             raise PactlError(f"--normalise published: the constants are not for {task.channels} channels")
     elif chosen == "source" and source is not None:
         normalisation = source.statistics
-    elif chosen == "fixed" and task.defaults.get("normalisation") is not None:
+    elif chosen == CALIBRATION:
+        normalisation = CALIBRATION
+    elif chosen == "fixed" and task.defaults.get("normalisation", own) is not None:
         normalisation = ((0.5,) * task.channels, (0.5,) * task.channels)
     given = settings.model_dump(include=set(Configuration.__dataclass_fields__) - {"normalisation"})
     if given["model_name"]:

@@ -17,6 +17,13 @@ from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import TrainSettings
 
+_PARTS = [
+    part + ending
+    for part in ("train", "test", "val")
+    for ending in ("", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+]
+"""What a directory of one's own data may hold."""
+
 
 @dataclass(frozen=True)
 class Named:
@@ -119,10 +126,7 @@ def _require_outside(run: RunDirectory, dataset: str, option: str) -> None:
     """Raise MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
     path, inside = dataset.partition(":")[2], os.path.realpath(run.path)
     try:
-        places = [
-            os.path.realpath(place)
-            for place in (path, *(os.path.join(path, part) for part in ("train", "test", "val")))
-        ]
+        places = [os.path.realpath(place) for place in (path, *(os.path.join(path, part) for part in _PARTS))]
     except (OSError, ValueError) as error:
         raise MissingError(f"{run.path} has its data at no path: {error}", f"name them with {option}") from error
     if any(os.path.commonpath([place, inside]) == inside for place in places):

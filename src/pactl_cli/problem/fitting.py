@@ -48,6 +48,8 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
     """
     if source.spec.kind == dataset.spec.kind == IMAGE:
         return _fit_images(dataset, source)
+    if dataset.encoding or source.encoding:
+        dataset = _encoded_as(dataset, source)
     same_numbers = not catalogue.is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
     if dataset.spec == source.spec or (same_numbers and source.fits(dataset.spec)):
         return dataset
@@ -55,6 +57,23 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
         f"--dataset {dataset.name}: the data are {dataset.spec}, and {quoted(source.origin)} was trained on "
         f"{source.spec}",
         "transfer to data of the same names, shapes and types",
+    )
+
+
+def _encoded_as(dataset: Dataset, source: Start) -> Dataset:
+    """Return the rows of a table written as numbers as the source's were: columns are found by their names.
+
+    Raises:
+        PactlError: if the columns are others, or one of the two is no table with names.
+    """
+    if dataset.encoding is None or source.encoding is None:
+        difference = "only one of the two is a table, whose columns have names"
+    elif not (difference := dataset.encoding.difference(source.encoding)):
+        return dataset.encoded(source.encoding)
+    raise PactlError(
+        f"--dataset {dataset.name} is not written as numbers like what {quoted(source.origin)} was trained on: "
+        f"{difference}",
+        "transfer between tables with the same columns, --missing and --categories",
     )
 
 

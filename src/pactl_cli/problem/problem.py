@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -98,9 +99,12 @@ class Problem:
         return sha256(pool.astype("<i8").tobytes()).hexdigest()
 
     def population(self) -> tuple[str | None, ...]:
-        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0."""
-        found, division = self.fingerprints, self.partition.division_sha256()
-        return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256
+        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0, and
+        how the rows of a table are written as numbers, where calibration examples do not say it.
+        """
+        found, division, settings = self.fingerprints, self.partition.division_sha256(), self.settings
+        written = json.dumps([settings.missing, settings.categories], sort_keys=True)
+        return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256, written
 
     def lineage(self) -> tuple[Training, ...]:
         """Return the trainings that led to this run's weights, its own first."""

@@ -68,6 +68,23 @@ def read_plain_config(path: Path) -> dict[str, Any]:
     return parse_config(data, path)
 
 
+def read_lists(path: Path) -> dict[str, list[str]]:
+    """A file of YAML or JSON with lists by name, each of whose values is read as the text that stands there.
+
+    Raises:
+        PactlError: if it is missing, unreadable or something else.
+    """
+    hint = "it must be YAML or JSON: name: [value, value]"
+    try:
+        content = yaml.load(path.read_bytes().decode("utf-8-sig"), yaml.BaseLoader)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise PactlError(f"{path} cannot be read: {reason(error)}", hint) from error
+    lists = content.values() if isinstance(content, dict) else [content]
+    if not all(isinstance(row, list) and all(isinstance(value, str) for value in row) for row in lists):
+        raise PactlError(f"{path} does not hold lists of values", hint)
+    return dict(content)
+
+
 def parse_config(data: bytes, path: Path) -> dict[str, Any]:
     """The mapping from names to values that the bytes of a file at `path` are.
 

@@ -19,6 +19,7 @@ def with_plain_defaults(settings: TrainSettings) -> dict[str, Any]:
     """Return settings in which those are filled in that follow from the data set's name or from another setting."""
     entry, chosen = catalogue.dataset_entry(settings.dataset), dict(settings)
     chosen |= {name: getattr(entry, name) for name in OF_DATASETS if chosen[name] is None}
+    chosen["normalise"] = chosen["normalise"] or entry.normalisation or "fixed"
     return chosen | {name: chosen[other] for name, other in settings.followed().items() if chosen[name] is None}
 
 
@@ -33,7 +34,7 @@ def with_known_defaults(settings: TrainSettings) -> TrainSettings:
         known["model_name"] = chosen["model_name"] or entry.model
         model = catalogue.MODELS.get(catalogue.model_name(known["model_name"]))
         known["base_width"] = model and model.width
-        normalised = CALIBRATION in (entry.normalisation, str(settings.normalise))
+        normalised = chosen["normalise"] == CALIBRATION
         needs = None if model is None else model.batch_statistics or normalised
         if needs is False:
             known["calibration_examples"] = 0

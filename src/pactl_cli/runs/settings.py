@@ -138,7 +138,7 @@ class TrainSettings(Settings):
 
     command = "train"
 
-    dataset: DatasetName = _setting("digits", DATA, "a name, npz:PATH or folder:PATH")
+    dataset: DatasetName = _setting("digits", DATA, "a name, or npz:, folder:, csv: or parquet:PATH")
     data_dir: Path | None = _DATA_DIR
     image_size: int | None = _setting(None, DATA, "side of images; paid for", ge=1, le=4096, shown="their own")
     channels: Literal["first", "last"] | None = _setting(
@@ -164,11 +164,10 @@ class TrainSettings(Settings):
     indices_path: Path | None = _setting(None, DATA, "a permutation, .npy", shown="a fixed one")
     label_noise: float = _setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
     duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop, refuse")
-    calibration_examples: int | None = _setting(
-        None, DATA, "for BatchNorm, taken out of S", ge=0, shown="512 with BatchNorm, else 0"
+    calibration_examples: int | None = _setting(None, DATA, "taken out of S", ge=0, shown="512 where needed, else 0")
+    normalise: Literal["fixed", "calibration", "published"] | None = _setting(
+        None, DATA, "fixed, calibration or published", shown="fixed; of tables calibration"
     )
-    normalise: Literal["fixed", "published"] = _setting("fixed", DATA, "fixed or published, paid for")
-
     model_name: ModelName | None = _setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
     base_width: int | None = _setting(
         None, NETWORK, "its width, where it has one", ge=1, le=4096, shown="the network's own"
@@ -237,8 +236,8 @@ class TransferSettings(TrainSettings):
     weights: Path | None = _setting(
         None, NETWORK, "weights of torchvision:NAME, as .pth or .safetensors", shown="downloaded"
     )
-    normalise: Literal["source", "fixed", "published"] = _setting(  # type: ignore[assignment]
-        "source", DATA, "source, or fixed or published, both paid for"
+    normalise: Literal["source", "fixed", "calibration", "published"] = _setting(  # type: ignore[assignment]
+        "source", DATA, "source, fixed, calibration or published"
     )
 
 
@@ -289,7 +288,7 @@ class BoundSettings(Settings):
         None, DATA, "where named data sets lie", shown="where training found them, if their checksums are known"
     )
     dataset: DatasetName | None = _setting(
-        None, DATA, "where your own data lie now: npz:PATH or folder:PATH", shown="where training found them"
+        None, DATA, "where your own data lie now: csv:PATH, npz:PATH, ...", shown="where training found them"
     )
     model_name: ModelName | None = _setting(
         None,

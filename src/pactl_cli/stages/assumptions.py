@@ -68,6 +68,11 @@ def _on_the_task(problem: Problem) -> Iterator[str]:
         "examples, the shape of an input, and how inputs are written as numbers (scale, inversion, the order of "
         "channels or columns) are known of the task, not learned from the sample."
     )
+    if problem.blueprint.encoding is not None:
+        yield (
+            "The names of the table's columns, what each holds (numbers, truth values or categories), what becomes of "
+            "missing values, and the categories that the user listed are known of the task too."
+        )
     yield "Another machine's logits differ by less than half the numerical margin, relative to the largest."
     if problem.settings.label_noise:
         yield (
