@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pactl_cli.catalogue.tables import Row, Table
 from pactl_cli.errors import PactlError, quoted
@@ -28,6 +28,7 @@ class Dataset(Row):
         checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
         siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.
         package: that has it inside; "" for files in a data directory.
+        features: the default network of features; "" for `model`.
         normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
         reads: settings of that name that say how the user's own data are read.
         resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
@@ -47,11 +48,18 @@ class Dataset(Row):
     package: str = ""
     reads: tuple[str, ...] = ()
     normalisation: str | None = None
+    features: str = ""
 
     @property
     def takes_path(self) -> bool:
         """Whether it is a kind of data sets, each named by a path: the user's own."""
         return self.name.endswith(":")
+
+    def for_inputs(self, kind: str) -> Dataset:
+        """Return the row with the defaults for examples of a kind, as in `models.inputs`."""
+        if kind == "tokens":
+            return replace(self, model="bag", epochs=20, lr=1e-1, batch_size=128, normalisation=None)
+        return replace(self, model=self.features) if kind == "features" and self.features else self
 
 
 _DIGITS_CONTENT = (
@@ -146,9 +154,11 @@ DATASETS = Table(
         ),
         Dataset(
             "folder:",
-            "your own images in train/CLASS/ and optionally test/CLASS/ or val/CLASS/",
+            "your own images, or texts, in train/CLASS/ and optionally test/CLASS/ or val/CLASS/",
             "pactl_cli.data.folders:load_folder",
             *("layer13s", 20),
+            reads=("tokenizer", "sequence_length", "text_form"),
+            features="fc",
         ),
     ),
 )

@@ -76,10 +76,12 @@ class RunOptions:
 def _default_directory(settings: TrainSettings) -> Path:
     """A new directory below `runs/`, named after the time and the settings."""
     dataset = settings.dataset.partition(":")[0]
-    model = settings.model_name or catalogue.dataset_entry(settings.dataset).model
+    row = catalogue.dataset_entry(settings.dataset)
+    model = settings.model_name or (None if row.takes_path else row.model)  # which of their own takes is not known yet
     dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{time}-{dataset}-{model.replace(':', '.')}-{settings.intrinsic_mode}{dim}"
+    words = (time, dataset, model and model.replace(":", "."), settings.intrinsic_mode)
+    name = "-".join(filter(None, words)) + dim
     path, number = Path("runs") / name, 1
     while path.exists():
         number += 1

@@ -36,6 +36,14 @@ class VerifyOptions:
             rich_help_panel=DATA,
         ),
     ] = None
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="The tokenizer's file, if the data are texts that one splits.",
+            show_default="the path that the run names, unless it lies inside the run",
+            rich_help_panel=DATA,
+        ),
+    ] = None
     model_name: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +75,8 @@ def verification(path: Path, certificate: Certificate, settings: BoundSettings) 
         words += ["--model-name", model]
     if settings.dataset:
         words += ["--dataset", settings.dataset]
+    if settings.tokenizer:
+        words += ["--tokenizer", settings.tokenizer]
     found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
     if certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None):
         words += ["--data-dir", str(found)]

@@ -16,6 +16,7 @@ from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.labels import read_labels
 from pactl_cli.data.reading import Reading
+from pactl_cli.data.vocabulary import with_vocabulary
 from pactl_cli.errors import PactlError
 
 
@@ -40,7 +41,7 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading:
     test = None if labels.test is None else _examples(name, "test", arrays["x_test"], labels.test)
     if test is not None and test.spec != train.spec:
         raise PactlError(f"--dataset {name}: x_test and x_train differ in shape or type", hint)
-    return Dataset(name, labels.classes, train, test, labels.names, labels.notes)
+    return with_vocabulary(Dataset(name, labels.classes, train, test, labels.names, labels.notes))
 
 
 def _examples(name: str, part: str, x: NDArray[np.generic], labels: Tensor) -> Examples:

@@ -10,6 +10,7 @@ from typing import Any
 from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
 from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.files.tokenizing import BYTES
 from pactl_cli.data.labels import names_in_words
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
@@ -20,9 +21,10 @@ from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.runs.start import Start
 
 
-def reading_of(settings: TrainSettings) -> Reading:
-    """Return how the user's own data are read."""
-    return Reading(**{field.name: getattr(settings, field.name) for field in fields(Reading)})
+def reading_of(settings: TrainSettings, tokenizer: str | None = None) -> Reading:
+    """Return how the user's own data are read, by another tokenizer's file where one is given."""
+    said = {field.name: getattr(settings, field.name) for field in fields(Reading)}
+    return Reading(**said | ({"tokenizer": tokenizer} if tokenizer else {}))
 
 
 def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
@@ -117,30 +119,33 @@ def resolved(
     configuration: Configuration,
     directory: Path,
     view: str,
-    class_names: tuple[str, ...] | None,
+    data: Dataset,
 ) -> TrainSettings:
     """Return the settings with nothing left to default, and every path absolute.
 
     Args:
         directory: where named data sets were found.
-        class_names: those of the data.
+        data: what they are about.
 
     Raises:
         PactlError: if the settings name other classes than the data.
     """
+    class_names = data.class_names
     if settings.class_names not in (None, class_names):
         raise PactlError(
             f"the settings name the classes {names_in_words(settings.class_names or ())}, and --dataset "
             f"{settings.dataset} has {names_in_words(class_names or ['none with a name'])}",
             "name the data that the settings are about",
         )
-    entry, given = catalogue.dataset_entry(settings.dataset), dict(settings)
+    entry, given = catalogue.dataset_entry(settings.dataset).for_inputs(data.spec.kind), dict(settings)
     chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}
     for name in ("epochs", "batch_size", "lr"):
         chosen[name] = getattr(entry, name) if given[name] is None else given[name]
     for name, followed in settings.followed().items():
         chosen[name] = chosen[followed] if given[name] is None else given[name]
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
+    if settings.tokenizer != BYTES:
+        chosen["tokenizer"] = str(_absolute(Path(settings.tokenizer)))
     kind, colon, path = settings.dataset.partition(":")
     chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:

@@ -87,7 +87,7 @@ def load_problem(request: Request) -> Problem:
         fingerprints = Fingerprints.of(sample, clean, parts, progress)
     keeps_statistics = kind.has_source and not len(calibration)
     return Problem(
-        settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean.class_names),
+        settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean),
         dataset=dataset,
         task=task,
         blueprint=Blueprint(configuration, dataset.classes, dataset.spec, start, keeps_statistics),
@@ -130,7 +130,7 @@ def _read(request: Request, place: DataPlace) -> Dataset:
                 place.directory,
                 progress,
                 may_write=place.may_write,
-                reading=reading_of(settings),
+                reading=reading_of(settings, place.tokenizer),
             )
         except MissingError as error:
             raise MissingError(error.message, place.if_absent or error.hint) from error

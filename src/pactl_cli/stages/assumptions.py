@@ -21,6 +21,7 @@ def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
         "classes": problem.dataset.classes,
         "class_names": problem.settings.class_names and list(problem.settings.class_names),
         "inputs": problem.dataset.spec.as_dict(),
+        "tokenizer_sha256": problem.dataset.tokenizer_sha256,
         "train_examples": problem.task.train_examples,
         "task": problem.task.as_dict(),
         "train_sha256": problem.fingerprints.train,
@@ -74,6 +75,16 @@ def _on_the_task(problem: Problem) -> Iterator[str]:
             "The distribution has its labels replaced by uniform ones with probability "
             f"{problem.settings.label_noise}, and the program's fixed stream of random numbers for this has nothing to "
             "do with the examples."
+        )
+    if problem.dataset.spec.vocabulary is not None:
+        yield (
+            f"How many tokens there are ({problem.dataset.spec.vocabulary:,}), and which number stands for which, are "
+            "known of the task, too."
+        )
+    if problem.dataset.tokenizer_sha256 is not None:
+        yield (
+            "The tokenizer that splits the texts, whose file has the sha256 in side_information, was not made or "
+            "chosen by looking at the examples that are counted."
         )
     if problem.settings.indices_path is not None:
         yield "The permutation of --indices-path was not chosen by looking at the examples."

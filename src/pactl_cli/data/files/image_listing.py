@@ -31,8 +31,8 @@ class Listing:
     samples: Samples
 
 
-def list_images(part: Path) -> Listing:
-    """The images below the class folders of a part, `part/CLASS/**`.
+def list_images(part: Path, extensions: tuple[str, ...] = EXTENSIONS) -> Listing:
+    """The images, or other files with some extensions, below the class folders of a part, `part/CLASS/**`.
 
     Of a file that has several names, by links of either kind, the first in order is kept: if one example counted twice,
     the sample would not be independent. A link to a directory is followed, unless it leads to a directory above itself
@@ -45,20 +45,37 @@ def list_images(part: Path) -> Listing:
         classes = sorted(entry.name for entry in entries if entry.is_dir())
     if not classes:
         raise FileNotFoundError(f"Couldn't find any class folder in {part}.")
-    walk = _Walk(str(part))
+    walk = _Walk(str(part), extensions)
     images = [walk.images(name) for name in classes]
     if empty := [name for name, paths in zip(classes, images, strict=True) if not paths]:
         raise FileNotFoundError(
-            f"Found no valid file for the classes {', '.join(empty)}. Supported extensions are: {', '.join(EXTENSIONS)}"
+            f"Found no valid file for the classes {', '.join(empty)}. Supported extensions are: {', '.join(extensions)}"
         )
     return Listing(tuple(classes), [(path, label) for label, paths in enumerate(images) for path in paths])
+
+
+def count_files(folder: Path, *kinds: str | tuple[str, ...]) -> list[int]:
+    """How many files there are of each kind, by their extensions, in the class folders of a data set in a folder.
+
+    Names that begin with a dot do not count.
+    """
+    part = folder / "train" if os.path.isdir(folder / "train") else folder
+    counts = [0] * len(kinds)
+    for place in (entry for entry in os.scandir(part) if entry.is_dir()) if os.path.isdir(part) else ():
+        for _, folders, files in os.walk(place):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            names = [name.lower() for name in files if not name.startswith(".")]
+            counts = [
+                count + sum(name.endswith(kind) for name in names) for count, kind in zip(counts, kinds, strict=True)
+            ]
+    return counts
 
 
 class _Walk:
     """A walk through the folders of one part, which knows what it has met."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: str, extensions: tuple[str, ...]) -> None:
+        self._root, self._extensions = root, extensions
         self._above = _and_all_above(os.path.realpath(root))
         self._listed: set[_Identity] = set()
         self._taken: set[_Identity] = set()
@@ -73,7 +90,7 @@ class _Walk:
             if here in self._listed or here in above:
                 continue
             self._listed.add(here)
-            folders, files = _content(path)
+            folders, files = _content(path, self._extensions)
             below = above | _and_all_above(os.path.realpath(path))
             for folder in folders:
                 heappush(waiting, (folder, below))
@@ -90,14 +107,14 @@ class _Walk:
         return not known
 
 
-def _content(path: str) -> tuple[list[str], list[str]]:
-    """The paths of the directories and of the image files in a directory, the files in order."""
+def _content(path: str, extensions: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The paths of the directories and of the files with some extensions in a directory, the files in order."""
     folders, files = [], []
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.is_dir():
                 folders.append(entry.path)
-            elif entry.name.lower().endswith(EXTENSIONS):
+            elif entry.name.lower().endswith(extensions):
                 files.append(entry.path)
     return folders, sorted(files)
 
