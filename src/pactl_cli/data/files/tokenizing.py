@@ -30,8 +30,7 @@ BYTES = "bytes"
 
 _LARGEST_FILE = 1 << 26
 _MOST_TOKENS = 1 << 22
-_MOST_BYTES = 1 << 33
-"""Of memory for the process."""
+_MEMORY, _MEMORY_FOR_EACH_BYTE = 1 << 32, 16
 _BASE_SECONDS, _BYTES_FOR_EACH_SECOND = 60, 20_000
 """Of computation: a hundred times what an ordinary tokenizer takes."""
 _AT_ONCE = 1024
@@ -122,8 +121,10 @@ class Tokenizer:
         except UnicodeDecodeError as error:
             raise self._refused("it is not UTF-8") from error
         sent = json.dumps(request).encode()
+        seconds = _BASE_SECONDS + len(sent) // _BYTES_FOR_EACH_SECOND
+        memory = min(_MEMORY + _MEMORY_FOR_EACH_BYTE * len(sent), available_memory())
         # -P: nothing is imported from the working directory, where anything may lie
-        command = [sys.executable, "-P", "-m", __spec__.name if __spec__ else __name__]
+        command = [sys.executable, "-P", "-m", __name__, str(seconds), str(memory)]
         done = subprocess.run(command, input=sent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
         head, _, body = done.stdout.partition(b"\n")
         if done.returncode or not head:
@@ -167,15 +168,13 @@ def _encoded(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 
 def _answer() -> None:
-    """Read a request from stdin, and write the reply and the ids to stdout, within limits."""
-    sent = sys.stdin.buffer.read()
-    seconds = _BASE_SECONDS + len(sent) // _BYTES_FOR_EACH_SECOND
-    memory = min(_MOST_BYTES + 16 * len(sent), available_memory())
+    """Read a request from stdin, and write the reply and the ids to stdout, within the limits on the command line."""
+    seconds, memory = map(int, sys.argv[1:])
     for limit, value in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
         with suppress(OSError, ValueError):  # macOS has no limit of memory
             resource.setrlimit(limit, (value, value))
     try:
-        reply, ids = _encoded(json.loads(sent))
+        reply, ids = _encoded(json.loads(sys.stdin.buffer.read()))
     except BaseException as error:  # the library's panics are no Exception
         reply, ids = {"error": str(error) or type(error).__name__}, b""
     sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n" + ids)
