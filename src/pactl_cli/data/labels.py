@@ -42,8 +42,9 @@ class Labels:
 def read_labels(name: str, train: Values, test: Values | None = None, *, called: str = "y_{part}") -> Labels:
     """Return the labels that values stand for, where their meaning is certain.
 
-    Whole numbers from 0, most of which occur, are taken as they are. Other whole numbers, strings and truth values are
-    names, numbered in their order. A row with a single 1 stands for the place of it.
+    Whole numbers from 0, most of which occur, are taken as they are. Other whole numbers are names, numbered in their
+    order, if they leave few gaps or are two, such as -1 and 1; so are strings and truth values. A row with a single 1
+    stands for the place of it.
 
     Args:
         name: of the data set, for messages.
@@ -64,8 +65,9 @@ def read_labels(name: str, train: Values, test: Values | None = None, *, called:
     found = np.unique(columns[0])
     classes = _classes(f"--dataset {name}: {called.format(part='train')}", found, len(columns[0]), notes)
     if len(columns) > 1 and len(others := np.setdiff1d(columns[1], classes)):
+        what = f"--dataset {name}: {called.format(part='test')}"
         raise PactlError(
-            f"--dataset {name}: the test set has classes that the training set lacks: {_listed(others)}",
+            f"{what} has classes that the training set lacks: {_listed(others)}",
             "remove their examples, or add examples of them to the training set",
         )
     numbers = [torch.from_numpy(np.searchsorted(classes, column).astype(np.int64)) for column in columns]
@@ -155,36 +157,35 @@ def _whole(what: str, values: Values, notes: list[str]) -> Values:
 
 def _classes(what: str, found: Values, examples: int, notes: list[str]) -> Values:
     """Return the values that the classes stand for, in order."""
-    if found.dtype.kind in "iu" and found[0] == 0 and 2 * len(found) > found[-1]:
-        return _from_zero(what, found, examples, notes)
     if len(found) < 2:
         raise PactlError(f"{what} has a single class, {_listed(found)}", "at least two classes are needed")
-    _require_few(what, len(found), examples)
-    if found.dtype.kind in "iu":
-        if found[0] == 1 and found[-1] == len(found):
-            notes.append(f"the labels are 1 to {len(found)}: they are numbered from 0, and keep their names")
-        else:
-            notes.append(f"the {len(found)} classes are numbered from 0 and named {_listed(found)}")
+    if len(found) > max(_FEW_CLASSES, examples // 2):
+        raise PactlError(
+            f"{what} has {len(found):,} different labels for {examples:,} examples: these are hardly classes",
+            "a certificate is about classes: name the column or array that holds them",
+        )
+    if found.dtype.kind not in "iu":
+        return found
+    is_full = 2 * len(found) > found[-1] - found[0]
+    if found[0] == 0 and is_full:
+        return _from_zero(what, int(found[-1]) + 1, found, notes)
+    if found.tolist() != [-1, 1] and (found[0] < 0 or not (is_full or len(found) == 2)):
+        raise PactlError(
+            f"{what} has the labels {_listed(found)}, and it is not certain that each is a class",
+            "number the classes from 0, or name them by strings, and remove examples without a class",
+        )
+    if found[0] == 1 and found[-1] == len(found):
+        notes.append(f"the labels are 1 to {len(found)}: they are numbered from 0, and keep their names")
+    else:
+        notes.append(f"the {len(found)} classes are numbered from 0 and named {_listed(found)}")
     return found
 
 
-def _from_zero(what: str, found: Values, examples: int, notes: list[str]) -> Values:
-    """Return 0 .. the largest label."""
-    if found[-1] >= MOST_CLASSES:
-        raise PactlError(f"{what} has the label {found[-1]:,}", f"labels from 0 are at most {MOST_CLASSES - 1:,}")
-    count = int(found[-1]) + 1
-    if count < 2:
-        raise PactlError(f"{what} has a single class", "labels must be 0 .. classes - 1, at least two classes")
-    _require_few(what, len(found), examples)
-    if len(absent := np.setdiff1d(np.arange(count), found)):
+def _from_zero(what: str, count: int, found: Values, notes: list[str]) -> Values:
+    """Return 0 .. count - 1, of which most occur."""
+    if count > MOST_CLASSES:
+        raise PactlError(f"{what} has the label {count - 1:,}", f"labels are at most {MOST_CLASSES - 1:,}")
+    every: Values = np.arange(count)
+    if len(absent := np.setdiff1d(every, found)):
         notes.append(f"no training example has the label {_listed(absent)}: there are {count:,} classes all the same")
-    return np.arange(count)
-
-
-def _require_few(what: str, classes: int, examples: int) -> None:
-    """Raise PactlError where there are so many different labels that they are hardly classes."""
-    if classes > max(_FEW_CLASSES, examples // 2):
-        raise PactlError(
-            f"{what} has {classes:,} different labels for {examples:,} examples: these are hardly classes",
-            "a certificate is about classes: name the column or array that holds them",
-        )
+    return every
