@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 from pactl_cli.catalogue.tables import Row, Table
@@ -154,7 +155,7 @@ DATASETS = Table(
         ),
         Dataset(
             "folder:",
-            "your own images, or texts, in train/CLASS/ and optionally test/CLASS/ or val/CLASS/",
+            "your own images, or texts, in train/CLASS/ and perhaps test/CLASS/ or val/CLASS/; or in CLASS/ alone",
             "pactl_cli.data.folders:load_folder",
             *("layer13s", 20),
             reads=("tokenizer", "sequence_length", "text_form"),
@@ -176,11 +177,21 @@ def dataset_entry(name: str) -> Dataset:
     return DATASETS[DATASETS.resolve(kind + colon)]
 
 
+def own_name(name: str) -> str:
+    """Return what a certificate calls a data set: of a path, which can tell a user's name, the last part alone.
+
+    >>> print(own_name("mnist"), own_name("npz:/home/jane/x.npz"), own_name("folder:/"))
+    mnist npz:x.npz folder:/
+    """
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{os.path.basename(os.path.abspath(os.path.expanduser(path))) or path}" if colon else name
+
+
 def dataset_in_words(name: str) -> str:
     """Return a data set as a sentence names it: a name of the catalogue as it is, anything else as a quotation.
 
-    >>> print(dataset_in_words("mnist"), dataset_in_words("npz:/here/x.npz"))
-    mnist "npz:/here/x.npz"
+    >>> print(dataset_in_words("mnist"), dataset_in_words("npz:x.npz"))
+    mnist "npz:x.npz"
     """
     return name if name in DATASETS else quoted(name)
 

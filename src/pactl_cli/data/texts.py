@@ -16,12 +16,12 @@ from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.checked_files import open_file
-from pactl_cli.data.files.image_listing import Samples
+from pactl_cli.data.files.image_listing import Listing
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.files.tokenizing import BYTES, TokenIds, Tokenizer
 from pactl_cli.data.labels import Labels
 from pactl_cli.data.reading import Reading
-from pactl_cli.errors import PactlError, reason
+from pactl_cli.errors import PactlError, printable, reason
 from pactl_cli.models.inputs import FEATURES, ONLY, TOKENS, InputSpec, TensorSpec
 
 EXTENSION = ".txt"
@@ -147,26 +147,28 @@ def _notes(texts: Sequence[str], tokens: TokenIds, reading: Reading) -> list[str
 
 
 def load_texts(
-    name: str, classes: tuple[str, ...], train: Samples, test: Samples, reading: Reading, progress: Progress
+    name: str, parts: tuple[Listing, Listing | None], notes: tuple[str, ...], reading: Reading, progress: Progress
 ) -> Dataset:
     """Return the data set of text files in class folders.
 
     Args:
-        classes: their names.
-        train, test: the files of each part; no test set if there are none.
+        parts: the files of the training set, and of the test set where there is one.
+        notes: what was made of the folder.
 
     Raises:
         PactlError: if a file cannot be read, or is not UTF-8, or an option is for images.
     """
     if reading.image_size is not None:
         raise PactlError(f"--image-size {reading.image_size}: --dataset {name} has texts", "leave it out")
+    train, test = parts[0].samples, parts[1].samples if parts[1] else []
     samples, texts = [*train, *test], []
     for path, _ in samples:
         texts.append(_text(name, path))
         if not len(texts) % _PROGRESS_STEP or len(texts) == len(samples):
             progress(len(texts), len(samples))
     of_train, of_test = (torch.tensor([label for _, label in part]) for part in (train, test))
-    labels = Labels(len(classes), of_train, of_test if test else None, classes)
+    classes = tuple(map(printable, parts[0].classes))
+    labels = Labels(len(classes), of_train, of_test if test else None, classes, notes)
     return text_dataset(name, labels, texts[: len(train)], texts[len(train) :] if test else None, reading)
 
 

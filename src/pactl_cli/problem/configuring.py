@@ -16,6 +16,7 @@ from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import describe
+from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.runs.start import Start
@@ -30,7 +31,7 @@ def reading_of(settings: TrainSettings, tokenizer: str | None = None) -> Reading
 def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
     """Return what sender and receiver know before the message."""
     return Task(
-        settings.dataset,
+        catalogue.own_name(settings.dataset),
         len(pool.bound),
         dataset.spec.channels,
         _brought(settings.model_name, dataset, source),
@@ -137,23 +138,25 @@ def resolved(
             f"{settings.dataset} has {names_in_words(class_names or ['none with a name'])}",
             "name the data that the settings are about",
         )
-    entry, given = catalogue.dataset_entry(settings.dataset).for_inputs(data.spec.kind), dict(settings)
-    chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}
-    for name in ("epochs", "batch_size", "lr"):
-        chosen[name] = getattr(entry, name) if given[name] is None else given[name]
-    for name, followed in settings.followed().items():
-        chosen[name] = chosen[followed] if given[name] is None else given[name]
+    given = dict(settings)
+    chosen = with_plain_defaults(settings, data.spec.kind)
+    chosen |= {name: value for name, value in configuration.as_dict().items() if name in given}
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
+    chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
     if settings.tokenizer != BYTES:
         chosen["tokenizer"] = str(_absolute(Path(settings.tokenizer)))
-    kind, colon, path = settings.dataset.partition(":")
-    chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))
     chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view, "class_names": class_names}
     return settings.model_copy(update=chosen)
 
 
+def _at_absolute_path(dataset: str) -> str:
+    """Return a data set's name, with an absolute path where it has one."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{_absolute(Path(path))}" if colon else kind
+
+
 def _absolute(path: Path) -> Path:
     """Return a path from the root, without a look at what lies there: a stranger may have named it."""
-    return Path(os.path.abspath(path.expanduser()))
+    return Path(os.path.abspath(os.path.expanduser(path)))
