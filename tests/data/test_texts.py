@@ -165,7 +165,7 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path, read: Callable[.
         ({"train/bad/2.txt": "café".encode("latin1")}, {}, "bad/2.txt is not UTF-8: byte 0xe9 at place 3"),
         ({"train/bad/2.txt": b"\xff\xfeb\x00"}, {}, "bad/2.txt is not UTF-8: byte 0xff at place 0"),
         ({"train/empty/x.md": ""}, {}, "empty"),
-        ({"test/other/1.txt": "x"}, {}, "different classes"),
+        ({"test/other/1.txt": "x"}, {}, "has classes that the training set lacks: other"),
         ({}, {"image_size": 32}, "--image-size 32: --dataset folder:.* has texts"),
         ({}, {"text": "review"}, "--text review: it has no meaning"),
         ({}, {"tokenizer": "absent.json"}, "--tokenizer absent.json: there is no such file"),
