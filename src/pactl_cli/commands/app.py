@@ -258,7 +258,7 @@ def verify(
         from pactl_cli.problem.consent import Named
         from pactl_cli.stages.verify import verify as run_stage
 
-    named = Named(settings.data_dir, settings.dataset, settings.model_name)
+    named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
     print_verdict(run_stage(directory, named, settings.device, Terminal()), directory, as_json=as_json)
 
 

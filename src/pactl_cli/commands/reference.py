@@ -33,15 +33,19 @@ def catalogue_page() -> str:
 
 def _defaults_table() -> str:
     """Of the settings that are "by data set", those that nothing but the data's content decides left open."""
-    rows = ((f"`{entry.name}`", *_known(defaults(entry))) for entry in catalogue.DATASETS.values())
+    rows = ((f"`{entry.name}`", *_known(defaults(entry), entry)) for entry in catalogue.DATASETS.values())
     header = ("data set", "network", "epochs", "batch", "lr", "d", "calibration examples", "view")
     return _table(header, rows)
 
 
-def _known(values: Mapping[str, Any]) -> Iterator[str]:
+def _known(values: Mapping[str, Any], entry: catalogue.Dataset) -> Iterator[str]:
     """Numbers and names as cells."""
+    of_tokens = entry.for_inputs("tokens")
     open_ones = {"intrinsic_dim": "a tenth of S", "calibration_examples": "512 with BatchNorm"}
     open_ones["augment"] = f"{catalogue.COLOUR_VIEW} of colour images of bytes"
+    for name, field in (("model_name", "model"), *((name, name) for name in ("epochs", "batch_size", "lr"))):
+        own, other = getattr(entry, field), getattr(of_tokens, field)
+        open_ones[name] = str(own) if own == other else f"{own}; of tokens {other}"
     for name, value in values.items():
         yield open_ones[name] if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 

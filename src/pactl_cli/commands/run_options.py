@@ -100,10 +100,12 @@ def _claimed_directory(settings: TrainSettings) -> Path:
     Where none can be made, the one that could not: creating the run says why.
     """
     dataset = settings.dataset.partition(":")[0]
-    model = settings.model_name or catalogue.dataset_entry(settings.dataset).model
+    row = catalogue.dataset_entry(settings.dataset)
+    model = settings.model_name or (None if row.takes_path else row.model)  # which of their own takes is not known yet
     dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{time}-{dataset}-{model.replace(':', '.')}-{settings.intrinsic_mode}{dim}"
+    words = (time, dataset, model and model.replace(":", "."), settings.intrinsic_mode)
+    name = "-".join(filter(None, words)) + dim
     for number in count(1):
         path = Path(RUNS) / (name if number == 1 else f"{name}-{number}")
         with suppress(OSError):

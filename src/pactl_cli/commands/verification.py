@@ -36,6 +36,14 @@ class VerifyOptions:
             rich_help_panel=DATA,
         ),
     ] = None
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="The tokenizer's file, if the data are texts that one splits.",
+            show_default="the path that the run names, unless it lies inside the run",
+            rich_help_panel=DATA,
+        ),
+    ] = None
     model_name: Annotated[
         str | None,
         typer.Option(
@@ -69,5 +77,6 @@ def verification(path: Path, certificate: Certificate, settings: BoundSettings) 
         *("verify", path),
         model_name=model if is_named else None,
         dataset=settings.dataset,
+        tokenizer=settings.tokenizer,
         data_dir=found if is_elsewhere else None,
     )

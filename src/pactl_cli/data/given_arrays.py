@@ -23,6 +23,7 @@ from pactl_cli.data.labels import read_labels
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.sparse_matrices import is_sparse, sparse_rows
 from pactl_cli.data.spellings import Pair, find_parts
+from pactl_cli.data.vocabulary import with_vocabulary
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import MAPPING, InputSpec, TensorSpec
 
@@ -54,7 +55,8 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading:
     ]
     examples = _examples(parts, progress)
     _require_known(name, pairs, examples)
-    return Dataset(name, labels.classes, examples[0], examples[1] if test else None, labels.names, tuple(notes))
+    dataset = Dataset(name, labels.classes, examples[0], examples[1] if test else None, labels.names, tuple(notes))
+    return with_vocabulary(dataset)
 
 
 @dataclass(frozen=True)

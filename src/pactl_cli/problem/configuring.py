@@ -12,6 +12,7 @@ from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
 from pactl_cli.certificate.format import CALIBRATION
 from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.files.tokenizing import BYTES
 from pactl_cli.data.labels import names_in_words
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
@@ -23,9 +24,10 @@ from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.runs.start import Start
 
 
-def reading_of(settings: TrainSettings) -> Reading:
-    """Return how the user's own data are read."""
-    return Reading(**{field.name: getattr(settings, field.name) for field in fields(Reading)})
+def reading_of(settings: TrainSettings, tokenizer: str | None = None) -> Reading:
+    """Return how the user's own data are read, by another tokenizer's file where one is given."""
+    said = {field.name: getattr(settings, field.name) for field in fields(Reading)}
+    return Reading(**said | ({"tokenizer": tokenizer} if tokenizer else {}))
 
 
 def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
@@ -69,7 +71,7 @@ def configuration_of(settings: TrainSettings, task: Task, source: Start | None) 
     """Return the settings that a message carries, the rest of its fields at their defaults."""
     normalisation: Statistics | str | None = None
     chosen: str | None = settings.normalise
-    own = catalogue.dataset_entry(settings.dataset).normalisation
+    own = task.row.normalisation
     if chosen == "published":
         normalisation = catalogue.dataset_entry(settings.dataset).published
         if normalisation is None:
@@ -123,17 +125,18 @@ def resolved(
     configuration: Configuration,
     directory: Path,
     view: str,
-    class_names: tuple[str, ...] | None,
+    data: Dataset,
 ) -> TrainSettings:
     """Return the settings with nothing left to default, and every path absolute.
 
     Args:
         directory: where named data sets were found.
-        class_names: those of the data.
+        data: what they are about.
 
     Raises:
         PactlError: if the settings name other classes than the data.
     """
+    class_names = data.class_names
     if settings.class_names not in (None, class_names):
         raise PactlError(
             f"the settings name the classes {names_in_words(settings.class_names or ())}, and --dataset "
@@ -141,10 +144,12 @@ def resolved(
             "name the data that the settings are about",
         )
     given = dict(settings)
-    chosen = with_plain_defaults(settings)
+    chosen = with_plain_defaults(settings, data.spec.kind)
     chosen |= {name: value for name, value in configuration.as_dict().items() if name in given}
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
     chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
+    if settings.tokenizer != BYTES:
+        chosen["tokenizer"] = str(_absolute(Path(settings.tokenizer)))
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))
     chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view, "class_names": class_names}

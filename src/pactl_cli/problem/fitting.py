@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.recognition import image_fingerprints
+from pactl_cli.data.vocabulary import widened
 from pactl_cli.errors import PactlError, quoted
 from pactl_cli.models.inputs import IMAGE
 from pactl_cli.runs.settings import TrainSettings
@@ -50,8 +53,11 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
         return _fit_images(dataset, source)
     if dataset.encoding or source.encoding:
         dataset = _encoded_as(dataset, source)
-    same_numbers = not catalogue.is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
-    if dataset.spec == source.spec or (same_numbers and source.fits(dataset.spec)):
+    is_code = catalogue.is_brought(source.model_name)
+    dataset = _with_vocabulary_of(dataset, source)
+    known = replace(source.spec, vocabulary=dataset.spec.vocabulary) if is_code else source.spec
+    same_numbers = not is_code and dataset.spec.channels == source.spec.channels
+    if dataset.spec == known or (same_numbers and source.fits(dataset.spec)):
         return dataset
     raise PactlError(
         f"--dataset {dataset.name}: the data are {dataset.spec}, and {quoted(source.origin)} was trained on "
@@ -75,6 +81,14 @@ def _encoded_as(dataset: Dataset, source: Start) -> Dataset:
         f"{difference}",
         "transfer between tables with the same columns, --missing and --categories",
     )
+
+
+def _with_vocabulary_of(dataset: Dataset, source: Start) -> Dataset:
+    """Return tokens with the vocabulary of a transfer's source, if that has all of them; anything else as it is."""
+    known, own = source.spec.vocabulary, dataset.spec.vocabulary
+    if known is None or own is None or own > known:
+        return dataset
+    return widened(dataset, known)
 
 
 def _fit_images(dataset: Dataset, source: Start) -> Dataset:

@@ -91,7 +91,7 @@ def load_problem(request: Request) -> Problem:
     with request.display.progress("fingerprinting the examples") as progress:
         fingerprints = Fingerprints.of(sample, original, parts, progress)
     return Problem(
-        settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean.class_names),
+        settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean),
         dataset=dataset,
         task=task,
         blueprint=_blueprint(configuration, dataset, start, given, keeps=kind.has_source and not len(calibration)),
@@ -143,7 +143,7 @@ def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
                 place.directory,
                 progress,
                 may_write=place.may_write,
-                reading=reading_of(settings),
+                reading=reading_of(settings, place.tokenizer),
                 original=True,
             )
         except MissingError as error:

@@ -15,26 +15,33 @@ OF_DATASETS = ("epochs", "batch_size", "lr")
 """The settings of which a data set has defaults that nothing else decides."""
 
 
-def with_plain_defaults(settings: TrainSettings) -> dict[str, Any]:
-    """Return settings in which those are filled in that follow from the data set's name or from another setting."""
+def with_plain_defaults(settings: TrainSettings, inputs: str | None) -> dict[str, Any]:
+    """Return settings in which those are filled in that follow from the data set's name or from another setting.
+
+    Args:
+        inputs: the kind of an example; None where it is not known, and then what depends on it stays open.
+    """
     entry, chosen = catalogue.dataset_entry(settings.dataset), dict(settings)
-    chosen |= {name: getattr(entry, name) for name in OF_DATASETS if chosen[name] is None}
-    chosen["normalise"] = chosen["normalise"] or entry.normalisation or "fixed"
+    if inputs is not None or not entry.takes_path:
+        entry = entry.for_inputs(inputs or "")
+        chosen["normalise"] = chosen["normalise"] or entry.normalisation or "fixed"
+        chosen |= {name: getattr(entry, name) for name in OF_DATASETS if chosen[name] is None}
     return chosen | {name: chosen[other] for name, other in settings.followed().items() if chosen[name] is None}
 
 
 def with_known_defaults(settings: TrainSettings) -> TrainSettings:
     """Return settings in which everything is filled in that is known without reading anything."""
     entry, kind = catalogue.dataset_entry(settings.dataset), kind_of(settings)
-    chosen = with_plain_defaults(settings)
+    chosen = with_plain_defaults(settings, None)
     known: dict[str, Any] = {}
     if not entry.takes_path:
         known["augment"] = view_of_dataset(entry)
     if not kind.has_source:
-        known["model_name"] = chosen["model_name"] or entry.model
-        model = catalogue.MODELS.get(catalogue.model_name(known["model_name"]))
+        name = chosen["model_name"] or (None if entry.takes_path else entry.model)
+        known["model_name"] = name
+        model = catalogue.MODELS.get(catalogue.model_name(name)) if name else None
         known["base_width"] = model and model.width
-        normalised = chosen["normalise"] == CALIBRATION
+        normalised = CALIBRATION in (entry.normalisation, chosen["normalise"])
         needs = None if model is None else model.batch_statistics or normalised
         if needs is False:
             known["calibration_examples"] = 0

@@ -290,6 +290,9 @@ class BoundSettings(Settings):
     dataset: DatasetName | None = _setting(
         None, DATA, "where your own data lie now: csv:PATH, npz:PATH, ...", shown="where training found them"
     )
+    tokenizer: str | None = _setting(
+        None, DATA, "where the tokenizer of the runs lies now", shown="where training found it"
+    )
     model_name: ModelName | None = _setting(
         None,
         NETWORK,

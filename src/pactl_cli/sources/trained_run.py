@@ -35,7 +35,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         )
     run = RunDirectory.open(Path(name))
     run.require_complete(run.manifest.kind)
-    named = Named(settings.data_dir, settings.source_dataset, settings.model_name, "--source-dataset")
+    named = Named(settings.data_dir, settings.source_dataset, settings.model_name, option="--source-dataset")
     problem = reload_problem(run, named, settings.device, display)
     if problem.settings.intrinsic_dim:
         module = problem.build_module()

@@ -40,7 +40,7 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display, world: W
         runs = world.from_first(lambda: _opened(paths, claims))
         if not world.leads:
             runs = [FollowedRun(run.path, run.manifest) for run in runs]
-        named = Named(settings.data_dir, settings.dataset, settings.model_name)
+        named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
         problems = [reload_problem(run, named, settings.device, display, world) for run in runs]
         _require_comparable([run.path for run in runs], problems)
         candidates = [candidate(run, problem, settings, display) for run, problem in zip(runs, problems, strict=True)]

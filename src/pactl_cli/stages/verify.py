@@ -118,8 +118,13 @@ def _compared(claimed: Certificate, derived: Certificate) -> tuple[Document, Doc
 
 
 def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Problem) -> None:
-    """Raise PactlError if the certificate is about inputs or classes of another number or shape."""
-    here: dict[str, Any] = {"classes": problem.dataset.classes, "inputs": problem.dataset.spec.as_dict()}
+    """Raise PactlError if the certificate is about other inputs or classes, or texts split otherwise."""
+    data = problem.dataset
+    here: dict[str, Any] = {
+        "classes": data.classes,
+        "inputs": data.spec.as_dict(),
+        "tokenizer_sha256": data.tokenizer_sha256,
+    }
     for name, derived in here.items():
         if (claimed := certificate.side_information.get(name)) != derived:
             raise PactlError(f"{run.path / CERTIFICATE} says {name} is {reprlib.repr(claimed)}, but it is {derived!r}")
