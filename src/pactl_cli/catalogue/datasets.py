@@ -147,7 +147,7 @@ DATASETS = Table(
         ),
         Dataset(
             "folder:",
-            "your own images in train/CLASS/ and optionally test/CLASS/ or val/CLASS/",
+            "your own images in train/CLASS/ and perhaps test/CLASS/ or val/CLASS/; or in CLASS/ alone",
             "pactl_cli.data.folders:load_folder",
             *("layer13s", 20),
         ),

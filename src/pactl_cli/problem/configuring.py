@@ -15,6 +15,7 @@ from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import describe
+from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.runs.start import Start
@@ -134,12 +135,9 @@ def resolved(
             f"{settings.dataset} has {names_in_words(class_names or ['none with a name'])}",
             "name the data that the settings are about",
         )
-    entry, given = catalogue.dataset_entry(settings.dataset), dict(settings)
-    chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}
-    for name in ("epochs", "batch_size", "lr"):
-        chosen[name] = getattr(entry, name) if given[name] is None else given[name]
-    for name, followed in settings.followed().items():
-        chosen[name] = chosen[followed] if given[name] is None else given[name]
+    given = dict(settings)
+    chosen = with_plain_defaults(settings)
+    chosen |= {name: value for name, value in configuration.as_dict().items() if name in given}
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
     chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:

@@ -91,7 +91,7 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
         if only_read or named.data_dir or found in (None, directory) or not (entry.checked and os.path.isdir(found)):
             hint = ""
             if found and not named.data_dir and not only_read:
-                hint = f"training found them in {found}: if you trust what lies there, --data-dir {found}"
+                hint = f"training found them in {found}: if you trust what lies there, --data-dir {quote(str(found))}"
             return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
         return DataPlace(trained.dataset, found, may_write=False, by_run=True)
     directory = data_directory(named.data_dir)
@@ -128,5 +128,5 @@ def _require_outside(run: RunDirectory, dataset: str, option: str) -> None:
     if any(os.path.commonpath([place, inside]) == inside for place in places):
         raise MissingError(
             f"{run.path} has its data, {dataset}, in itself: nothing says that they are what you take them for",
-            f"if you know them: {option} {dataset}",
+            f"if you know them: {option} {quote(dataset)}",
         )

@@ -24,12 +24,14 @@ class Handoff:
         listens: whether the launcher has listened on MASTER_PORT already.
         listen: in rank 0, that socket.
         timeout_seconds: for `TIMEOUT_SECONDS`.
+        called: its own command line, before the command's.
     """
 
     watch: int
     listens: bool
     listen: int | None
     timeout_seconds: float
+    called: str = ""
 
     @classmethod
     def received(cls) -> Handoff | None:

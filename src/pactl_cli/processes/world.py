@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pactl_cli.errors import FAILED, PactlError, PeerLostError
+from pactl_cli.errors import FAILED, PactlError, PeerLostError, StoppedError
 from pactl_cli.processes.placement import TIMEOUT_SECONDS, Handoff, Placement
 
 _T = TypeVar("_T")
@@ -119,12 +119,10 @@ class World(Placement):
             yield
         except RuntimeError as error:
             if time.monotonic() - started < 0.9 * self.timeout_seconds:
-                raise PeerLostError(
-                    "another process has ended", "see what it said; go on with --resume", FAILED
-                ) from error
-            raise PactlError(
+                raise PeerLostError("another process has ended", "see what it said", FAILED) from error
+            raise StoppedError(
                 f"rank {self.rank} has waited {self.timeout_seconds:g} s for the other processes: one of them hangs",
-                "go on with --resume",
+                "",
                 FAILED,
             ) from error
 

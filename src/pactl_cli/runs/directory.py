@@ -28,7 +28,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
-from pactl_cli.errors import FAILED, MissingError, PactlError, reason
+from pactl_cli.errors import FAILED, MissingError, PactlError, reason, shell_command
+from pactl_cli.runs.advice import finishing
 from pactl_cli.runs.config_file import LARGEST, parse_config
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
@@ -143,11 +144,10 @@ class RunDirectory:
         """Raises PactlError unless the stage is complete and its files are as it left them."""
         state = self.manifest.stages.get(stage)
         if state != "complete":
+            begun = stage == self.manifest.kind
             raise PactlError(
                 f"{self.path} is incomplete: its stage {stage} is {state or 'missing'}",
-                f"finish it with pactl {stage} --resume --out {self.path}"
-                if stage == self.manifest.kind
-                else f"run pactl {stage} {self.path}",
+                finishing(self.path, stage, self.read_settings) if begun else f"run {shell_command(stage, self.path)}",
             )
         if altered := self.altered():
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")

@@ -88,7 +88,7 @@ def _own_name(name: str) -> str:
     except PactlError:
         found = ""
     if found not in torchvision.models.list_models(module=torchvision.models):
-        raise PactlError(f"torchvision:{name}: torchvision has no such network", "see pactl transfer --help")
+        raise PactlError(f"torchvision:{name}: torchvision has no such network", "pactl names networks lists them")
     return found
 
 

@@ -68,7 +68,7 @@ def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype
     parts = problem.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
     reading = reading_of(problem.settings)
-    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write, reading=reading)
+    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write, reading=reading, original=True)
     own = seen_forms(
         raw.train[torch.from_numpy(used)], problem.dataset.train[torch.from_numpy(used).to(problem.device)]
     ).ravel()

@@ -25,7 +25,7 @@ from pactl_cli.certificate.configuration import Task
 from pactl_cli.certificate.format import FORMAT, MAX_DIM, MAX_LEVELS
 from pactl_cli.certificate.message import Message, read_message
 from pactl_cli.certificate.symbols import learned_probabilities
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, shell_command
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
 
 LARGEST_CERTIFICATE = 1 << 20
@@ -103,7 +103,7 @@ def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
     for name in _contradictions(certificate):
         raise PactlError(
             f"{run.path / CERTIFICATE} contradicts itself: {name} does not follow from its counts and bits",
-            f"it was altered: run pactl bound {run.path} again",
+            f"it was altered: run {shell_command('bound', run.path)} again",
         )
 
 

@@ -12,11 +12,10 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.data.dataset import LabelledExamples
-from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
-from pactl_cli.problem.display import Display
+from pactl_cli.problem.display import Bar, Display
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
 from pactl_cli.problem.memory import require_modest
@@ -41,7 +40,7 @@ from pactl_cli.runs.settings import TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.subspace.quantise import grid
-from pactl_cli.training.loop import Objective, State, Trainer
+from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
 from pactl_cli.training.recipes import Plan
 
@@ -226,7 +225,7 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
         )
         trained = {"w": module.w}
     trainer = trainer_of(problem, objective, problem.sample, plan(settings), STAGE)
-    fit(run, trainer, f"{problem.settings.model_name} d={settings.intrinsic_dim}", display)
+    fit(run, trainer, "training", display)
     finish(run, trained)
 
 
@@ -259,12 +258,12 @@ def trainer_of(problem: Problem, objective: Objective, examples: LabelledExample
 
 
 def fit(run: RunDirectory, trainer: Trainer, what: str, display: Display) -> None:
-    """Train from where the run stands.
+    """Train from where the run stands, and show it as `what`.
 
     Raises:
         PactlError: as `Trainer.run` does.
     """
-    with display.progress(f"training {what}") as advance:
+    with display.progress(what) as advance:
         state = trainer.world.from_first(lambda: _load_state(run, trainer.stage))
         trainer.run(RunObserver(run, trainer.stage, advance), state)
 
@@ -278,12 +277,12 @@ def _precision(name: str) -> torch.dtype | None:
 class RunObserver:
     """Writes what a loop reports into the run directory, and shows it."""
 
-    def __init__(self, run: RunDirectory, stage: str, advance: Progress) -> None:
+    def __init__(self, run: RunDirectory, stage: str, advance: Bar) -> None:
         self._run, self._stage, self._advance = run, stage, advance
 
-    def advance(self, step: int, steps: int, loss: float) -> None:
+    def advance(self, now: Moment) -> None:
         """Move the bar."""
-        self._advance(step, steps)
+        self._advance(now.step, now.steps, str(now))
 
     def epoch(self, record: dict[str, Any]) -> None:
         """One line of metrics."""

@@ -102,7 +102,7 @@ def check_file(path: Path, expected: str, remedy: str) -> FileState:
     try:
         with open_file(path) as file:
             _size(file)
-            state = _state(os.fstat(file.fileno()))
+            state = file_state(file)
             digest = hashlib.file_digest(file, lambda: _hash(expected))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error, remedy) from error
@@ -118,6 +118,11 @@ def require_unchanged(path: Path, state: FileState, remedy: str) -> None:
         raise _unreadable(path, error, remedy) from error
     if now != state:
         raise PactlError(f"{path} has changed while it was read", "run the command again when nobody writes to it")
+
+
+def file_state(file: BufferedReader) -> FileState:
+    """Return the state of an open file."""
+    return _state(os.fstat(file.fileno()))
 
 
 def _state(status: os.stat_result) -> FileState:
