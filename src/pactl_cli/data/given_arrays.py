@@ -129,8 +129,8 @@ class _Part:
             return Form(shape[1:], dtype)
         if dtype == np.int64:
             self.notes.append(
-                f"{self.pair.x} of {header.dtype} is taken for images of integers, as they are; for pixels of 0 to 255, "
-                f'save {self.pair.x}.astype("uint8")'
+                f"{self.pair.x} of {header.dtype} is taken for images of integers, as they are; for pixels of 0 to "
+                f'255, save {self.pair.x}.astype("uint8")'
             )
         if len(shape) == 3:
             return Form((1, *shape[1:]), dtype)
