@@ -127,16 +127,13 @@ class _Part:
         if len(shape) not in (2, 3, 4):
             hint = "for one feature of each example, reshape(-1, 1)" if len(shape) == 1 else _SHAPES
             raise PactlError(f"{self.what} has {len(shape)} dimensions, {shape}", hint)
-        if dtype == np.int64:
-            taken, other, saved = ("sequences of integers", "features", "float32")
-            if len(shape) > 2:
-                taken, other, saved = ("images of integers, as they are", "pixels of 0 to 255", "uint8")
-            self.notes.append(
-                f"{self.pair.x} of {header.dtype} is taken for {taken}; for {other}, save "
-                f'{self.pair.x}.astype("{saved}")'
-            )
         if len(shape) == 2:
             return Form(shape[1:], dtype)
+        if dtype == np.int64:
+            self.notes.append(
+                f"{self.pair.x} of {header.dtype} is taken for images of integers, as they are; for pixels of 0 to "
+                f'255, save {self.pair.x}.astype("uint8")'
+            )
         if len(shape) == 3:
             return Form((1, *shape[1:]), dtype)
         if has_channels_last(self.pair.x, self.what, shape, self.reading.channels, self.notes):
