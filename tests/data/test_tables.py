@@ -223,7 +223,7 @@ def test_a_parquet_column_of_another_kind_is_refused(tmp_path: Path, column: Any
 def test_odd_parquet_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "odd.parquet"
     path.write_bytes(b"PAR1 and nothing more")
-    assert "cannot be read" in complaint(path)
+    assert "cannot be read: it is no parquet file, or it is truncated or altered" in complaint(path)
     parquet.write_table(pa.table({"x": [1, 2], "__index_level_0__": [0, 1], "y": [0, 1]}), path)
     assert "index that pandas wrote" in complaint(path)
     parquet.write_table(pa.table({"x": [1, 2], "y": pa.array([0, None])}), path)

@@ -66,8 +66,10 @@ def _table(path: Path) -> Any:
             return found.read()
     except FileNotFoundError as error:
         raise MissingError(f"{path} cannot be read: there is no such file") from error
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise PactlError(f"{path} cannot be read: {reason(error) or 'it is no parquet file'}") from error
+    except pyarrow.ArrowException as error:
+        raise PactlError(f"{path} cannot be read: it is no parquet file, or it is truncated or altered") from error
+    except (OSError, ValueError) as error:
+        raise PactlError(f"{path} cannot be read: {reason(error) or 'it is truncated or altered'}") from error
 
 
 def _column(what: str, column: Any) -> Column:
