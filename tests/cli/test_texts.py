@@ -158,12 +158,19 @@ def test_a_tokenizer_that_differs_elsewhere_is_another_one(pactl: Call, run: Pat
     assert "says tokenizer_sha256 is" in pactl("verify", run, "--tokenizer", "other.json").complaint(1)
 
 
-def test_a_tokenizer_in_the_run_itself_is_not_read_unasked(pactl: Call, run: Path) -> None:
+@pytest.mark.parametrize("command", ["verify", "bound"])
+def test_a_tokenizer_in_the_run_itself_is_not_read_unasked(pactl: Call, run: Path, agree: Call, command: str) -> None:
     shutil.copy("tokenizer.json", run / "tokenizer.json")
-    text = (run / "config.yml").read_text()
-    (run / "config.yml").write_text(text.replace("/tokenizer.json", "/run/tokenizer.json"))
-    line = pactl("bound", run).complaint(2)
-    assert "altered" in line or "has its tokenizer in itself" in line
+    settings = (run / "config.yml").read_text()
+    agree(run, "config.yml", settings.replace("/tokenizer.json", "/run/tokenizer.json"))
+    assert "run has its tokenizer in itself" in pactl(command, run).complaint(2)
+    assert pactl(command, run, "--tokenizer", "run/tokenizer.json").code == 0
+
+
+def test_a_run_is_resumed_where_its_tokenizer_lies_now(pactl: Call, run: Path, reviews: str) -> None:
+    Path("tokenizer.json").rename("moved.json")
+    words = ("train", "--dataset", reviews, *QUICK, "--epochs", 1, "--out", run, "--resume")
+    assert pactl(*words, "--tokenizer", "moved.json").code == 0
 
 
 @pytest.mark.parametrize("command", ["verify", "bound"])
