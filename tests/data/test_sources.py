@@ -113,7 +113,6 @@ def test_npz_keeps_values_in_place(tmp_path: Path) -> None:
         ({"x_test": np.zeros((6, 8, 8), dtype=np.float32)}, "differ in shape or type"),
         ({"x_train": np.array([{}] * 12)}, "cannot be read"),
         ({"x_train": np.full((12, 8), 1 << 63, dtype=np.uint64)}, "more than 63 bits"),
-        ({"x_train": np.zeros((12, 8), dtype=bool)}, "has type bool"),
         ({"x_train": np.zeros((12, 0), dtype=int)}, "is empty"),
         ({"x_train": np.zeros((12, 8), dtype=int), "x_test": np.zeros((6, 8))}, "differ in shape or type"),
     ],
@@ -165,7 +164,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
         load_dataset(f"folder:{tmp_path / 'absent'}", tmp_path)
     write_folder(tmp_path / "sizes", {"train": 2})
     Image.new("RGB", (5, 5)).save(tmp_path / "sizes" / "train" / "dog" / "z.png")
-    with pytest.raises(PactlError, match="another size"):
+    with pytest.raises(PactlError, match="images of several sizes"):
         load_dataset(f"folder:{tmp_path / 'sizes'}", tmp_path)
     write_folder(tmp_path / "broken", {"train": 2})
     (tmp_path / "broken" / "train" / "cat" / "0.png").write_bytes(b"no image")
@@ -173,7 +172,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
         load_dataset(f"folder:{tmp_path / 'broken'}", tmp_path)
     write_folder(tmp_path / "classes", {"train": 2, "test": 1})
     (tmp_path / "classes" / "test" / "cat").rename(tmp_path / "classes" / "test" / "cow")
-    with pytest.raises(PactlError, match="different classes"):
+    with pytest.raises(PactlError, match="classes that the training set lacks: cow"):
         load_dataset(f"folder:{tmp_path / 'classes'}", tmp_path)
 
 

@@ -68,21 +68,26 @@ class LabelledExamples(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """Resident examples: n inputs, a tensor or several by name, and labels, shape (n,), int64."""
+    """Resident examples: n inputs, a tensor or several by name, and labels, shape (n,), int64.
+
+    Attributes:
+        vocabulary: of inputs that are tokens: how many there are; None where that is not known.
+    """
 
     inputs: Inputs
     labels: Tensor
+    vocabulary: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> Examples:
-        return Examples(select(self.inputs, indices), self.labels[indices])
+        return replace(self, inputs=select(self.inputs, indices), labels=self.labels[indices])
 
     @property
     def spec(self) -> InputSpec:
         """What an example is."""
-        return InputSpec.of(self.inputs)
+        return InputSpec.of(self.inputs, self.vocabulary)
 
     @property
     def images(self) -> Tensor:
@@ -102,11 +107,12 @@ class Examples:
 
     def to(self, device: torch.device) -> Examples:
         """The same examples on `device`."""
-        return Examples(change(self.inputs, lambda tensor: tensor.to(device)), self.labels.to(device))
+        moved = change(self.inputs, lambda tensor: tensor.to(device))
+        return replace(self, inputs=moved, labels=self.labels.to(device))
 
     def with_labels(self, labels: Tensor) -> Examples:
         """The same inputs with other labels."""
-        return Examples(self.inputs, labels)
+        return replace(self, labels=labels)
 
     def with_workers(self, count: int | None) -> Examples:
         """Nothing is to be decoded."""
@@ -171,6 +177,7 @@ class Dataset:
         class_names: in the order of their numbers; None where the numbers are all that is known.
         notes: what the reader made of what it found, in sentences for the user.
         encoding: of the rows of a table; None of anything else.
+        tokenizer_sha256: of the file of what split the texts; None where there is none.
     """
 
     name: str
@@ -180,6 +187,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     encoding: Encoding | None = None
+    tokenizer_sha256: str | None = None
 
     @property
     def spec(self) -> InputSpec:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.recognition import image_fingerprints
+from pactl_cli.data.vocabulary import widened
 from pactl_cli.errors import PactlError, quoted
 from pactl_cli.models.inputs import IMAGE
 from pactl_cli.runs.settings import TrainSettings
@@ -50,8 +53,11 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
         return _fit_images(dataset, source)
     if dataset.encoding or source.encoding:
         dataset = _encoded_as(dataset, source)
-    same_numbers = not catalogue.is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
-    if dataset.spec == source.spec or (same_numbers and source.fits(dataset.spec)):
+    is_code = catalogue.is_brought(source.model_name)
+    dataset = _with_vocabulary_of(dataset, source)
+    known = replace(source.spec, vocabulary=dataset.spec.vocabulary) if is_code else source.spec
+    same_numbers = not is_code and dataset.spec.channels == source.spec.channels
+    if dataset.spec == known or (same_numbers and source.fits(dataset.spec)):
         return dataset
     raise PactlError(
         f"--dataset {dataset.name}: the data are {dataset.spec}, and {quoted(source.origin)} was trained on "
@@ -77,6 +83,14 @@ def _encoded_as(dataset: Dataset, source: Start) -> Dataset:
     )
 
 
+def _with_vocabulary_of(dataset: Dataset, source: Start) -> Dataset:
+    """Return tokens with the vocabulary of a transfer's source, if that has all of them; anything else as it is."""
+    known, own = source.spec.vocabulary, dataset.spec.vocabulary
+    if known is None or own is None or own > known:
+        return dataset
+    return widened(dataset, known)
+
+
 def _fit_images(dataset: Dataset, source: Start) -> Dataset:
     """Return images as the network of a transfer can take them."""
     channels, height, width = source.spec.image_shape
@@ -89,7 +103,8 @@ def _fit_images(dataset: Dataset, source: Start) -> Dataset:
         raise PactlError(
             f"--dataset {dataset.name} has images of {own_height} x {own_width}, and {source.model_name} "
             f"in {quoted(source.origin)} was trained on {height} x {width}: its weights have another shape for these",
-            "transfer from a network with a mean over the image, such as layer13s, or from larger images",
+            f"give --image-size {min(height, width)}, or transfer from a network with a mean over the image, such as "
+            "layer13s, or from larger images",
         )
     if not source.fits(source.spec):
         raise PactlError(f"the weights of {quoted(source.origin)} do not fit {source.model_name} at any size known")

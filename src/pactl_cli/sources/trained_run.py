@@ -35,7 +35,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         )
     run = RunDirectory.open(Path(name))
     run.require_complete(run.manifest.kind)
-    named = Named(settings.data_dir, model_name=settings.model_name)
+    named = Named(settings.data_dir, settings.source_dataset, settings.model_name, option="--source-dataset")
     problem = reload_problem(run, named, settings.device, display)
     if problem.settings.intrinsic_dim:
         module = problem.build_module()
@@ -50,7 +50,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         network,
         seen=_seen(problem, place_of_data(run, problem.settings, named, only_read=False)),
         seen_is_complete=problem.blueprint.start is None or problem.blueprint.start.seen_is_complete,
-        origin=printable(str(run.path.resolve())),
+        origin=printable(run.path.resolve().name),
         lineage=problem.lineage(),
     )
 
@@ -68,7 +68,7 @@ def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype
     parts = problem.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
     reading = reading_of(problem.settings)
-    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write, reading=reading)
+    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write, reading=reading, original=True)
     own = seen_forms(
         raw.train[torch.from_numpy(used)], problem.dataset.train[torch.from_numpy(used).to(problem.device)]
     ).ravel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pactl_cli.data.tables.columns import CATEGORIES, KINDS, NUMBERS, Column, Pa
 from pactl_cli.data.tables.csv_files import count_csv, read_csv
 from pactl_cli.data.tables.encoding import Encoding, Field, raw_inputs, texts_of
 from pactl_cli.data.tables.parquet_files import count_parquet, read_parquet
+from pactl_cli.data.texts import refuse_text_settings, text_dataset
 from pactl_cli.errors import MissingError, PactlError, quoted
 
 _READERS = {"csv": read_csv, "parquet": read_parquet}
@@ -42,6 +44,11 @@ def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, readin
     _require_same_columns(parts)
     values = [_label_values(part, label) for part in parts]
     labels = read_labels(name, values[0], values[1] if len(parts) > 1 else None, called=f"column {quoted(label)}")
+    if reading.text is not None:
+        told = replace(labels, notes=(*parts[0].notes, *labels.notes))
+        of_parts = [_text_values(part, reading) for part in parts]
+        return text_dataset(name, told, of_parts[0], of_parts[1] if len(parts) > 1 else None, reading)
+    refuse_text_settings(name, reading)
     given = reading.categories or {}
     own = {name: parts[0].read(name, kind) for name, kind in _kinds(parts[0], label, given).items()}
     fields = tuple(Field(name, str(own[name].kind), given.get(name)) for name in own)
@@ -121,6 +128,28 @@ def _label_values(part: Part, label: str) -> Values:
     if column.kind is None and not is_whole and part.read(label, None).kind == NUMBERS:
         return np.asarray(part.read(label, NUMBERS).values)
     return np.array(texts, dtype=np.str_)
+
+
+def _text_values(part: Part, reading: Reading) -> list[str]:
+    """Return the texts of a column; one that is missing is empty, where that is wanted.
+
+    Raises:
+        PactlError: if there is no such column, or it holds something else, or lacks a text.
+    """
+    name = str(reading.text)
+    if reading.categories:
+        raise PactlError("--categories and --text exclude each other: of a text no column is read beside it")
+    if name not in part.columns or name == reading.label:
+        raise PactlError(
+            f"{part.where} has no column {quoted(name)} beside the labels: it has {names_in_words(list(part.columns))}",
+            "name the column of texts: --text COLUMN",
+        )
+    values = part.columns[name].values
+    if not isinstance(values, list):
+        raise PactlError(f"{part.where}: column {quoted(name)} holds {part.columns[name].kind}, which are no texts")
+    if reading.missing == "refuse" and None in values:
+        raise PactlError(f"{part.place(values.index(None), name)} has no text", "--missing constant takes it as empty")
+    return [value or "" for value in values]
 
 
 def _kinds(part: Part, label: str, given: Mapping[str, tuple[str, ...]]) -> dict[str, str | None]:
