@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer
 
 Call = Callable[..., Any]
 
-TABLE = ("--label", "y", "--epochs", 30)
+TABLE = ("--label", "y", "--epochs", 30, "--batch-size", 32)
 DIFFERS, SIXTH, FORM = 1, 5, 1
 """Bits: something differs from the default; the sixth field, in Elias gamma; whether calibration says it."""
 FIXED_BITS = DIFFERS + SIXTH + FORM + 2 * 14

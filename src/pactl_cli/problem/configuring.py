@@ -144,7 +144,7 @@ def resolved(
             "name the data that the settings are about",
         )
     given = dict(settings)
-    chosen = with_plain_defaults(settings, data.spec.kind)
+    chosen = with_plain_defaults(settings, data.kind)
     chosen |= {name: value for name, value in configuration.as_dict().items() if name in given}
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
     chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
