@@ -171,7 +171,11 @@ def test_an_archive_that_is_not_there(refused: Call, tmp_path: Path, place: str)
 
 def test_small_images_are_refused_by_networks_that_need_larger(refused: Call, npz: Path, tmp_path: Path) -> None:
     refused(f"npz:{npz}", "--model-name", "16 x 16", options=("--model-name", "lenet5"))
-    np.savez(tmp_path / "features.npz", x_train=np.arange(150, dtype=np.float32).reshape(30, 5), y_train=np.arange(30) % 2)
+    np.savez(
+        tmp_path / "features.npz",
+        x_train=np.random.default_rng(0).random((30, 5), np.float32),
+        y_train=np.arange(30) % 2,
+    )
     refused(f"npz:{tmp_path / 'features.npz'}", "--model-name", options=("--model-name", "layer13s"))
 
 
