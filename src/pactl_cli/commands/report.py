@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.completion import run_directory
 from pactl_cli.commands.page.markup import plain
 from pactl_cli.commands.piped import run_directories
-from pactl_cli.commands.terminal import percent
 from pactl_cli.errors import PactlError
 
 if TYPE_CHECKING:

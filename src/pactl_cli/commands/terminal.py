@@ -6,8 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
-from math import ceil
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pactl_cli.catalogue import HEADLINE
+from pactl_cli.certificate.percent import percent
 from pactl_cli.errors import on_one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pactl_cli.certificate.certificate import Certificate
+    from pactl_cli.stages.advice import Advice
     from pactl_cli.stages.verify import Verdict
 
 
@@ -57,24 +57,22 @@ class Terminal:
         print(f"pactl: note: {on_one_line(text)}", file=sys.stderr)
 
 
-def percent(error: float | None) -> str:
-    """An error rate in percent, rounded up; a dash where there is none."""
-    return "-" if error is None else f"{ceil(Decimal(repr(float(error))) * 10**4) / 100:.2f} %"
-
-
-def print_certificate(certificate: Certificate, check: str) -> None:
+def print_certificate(certificate: Certificate, check: str, advice: Advice | None) -> None:
     """The certificate as tables, on stdout.
 
     What may come from a file or a user is Text, in which brackets and colons are only themselves.
 
     Args:
         check: the command that verifies it.
+        advice: what to say of one that says nothing.
     """
     console = Console(file=sys.stdout, highlight=False)
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
     others = {name: bound for name, bound in certificate.bounds.items() if name != HEADLINE}
     rows = [
         ("certificate", f"[bold green]{percent(certificate.error_bound)}[/bold green]"),
+        *((f"  at delta {each.delta:g}, jointly", percent(each.error_bound)) for each in certificate.at_other_deltas),
+        ("always the most frequent class, on S", percent(certificate.majority_error)),
         ("training error, quantised", f"{percent(certificate.quantised_train_error)}  {counted}"),
         ("training error, before quantising", percent(certificate.train_error)),
         ("test error (a check, not used)", percent(certificate.test_error)),
@@ -98,19 +96,26 @@ def print_certificate(certificate: Certificate, check: str) -> None:
     assumed = Table.grid(padding=(0, 1))
     for line in certificate.assumptions:
         assumed.add_row("-", Text(line))
-    for part in (Text(certificate.statement, "bold"), facts, "It assumes:", assumed):
+    console.print(Padding(Text(certificate.statement, "bold"), (1, 2, 0, 2)))
+    if advice:
+        console.print(Padding(Text(f"{advice.reason} Next, {advice.why}:"), (1, 2, 0, 2)))
+        console.print(Text(f"  {advice.command}"), soft_wrap=True)
+    for part in (facts, "It assumes:", assumed):
         console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
     console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
 
 
-def print_certified(found: Certificate | Sequence[tuple[Path, Certificate]], check: str, *, as_json: bool) -> None:
+def print_certified(
+    found: Certificate | Sequence[tuple[Path, Certificate]], check: str, advice: Advice | None, *, as_json: bool
+) -> None:
     """A certificate, or those of several runs, the best first, on stdout: as tables, or as JSON.
 
     Args:
         check: the command that verifies it, if it is one.
+        advice: what to say of it on a terminal, if it says nothing.
     """
     if not isinstance(found, Sequence):
-        print(found.model_dump_json(indent=2)) if as_json else print_certificate(found, check)
+        print(found.model_dump_json(indent=2)) if as_json else print_certificate(found, check, advice)
         return
     ranked = sorted(found, key=lambda entry: entry[1].error_bound)
     if as_json:

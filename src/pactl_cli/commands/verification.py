@@ -58,10 +58,15 @@ class VerifyOptions:
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
     """Return the command that verifies a certificate that was just made."""
+    return shlex.join(["pactl", "verify", str(path), *named_words(path, certificate, settings)])
+
+
+def named_words(path: Path, certificate: Certificate, settings: BoundSettings) -> list[str]:
+    """Return the options with which other commands find the data and the network of a run that was just certified."""
     from pactl_cli.problem.machine import data_directory
     from pactl_cli.runs.directory import RunDirectory
 
-    words = ["pactl", "verify", str(path)]
+    words = []
     model = certificate.configuration["model_name"]
     if catalogue.is_brought(model) or settings.model_name:
         words += ["--model-name", model]
@@ -70,4 +75,4 @@ def verification(path: Path, certificate: Certificate, settings: BoundSettings) 
     found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
     if certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None):
         words += ["--data-dir", str(found)]
-    return shlex.join(words)
+    return words

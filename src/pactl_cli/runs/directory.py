@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
 from importlib.metadata import version
 from io import BytesIO
@@ -136,8 +136,8 @@ class RunDirectory:
             found = f"{'.'.join(map(str, first['loc']))} {reprlib.repr(first['input'])}"
             raise PactlError(f"{path / MANIFEST} is altered: {found}: {first['msg']}", hint) from error
 
-    def require_complete(self, stage: str) -> None:
-        """Raises PactlError unless the stage is complete and its files are as it left them."""
+    def require_complete(self, stage: str, but: Collection[str] = ()) -> None:
+        """Raises PactlError unless the stage is complete and all files but some are as they were left."""
         state = self.manifest.stages.get(stage)
         if state != "complete":
             raise PactlError(
@@ -146,7 +146,7 @@ class RunDirectory:
                 if stage == self.manifest.kind
                 else f"run pactl {stage} {self.path}",
             )
-        if altered := self.altered():
+        if altered := [path for path in self.altered() if path.name not in but]:
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
 
     def size_bytes(self) -> int:
@@ -202,6 +202,18 @@ class RunDirectory:
             replace_file(target, data)
         except OSError as error:
             raise PactlError(f"{target} cannot be written: {error.strerror}", exit_code=FAILED) from error
+
+    def copy_file(self, source: RunDirectory, name: str) -> None:
+        """Copies a file of another run, of any size, atomically.
+
+        Raises:
+            PactlError: if it cannot be read or written.
+        """
+        try:
+            with open_plain_file(source.path / name) as file:
+                replace_file(self.path / name, iter(lambda: file.read(1 << 24), b""))
+        except (OSError, ValueError) as error:
+            raise PactlError(f"{name} cannot be copied to {self.path}: {reason(error)}", exit_code=FAILED) from error
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a UTF-8 file atomically."""
@@ -320,11 +332,12 @@ def require_schema(path: Path, schema: Any, own: int) -> None:
     raise PactlError(f"{path} was written by a development version before 0.2.0, which alone reads it", "train again")
 
 
-def replace_file(target: Path, data: bytes) -> None:
+def replace_file(target: Path, data: bytes | Iterable[bytes]) -> None:
     """Writes a file whole or not at all: a temporary file in the same directory, flushed to the disk and renamed."""
     with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         try:
-            file.write(data)
+            for piece in [data] if isinstance(data, bytes) else data:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)

@@ -9,10 +9,10 @@ from shlex import quote
 
 from pactl_cli import __version__
 from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.page import figures
 from pactl_cli.commands.page.figures import COLOURS, Shown, table
 from pactl_cli.commands.page.markup import Child, Markup, plain, tag
-from pactl_cli.commands.terminal import percent
 from pactl_cli.stages.report import Report, are_comparable, best_certified, read_details
 
 _LONGEST_NAME = 44

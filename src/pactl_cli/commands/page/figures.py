@@ -8,6 +8,7 @@ from itertools import groupby, pairwise
 
 from pactl_cli.catalogue import BOUNDS, HEADLINE
 from pactl_cli.certificate.certificate import Bounds, Certificate
+from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.page.markup import Child, Markup, tag
 from pactl_cli.commands.page.plot import (
     Axis,
@@ -21,7 +22,6 @@ from pactl_cli.commands.page.plot import (
     show_percent,
     show_small,
 )
-from pactl_cli.commands.terminal import percent
 from pactl_cli.stages.claims import Histogram
 from pactl_cli.stages.report import Details, Epoch, Report
 from pactl_cli.stages.sweeps import bounds_by_delta, bounds_by_examples

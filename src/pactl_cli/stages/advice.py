@@ -1,0 +1,156 @@
+"""What to say of a certificate that promises no less error than an answer that looks at nothing: why, and what next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+
+from pactl_cli import catalogue
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.risk_bounds import binomial_bound, log_binomial_tail
+from pactl_cli.runs.directory import CONFIG
+from pactl_cli.runs.kinds import kind_of
+from pactl_cli.runs.settings import DATA, BoundSettings, PriorSettings, TrainSettings, TransferSettings, option_name
+
+SHORTEST_MESSAGE = 64
+"""Bits: no classifier that has learned something was told in fewer."""
+_FEWER, _MORE_EPOCHS, _MORE_DIMS = 4, 3, 4
+"""Factors by which the next try has fewer coordinates, more epochs, more coordinates."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Why a certificate says nothing, in numbers, and what to try next.
+
+    Attributes:
+        reason: sentences.
+        why: the next thing to try, in words.
+        command: that does it; "" where the run names code, which nobody runs because a file says so.
+    """
+
+    reason: str
+    why: str
+    command: str
+
+    def in_words(self) -> str:
+        """Return all on one line."""
+        return f"{self.reason} Next, {self.why}{': ' if self.command else ''}{self.command}"
+
+
+def advice(
+    certificate: Certificate, run: Path, settings: TrainSettings | None, named: Sequence[str] = ()
+) -> Advice | None:
+    """Return what to say of a certificate; None if it says something.
+
+    Args:
+        run: where it is.
+        settings: with which the run was trained.
+        named: the options with which `bound` finds the run's data and its network.
+    """
+    if certificate.says_something:
+        return None
+    if settings is None:
+        return Advice(reason(certificate), "see what the run was trained with", "")
+    why, words = _next(certificate, settings)
+    if words[0] == "bound":
+        command = shlex.join(["pactl", "bound", str(run), *words[1:], *named])
+    else:
+        command = f"{_training(words, run, settings, named)} | {shlex.join(['pactl', 'bound', '-', *named])}"
+    is_code = settings.model_name is not None and catalogue.is_brought(settings.model_name)
+    fits = command.isprintable() and ("--model-name" in named or not is_code)
+    return Advice(reason(certificate), why, command if fits else "")
+
+
+def reason(certificate: Certificate) -> str:
+    """Return in numbers why a certificate says nothing."""
+    counts = {"errors": certificate.errors, "examples": certificate.bound_examples, "delta": certificate.delta}
+    silent = binomial_bound(**counts, bits=0)
+    chance, limit = certificate.chance_error, certificate.majority_error
+    below = f"{percent(limit)}, the error of always answering the most frequent class"
+    if chance is not None and certificate.error_bound >= chance:
+        below = f"{percent(chance)}, that of guessing, nor below {below}"
+    sentences = [
+        f"This certificate says nothing: {percent(certificate.error_bound)} is not below {below}.",
+        f"Its {certificate.paid_bits:,.6g} bits cost {100 * (certificate.error_bound - silent):.1f} points; the training "
+        f"error is {percent(certificate.quantised_train_error)}, before quantising {percent(certificate.train_error)}.",
+    ]
+    budget = free_bits(certificate, certificate.errors)
+    if budget > 0:
+        sentences.append(f"With as many errors, {int(budget):,} bits would do.")
+    else:
+        sentences.append(f"With as many errors and no bits at all it would be {percent(silent)}.")
+    return " ".join(sentences)
+
+
+def free_bits(certificate: Certificate, errors: int) -> float:
+    """Return with how many bits a number of errors would be certified below those of the most frequent class; negative
+    if even none are too many."""
+    limit, examples = certificate.majority_error, certificate.bound_examples
+    if errors >= limit * examples or not limit:
+        return -1.0
+    tail = log_binomial_tail(errors=errors, examples=examples, p=limit)
+    return (log(certificate.delta) - tail) / log(2)
+
+
+def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, list[str]]:
+    """Return what to try next: in words, and the command with the options that are to change."""
+    kind, told, dim = kind_of(settings), certificate.made_with, certificate.intrinsic_dim
+    learned = free_bits(certificate, round(certificate.train_error * certificate.bound_examples))
+    if free_bits(certificate, 0) < SHORTEST_MESSAGE:
+        return _another_prior(certificate, settings, "there are too few examples for a message")
+    if learned < SHORTEST_MESSAGE and not (dim == 0 and not kind.has_prior):
+        return _better_training(settings)
+    if not told.get("quant_epochs"):
+        default = str(BoundSettings.model_fields["quant_epochs"].default)
+        return "let fine-tuning make the message shorter", ["bound", "--quant-epochs", default]
+    if told.get("rate_weight") != "auto":
+        return "let the price of a bit be automatic", ["bound"]
+    overhead = certificate.paid_bits - certificate.bits.symbols
+    per_symbol = max(certificate.bits.symbols / max(dim, 1), 1.0)
+    fewer = min(dim // _FEWER, int((learned - overhead) / (2 * per_symbol)))
+    if fewer >= 1:
+        return f"pay for fewer coordinates than {dim:,}", [kind.name, "--intrinsic-dim", str(fewer)]
+    return _another_prior(certificate, settings, "no message is short enough")
+
+
+def _better_training(settings: TrainSettings) -> tuple[str, list[str]]:
+    """Return how to lower the training error."""
+    if isinstance(settings, PriorSettings):
+        epochs = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
+        return "train the prior for longer, or name another network", ["prior", "--prior-epochs", str(epochs)]
+    kind, dim = kind_of(settings).name, settings.intrinsic_dim or 1
+    epochs = ["--epochs", str(_MORE_EPOCHS * (settings.epochs or 1))]
+    larger = ["--intrinsic-dim", str(_MORE_DIMS * dim)]
+    return "train for longer with more coordinates, or name another network", [kind, *epochs, *larger]
+
+
+def _another_prior(certificate: Certificate, settings: TrainSettings, because: str) -> tuple[str, list[str]]:
+    """Return how to start from weights that know more, so that less has to be told."""
+    if not isinstance(settings, PriorSettings):
+        return f"{because}: train a prior on half of the data", ["prior", "--train-subset", "0.5"]
+    if certificate.intrinsic_dim:
+        return f"{because}: certify the prior itself", ["prior", "--intrinsic-dim", "0"]
+    share = f"{0.5 + settings.train_subset / 2:.3g}" if 0 < settings.train_subset < 0.9 else "0.5"
+    return "give the prior another share of the data", ["prior", "--train-subset", share]
+
+
+def _training(words: list[str], run: Path, settings: TrainSettings, named: Sequence[str]) -> str:
+    """Return a command that trains with a run's own settings but for some."""
+    kind, *changes = words
+    if kind == "prior" and isinstance(settings, TransferSettings):  # whose settings a prior has not
+        data = [name for name, field in TrainSettings.model_fields.items() if _is_of_data(name, field, settings)]
+        own = [word for name in data for word in (option_name(name), str(getattr(settings, name)))]
+        return shlex.join(["pactl", kind, *own, *changes])
+    source = [settings.source] if isinstance(settings, TransferSettings) else []
+    return shlex.join(["pactl", kind, *source, "--config", str(run / CONFIG), *changes, *named])
+
+
+def _is_of_data(name: str, field: object, settings: TrainSettings) -> bool:
+    """Return whether a setting says which data a run is about, and not what the prior sets anew."""
+    extra = getattr(field, "json_schema_extra", None) or {}
+    decided = ("train_subset", "calibration_examples", "normalise")
+    return extra.get("panel") == DATA and name not in decided and getattr(settings, name) != field.default
