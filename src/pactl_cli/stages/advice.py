@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
+from typing import Any
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
@@ -67,19 +68,21 @@ def advice(
 
 def reason(certificate: Certificate) -> str:
     """Return in numbers why a certificate says nothing."""
-    counts = {"errors": certificate.errors, "examples": certificate.bound_examples, "delta": certificate.delta}
-    silent = binomial_bound(**counts, bits=0)
+    errors, examples = certificate.errors, certificate.bound_examples
+    silent = binomial_bound(errors=errors, examples=examples, bits=0, delta=certificate.delta)
+    cost = 100 * (certificate.error_bound - silent)
     chance, limit = certificate.chance_error, certificate.majority_error
     below = f"{percent(limit)}, the error of always answering the most frequent class"
     if chance is not None and certificate.error_bound >= chance:
         below = f"{percent(chance)}, that of guessing, nor below {below}"
     sentences = [
         f"This certificate says nothing: {percent(certificate.error_bound)} is not below {below}.",
-        f"Its {certificate.paid_bits:,.6g} bits cost {100 * (certificate.error_bound - silent):.1f} points; the training "
-        f"error is {percent(certificate.quantised_train_error)}, before quantising {percent(certificate.train_error)}.",
+        f"Its {certificate.paid_bits:,.6g} bits cost {cost:.1f} points.",
+        f"The training error is {percent(certificate.quantised_train_error)}, before quantising "
+        f"{percent(certificate.train_error)}.",
     ]
     budget = free_bits(certificate, certificate.errors)
-    if budget > 0:
+    if budget >= 2:
         sentences.append(f"With as many errors, {int(budget):,} bits would do.")
     else:
         sentences.append(f"With as many errors and no bits at all it would be {percent(silent)}.")
@@ -102,12 +105,12 @@ def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, list[
     learned = free_bits(certificate, round(certificate.train_error * certificate.bound_examples))
     if free_bits(certificate, 0) < SHORTEST_MESSAGE:
         return _another_prior(certificate, settings, "there are too few examples for a message")
-    if learned < SHORTEST_MESSAGE and not (dim == 0 and not kind.has_prior):
-        return _better_training(settings)
-    if not told.get("quant_epochs"):
+    if dim and not told.get("quant_epochs"):
         default = str(BoundSettings.model_fields["quant_epochs"].default)
-        return "let fine-tuning make the message shorter", ["bound", "--quant-epochs", default]
-    if told.get("rate_weight") != "auto":
+        return "fine-tune through the quantiser", ["bound", "--quant-epochs", default]
+    if learned < SHORTEST_MESSAGE:
+        return _better_training(settings)
+    if dim and told.get("rate_weight") != "auto":
         return "let the price of a bit be automatic", ["bound"]
     overhead = certificate.paid_bits - certificate.bits.symbols
     per_symbol = max(certificate.bits.symbols / max(dim, 1), 1.0)
@@ -120,8 +123,8 @@ def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, list[
 def _better_training(settings: TrainSettings) -> tuple[str, list[str]]:
     """Return how to lower the training error."""
     if isinstance(settings, PriorSettings):
-        epochs = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
-        return "train the prior for longer, or name another network", ["prior", "--prior-epochs", str(epochs)]
+        longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
+        return "train the prior for longer, or name another network", ["prior", "--prior-epochs", str(longer)]
     kind, dim = kind_of(settings).name, settings.intrinsic_dim or 1
     epochs = ["--epochs", str(_MORE_EPOCHS * (settings.epochs or 1))]
     larger = ["--intrinsic-dim", str(_MORE_DIMS * dim)]
@@ -142,15 +145,16 @@ def _training(words: list[str], run: Path, settings: TrainSettings, named: Seque
     """Return a command that trains with a run's own settings but for some."""
     kind, *changes = words
     if kind == "prior" and isinstance(settings, TransferSettings):  # whose settings a prior has not
-        data = [name for name, field in TrainSettings.model_fields.items() if _is_of_data(name, field, settings)]
-        own = [word for name in data for word in (option_name(name), str(getattr(settings, name)))]
+        own = [word for name in _of_data(settings) for word in (option_name(name), str(getattr(settings, name)))]
         return shlex.join(["pactl", kind, *own, *changes])
     source = [settings.source] if isinstance(settings, TransferSettings) else []
     return shlex.join(["pactl", kind, *source, "--config", str(run / CONFIG), *changes, *named])
 
 
-def _is_of_data(name: str, field: object, settings: TrainSettings) -> bool:
-    """Return whether a setting says which data a run is about, and not what the prior sets anew."""
-    extra = getattr(field, "json_schema_extra", None) or {}
-    decided = ("train_subset", "calibration_examples", "normalise")
-    return extra.get("panel") == DATA and name not in decided and getattr(settings, name) != field.default
+def _of_data(settings: TrainSettings) -> Iterator[str]:
+    """Yield the settings that say which data a run is about, where they were given, but none that a prior sets anew."""
+    for name, field in TrainSettings.model_fields.items():
+        extra: Any = field.json_schema_extra
+        anew = name in ("train_subset", "calibration_examples", "normalise")
+        if extra["panel"] == DATA and not anew and getattr(settings, name) != field.default:
+            yield name

@@ -166,7 +166,7 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     if certificate.quantised_train_error != certificate.errors / certificate.bound_examples:
         yield "quantised_train_error"
     wrong, examples = certificate.majority_error, certificate.bound_examples
-    within = 0 <= wrong <= (certificate.chance_error or 1.0) + _TOLERANCE
+    within = 0 <= wrong < 1 and wrong <= (certificate.chance_error or 1.0) + _TOLERANCE
     if not within or round(wrong * examples) / examples != wrong:
         yield "majority_error"
     facts = certificate.error_bound, certificate.delta, certificate.bound_examples, certificate.dataset
