@@ -301,14 +301,9 @@ def _attempts(name: str, style: str, epochs: list[Epoch]) -> list[tuple[str, str
     tries = list(dict.fromkeys(e.attempt for e in epochs))[:MOST_ATTEMPTS]
     if len(tries) == 1:
         return [(name, style, epochs)]
-    return [
-        (
-            f"{name}: {each.in_words() if each else 'not said'}",
-            f"{style} try-{place}",
-            [e for e in epochs if e.attempt == each],
-        )
-        for place, each in enumerate(tries)
-    ]
+    parts = [[e for e in epochs if e.attempt == each] for each in tries]
+    names = [f"{name}: {each.in_words() if each else 'not said'}" for each in tries]
+    return [(text, f"{style} try-{place}", part) for place, (text, part) in enumerate(zip(names, parts, strict=True))]
 
 
 def _passes(pairs: list[tuple[int, float]]) -> list[list[tuple[float, float]]]:
