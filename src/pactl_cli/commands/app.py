@@ -33,7 +33,7 @@ from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import PANEL, RunOptions
 from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict
-from pactl_cli.commands.verification import VerifyOptions, named_words, verification
+from pactl_cli.commands.verification import VerifyOptions, advice_on, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.kinds import KINDS
@@ -137,6 +137,17 @@ def _shared() -> Iterator[tuple[World, Display]]:
 
 
 _Json = Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")]
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where to write: a copy of the run, with this certificate.",
+        show_default="into the run itself",
+        rich_help_panel=PANEL,
+    ),
+]
+_Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is there, even a better certificate.", rich_help_panel=PANEL)
+]
 
 
 @app.command(epilog="Example:  pactl bound runs/mine --quant-epochs 10 --json | jq .error_bound")
@@ -155,38 +166,26 @@ def bound(
         float | None,
         typer.Option(help="Exit with 3 if the best certificate is above this error.", rich_help_panel=CERTIFICATE),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where to write: a copy of the run, with this certificate.",
-            show_default="into the run itself",
-            rich_help_panel=PANEL,
-        ),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace a certificate, even a better one.", rich_help_panel=PANEL),
-    ] = False,
+    out: _Out = None,
+    force: _Force = False,
 ) -> None:
     """Quantise, code and certify runs, each of them. Prints the best certificate."""
     settings = BoundSettings.parse(given)
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
     directories = run_directories(run_dirs)
-    from pactl_cli.runs.directory import RunDirectory
-    from pactl_cli.stages.advice import advice
     from pactl_cli.stages.bound import Shelf, best_of
     from pactl_cli.stages.bound import bound as run_stage
 
     with _shared() as (world, display):
         certified = run_stage(directories, settings, display, world, Shelf(out, force))
         path, certificate = best_of(certified)
-        named, as_json = named_words(path, certificate, settings), as_json or not sys.stdout.isatty()
-        said = advice(certificate, path, RunDirectory.open(path).read_settings(), named) if world.leads else None
-        if said and (as_json or print_all):
-            display.warn(said.in_words())
-        check = verification(path, certificate, settings)
-        print_certified(certified if print_all else certificate, check, said, as_json=as_json)
+        if world.leads:
+            check, said = verification(path, certificate, settings), advice_on(path, certificate, settings)
+            as_json = as_json or not sys.stdout.isatty()
+            if said and (as_json or print_all):
+                display.warn(said.in_words())
+            print_certified(certified if print_all else certificate, check, said, as_json=as_json)
     if fail_above is not None and certificate.error_bound > fail_above:
         raise PactlError(
             f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",

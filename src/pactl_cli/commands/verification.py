@@ -1,4 +1,4 @@
-"""What `pactl verify` is told of a run, and with which words it is to be called after a run was certified."""
+"""What `pactl verify` is told of a run, and with which words people go on after a run was certified."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pactl_cli.runs.settings import DATA, MACHINE, NETWORK, BoundSettings
 
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
+    from pactl_cli.stages.advice import Advice
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,20 @@ class VerifyOptions:
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
     """Return the command that verifies a certificate that was just made."""
-    return shlex.join(["pactl", "verify", str(path), *named_words(path, certificate, settings)])
+    return shlex.join(["pactl", "verify", str(path), *_named(path, certificate, settings)])
 
 
-def named_words(path: Path, certificate: Certificate, settings: BoundSettings) -> list[str]:
+def advice_on(path: Path, certificate: Certificate, settings: BoundSettings) -> Advice | None:
+    """Return what to say of a certificate that was just made, if it says nothing."""
+    from pactl_cli.runs.directory import RunDirectory
+    from pactl_cli.stages.advice import advice
+
+    if certificate.says_something:
+        return None
+    return advice(certificate, path, RunDirectory.open(path).read_settings(), _named(path, certificate, settings))
+
+
+def _named(path: Path, certificate: Certificate, settings: BoundSettings) -> list[str]:
     """Return the options with which other commands find the data and the network of a run that was just certified."""
     from pactl_cli.problem.machine import data_directory
     from pactl_cli.runs.directory import RunDirectory

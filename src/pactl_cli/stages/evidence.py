@@ -18,6 +18,7 @@ from pactl_cli.certificate.certificate import (
     Charge,
     MadeWith,
     Posthoc,
+    Published,
     SubspaceCertificate,
     all_bounds,
     at_deltas,
@@ -81,8 +82,8 @@ def recount(
 
 def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Measured, claim: Claim) -> Certificate:
     """Return the certificate that follows from what was sent and what was counted."""
-    examples, bits = len(problem.sample), encoded.bits + claim.extra_bits
-    counts: dict[str, Any] = {"errors": measured.errors, "examples": examples, "bits": bits}
+    examples = len(problem.sample)
+    counts: dict[str, Any] = {"errors": measured.errors, "examples": examples, "bits": encoded.bits + claim.extra_bits}
     bounds = all_bounds(**counts, delta=claim.delta)
     return SubspaceCertificate(
         schema_version=SCHEMA_VERSION,
@@ -113,14 +114,19 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         made_with=claim.made_with,
         **_on_the_test_set(problem, measured, claim),
         **_on_the_bits(encoded, claim),
-        published=published(
-            symbols=message.symbols,
-            errors=measured.errors,
-            examples=examples,
-            delta=claim.delta,
-            fine_tuned=claim.fine_tuned,
-            extra_bits=claim.extra_bits,
-        ),
+        published=_published(message, measured, examples, claim),
+    )
+
+
+def _published(message: Message, measured: Measured, examples: int, claim: Claim) -> Published:
+    """Return the published accounting of a message."""
+    return published(
+        symbols=message.symbols,
+        errors=measured.errors,
+        examples=examples,
+        delta=claim.delta,
+        fine_tuned=claim.fine_tuned,
+        extra_bits=claim.extra_bits,
     )
 
 
