@@ -11,6 +11,7 @@ from typing import Any
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.format import default_dim
 from pactl_cli.certificate.percent import percent
 from pactl_cli.certificate.risk_bounds import binomial_bound, log_binomial_tail
 from pactl_cli.runs.directory import CONFIG
@@ -109,7 +110,7 @@ def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, list[
         default = str(BoundSettings.model_fields["quant_epochs"].default)
         return "fine-tune through the quantiser", ["bound", "--quant-epochs", default]
     if learned < SHORTEST_MESSAGE:
-        return _better_training(settings)
+        return _better_training(settings, certificate.bound_examples)
     if dim and told.get("rate_weight") != "auto":
         return "let the price of a bit be automatic", ["bound"]
     overhead = certificate.paid_bits - certificate.bits.symbols
@@ -120,15 +121,17 @@ def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, list[
     return _another_prior(certificate, settings, "no message is short enough")
 
 
-def _better_training(settings: TrainSettings) -> tuple[str, list[str]]:
+def _better_training(settings: TrainSettings, examples: int) -> tuple[str, list[str]]:
     """Return how to lower the training error."""
     if isinstance(settings, PriorSettings):
         longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
         return "train the prior for longer, or name another network", ["prior", "--prior-epochs", str(longer)]
-    kind, dim = kind_of(settings).name, settings.intrinsic_dim or 1
-    epochs = ["--epochs", str(_MORE_EPOCHS * (settings.epochs or 1))]
-    larger = ["--intrinsic-dim", str(_MORE_DIMS * dim)]
-    return "train for longer with more coordinates, or name another network", [kind, *epochs, *larger]
+    changes, dim = ["--epochs", str(_MORE_EPOCHS * (settings.epochs or 1))], settings.intrinsic_dim or 1
+    more = ""
+    if dim < (usual := default_dim(examples)):
+        larger = ["--intrinsic-dim", str(min(_MORE_DIMS * dim, usual))]
+        changes, more = [*changes, *larger], " with more coordinates"
+    return f"train for longer{more}, or name another network", [kind_of(settings).name, *changes]
 
 
 def _another_prior(certificate: Certificate, settings: TrainSettings, because: str) -> tuple[str, list[str]]:
