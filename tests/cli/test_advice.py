@@ -32,7 +32,11 @@ def made(certified: Path) -> Callable[..., Certificate]:
         told = {"quant_epochs": 30, "rate_weight": "auto"}
         facts = {"errors": errors, "bound_examples": examples, "message_bits": 30 + symbols, "bits": parts}
         bound = binomial_bound(errors=errors, examples=examples, bits=30 + symbols, delta=0.05)
-        known = {"error_bound": bound, "quantised_train_error": errors / examples, "train_error": errors / examples}
+        known: dict[str, Any] = {
+            "error_bound": bound,
+            "quantised_train_error": errors / examples,
+            "train_error": errors / examples,
+        }
         known |= {"majority_error": 0.5, "intrinsic_dim": 400, "made_with": told}
         return good.model_copy(update={**facts, **known, **changes})
 
@@ -102,12 +106,15 @@ def test_too_many_bits_are_paid_for_fewer_coordinates(made: Any, symbols: int) -
 
 def test_where_no_message_is_short_enough_comes_a_prior(made: Any) -> None:
     found = command(made(intrinsic_dim=1, symbols=900), TRAIN)
-    assert found == "pactl prior --config 'runs/my run/config.yml' --train-subset 0.5 | pactl bound -"
+    assert found == "pactl prior --dataset 'npz:/my data.npz' --train-subset 0.5 | pactl bound -"
 
 
 def test_few_examples_want_a_prior(made: Any) -> None:
     few = made(errors=5, examples=40)
-    assert command(few, TRAIN).startswith("pactl prior --config 'runs/my run/config.yml' --train-subset 0.5 ")
+    assert command(few, TRAIN).startswith("pactl prior --dataset 'npz:/my data.npz' --train-subset 0.5 ")
+    noisy = TRAIN.model_copy(update={"label_noise": 0.1, "duplicates": "drop", "calibration_examples": 3})
+    options = " --label-noise 0.1 --duplicates drop --model-name lenet --train-subset 0.5 "
+    assert options in command(few, noisy.model_copy(update={"model_name": "lenet"}))
     assert command(few, PRIOR).startswith("pactl prior --config 'runs/my run/config.yml' --intrinsic-dim 0 ")
     alone = made(errors=5, examples=40, intrinsic_dim=0)
     assert " --train-subset 0.75 " in command(alone, PRIOR)
@@ -185,12 +192,12 @@ def test_what_is_printed_works(pactl: Call, shell: Call, vacuous: Path) -> None:
 
 def test_a_prior_of_what_was_trained_works_as_printed(shell: Call, npz: Path, arrays: dict[str, Any]) -> None:
     """With calibration examples, and so few examples that no message is short enough."""
-    np.savez("few.npz", **{name: array[:30] for name, array in arrays.items()})
+    np.savez("few.npz", **{name: array[:40] for name, array in arrays.items()})
     options = "--epochs 1 --model-name resnet20 --base-width 2 --intrinsic-dim 5 --out run"
     assert shell(f"pactl train --dataset npz:few.npz {options}").code == 0
     line = shell("pactl bound run --quant-epochs 1").err
     found = re.sub(r".*? (pactl prior.*)\n", r"\1", line)
-    assert found.startswith("pactl prior --config run/config.yml")
+    assert found.startswith("pactl prior --dataset npz:")
     done = shell(found)
     assert done.code == 0, done
-    assert json.loads(done.out)["bound_examples"] == 15
+    assert json.loads(done.out)["bound_examples"] == 20

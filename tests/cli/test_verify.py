@@ -133,8 +133,7 @@ def lies(value: Any) -> list[Any]:
 def rich(pactl: Call, trained: Path) -> Path:
     """A certified run whose certificate has every part."""
     options = ("--quant-epochs", 3, "--misc-extra-bits", 3.5, "--compare-posthoc", "--codebook", "kmeans")
-    options += ("--delta", ".05,.001")
-    assert pactl("bound", trained, *options).code == 0
+    assert pactl("bound", trained, *options, "--delta", ".05,.001").code == 0
     return trained
 
 

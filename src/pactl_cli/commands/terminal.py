@@ -67,6 +67,23 @@ def print_certificate(certificate: Certificate, check: str, advice: Advice | Non
         advice: what to say of one that says nothing.
     """
     console = Console(file=sys.stdout, highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    for row in _rows(certificate):
+        facts.add_row(*row)
+    assumed = Table.grid(padding=(0, 1))
+    for line in certificate.assumptions:
+        assumed.add_row("-", Text(line))
+    console.print(Padding(Text(certificate.statement, "bold"), (1, 2, 0, 2)))
+    if advice:
+        console.print(Padding(Text(f"{advice.reason} Next, {advice.why}:"), (1, 2, 0, 2)))
+        console.print(Text(f"  {advice.command}"), soft_wrap=True)
+    for part in (facts, "It assumes:", assumed):
+        console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
+    console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
+
+
+def _rows(certificate: Certificate) -> list[tuple[str, str]]:
+    """The certificate's numbers, each with what it is."""
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
     others = {name: bound for name, bound in certificate.bounds.items() if name != HEADLINE}
     rows = [
@@ -90,19 +107,7 @@ def print_certificate(certificate: Certificate, check: str, advice: Advice | Non
     if posthoc := certificate.posthoc:
         result = f"{percent(posthoc.bound)}  ({posthoc.bits:,.0f} bits)"
         rows.append((f"published path, k-means K = {posthoc.levels}", result))
-    facts = Table.grid(padding=(0, 2))
-    for row in rows:
-        facts.add_row(*row)
-    assumed = Table.grid(padding=(0, 1))
-    for line in certificate.assumptions:
-        assumed.add_row("-", Text(line))
-    console.print(Padding(Text(certificate.statement, "bold"), (1, 2, 0, 2)))
-    if advice:
-        console.print(Padding(Text(f"{advice.reason} Next, {advice.why}:"), (1, 2, 0, 2)))
-        console.print(Text(f"  {advice.command}"), soft_wrap=True)
-    for part in (facts, "It assumes:", assumed):
-        console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
-    console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
+    return rows
 
 
 def print_certified(

@@ -23,6 +23,9 @@ SHORTEST_MESSAGE = 64
 _FEWER, _MORE_EPOCHS, _MORE_DIMS = 4, 3, 4
 """Factors by which the next try has fewer coordinates, more epochs, more coordinates."""
 
+_ANEW = ("train_subset", "calibration_examples", "normalise")
+"""What a prior says anew of its data."""
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -147,17 +150,19 @@ def _another_prior(certificate: Certificate, settings: TrainSettings, because: s
 def _training(words: list[str], run: Path, settings: TrainSettings, named: Sequence[str]) -> str:
     """Return a command that trains with a run's own settings but for some."""
     kind, *changes = words
-    if kind == "prior" and isinstance(settings, TransferSettings):  # whose settings a prior has not
-        own = [word for name in _of_data(settings) for word in (option_name(name), str(getattr(settings, name)))]
-        return shlex.join(["pactl", kind, *own, *changes])
+    if kind == "prior" and not isinstance(settings, PriorSettings):  # what was chosen for all of the data does not fit
+        own = [word for name in _given(settings, named) for word in (option_name(name), str(getattr(settings, name)))]
+        return shlex.join(["pactl", kind, *own, *named, *changes])
     source = [settings.source] if isinstance(settings, TransferSettings) else []
     return shlex.join(["pactl", kind, *source, "--config", str(run / CONFIG), *changes, *named])
 
 
-def _of_data(settings: TrainSettings) -> Iterator[str]:
-    """Yield the settings that say which data a run is about, where they were given, but none that a prior sets anew."""
+def _given(settings: TrainSettings, named: Sequence[str]) -> Iterator[str]:
+    """Yield the settings that say which data and which network a run is about, where they are not the defaults."""
+    usual = {"model_name": catalogue.dataset_entry(settings.dataset).model}
     for name, field in TrainSettings.model_fields.items():
         extra: Any = field.json_schema_extra
-        anew = name in ("train_subset", "calibration_examples", "normalise")
-        if extra["panel"] == DATA and not anew and getattr(settings, name) != field.default:
+        is_kept = (extra["panel"] == DATA or name == "model_name") and name not in _ANEW
+        is_usual = getattr(settings, name) in (None, usual.get(name, field.default))
+        if is_kept and option_name(name) not in named and not is_usual:
             yield name
