@@ -70,14 +70,16 @@ def test_the_reasons_stand_on_page_table_and_json(pactl: Call, start: Call, term
     [facts] = pactl("report", silent).json()
     assert facts["advice"].startswith("This certificate says nothing: ")
     assert text.count("This certificate says nothing: ") == 2, "under the headline, and where the run is described"
-    assert f"<code>pactl bound {silent} --quant-epochs 30</code>" in text
+    command = f"pactl bound {silent} --quant-epochs 30 --delta 0.05,0.01 --misc-extra-bits 400.0"
+    assert f"<code>{command}</code>" in text
     assert "at delta 0.01" in text
     assert "codebook grid, levels None, quant_epochs 0" in text
     assert start("report", silent, stdout=terminal.path).end().code == 0
     shown = terminal.close()
     assert "This certificate says nothing: " in shown
     assert "at delta 0.01" in shown
-    assert f"  pactl bound {silent} --quant-epochs 30" in shown.splitlines()
+    assert f"  {command}" in shown.splitlines()
+    assert pactl(*command.split()[1:]).code == 0
 
 
 def test_one_run_that_cannot_be_shown_does_not_hide_the_others(

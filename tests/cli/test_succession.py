@@ -173,6 +173,9 @@ def test_a_kept_one_says_the_same_at_other_deltas(pactl: Call, certified: Path, 
     assert document(certified) == good | {"at_other_deltas": [other]}
     changed = {name for name, content in tree(certified).items() if content != before[name]}
     assert changed == {"bound.json", "manifest.json"}
+    before = tree(certified)
+    assert pactl("bound", certified, *WORSE).json()["at_other_deltas"] == [other], "nor is that lost"
+    assert tree(certified) == before
     assert pactl("verify", certified).code == 0
 
 

@@ -61,13 +61,23 @@ def advice(
     if settings is None:
         return Advice(reason(certificate), "see what the run was trained with", "")
     why, words = _next(certificate, settings)
+    asked = [*named, *_question(certificate)]
     if words[0] == "bound":
-        command = shlex.join(["pactl", "bound", str(run), *words[1:], *named])
+        command = shlex.join(["pactl", "bound", str(run), *words[1:], *asked])
     else:
-        command = f"{_training(words, run, settings, named)} | {shlex.join(['pactl', 'bound', '-', *named])}"
+        command = f"{_training(words, run, settings, named)} | {shlex.join(['pactl', 'bound', '-', *asked])}"
     is_code = settings.model_name is not None and catalogue.is_brought(settings.model_name)
     fits = command.isprintable() and ("--model-name" in named or not is_code)
     return Advice(reason(certificate), why, command if fits else "")
+
+
+def _question(certificate: Certificate) -> Iterator[str]:
+    """Yield the options that ask for the same delta and ledger again, where they are not the defaults."""
+    deltas = [certificate.delta, *(each.delta for each in certificate.at_other_deltas)]
+    if tuple(deltas) != BoundSettings().deltas:
+        yield from ("--delta", ",".join(map(repr, deltas)))
+    if certificate.ledger_bits:
+        yield from ("--misc-extra-bits", repr(certificate.ledger_bits))
 
 
 def reason(certificate: Certificate) -> str:

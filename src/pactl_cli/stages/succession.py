@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pactl_cli.certificate.certificate import Certificate, at_deltas
+from pactl_cli.certificate.format import MOST_DELTAS
 from pactl_cli.certificate.percent import percent
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Display
@@ -47,7 +48,7 @@ def earlier_certificate(run: RunDirectory, settings: BoundSettings, display: Dis
 def successor(earlier: Certificate | None, found: Candidate, problem: Problem, display: Display) -> Candidate:
     """Return what a run is to have: what was found, or its earlier certificate, if that is better and still true.
 
-    One that is kept says the same at the deltas that are asked for now.
+    One that is kept says the same also at the deltas that are asked for now.
     """
     new = found.certificate
     if earlier is None or earlier.error_bound >= new.error_bound:
@@ -61,8 +62,8 @@ def successor(earlier: Certificate | None, found: Candidate, problem: Problem, d
         f"{percent(new.error_bound)}, no better (--force replaces it, --out DIR puts it elsewhere)"
     )
     counts = {"errors": earlier.errors, "examples": earlier.bound_examples}
-    deltas = [each.delta for each in new.at_other_deltas]
-    others = at_deltas(**counts, bits=earlier.paid_bits, deltas=deltas)
+    deltas = dict.fromkeys(each.delta for each in (*earlier.at_other_deltas, *new.at_other_deltas))
+    others = at_deltas(**counts, bits=earlier.paid_bits, deltas=list(deltas)[-MOST_DELTAS:])
     kept = earlier.model_copy(update={"at_other_deltas": others})
     message = world.from_first(lambda: run.read_bytes(MESSAGE))
     return Candidate(run, kept, message, None)
