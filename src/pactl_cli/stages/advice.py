@@ -14,6 +14,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.format import default_dim
 from pactl_cli.certificate.percent import percent
 from pactl_cli.certificate.risk_bounds import binomial_bound, log_binomial_tail
+from pactl_cli.errors import on_one_line
 from pactl_cli.runs.directory import CONFIG
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import DATA, BoundSettings, PriorSettings, TrainSettings, TransferSettings, option_name
@@ -67,7 +68,7 @@ def advice(
     else:
         command = f"{_training(words, run, settings, named)} | {shlex.join(['pactl', 'bound', '-', *asked])}"
     is_code = settings.model_name is not None and catalogue.is_brought(settings.model_name)
-    fits = command.isprintable() and ("--model-name" in named or not is_code)
+    fits = on_one_line(command) == command and ("--model-name" in named or not is_code)
     return Advice(reason(certificate), why, command if fits else "")
 
 
