@@ -256,8 +256,9 @@ def digits_like(tmp_path: Path, arrays: dict[str, Any]) -> Path:
     """Other data of the same form."""
     import numpy as np
 
-    path = tmp_path / "other.npz"
-    np.savez(path, **{name: 255 - array if name.startswith("x") else array for name, array in arrays.items()})
+    path, random = tmp_path / "other.npz", np.random.default_rng(3)
+    other = {name: random.integers(0, 256, a.shape).astype(a.dtype) for name, a in arrays.items() if name[0] == "x"}
+    np.savez(path, **arrays | other)
     return path
 
 
