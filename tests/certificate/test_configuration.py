@@ -54,7 +54,7 @@ def configurations(draw: st.DrawFn, task: Task) -> Configuration:
         "intrinsic_dim": st.one_of(st.sampled_from(ROUND_DIMS), st.integers(0, 2**26)),
         "seed": st.one_of(st.integers(130, 145), st.integers(0, 2**63 - 1)),
         "calibration_examples": st.integers(0, task.train_examples),
-        "normalisation": st.tuples(rows(task.channels, 0), rows(task.channels, 1)),
+        "normalisation": st.just("calibration") | st.tuples(rows(task.channels, 0), rows(task.channels, 1)),
         "label_noise": st.integers(0, 10**4).map(lambda digits: digits / 10**4),
         "image_size": st.integers(1, 10**4),
         "frozen": st.text(max_size=50),
@@ -141,7 +141,7 @@ def test_the_published_constants_come_back() -> None:
         if entry.published:
             task = Task(entry.name, entry.train_examples or 1000, len(entry.published[0]))
             bits = header(task, normalisation=entry.published)
-            assert len(bits) == 1 + 7 + 2 * 14 * task.channels + 1
+            assert len(bits) == 1 + 5 + 1 + 2 * 14 * task.channels + 1
             assert read_configuration(ExactReader(bits), task).normalisation == entry.published
 
 
@@ -168,9 +168,10 @@ def test_the_default_costs_one_bit(task: Task) -> None:
         ({"seed": 0}, [(3, 1)], 13),
         ({"seed": 2}, [(3, 4)], 14),
         ({"calibration_examples": 1}, [(5, 4)], 13),
-        ({"label_noise": 0.0001}, [(5, 14)], 23),
-        ({"label_noise": 1.0}, [(5, 14)], 23),
-        ({"normalisation": ((0.1307,), (0.3081,))}, [(7, 28)], 37),
+        ({"label_noise": 0.0001}, [(7, 14)], 23),
+        ({"label_noise": 1.0}, [(7, 14)], 23),
+        ({"normalisation": ((0.1307,), (0.3081,))}, [(5, 1 + 28)], 37),
+        ({"normalisation": "calibration"}, [(5, 1)], None),
         ({"image_size": 64}, [(7, 11)], None),
         ({"frozen": "^body"}, [(7, 5 + 40)], None),
         ({"rank": 4}, [(7, 5)], None),
@@ -193,7 +194,7 @@ def test_a_default_may_depend_on_the_fields_before() -> None:
     assert (own.base_width, own.calibration_examples) == (8, 512)
     assert len(header(model_name="layer13s")) == (1 + 3 + 3) + 1
     assert (
-        len(header(model_name="layer13s", base_width=20, calibration_examples=0)) == 7 + (1 + 3 + 9) + (1 + 1 + 1) + 1
+        len(header(model_name="layer13s", base_width=20, calibration_examples=0)) == 7 + (1 + 3 + 9) + (1 + 3 + 1) + 1
     )
 
 
@@ -345,9 +346,9 @@ PUBLISHED: Statistics = ((0.1307,), (0.3081,))
             {"intrinsic_mode": "dense", "intrinsic_dim": 999},
             "0" + "1" + "1" + "0001010" + "111101000" + "0" + "011" + "1" + "1",
         ),
-        ({"calibration_examples": 7}, "0" + "00110" + "00100000" + "1"),
-        ({"label_noise": 0.06}, "0" + "00111" + format(600, "014b") + "1"),
-        ({"normalisation": PUBLISHED}, "0" + "0001000" + format(1307, "014b") + format(3081, "014b") + "1"),
+        ({"calibration_examples": 7}, "0" + "00111" + "00100000" + "1"),
+        ({"label_noise": 0.06}, "0" + "0001000" + format(600, "014b") + "1"),
+        ({"normalisation": PUBLISHED}, "0" + "00110" + "0" + format(1307, "014b") + format(3081, "014b") + "1"),
         ({"image_size": 32}, "0" + "0001001" + "0011000000" + "1"),
         ({"frozen": "a"}, "0" + "0001010" + "1" + "01100001" + "1"),
         ({"rank": 1, "view": "crop-mirror"}, "0" + "0001011" + "1" + "0" + "1" + "1" + "1"),

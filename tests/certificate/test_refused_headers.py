@@ -22,8 +22,8 @@ def read(bits: str) -> Configuration:
         "0" + "1" + "0" + format(ROUND_DIMS.index(default_dim(MNIST.train_examples)), "06b"),  # of d
         "0" + "1" + "1" + "0001101" + format(default_dim(MNIST.train_examples) + 1, "b")[1:],  # of d, as any other
         "0" + "00101" + "000010100",  # of a width, 20
-        "0" + "00110" + "1",  # of calibration, none
-        "0" + "00111" + "0" * 14,  # of a rate
+        "0" + "00111" + "1",  # of calibration, none
+        "0" + "0001000" + "0" * 14,  # of a rate
     ],
 )
 def test_a_default_that_is_spelt_out_is_refused(bits: str) -> None:
@@ -66,12 +66,12 @@ def test_a_text_too_long_or_of_no_letters_is_refused(size: int, data: bytes, say
 
 def test_a_standard_deviation_of_zero_is_refused() -> None:
     with pytest.raises(DecodeError, match="zero"):
-        read("0" + "0001000" + "0" * 28)
+        read("0" + "00110" + "0" * 29)
 
 
 def test_a_rate_above_one_is_refused() -> None:
     with pytest.raises(DecodeError, match="above 1"):
-        read("0" + "00111" + format(10**4 + 1, "014b"))
+        read("0" + "0001000" + format(10**4 + 1, "014b"))
 
 
 def test_integers_are_below_two_to_the_64() -> None:

@@ -43,7 +43,7 @@ def made(certified: Path) -> Callable[..., Certificate]:
     return make
 
 
-def command(certificate: Certificate, settings: TrainSettings, named: tuple[str, ...] = ()) -> str:
+def command(certificate: Certificate, settings: TrainSettings, named: dict[str, Any] | None = None) -> str:
     """The next thing to try."""
     said = advice(certificate, Path("runs/my run"), settings, named)
     assert said
@@ -82,7 +82,7 @@ def test_free_bits_of_what_can_never_do(made: Any) -> None:
 def test_without_fine_tuning_comes_fine_tuning(made: Any) -> None:
     certificate = made(made_with={"quant_epochs": 0})
     assert command(certificate, TRAIN) == "pactl bound 'runs/my run' --quant-epochs 30"
-    named = ("--dataset", "npz:here")
+    named = {"dataset": "npz:here"}
     assert command(certificate, TRAIN, named) == "pactl bound 'runs/my run' --quant-epochs 30 --dataset npz:here"
 
 
@@ -132,10 +132,10 @@ def test_a_high_training_error_wants_more_training(made: Any) -> None:
 def test_a_source_and_own_code_are_named_again(made: Any) -> None:
     own = TRAIN.as_dict() | {"model_name": "nets:small", "normalise": "source", "source": "runs/first"}
     settings = TransferSettings.parse(own)
-    found = command(made(), settings, ("--model-name", "nets:small"))
+    found = command(made(), settings, {"model_name": "nets:small"})
     assert found.startswith("pactl transfer runs/first --config 'runs/my run/config.yml' --intrinsic-dim 35 ")
     assert found.count("--model-name nets:small") == 2
-    few = command(made(errors=5, examples=40), settings, ("--model-name", "nets:small"))
+    few = command(made(errors=5, examples=40), settings, {"model_name": "nets:small"})
     assert few.startswith("pactl prior --dataset 'npz:/my data.npz' --model-name nets:small --train-subset 0.5 | ")
 
 

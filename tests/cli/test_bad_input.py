@@ -186,7 +186,7 @@ LAUGHS = "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for
         ("[" * 5000, "mine.yml"),
         (f"seed: 0x{'f' * 5000}\n", "mine.yml"),
         (f"0x{'f' * 5000}: 1\n", "mine.yml"),
-        (f"seed: {'1' * (1 << 16)}\n", "too large"),
+        (f"seed: {'1' * (1 << 18)}\n", "too large"),
         ('"\\e[31mx": 1\n', r"\x1b[31mx"),
     ],
     ids=lambda value: repr(value)[:30],

@@ -40,14 +40,15 @@ ALL = ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]
 # --- Order ------------------------------------------------------------------------------------------------------------
 
 
-def test_extensions_are_those_of_torchvision() -> None:
-    assert EXTENSIONS == IMG_EXTENSIONS
+def test_extensions_are_those_of_torchvision_and_more() -> None:
+    assert EXTENSIONS[: len(IMG_EXTENSIONS)] == IMG_EXTENSIONS
+    assert set(EXTENSIONS[len(IMG_EXTENSIONS) :]) == {".gif", ".jfif", ".jpe"}
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_is_that_of_torchvision(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
-    words = ("a", "b", "a-b", "a b", "ab", "B", "ä", "10", "9", ".x", "a.png")
+    words = ("a", "b", "a-b", "a b", "ab", "B", "ä", "10", "9", "x", "a.png")
     for label in draw.sample(words, 4):
         for _ in range(12):
             folder = tmp_path.joinpath(label, *draw.choices(words, k=draw.randrange(3)))

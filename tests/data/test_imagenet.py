@@ -64,7 +64,7 @@ def test_the_catalogue_knows_it() -> None:
     [
         (lambda root: root.rename(root.with_name("other")), "imagenet is not in"),
         (lambda root: (root / "train").rename(root / "other"), "imagenet is not in"),
-        (lambda root: (root / "val" / WNIDS[0]).rename(root / "val" / "n0"), "different classes"),
+        (lambda root: (root / "val" / WNIDS[0]).rename(root / "val" / "n0"), "classes that the training set lacks: n0"),
         (lambda root: [path.unlink() for path in (root / "train" / WNIDS[1]).iterdir()], WNIDS[1]),
         (lambda root: (root / "train" / WNIDS[1]).rename(root / "other"), "single class"),
     ],

@@ -17,7 +17,8 @@ from PIL import Image
 
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.files import decoded_cache, pictures
-from pactl_cli.data.files.pictures import Pictures
+from pactl_cli.data.files.decoding import Frame
+from pactl_cli.data.files.pictures import Pictures, read_headers
 from pactl_cli.data.files.progress import unheard
 from pactl_cli.data.files.workers import mapped
 from pactl_cli.data.loading import load_dataset
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("_warm_workers")
 # --- Workers ----------------------------------------------------------------------------------------------------------
 
 MANY = 700
+FRAME = Frame((3, 5, 6))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_every_image_is_in_its_place(stored: list[str], workers: int) -> None:
         seen.append((done, total))
         processes.append(len(multiprocessing.active_children()))
 
-    images = Pictures("many", tuple(stored)).read(watch)
+    images = Pictures("many", tuple(stored), FRAME).read(watch)
     assert processes[0] == workers
     assert not multiprocessing.active_children()
     assert images.shape == (MANY, 3, 5, 6)
@@ -70,13 +72,29 @@ def test_every_image_is_in_its_place(stored: list[str], workers: int) -> None:
     assert seen[-1] == (MANY, MANY)
 
 
-def test_the_first_image_says_whether_all_are_grey(stored: list[str], workers: int, tmp_path: Path) -> None:
+def test_the_frame_says_whether_all_are_grey(stored: list[str], workers: int, tmp_path: Path) -> None:
     Image.open(stored[0]).convert("L").save(tmp_path / "grey.png")
     paths = (str(tmp_path / "grey.png"), *stored[1:])
-    images = Pictures("many", paths).read(unheard)
-    assert images.shape == (MANY, 1, 5, 6)
+    images = Pictures("many", paths, Frame((1, 5, 6))).read(unheard)
     np.testing.assert_array_equal(images[-1, 0], np.asarray(Image.open(stored[-1]).convert("L")))
-    assert Pictures("many", paths, mode="RGB").read(unheard).shape == (MANY, 3, 5, 6)
+    assert Pictures("many", paths, FRAME).read(unheard).shape == (MANY, 3, 5, 6)
+
+
+def test_headers_are_in_their_places(
+    stored: list[str], workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_FEW_HEADERS", 10)
+    Image.new("L", (3, 4)).save(tmp_path / "grey.png")
+    seen: list[tuple[int, int]] = []
+    paths = [*stored[:300], str(tmp_path / "grey.png"), *stored[300:]]
+    found = read_headers("many", paths, lambda done, total: seen.append((done, total)))
+    assert found[300].tolist() == [4, 3, 1]
+    assert (np.delete(found, 300, axis=0) == [5, 6, 0]).all()
+    assert seen[-1] == (MANY + 1, MANY + 1)
+    (tmp_path / "grey.png").write_bytes(b"no image")
+    with pytest.raises(PactlError, match=r"--dataset many: .*grey\.png is not a readable image"):
+        read_headers("many", paths, unheard)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("place", [1, 130, MANY - 1])
@@ -87,21 +105,21 @@ def test_the_first_bad_image_is_named(stored: list[str], workers: int, tmp_path:
     for complaint, path in faults.items():
         paths = (*stored[:place], str(path), *stored[place + 1 : -1], str(tmp_path / "absent.png"))
         with pytest.raises(PactlError, match=f"--dataset many: {path} .*{complaint}"):
-            Pictures("many", paths[:MANY]).read(unheard)
+            Pictures("many", paths[:MANY], FRAME).read(unheard)
 
 
 @pytest.mark.parametrize("workers", [2], indirect=True)
 def test_images_are_read_though_no_worker_starts(
     stored: list[str], workers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    expected = Pictures("many", tuple(stored)).read(unheard)
+    expected = Pictures("many", tuple(stored), FRAME).read(unheard)
     for program in (shutil.which("false"), str(tmp_path / "absent")):
         server = forkserver.ForkServer()  # another than that of all other tests, which has started
         monkeypatch.setattr(forkserver, "connect_to_new_process", server.connect_to_new_process)
         monkeypatch.setattr("multiprocessing.spawn._python_exe", os.fsencode(str(program)))
         with pytest.raises(PactlError, match="no worker process starts"):
             list(mapped(abs, [-1, -2], 2, 2))
-        np.testing.assert_array_equal(Pictures("many", tuple(stored)).read(unheard), expected)
+        np.testing.assert_array_equal(Pictures("many", tuple(stored), FRAME).read(unheard), expected)
 
 
 @pytest.mark.parametrize("workers", [2], indirect=True)
@@ -113,7 +131,7 @@ def test_images_are_read_though_workers_are_killed(stored: list[str], workers: i
             process.kill()
             killed.append(process)
 
-    images = Pictures("many", tuple(stored)).read(kill)
+    images = Pictures("many", tuple(stored), FRAME).read(kill)
     assert killed
     np.testing.assert_array_equal(images, np.stack([np.moveaxis(np.asarray(Image.open(p)), -1, 0) for p in stored]))
 
@@ -124,7 +142,7 @@ def test_an_interruption_ends_the_workers(stored: list[str], workers: int) -> No
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Pictures("many", tuple(stored)).read(interrupt)
+        Pictures("many", tuple(stored), FRAME).read(interrupt)
     assert not multiprocessing.active_children()
 
 
@@ -155,9 +173,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     opening = Image.open
 
-    def watched(path: str, *others: Any) -> Any:
-        paths.append(path)
-        return opening(path, *others)
+    def watched(file: Any, *others: Any) -> Any:
+        paths.append(getattr(file, "name", "in an archive"))
+        return opening(file, *others)
 
     monkeypatch.setattr(Image, "open", watched)
     return paths
@@ -170,8 +188,13 @@ def load(folder: Path, tmp_path: Path) -> Callable[[], Dataset]:
 
 
 def kept(tmp_path: Path) -> list[Path]:
-    """The files of the cache."""
-    return sorted((tmp_path / "data" / "folders").iterdir())
+    """The files of the cache with images; those with headers lie beside them."""
+    files = sorted((tmp_path / "data" / "folders").iterdir())
+    images = [path for path in files if path.name.endswith(".images.npz")]
+    headers = [path for path in files if path.name.endswith(".headers.npz")]
+    assert len(images) + len(headers) == len(files)
+    assert len(headers) in (0, len(images))
+    return images
 
 
 def same(one: Dataset, other: Dataset) -> bool:
@@ -189,7 +212,7 @@ def test_images_are_opened_once(load: Callable[[], Dataset], opened: list[str], 
     del opened[:]
     second: Any = load()
     assert same(first, second)
-    assert len(opened) <= 1, "the first, whose size says whether all fit into memory"
+    assert not opened
     assert len(kept(tmp_path)) == 1
     second.train.images.add_(1)
     assert same(first, load()), "what is loaded may be changed"
@@ -285,7 +308,7 @@ def test_each_folder_has_a_cache(load: Callable[[], Dataset], folder: Path, tmp_
     del opened[:]
     load()
     load_dataset(f"folder:{tmp_path / 'copy'}", tmp_path / "data")
-    assert len(opened) <= 2, "the first of each, for its size"
+    assert not opened
 
 
 @pytest.mark.usefixtures("_unwritable")

@@ -104,20 +104,15 @@ def test_npz_keeps_values_in_place(tmp_path: Path) -> None:
         ({"x_train": None}, "no array x_train"),
         ({"y_test": None}, "no array y_test"),
         ({"y_train": np.arange(11) % 3}, "12 examples and y_train 11"),
-        ({"y_train": np.linspace(0, 1, 12)}, "y_train must be a one-dimensional array of integers"),
-        ({"y_train": np.zeros((12, 1), dtype=int)}, "y_train must be a one-dimensional array of integers"),
-        ({"y_train": np.arange(12) - 1}, "labels of y_train"),
-        ({"y_train": np.full(12, 10**9)}, "labels of y_train"),
         ({"y_train": np.zeros(12, dtype=int), "x_test": None, "y_test": None}, "single class"),
         ({"x_train": np.full((12, 8, 8), np.nan)}, "not finite"),
         ({"x_train": np.zeros((12, 8, 8), dtype=complex)}, "complex"),
         ({"x_train": np.zeros((12, 2, 2, 2, 2))}, "5 dimensions"),
-        ({"x_train": np.zeros((0, 8, 8)), "y_train": np.zeros(0, dtype=int)}, "non-zero lengths"),
+        ({"x_train": np.zeros((0, 8, 8)), "y_train": np.zeros(0, dtype=int)}, "has no labels"),
         ({"x_test": np.zeros((6, 8, 9), dtype=np.uint8)}, "differ in shape"),
         ({"x_test": np.zeros((6, 8, 8), dtype=np.float32)}, "differ in shape or type"),
         ({"x_train": np.array([{}] * 12)}, "cannot be read"),
         ({"x_train": np.full((12, 8), 1 << 63, dtype=np.uint64)}, "more than 63 bits"),
-        ({"x_train": np.zeros((12, 8), dtype=bool)}, "has type bool"),
         ({"x_train": np.zeros((12, 0), dtype=int)}, "is empty"),
         ({"x_train": np.zeros((12, 8), dtype=int), "x_test": np.zeros((6, 8))}, "differ in shape or type"),
     ],
@@ -169,7 +164,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
         load_dataset(f"folder:{tmp_path / 'absent'}", tmp_path)
     write_folder(tmp_path / "sizes", {"train": 2})
     Image.new("RGB", (5, 5)).save(tmp_path / "sizes" / "train" / "dog" / "z.png")
-    with pytest.raises(PactlError, match="another size"):
+    with pytest.raises(PactlError, match="images of several sizes"):
         load_dataset(f"folder:{tmp_path / 'sizes'}", tmp_path)
     write_folder(tmp_path / "broken", {"train": 2})
     (tmp_path / "broken" / "train" / "cat" / "0.png").write_bytes(b"no image")
@@ -177,7 +172,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
         load_dataset(f"folder:{tmp_path / 'broken'}", tmp_path)
     write_folder(tmp_path / "classes", {"train": 2, "test": 1})
     (tmp_path / "classes" / "test" / "cat").rename(tmp_path / "classes" / "test" / "cow")
-    with pytest.raises(PactlError, match="different classes"):
+    with pytest.raises(PactlError, match="classes that the training set lacks: cow"):
         load_dataset(f"folder:{tmp_path / 'classes'}", tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from pactl_cli.catalogue.tables import Row, Table
@@ -18,7 +19,8 @@ class Dataset(Row):
     """A data set, or, where `name` ends in a colon, a kind of them: `npz:PATH`.
 
     Attributes:
-        made_by: a function of the name as the user wrote it, the data directory, and a listener for progress.
+        made_by: a function of the name as the user wrote it, the data directory, and a listener for progress;
+            where it takes a path, also of a `Reading`, by name.
         model, epochs, lr, batch_size: defaults of training.
         train_examples: how many there are; None where the data say it.
         published: the constants that earlier work normalises with. They are statistics of the training set.
@@ -27,6 +29,8 @@ class Dataset(Row):
         checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
         siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.
         package: that has it inside; "" for files in a data directory.
+        normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
+        reads: settings of that name that say how the user's own data are read.
         resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
     """
 
@@ -42,6 +46,8 @@ class Dataset(Row):
     siblings: tuple[str, ...] = ()
     resized: tuple[str, ...] = ()
     package: str = ""
+    reads: tuple[str, ...] = ()
+    normalisation: str | None = None
 
     @property
     def takes_path(self) -> bool:
@@ -137,10 +143,11 @@ DATASETS = Table(
             "your own arrays x_train, y_train and optionally x_test, y_test",
             "pactl_cli.data.given_arrays:load_npz",
             *("fc", 20),
+            reads=("channels",),
         ),
         Dataset(
             "folder:",
-            "your own images in train/CLASS/ and optionally test/CLASS/ or val/CLASS/",
+            "your own images in train/CLASS/ and perhaps test/CLASS/ or val/CLASS/; or in CLASS/ alone",
             "pactl_cli.data.folders:load_folder",
             *("layer13s", 20),
         ),
@@ -160,11 +167,21 @@ def dataset_entry(name: str) -> Dataset:
     return DATASETS[DATASETS.resolve(kind + colon)]
 
 
+def own_name(name: str) -> str:
+    """Return what a certificate calls a data set: of a path, which can tell a user's name, the last part alone.
+
+    >>> print(own_name("mnist"), own_name("npz:/home/jane/x.npz"), own_name("folder:/"))
+    mnist npz:x.npz folder:/
+    """
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{os.path.basename(os.path.abspath(os.path.expanduser(path))) or path}" if colon else name
+
+
 def dataset_in_words(name: str) -> str:
     """Return a data set as a sentence names it: a name of the catalogue as it is, anything else as a quotation.
 
-    >>> print(dataset_in_words("mnist"), dataset_in_words("npz:/here/x.npz"))
-    mnist "npz:/here/x.npz"
+    >>> print(dataset_in_words("mnist"), dataset_in_words("npz:x.npz"))
+    mnist "npz:x.npz"
     """
     return name if name in DATASETS else quoted(name)
 

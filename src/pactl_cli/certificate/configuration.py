@@ -23,6 +23,7 @@ from pactl_cli.certificate.codes import (
     write_gamma,
 )
 from pactl_cli.certificate.format import (
+    CALIBRATION,
     DEFAULT_SEED,
     DIGIT_BITS,
     DIGITS,
@@ -68,6 +69,7 @@ class Task:
         train_examples: how many examples S and the calibration examples are together.
         channels: of an image.
         brought: the network that the receiver brings, if there is one that the catalogue lacks.
+        inputs: the kind of an example, as in `models.inputs.InputSpec`.
         calibration_pool: how many examples calibration draws from; None for as many as `train_examples`.
         defaults: of fields for which the weights that training starts from say more than the data set.
     """
@@ -77,6 +79,7 @@ class Task:
     channels: int
     brought: Brought | None = None
 
+    inputs: str = "image"
     calibration_pool: int | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
 
@@ -96,7 +99,7 @@ class Task:
             raise TypeError("a network's name is a string")
         if defaults.get("base_width") is not None:
             defaults["base_width"] = int(defaults["base_width"])
-        if defaults.get("normalisation") is not None:
+        if defaults.get("normalisation") not in (None, CALIBRATION):
             mean, std = (tuple(map(float, row)) for row in defaults["normalisation"])
             defaults["normalisation"] = mean, std
         return cls(
@@ -104,6 +107,7 @@ class Task:
             train_examples=int(values["train_examples"]),
             channels=int(values["channels"]),
             brought=None if brought is None else Brought.from_dict(brought),
+            inputs=str(values["inputs"]),
             calibration_pool=None if values["calibration_pool"] is None else int(values["calibration_pool"]),
             defaults={name: defaults[name] for name in _FREE_DEFAULTS if name in defaults},
         )
@@ -127,7 +131,8 @@ class Configuration:
         intrinsic_mode: the projector, by its name.
         base_width: None for a network that has none.
         label_noise: the rate at which labels are replaced by uniform ones, four digits.
-        normalisation: mean and standard deviation per channel, four digits each, or None for .5 and .5.
+        normalisation: mean and standard deviation per channel, four digits each; `CALIBRATION` for those of the
+            calibration examples; None for .5 and .5.
         image_size: to which images are scaled; None for their own.
         frozen: a regular expression of the names of weights that stay at theta0; "" for none.
         rank: of low-rank factors; 0 for none.
@@ -140,9 +145,9 @@ class Configuration:
     model_name: str
     intrinsic_mode: str
     base_width: int | None
+    normalisation: Statistics | str | None
     calibration_examples: int
     label_noise: float
-    normalisation: Statistics | None
     image_size: int | None = None
     frozen: str = ""
     rank: int = 0
@@ -218,14 +223,17 @@ def _read_seed(reader: BitReader, _: _Given) -> int:
     return rank - (rank <= DEFAULT_SEED)
 
 
-def _write_normalisation(writer: BitWriter, statistics: Statistics, _: _Given) -> None:
-    """Four decimal digits of every mean, then of every standard deviation."""
-    for row in statistics:
+def _write_normalisation(writer: BitWriter, statistics: Statistics | str, _: _Given) -> None:
+    """The bit 1 for those of calibration examples; else 0 and four decimal digits of every mean, then deviation."""
+    writer.write(statistics == CALIBRATION, 1)
+    for row in () if isinstance(statistics, str) else statistics:
         for value in row:
             writer.write(round(value * DIGITS), DIGIT_BITS)
 
 
-def _read_normalisation(reader: BitReader, given: _Given) -> Statistics:
+def _read_normalisation(reader: BitReader, given: _Given) -> Statistics | str:
+    if reader.read(1):
+        return CALIBRATION
     mean, std = (tuple(reader.read(DIGIT_BITS) / DIGITS for _ in range(given.task.channels)) for _ in range(2))
     if min(std) <= 0:
         raise DecodeError("a standard deviation in the message is zero")
@@ -284,15 +292,17 @@ _CODES: dict[str, _Field] = {
         lambda reader, _: read_gamma(reader),
         exists=lambda known, task: _network(known, task).width is not None,
     ),
+    "normalisation": _Field(
+        lambda _, task: catalogue.dataset_entry(task.dataset).normalisation, _write_normalisation, _read_normalisation
+    ),
     "calibration_examples": _Field(
         lambda known, task: default_calibration(
             task.train_examples if task.calibration_pool is None else task.calibration_pool,
-            batch_statistics=_network(known, task).batch_statistics,
+            needed=_network(known, task).batch_statistics or known["normalisation"] == CALIBRATION,
         ),
         *_delta(1),
     ),
     "label_noise": _Field(lambda *_: 0.0, _write_rate, _read_rate),
-    "normalisation": _Field(lambda *_: None, _write_normalisation, _read_normalisation),
     "image_size": _Field(lambda *_: None, *_delta()),
     "frozen": _Field(lambda *_: "", _write_text, _read_text),
     "rank": _Field(lambda *_: 0, *_delta()),

@@ -13,8 +13,8 @@ FORMAT = 2
 """That of version 0.1.0 was 1."""
 
 FIELDS = (
-    *("intrinsic_dim", "seed", "model_name", "intrinsic_mode", "base_width", "calibration_examples", "label_noise"),
-    *("normalisation", "image_size", "frozen", "rank", "view", "hypothesis"),
+    *("intrinsic_dim", "seed", "model_name", "intrinsic_mode", "base_width", "normalisation", "calibration_examples"),
+    *("label_noise", "image_size", "frozen", "rank", "view", "hypothesis"),
 )
 """A configuration's fields in their order: most often varied first, and none before what its default depends on."""
 
@@ -34,6 +34,8 @@ EXAMPLES_PER_DIM = 10
 """How many training examples there are for each dimension, where no number is given."""
 FIXED_STATISTICS: Statistics = ((0.5,), (0.5,))
 """The normalisation where the message names none."""
+CALIBRATION = "calibration"
+"""The normalisation by mean and standard deviation of the calibration examples."""
 NUMERICAL_MARGIN = 1e-4
 """A true class that does not lead by this, relative to the largest logit, is an error."""
 
@@ -61,9 +63,9 @@ def default_dim(train_examples: int) -> int:
     return max(dim for dim in ROUND_DIMS if dim <= max(1, train_examples // EXAMPLES_PER_DIM))
 
 
-def default_calibration(examples: int, *, batch_statistics: bool) -> int:
-    """Return how many calibration examples there are where no number is given: none without batch statistics."""
-    return min(DEFAULT_CALIBRATION, examples // MAX_CALIBRATION_SHARE) if batch_statistics else 0
+def default_calibration(examples: int, *, needed: bool) -> int:
+    """Return how many calibration examples there are where no number is given: none where nothing needs them."""
+    return min(DEFAULT_CALIBRATION, examples // MAX_CALIBRATION_SHARE) if needed else 0
 
 
 def codebook_forms() -> list[str]:

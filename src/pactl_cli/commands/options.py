@@ -12,6 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from pactl_cli.commands.completion import NAMES, among
+from pactl_cli.commands.layout import with_default
 from pactl_cli.runs.config_file import read_config_file
 from pactl_cli.runs.settings import Settings, option_name
 
@@ -27,7 +28,11 @@ def with_settings(model: type[Settings]) -> _Decorator:
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = {parameter.name for parameter in _parameters(command)}
-        options = [_parameter(name, field) for name, field in model.model_fields.items() if name not in own]
+        options = [
+            _parameter(name, field)
+            for name, field in model.model_fields.items()
+            if name not in own and _extra(field).get("panel")
+        ]
 
         def given(**values: Any) -> dict[str, Any]:
             return {name: value for name, value in values.items() if value is not None}
@@ -70,7 +75,7 @@ def _info(parameter: inspect.Parameter) -> Any:
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """A field as an option that is None unless given: a file's value must not be overridden by a default."""
-    extra: Any = field.json_schema_extra or {}
+    extra = _extra(field)
     kind = _plain_type(field.annotation)
     words = [] if kind is bool else _words(field.annotation)
     option = typer.Option(
@@ -78,7 +83,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         help=_help(field),
         rich_help_panel=extra.get("panel"),
         show_default=False,
-        metavar=None if kind is bool else _metavar(field.annotation),
+        metavar=extra.get("metavar") or (None if kind is bool else _metavar(name, field)),
         autocompletion=NAMES.get(option_name(name)) or (among((word, "") for word in words) if words else None),
     )
     return inspect.Parameter(
@@ -86,12 +91,18 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    """What a setting says for its option; one without a panel is for files alone."""
+    extra: Any = field.json_schema_extra or {}
+    return dict(extra)
+
+
 def _members(annotation: Any) -> list[Any]:
     """The alternatives of a union other than None, or the type alone."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     args = get_args(annotation)
-    if not args or get_origin(annotation) is Literal:
+    if not args or get_origin(annotation) in (Literal, dict, tuple):
         return [annotation]
     return [member for arg in args if arg is not NoneType for member in _members(arg)]
 
@@ -107,25 +118,21 @@ def _words(annotation: Any) -> list[str]:
     return [word for member in _members(annotation) if get_origin(member) is Literal for word in get_args(member)]
 
 
-def _metavar(annotation: Any) -> str:
-    """`fixed|published`, `INT`, ..."""
-    kinds = [member.__name__.upper() for member in _members(annotation) if get_origin(member) is not Literal]
-    return "|".join(["TEXT" if kind == "STR" else kind for kind in kinds] + _words(annotation))
+def _metavar(name: str, field: FieldInfo) -> str:
+    """`NAME`, `INT`, `INT|auto`, ...; WORD where there are but words, and the description says them."""
+    kinds = [member.__name__.upper() for member in _members(field.annotation) if get_origin(member) is not Literal]
+    words, text = _words(field.annotation), "NAME" if option_name(name) in NAMES else "TEXT"
+    if not kinds and all(word in (field.description or "") for word in words):
+        return "WORD"
+    return "|".join([text if kind == "STR" else kind for kind in kinds] + words)
 
 
 def _help(field: FieldInfo) -> str:
-    """The description, with the range of a number and the default, which the parser itself does not know."""
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    limits = [
-        f"{sign} {getattr(item, name):g}"
-        for item in field.metadata
-        for name, sign in signs.items()
-        if getattr(item, name, None) is not None and getattr(item, name) < 1e9
-    ]
-    extra: Any = field.json_schema_extra or {}
-    default = extra.get("shown") or str(field.default)
-    within = f" ({', '.join(limits)})" if limits else ""
-    return f"{field.description}{within}. [dim]\\[default: {default}][/dim]"
+    """The description, with the default, which the parser itself does not know."""
+    extra = _extra(field)
+    return with_default(
+        field.description or "", extra.get("shown") or (None if field.default is False else field.default)
+    )
 
 
 def merge(given: dict[str, Any], config: Path | None) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pactl_cli import catalogue
+from pactl_cli.errors import shell_command
 from pactl_cli.runs.settings import DATA, MACHINE, NETWORK, BoundSettings
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class VerifyOptions:
             PactlError: naming what is wrong.
         """
         said = {field.name: getattr(self, field.name) for field in fields(self)}
-        return BoundSettings.parse({name: value for name, value in said.items() if value is not None})
+        return BoundSettings.parse({name: value for name, value in said.items() if value is not None}, "verify")
 
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
     """Return the command that verifies a certificate that was just made."""
-    return shlex.join(["pactl", "verify", str(path), *_named(path, certificate, settings)])
+    return shell_command("verify", path, **_named(path, certificate, settings))
 
 
 def advice_on(path: Path, certificate: Certificate, settings: BoundSettings) -> Advice | None:
@@ -72,18 +72,17 @@ def advice_on(path: Path, certificate: Certificate, settings: BoundSettings) -> 
     return advice(certificate, path, RunDirectory.open(path).read_settings(), _named(path, certificate, settings))
 
 
-def _named(path: Path, certificate: Certificate, settings: BoundSettings) -> list[str]:
+def _named(path: Path, certificate: Certificate, settings: BoundSettings) -> dict[str, Any]:
     """Return the options with which other commands find the data and the network of a run that was just certified."""
     from pactl_cli.problem.machine import data_directory
     from pactl_cli.runs.directory import RunDirectory
 
-    words = []
     model = certificate.configuration["model_name"]
-    if catalogue.is_brought(model) or settings.model_name:
-        words += ["--model-name", model]
-    if settings.dataset:
-        words += ["--dataset", settings.dataset]
+    is_named = catalogue.is_brought(model) or settings.model_name
     found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
-    if certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None):
-        words += ["--data-dir", str(found)]
-    return words
+    is_elsewhere = certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None)
+    return {
+        "model_name": model if is_named else None,
+        "dataset": settings.dataset,
+        "data_dir": found if is_elsewhere else None,
+    }

@@ -164,12 +164,19 @@ def _in_pieces(shape: Sequence[int], pieces: Iterable[NDArray[Any]]) -> Iterator
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training set, and a test set where there is one."""
+    """A training set, and a test set where there is one.
+
+    Attributes:
+        class_names: in the order of their numbers; None where the numbers are all that is known.
+        notes: what the reader made of what it found, in sentences for the user.
+    """
 
     name: str
     classes: int
     train: LabelledExamples
     test: LabelledExamples | None
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> InputSpec:

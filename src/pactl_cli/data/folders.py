@@ -4,60 +4,103 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.files.data_directory import DataDirectory
-from pactl_cli.data.files.decoded_cache import decoded
-from pactl_cli.data.files.decoding import frame_of
-from pactl_cli.data.files.image_listing import Samples, list_images
+from pactl_cli.data.files.decoded_cache import DecodedCache
+from pactl_cli.data.files.decoding import Frame
+from pactl_cli.data.files.image_listing import Listing, list_folders, list_images, note_of_unread
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.streaming import exceeds_memory, streamed
-from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.data.labels import names_in_words
+from pactl_cli.data.reading import Reading
+from pactl_cli.data.streaming import exceeds_memory, streamed, unsized
+from pactl_cli.errors import MissingError, PactlError, printable
+
+_TEST_PARTS = ("test", "val")
+_NO_CLASSES = frozenset(
+    ("test", "tests", "testing", "train", "training", "val", "valid", "validation", "dev", "eval", "images", "labels")
+)
+"""In small letters: folders of these names, beside no train/, are hardly classes."""
 
 
-def load_folder(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """The data set `folder:PATH`: images of one size in train/CLASS/ and test/CLASS/ or val/CLASS/.
+@dataclass(frozen=True)
+class _Found:
+    """What lies in a folder: the training set, the test set where there is one, and what is to be said of it."""
+
+    train: Listing
+    test: Listing | None
+    notes: tuple[str, ...]
+
+
+def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
+    """The data set `folder:PATH`: images in train/CLASS/ and test/CLASS/ or val/CLASS/, or in CLASS/ alone.
+
+    Where they are of several sizes, they are files that have no size yet. A folder of .txt files by class would be
+    another reader's: it is chosen here, before images are looked for.
 
     Raises:
-        PactlError: if they are not there, or one cannot be read or has another size, or the classes differ.
+        PactlError: if they are not there, or one cannot be read, or the test set has a class of its own.
     """
     folder = Path(os.path.expanduser(name.partition(":")[2]))
-    classes, train, test = _listed(name, folder)
-    frame = frame_of(train[0][0])
-    if exceeds_memory(len(train) + len(test), frame):
-        return Dataset(name, classes, streamed(train, frame), streamed(test, frame) if test else None)
-    pictures = Pictures(name, tuple(path for path, _ in (*train, *test)))
-    images = decoded(pictures, f"folder:{os.path.abspath(folder)}", data_dir, progress)
-    return divided(name, classes, torch.from_numpy(images), [label for _, label in train], [label for _, label in test])
+    found = _listed(name, folder)
+    train, test = found.train.samples, found.test.samples if found.test else []
+    paths = tuple(path for path, _ in (*train, *test))
+    cache = DecodedCache(f"folder:{os.path.abspath(folder)}", paths, data_dir)
+    headers = cache.headers(name, paths, progress)
+    sides, channels = headers[:, :2], 1 if headers[:, 2].all() else 3
+    frame = Frame((channels, *sides[0].tolist()))
+    parts: Sequence[LabelledExamples]
+    if (sides != sides[0]).any():
+        parts = [unsized(samples, channels, sides) for samples in (train, test)]
+    elif exceeds_memory(len(paths), frame):
+        parts = [streamed(samples, frame) for samples in (train, test)]
+    else:
+        images = torch.from_numpy(cache.images(Pictures(name, paths, frame), progress))
+        parts = resident(images, *([label for _, label in samples] for samples in (train, test)))
+    names = tuple(map(printable, found.train.classes))
+    return Dataset(name, len(names), parts[0], parts[1] if test else None, names, found.notes)
 
 
-def divided(
-    name: str, classes: int, images: torch.Tensor, train_labels: Sequence[int], test_labels: Sequence[int]
-) -> Dataset:
-    """The data set of images in one tensor, those of the training set first; without test labels it has no test set."""
-    train = len(train_labels)
-    test = Examples(images[train:], torch.tensor(test_labels)) if test_labels else None
-    return Dataset(name, classes, Examples(images[:train], torch.tensor(train_labels)), test)
+def resident(images: Tensor, train: Sequence[int], test: Sequence[int] = ()) -> list[Examples]:
+    """Return the training and the test set of images in one tensor, those of the training set first."""
+    parts = (images[: len(train)], train), (images[len(train) :], test)
+    return [Examples(some, torch.tensor(labels, dtype=torch.int64)) for some, labels in parts]
 
 
-def _listed(name: str, folder: Path) -> tuple[int, Samples, Samples]:
-    """The number of classes, the training set, and the test set, empty where there is none."""
-    if not os.path.isdir(folder / "train"):
-        raise MissingError(
-            f"--dataset {name}: there is no folder {folder / 'train'}", "it needs train/CLASS/image files"
-        )
-    test = next((part for part in ("test", "val") if os.path.isdir(folder / part)), None)
+def _listed(name: str, folder: Path) -> _Found:
+    """The images of the training set, and of the test set where there is one."""
     try:
-        parts = [list_images(folder / part) for part in ("train", test) if part]
+        train, test, notes = _parts(name, folder)
+        listed = list_images(train)
+        other = list_images(test, listed.classes) if test and len(listed.classes) > 1 else None
     except OSError as error:
         raise PactlError(f"--dataset {name}: {error}", "every class needs a folder with at least one image") from error
-    classes = parts[0].classes
-    if len(classes) < 2:
-        raise PactlError(f"--dataset {name} has a single class", "train/ needs at least two class folders")
-    if any(part.classes != classes for part in parts):
-        raise PactlError(f"--dataset {name}: {test}/ and train/ have different classes")
-    return len(classes), parts[0].samples, parts[1].samples if test else []
+    if len(listed.classes) < 2:
+        raise PactlError(
+            f"--dataset {name} has a single class, the folder {listed.classes[0]} in {train}",
+            "name the folder above those of the classes, or above train/",
+        )
+    return _Found(listed, other, (*notes, *note_of_unread(*filter(None, (listed, other)))))
+
+
+def _parts(name: str, folder: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
+    """The folder with the classes of the training set, that of the test set, and what is to be said of them."""
+    if os.path.isdir(folder / "train"):
+        test = next((folder / part for part in _TEST_PARTS if os.path.isdir(folder / part)), None)
+        return folder / "train", test, ()
+    names = list_folders(folder) if os.path.isdir(folder) else []
+    odd = [part for part in names if part.lower() in _NO_CLASSES]
+    if odd or not names:
+        beside = f" beside {names_in_words(odd)}" if odd else ""
+        raise MissingError(
+            f"--dataset {name}: there is no folder {folder / 'train'}{beside}",
+            "it needs train/CLASS/image files, and perhaps test/CLASS/; or CLASS/image files alone",
+        )
+    note = f"there is no train/: its folders ({names_in_words(names)}) are the classes, and there is no test set"
+    return folder, None, (note,)

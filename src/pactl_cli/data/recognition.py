@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from pactl_cli.data.adaptation import grey
 from pactl_cli.data.dataset import LabelledExamples
+from pactl_cli.data.files.decoding import own_pixels
 from pactl_cli.data.files.progress import Progress, unheard
+from pactl_cli.data.files.workers import mapped, useful_workers
 from pactl_cli.data.streaming import FileExamples
 from pactl_cli.models.inputs import Inputs, change
 
@@ -23,6 +26,7 @@ Fingerprints = NDArray[np.uint64]
 
 _BATCH_VALUES = 1 << 22
 """Numbers at a time."""
+_FILES_AT_ONCE = 64
 _STEPS = 256
 """Values are compared by their place between the least and the greatest, in so many steps. A byte's place never lies
 half-way between two of them, because no difference of bytes is divisible by 256: single precision rounds it alike."""
@@ -49,11 +53,12 @@ def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
     precision, or in three channels. If the bytes have at least 16 values, they also share one if they differ by a scale
     and an offset of their numbers, one for all channels or one each, by their sign, by a frame of one value and equal
     width; if one is the luma of the other; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may
-    be flattened. Where pixels depend on the decoder, the form is the image's file. Integers are also taken for what
-    they are in single precision, which is what networks of the catalogue see; a mapping has but its exact form.
+    be flattened. Where files stand for the images, the forms are the file, and its picture's bytes before it is scaled.
+    Integers are also taken for what they are in single precision, which is what networks of the catalogue see; a
+    mapping has but its exact form.
     """
-    if isinstance(examples, FileExamples) and examples.assumptions:
-        return _file_fingerprints(examples, unheard)[:, None]
+    if isinstance(examples, FileExamples) and examples.by_file:
+        return np.stack([_file_fingerprints(examples, unheard), _own_pixels(examples)], axis=1)
     found = [np.zeros((0, 1), dtype=np.uint64), *(_forms(batch) for batch in _batches(examples))]
     return np.concatenate(found[1:] or found)
 
@@ -71,6 +76,20 @@ def exact_fingerprints(examples: LabelledExamples, progress: Progress = unheard)
 def _file_fingerprints(examples: FileExamples, progress: Progress) -> Fingerprints:
     files = np.ascontiguousarray(examples.files.digests(examples.rows, progress)[:, :8])
     return files.view("<u8").ravel().astype(np.uint64)
+
+
+def _own_pixels(examples: FileExamples) -> Fingerprints:
+    """A hash of the bytes of each picture at its own size: what it would have as a resident image of that size."""
+    parts = np.array_split(examples.rows, max(1, len(examples) // _FILES_AT_ONCE))
+    paths = [examples.files.paths[rows].tolist() for rows in parts]
+    hashes = partial(_hashes_of_files, examples.frame.mode)
+    workers = useful_workers() if examples.workers is None else examples.workers
+    return np.concatenate(list(mapped(hashes, paths, len(paths), workers)))
+
+
+def _hashes_of_files(mode: str, paths: list[bytes]) -> Fingerprints:
+    hashes = [_hashes(torch.from_numpy(own_pixels(path, mode).copy())[None]) for path in paths]
+    return np.concatenate([np.zeros(0, dtype=np.uint64), *hashes])
 
 
 def _exact(inputs: Inputs) -> Fingerprints:

@@ -18,6 +18,7 @@ from torch import Tensor
 from pactl_cli.data.dataset import Examples, fingerprint
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.decoding import Decoder, Frame
+from pactl_cli.data.files.image_listing import Samples
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.workers import mapped, useful_workers
 from pactl_cli.data.views import Augmentation
@@ -31,9 +32,14 @@ _DECODED_AT_ONCE = 64
 
 
 class Files:
-    """Paths of files, and, once it was asked for, the sha256 of each."""
+    """Paths of files, and, once it was asked for, the sha256 of each.
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    Attributes:
+        sides: height and width of every picture of the data set where they differ, shape (m, 2); else None.
+    """
+
+    def __init__(self, paths: Sequence[str], sides: NDArray[np.int32] | None = None) -> None:
+        self.sides = sides
         self.paths: Paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         self._digests = np.zeros((len(paths), 32), dtype=np.uint8)
         self._known = np.zeros(len(paths), dtype=bool)
@@ -69,6 +75,7 @@ class FileExamples:
 
     Attributes:
         workers: processes that decode; 0 for this one, None for as many as are useful.
+        by_file: whether the files stand for the images where these are identified: in fingerprints.
     """
 
     files: Files
@@ -76,6 +83,7 @@ class FileExamples:
     labels: Tensor
     frame: Frame
     workers: int | None = None
+    by_file: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,7 +99,7 @@ class FileExamples:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """That pixels are a function of the file, where only the files are in the fingerprint."""
-        if self.frame.shorter_side is None:
+        if not self.by_file:
             return ()
         return (
             "Another machine decodes and scales the image files to the same pixels: the fingerprint is of the files, "
@@ -157,13 +165,13 @@ class FileExamples:
     def sha256(self, progress: Progress = unheard) -> str:
         """A fingerprint of every image and label, in order.
 
-        Images of their own size give what they would give as resident examples. Where images are scaled, it is of
-        the files: their sha256, one after the other, and the frame.
+        It is what they would give as resident examples; or of the files, where these stand for the images: their
+        sha256, one after the other, and the frame.
 
         Raises:
             PactlError: if a file cannot be read.
         """
-        if self.frame.shorter_side is None:
+        if not self.by_file:
             return self._decoded_sha256(progress)
         digest = sha256(f"files of {self.frame.shape} after {self.frame.shorter_side}".encode())
         digest.update(self.files.digests(self.rows, progress).data)
@@ -183,10 +191,25 @@ class FileExamples:
             raise PactlError(error.message, error.hint, BAD_INPUT) from error
 
 
-def streamed(samples: Sequence[tuple[str, int]], frame: Frame) -> FileExamples:
-    """Examples from pairs of a path and a label, as `list_images` lists them."""
-    labels = torch.tensor([label for _, label in samples])
-    return FileExamples(Files([path for path, _ in samples]), np.arange(len(samples)), labels, frame)
+def streamed(samples: Samples, frame: Frame) -> FileExamples:
+    """Examples from pairs of a path and a label, as `list_images` lists them. Where they are scaled, files stand for
+    them."""
+    return _of_files(samples, frame, by_file=frame.shorter_side is not None)
+
+
+def unsized(samples: Samples, channels: int, sides: NDArray[np.int32]) -> FileExamples:
+    """Examples that have no size yet: as they are, they are a single pixel, so that no size is chosen.
+
+    Args:
+        sides: height and width of every picture of the data set.
+    """
+    return _of_files(samples, Frame.square(channels, 1), sides, by_file=True)
+
+
+def _of_files(samples: Samples, frame: Frame, sides: NDArray[np.int32] | None = None, *, by_file: bool) -> FileExamples:
+    labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
+    files = Files([path for path, _ in samples], sides)
+    return FileExamples(files, np.arange(len(samples)), labels, frame, by_file=by_file)
 
 
 def exceeds_memory(images: int, frame: Frame) -> bool:

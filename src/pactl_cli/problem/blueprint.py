@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pactl_cli import catalogue
+from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.certificate.format import FIXED_STATISTICS
 from pactl_cli.errors import PactlError
@@ -34,6 +35,8 @@ class Blueprint:
         spec: of an input.
         start: theta0, where the seed alone does not give it.
         keeps_statistics: whether batch statistics are those of `start`, for want of calibration examples.
+        calibrated: mean and standard deviation of the calibration examples' inputs, where the configuration asks for
+            them.
     """
 
     configuration: Configuration
@@ -41,11 +44,18 @@ class Blueprint:
     spec: InputSpec
     start: Start | None = None
     keeps_statistics: bool = False
+    calibrated: Statistics | None = None
 
     @property
     def is_code(self) -> bool:
         """Whether the network is the user's own code."""
         return catalogue.is_brought(self.configuration.model_name)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The normalisation of inputs; None for .5 and .5."""
+        normalisation = self.configuration.normalisation
+        return self.calibrated if isinstance(normalisation, str) else normalisation
 
     @property
     def theta0_sha256(self) -> str | None:
@@ -80,8 +90,9 @@ class Blueprint:
 
     def prepared(self, network: nn.Module) -> Prepared:
         """Return a network of this blueprint with the preparation of its inputs."""
-        statistics = self.configuration.normalisation or FIXED_STATISTICS
-        return Prepared(network, statistics, code=self.configuration.model_name if self.is_code else "")
+        return Prepared(
+            network, self.statistics or FIXED_STATISTICS, code=self.configuration.model_name if self.is_code else ""
+        )
 
     def module(self) -> SubspaceModule:
         """Return theta0 + P w at w = 0, on the CPU: raw inputs in, logits out.
@@ -133,7 +144,7 @@ class Blueprint:
             classes=self.classes,
             head=head_names(network),
             spec=self.spec,
-            statistics=self.configuration.normalisation,
+            statistics=self.statistics,
             seen_is_complete=seen_is_complete,
             origin=origin,
             lineage=lineage,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from pactl_cli import catalogue
 from pactl_cli.errors import MissingError, quoted
@@ -25,11 +26,13 @@ class Named:
         data_dir: where named data sets lie.
         dataset: the data, where they are the user's own: npz:PATH or folder:PATH.
         model_name: the network, if it is code or very large.
+        option: with which `dataset` is named.
     """
 
     data_dir: Path | None = None
     dataset: str | None = None
     model_name: str | None = None
+    option: str = "--dataset"
 
 
 @dataclass(frozen=True)
@@ -80,28 +83,39 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
     entry = catalogue.dataset_entry(trained.dataset)
     if not entry.takes_path:
         if named.dataset not in (None, trained.dataset):
-            raise MissingError(f"--dataset {named.dataset} is not what {run.path} is about, which is {trained.dataset}")
+            raise MissingError(
+                f"{named.option} {named.dataset} is not what {run.path} is about, which is {trained.dataset}"
+            )
         directory = data_directory(named.data_dir)
         found = trained.data_dir
         if only_read or named.data_dir or found in (None, directory) or not (entry.checked and os.path.isdir(found)):
             hint = ""
             if found and not named.data_dir and not only_read:
-                hint = f"training found them in {found}: if you trust what lies there, --data-dir {found}"
+                hint = f"training found them in {found}: if you trust what lies there, --data-dir {quote(str(found))}"
             return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
         return DataPlace(trained.dataset, found, may_write=False, by_run=True)
     directory = data_directory(named.data_dir)
     if named.dataset is None:
-        _require_outside(run, trained.dataset)
-        hint = f"if they lie elsewhere now: --dataset {entry.name}PATH"
+        _require_outside(run, trained.dataset, named.option)
+        hint = f"if they lie elsewhere now: {named.option} {_perhaps(trained.dataset, named.data_dir)}"
         return DataPlace(trained.dataset, directory, may_write=not only_read, by_run=True, if_absent=hint)
     if catalogue.dataset_entry(named.dataset) != entry:
         raise MissingError(
-            f"--dataset {named.dataset} is of another kind than {trained.dataset}, which {run.path} is about"
+            f"{named.option} {named.dataset} is of another kind than {trained.dataset}, which {run.path} is about"
         )
     return DataPlace(named.dataset, directory, may_write=not only_read)
 
 
-def _require_outside(run: RunDirectory, dataset: str) -> None:
+def _perhaps(dataset: str, data_dir: Path | None) -> str:
+    """Return what of that name lies where the user says that data lie, or is; else what the user has to fill in."""
+    kind, _, name = catalogue.own_name(dataset).partition(":")
+    for place in (data_dir, Path()):
+        if place is not None and os.path.lexists(place / name):
+            return quote(f"{kind}:{place / name}")
+    return f"{kind}:PATH"
+
+
+def _require_outside(run: RunDirectory, dataset: str, option: str) -> None:
     """Raise MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
     path, inside = dataset.partition(":")[2], os.path.realpath(run.path)
     try:
@@ -110,9 +124,9 @@ def _require_outside(run: RunDirectory, dataset: str) -> None:
             for place in (path, *(os.path.join(path, part) for part in ("train", "test", "val")))
         ]
     except (OSError, ValueError) as error:
-        raise MissingError(f"{run.path} has its data at no path: {error}", "name them with --dataset") from error
+        raise MissingError(f"{run.path} has its data at no path: {error}", f"name them with {option}") from error
     if any(os.path.commonpath([place, inside]) == inside for place in places):
         raise MissingError(
             f"{run.path} has its data, {dataset}, in itself: nothing says that they are what you take them for",
-            f"if you know them: --dataset {dataset}",
+            f"if you know them: {option} {quote(dataset)}",
         )

@@ -17,9 +17,9 @@ class Fingerprints:
 
     Attributes:
         sample: S, as it is counted.
-        train: all examples that are divided: S, calibration, prior, and what is left out; before label noise, in the
-            training set's order.
-        test: the test set, before label noise; None where there is none.
+        train: all examples that are divided: S, calibration, prior, and what is left out; before label noise and before
+            images are resized, in the training set's order.
+        test: the test set, before both; None where there is none.
     """
 
     sample: str
@@ -27,9 +27,9 @@ class Fingerprints:
     test: str | None
 
     @classmethod
-    def of(cls, sample: LabelledExamples, clean: Dataset, parts: Partition, progress: Progress) -> Fingerprints:
-        """Return those of S, as it is counted, and of a data set without label noise, divided into `parts`."""
+    def of(cls, sample: LabelledExamples, original: Dataset, parts: Partition, progress: Progress) -> Fingerprints:
+        """Return those of S, as it is counted, and of a data set as its files have it, divided into `parts`."""
         whole = parts.whole()
-        divided = clean.train if len(whole) == len(clean.train) else clean.train[torch.from_numpy(whole)]
-        test = None if clean.test is None else clean.test.sha256(progress)
+        divided = original.train if len(whole) == len(original.train) else original.train[torch.from_numpy(whole)]
+        test = None if original.test is None else original.test.sha256(progress)
         return cls(sample.sha256(progress), divided.sha256(progress), test)

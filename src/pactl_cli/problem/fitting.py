@@ -70,7 +70,8 @@ def _fit_images(dataset: Dataset, source: Start) -> Dataset:
         raise PactlError(
             f"--dataset {dataset.name} has images of {own_height} x {own_width}, and {source.model_name} "
             f"in {quoted(source.origin)} was trained on {height} x {width}: its weights have another shape for these",
-            "transfer from a network with a mean over the image, such as layer13s, or from larger images",
+            f"give --image-size {min(height, width)}, or transfer from a network with a mean over the image, such as "
+            "layer13s, or from larger images",
         )
     if not source.fits(source.spec):
         raise PactlError(f"the weights of {quoted(source.origin)} do not fit {source.model_name} at any size known")

@@ -10,9 +10,11 @@ import torch
 from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.data.dataset import Dataset, LabelledExamples
+from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.workers import useful_workers
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.recognition import exact_fingerprints
+from pactl_cli.data.resizing import resized
 from pactl_cli.data.splits import (
     Identities,
     Indices,
@@ -24,7 +26,7 @@ from pactl_cli.data.splits import (
 )
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.problem.blueprint import Blueprint
-from pactl_cli.problem.configuring import configuration_of, resolved, task_of, view_of
+from pactl_cli.problem.configuring import configuration_of, reading_of, resolved, task_of, view_of
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
@@ -72,11 +74,11 @@ def load_problem(request: Request) -> Problem:
     keep_freed_memory()
     settings, kind = request.settings, kind_of(request.settings)
     place = request.place or DataPlace(settings.dataset, data_directory(settings.data_dir))
-    clean = _read(settings, place, request.display).with_workers(_workers(settings, request.world))
+    original, clean = _read(request, place)
     permutation = _permutation(settings, request.permutation, len(clean.train))
     dataset, start = _fitted(clean, settings, request.start)
     source = start if kind.has_source else None
-    pool, identities = _divided(settings, clean, dataset, source, permutation)
+    pool, identities = _divided(settings, original, dataset, source, permutation)
     task = task_of(settings, dataset, pool, source)
     configuration = configuration_of(settings, task, source)
     require_memory(configuration, dataset.classes, dataset.spec)
@@ -84,10 +86,10 @@ def load_problem(request: Request) -> Problem:
     dataset = dataset.to(request.device)
     sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
     with request.display.progress("fingerprinting the examples") as progress:
-        fingerprints = Fingerprints.of(sample, clean, parts, progress)
+        fingerprints = Fingerprints.of(sample, original, parts, progress)
     keeps_statistics = kind.has_source and not len(calibration)
     return Problem(
-        settings=resolved(settings, configuration, place.directory, view_of(settings, clean)),
+        settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean.class_names),
         dataset=dataset,
         task=task,
         blueprint=Blueprint(configuration, dataset.classes, dataset.spec, start, keeps_statistics),
@@ -116,21 +118,35 @@ def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tup
     return fit_inputs(dataset, start), start.for_classes(dataset.classes)
 
 
-def _read(settings: TrainSettings, place: DataPlace, display: Display) -> Dataset:
-    """Return the data set, without label noise.
+def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
+    """Return the data set as its files have it, and with its images in the size that is asked for, without label noise.
+    Tell who has named it what was made of it.
 
     Raises:
         PactlError: if it cannot be read, or its content is known and this is another.
     """
-    with display.progress("reading the data") as progress:
+    settings = request.settings
+    with request.display.progress("reading the data") as progress:
         try:
-            dataset = load_dataset(place.dataset, place.directory, progress, may_write=place.may_write)
+            dataset = load_dataset(
+                place.dataset,
+                place.directory,
+                progress,
+                may_write=place.may_write,
+                reading=reading_of(settings),
+                original=True,
+            )
         except MissingError as error:
             raise MissingError(error.message, place.if_absent or error.hint) from error
+        where = DataDirectory(place.directory, place.may_write)
+        sized = resized(dataset, settings.image_size, where, progress)
+    for note in () if request.place else dataset.notes:
+        request.display.warn(f"--dataset {settings.dataset}: {note}")
     expected = catalogue.dataset_entry(settings.dataset).content
     if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
         raise PactlError(f"{settings.dataset} in {place.directory} is not the published one", "restore its files")
-    return dataset
+    workers = _workers(settings, request.world)
+    return dataset.with_workers(workers), sized.with_workers(workers)
 
 
 def _permutation(settings: TrainSettings, recorded: Indices | None, examples: int) -> Indices | None:
@@ -148,23 +164,23 @@ def _permutation(settings: TrainSettings, recorded: Indices | None, examples: in
 
 
 def _divided(
-    settings: TrainSettings, clean: Dataset, fitted: Dataset, source: Start | None, permutation: Indices | None
+    settings: TrainSettings, original: Dataset, fitted: Dataset, source: Start | None, permutation: Indices | None
 ) -> tuple[Partition, Identities]:
     """Return the parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
 
     Args:
-        clean, fitted: the images as they are, and as the network sees them.
+        original, fitted: the images as they are, and as the network sees them.
 
     Raises:
         PactlError: if nothing is left to count, or there are copies and they are not wanted.
     """
-    examples, has_prior = len(clean.train), kind_of(settings).has_prior
+    examples, has_prior = len(original.train), kind_of(settings).has_prior
     parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
     identities = np.zeros(examples, dtype=np.uint64)
-    identities[parts.whole()] = exact_fingerprints(clean.train[torch.from_numpy(parts.whole())])
+    identities[parts.whole()] = exact_fingerprints(original.train[torch.from_numpy(parts.whole())])
     if source is not None and len(source.seen):
         own = torch.from_numpy(parts.bound)
-        forms = seen_forms(clean.train[own], fitted.train[own])
+        forms = seen_forms(original.train[own], fitted.train[own])
         parts = parts.without_seen(np.atleast_1d(np.isin(forms, source.seen).any(axis=1)))
     parts = parts.without_copies(identities)
     if settings.duplicates == "drop":

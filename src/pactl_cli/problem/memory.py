@@ -21,8 +21,8 @@ _COUNTED_COPIES, _TRAINED_COPIES = 3, 2
 """How often the largest result is held while counting, and each result in a training step."""
 _MODEST_BYTES, _BYTES_FOR_EACH_BYTE = 3 << 28, 64
 """What the network of a run may take unasked: so much, and more where the run directory itself is large."""
-_ORDINARY_PARAMETERS, _ORDINARY_BATCH = 1 << 25, 1024
-"""Up to these a network that is not wider than its own width may take more."""
+_ORDINARY_PARAMETERS, _ORDINARY_BATCH, _ORDINARY_SIDE = 1 << 25, 1024, 512
+"""Up to these, and images that are not made larger than this, a network not wider than its own width may take more."""
 
 
 def require_memory(configuration: Configuration, classes: int, inputs: InputSpec) -> None:
@@ -59,6 +59,7 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
         and not problem.is_framed
+        and (problem.settings.image_size or 0) <= _ORDINARY_SIDE
     )
     if not is_ordinary:
         need += _weights_bytes(size) + max(counting, training)

@@ -8,6 +8,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor, nn
 
+from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Configuration, Task
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.splits import Indices, Partition
@@ -104,7 +105,8 @@ class Problem:
     def lineage(self) -> tuple[Training, ...]:
         """Return the trainings that led to this run's weights, its own first."""
         settings, start = self.settings, self.blueprint.start
-        own = Training(printable(settings.dataset), settings.indices_path is not None, noisy=settings.label_noise > 0)
+        name, noisy = printable(catalogue.own_name(settings.dataset)), settings.label_noise > 0
+        own = Training(name, settings.indices_path is not None, noisy=noisy)
         return (own, *(start.lineage if start else ()))
 
     def few_examples(self) -> Examples:

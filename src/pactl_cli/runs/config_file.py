@@ -10,7 +10,7 @@ import yaml
 from pactl_cli.errors import PactlError, reason
 from pactl_cli.runs.plain_files import read_plain_file
 
-LARGEST = 1 << 16
+LARGEST = 1 << 18
 _MOST_BITS = 1 << 12
 _HINT = "it must be YAML: option: value"
 
@@ -79,7 +79,14 @@ def parse_config(data: bytes, path: Path) -> dict[str, Any]:
             raise ValueError("the file is too large")
         content = yaml.load(data.decode(), _PlainLoader)
     except (ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError, RecursionError) as error:
-        raise PactlError(f"{path} cannot be read: {error}", _HINT) from error
+        raise PactlError(f"{path} cannot be read: {_explained(error)}", _HINT) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise PactlError(f"{path} does not hold settings", _HINT)
     return content
+
+
+def _explained(error: Exception) -> str:
+    """What is wrong with a file, and in which line, where YAML says it."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error)

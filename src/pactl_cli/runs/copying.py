@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.errors import FAILED, PactlError, reason
 from pactl_cli.runs.directory import (
     CHECKPOINT,
     CONFIG,
@@ -14,8 +14,10 @@ from pactl_cli.runs.directory import (
     METRICS,
     RunDirectory,
     is_vacant,
+    replace_file,
     require_writable,
 )
+from pactl_cli.runs.plain_files import open_plain_file
 
 _COPIED = (CONFIG, INIT, CHECKPOINT, INDICES)
 
@@ -44,10 +46,9 @@ def copy_run(source: RunDirectory, place: Path, *, force: bool) -> RunDirectory:
     kind, known = source.manifest.kind, source.manifest.files
     run = RunDirectory.create(place, kind, force=force)
     copied = tuple(name for name in _COPIED if name in known)
-    for name in copied:
-        run.copy_file(source, name)
+    for name in (*copied, METRICS) if METRICS in known else copied:
+        _copy_file(source.path / name, run.path / name)
     if METRICS in known:
-        run.copy_file(source, METRICS)
         run.keep_metrics(lambda record: record.get("stage") != "bound")
     run.manifest = source.manifest.model_copy(update={"stages": {}, "files": {}})
     run.set_stage(kind, "running", copied)
@@ -55,3 +56,12 @@ def copy_run(source: RunDirectory, place: Path, *, force: bool) -> RunDirectory:
         raise PactlError(f"{source.path / changed[0]} has changed meanwhile", "certify it again", FAILED)
     run.set_stage(kind, "complete", (METRICS,) if METRICS in known else ())
     return run
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copies a file of any size, whole or not at all."""
+    try:
+        with open_plain_file(source) as file:
+            replace_file(target, iter(lambda: file.read(1 << 24), b""))
+    except (OSError, ValueError) as error:
+        raise PactlError(f"{source} cannot be copied to {target}: {reason(error)}", exit_code=FAILED) from error

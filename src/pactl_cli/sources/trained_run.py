@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.errors import PactlError, printable
+from pactl_cli.problem.configuring import reading_of
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fitting import seen_forms
@@ -34,7 +35,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         )
     run = RunDirectory.open(Path(name))
     run.require_complete(run.manifest.kind)
-    named = Named(settings.data_dir, model_name=settings.model_name)
+    named = Named(settings.data_dir, settings.source_dataset, settings.model_name, "--source-dataset")
     problem = reload_problem(run, named, settings.device, display)
     if problem.settings.intrinsic_dim:
         module = problem.build_module()
@@ -49,7 +50,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         network,
         seen=_seen(problem, place_of_data(run, problem.settings, named, only_read=False)),
         seen_is_complete=problem.blueprint.start is None or problem.blueprint.start.seen_is_complete,
-        origin=printable(str(run.path.resolve())),
+        origin=printable(run.path.resolve().name),
         lineage=problem.lineage(),
     )
 
@@ -66,6 +67,9 @@ def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype
     """Return fingerprints of all images that a run's weights may depend on, those of its own start included."""
     parts = problem.partition
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
-    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write).train[torch.from_numpy(used)]
-    own = seen_forms(raw, problem.dataset.train[torch.from_numpy(used).to(problem.device)]).ravel()
+    reading = reading_of(problem.settings)
+    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write, reading=reading, original=True)
+    own = seen_forms(
+        raw.train[torch.from_numpy(used)], problem.dataset.train[torch.from_numpy(used).to(problem.device)]
+    ).ravel()
     return np.unique(np.concatenate([own, problem.blueprint.start.seen if problem.blueprint.start else own[:0]]))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -14,18 +13,20 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.format import default_dim
 from pactl_cli.certificate.percent import percent
 from pactl_cli.certificate.risk_bounds import binomial_bound, log_binomial_tail
-from pactl_cli.errors import on_one_line
+from pactl_cli.errors import on_one_line, shell_command
 from pactl_cli.runs.directory import CONFIG
 from pactl_cli.runs.kinds import kind_of
-from pactl_cli.runs.settings import DATA, BoundSettings, PriorSettings, TrainSettings, TransferSettings, option_name
+from pactl_cli.runs.settings import DATA, BoundSettings, PriorSettings, TrainSettings, TransferSettings
 
 SHORTEST_MESSAGE = 64
 """Bits: no classifier that has learned something was told in fewer."""
 _FEWER, _MORE_EPOCHS, _MORE_DIMS = 4, 3, 4
 """Factors by which the next try has fewer coordinates, more epochs, more coordinates."""
 
-_ANEW = ("train_subset", "calibration_examples", "normalise")
+_ANEW = ("train_subset", "calibration_examples", "normalise", "categories")
 """What a prior says anew of its data."""
+
+_Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Advice:
 
 
 def advice(
-    certificate: Certificate, run: Path, settings: TrainSettings | None, named: Sequence[str] = ()
+    certificate: Certificate, run: Path, settings: TrainSettings | None, named: Mapping[str, object] | None = None
 ) -> Advice | None:
     """Return what to say of a certificate; None if it says something.
 
@@ -61,24 +62,26 @@ def advice(
         return None
     if settings is None:
         return Advice(reason(certificate), "see what the run was trained with", "")
-    why, words = _next(certificate, settings)
-    asked = [*named, *_question(certificate)]
-    if words[0] == "bound":
-        command = shlex.join(["pactl", "bound", str(run), *words[1:], *asked])
+    why, kind, changes = _next(certificate, settings)
+    known: _Options = dict(named or {})
+    asked = known | _question(certificate)
+    if kind == "bound":
+        command = shell_command("bound", run, **changes, **asked)
     else:
-        command = f"{_training(words, run, settings, named)} | {shlex.join(['pactl', 'bound', '-', *asked])}"
+        certify = shell_command("bound", **asked).removeprefix("pactl bound")
+        command = f"{_training(kind, changes, run, settings, known)} | pactl bound -{certify}"
     is_code = settings.model_name is not None and catalogue.is_brought(settings.model_name)
-    fits = on_one_line(command) == command and ("--model-name" in named or not is_code)
+    fits = on_one_line(command) == command and (known.get("model_name") or not is_code)
     return Advice(reason(certificate), why, command if fits else "")
 
 
-def _question(certificate: Certificate) -> Iterator[str]:
-    """Yield the options that ask for the same delta and ledger again, where they are not the defaults."""
-    deltas = [certificate.delta, *(each.delta for each in certificate.at_other_deltas)]
-    if tuple(deltas) != BoundSettings().deltas:
-        yield from ("--delta", ",".join(map(repr, deltas)))
-    if certificate.ledger_bits:
-        yield from ("--misc-extra-bits", repr(certificate.ledger_bits))
+def _question(certificate: Certificate) -> _Options:
+    """Return the options that ask for the same delta and ledger again, where they are not the defaults."""
+    deltas = (certificate.delta, *(each.delta for each in certificate.at_other_deltas))
+    return {
+        "delta": ",".join(map(repr, deltas)) if deltas != BoundSettings().deltas else None,
+        "misc_extra_bits": certificate.ledger_bits or None,
+    }
 
 
 def reason(certificate: Certificate) -> str:
@@ -114,66 +117,63 @@ def free_bits(certificate: Certificate, errors: int) -> float:
     return (log(certificate.delta) - tail) / log(2)
 
 
-def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, list[str]]:
-    """Return what to try next: in words, and the command with the options that are to change."""
+def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, str, _Options]:
+    """Return what to try next: in words, the command, and its options that are to change."""
     kind, told, dim = kind_of(settings), certificate.made_with, certificate.intrinsic_dim
     learned = free_bits(certificate, round(certificate.train_error * certificate.bound_examples))
     if free_bits(certificate, 0) < SHORTEST_MESSAGE:
         return _another_prior(certificate, settings, "there are too few examples for a message")
     if dim and not told.get("quant_epochs"):
-        default = str(BoundSettings.model_fields["quant_epochs"].default)
-        return "fine-tune through the quantiser", ["bound", "--quant-epochs", default]
+        default = BoundSettings.model_fields["quant_epochs"].default
+        return "fine-tune through the quantiser", "bound", {"quant_epochs": default}
     if learned < SHORTEST_MESSAGE:
         return _better_training(settings, certificate.bound_examples)
     if dim and told.get("rate_weight") != "auto":
-        return "let the price of a bit be automatic", ["bound"]
+        return "let the price of a bit be automatic", "bound", {}
     overhead = certificate.paid_bits - certificate.bits.symbols
     per_symbol = max(certificate.bits.symbols / max(dim, 1), 1.0)
     fewer = min(dim // _FEWER, int((learned - overhead) / (2 * per_symbol)))
     if fewer >= 1:
-        return f"pay for fewer coordinates than {dim:,}", [kind.name, "--intrinsic-dim", str(fewer)]
+        return f"pay for fewer coordinates than {dim:,}", kind.name, {"intrinsic_dim": fewer}
     return _another_prior(certificate, settings, "no message is short enough")
 
 
-def _better_training(settings: TrainSettings, examples: int) -> tuple[str, list[str]]:
+def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, _Options]:
     """Return how to lower the training error."""
     if isinstance(settings, PriorSettings):
         longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
-        return "train the prior for longer, or name another network", ["prior", "--prior-epochs", str(longer)]
-    changes, dim = ["--epochs", str(_MORE_EPOCHS * (settings.epochs or 1))], settings.intrinsic_dim or 1
-    more = ""
+        return "train the prior for longer, or name another network", "prior", {"prior_epochs": longer}
+    changes: _Options = {"epochs": _MORE_EPOCHS * (settings.epochs or 1)}
+    dim, more = settings.intrinsic_dim or 1, ""
     if dim < (usual := default_dim(examples)):
-        larger = ["--intrinsic-dim", str(min(_MORE_DIMS * dim, usual))]
-        changes, more = [*changes, *larger], " with more coordinates"
-    return f"train for longer{more}, or name another network", [kind_of(settings).name, *changes]
+        changes, more = changes | {"intrinsic_dim": min(_MORE_DIMS * dim, usual)}, " with more coordinates"
+    return f"train for longer{more}, or name another network", kind_of(settings).name, changes
 
 
-def _another_prior(certificate: Certificate, settings: TrainSettings, because: str) -> tuple[str, list[str]]:
+def _another_prior(certificate: Certificate, settings: TrainSettings, because: str) -> tuple[str, str, _Options]:
     """Return how to start from weights that know more, so that less has to be told."""
     if not isinstance(settings, PriorSettings):
-        return f"{because}: train a prior on half of the data", ["prior", "--train-subset", "0.5"]
+        return f"{because}: train a prior on half of the data", "prior", {"train_subset": 0.5}
     if certificate.intrinsic_dim:
-        return f"{because}: certify the prior itself", ["prior", "--intrinsic-dim", "0"]
-    share = f"{0.5 + settings.train_subset / 2:.3g}" if 0 < settings.train_subset < 0.9 else "0.5"
-    return "give the prior another share of the data", ["prior", "--train-subset", share]
+        return f"{because}: certify the prior itself", "prior", {"intrinsic_dim": 0}
+    share = round(0.5 + settings.train_subset / 2, 3) if 0 < settings.train_subset < 0.9 else 0.5
+    return "give the prior another share of the data", "prior", {"train_subset": share}
 
 
-def _training(words: list[str], run: Path, settings: TrainSettings, named: Sequence[str]) -> str:
+def _training(kind: str, changes: _Options, run: Path, settings: TrainSettings, named: _Options) -> str:
     """Return a command that trains with a run's own settings but for some."""
-    kind, *changes = words
     if kind == "prior" and not isinstance(settings, PriorSettings):  # what was chosen for all of the data does not fit
-        own = [word for name in _given(settings, named) for word in (option_name(name), str(getattr(settings, name)))]
-        return shlex.join(["pactl", kind, *own, *named, *changes])
+        known = {name: value for name, value in named.items() if value is not None}
+        return shell_command(kind, **(dict(_given(settings)) | known | changes))
     source = [settings.source] if isinstance(settings, TransferSettings) else []
-    return shlex.join(["pactl", kind, *source, "--config", str(run / CONFIG), *changes, *named])
+    return shell_command(kind, *source, config=run / CONFIG, **changes, **named)
 
 
-def _given(settings: TrainSettings, named: Sequence[str]) -> Iterator[str]:
+def _given(settings: TrainSettings) -> Iterator[tuple[str, Any]]:
     """Yield the settings that say which data and which network a run is about, where they are not the defaults."""
     usual = {"model_name": catalogue.dataset_entry(settings.dataset).model}
     for name, field in TrainSettings.model_fields.items():
         extra: Any = field.json_schema_extra
         is_kept = (extra["panel"] == DATA or name == "model_name") and name not in _ANEW
-        is_usual = getattr(settings, name) in (None, usual.get(name, field.default))
-        if is_kept and option_name(name) not in named and not is_usual:
-            yield name
+        if is_kept and (value := getattr(settings, name)) not in (None, usual.get(name, field.default)):
+            yield name, value

@@ -19,6 +19,7 @@ def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
     parts = problem.partition
     return {
         "classes": problem.dataset.classes,
+        "class_names": problem.settings.class_names and list(problem.settings.class_names),
         "inputs": problem.dataset.spec.as_dict(),
         "train_examples": problem.task.train_examples,
         "task": problem.task.as_dict(),

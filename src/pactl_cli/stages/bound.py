@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pactl_cli.certificate.certificate import Certificate
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, shell_command
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
@@ -108,7 +108,7 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
         if not (problem.configuration.intrinsic_dim or problem.kind.certifies_theta0):
             raise PactlError(
                 f"{path} has trained all its weights (d = 0), for which there is no message",
-                f"use it as a source: pactl transfer {path}",
+                f"use it as a source: {_transfer(path, problem)} --dataset ANOTHER",
             )
     populations = [problem.population() for problem in problems] if len(problems) > 1 else []
     brought = {problem.task.brought.name if problem.task.brought else "the catalogue's" for problem in problems}
@@ -137,6 +137,12 @@ def _written(found: Candidate, earlier: Certificate | None, shelf: Shelf, world:
         with claimed(shelf.out):
             _write(replace(found, run=copy_run(found.run, shelf.out, force=shelf.force)))
     return shelf.out
+
+
+def _transfer(path: Path, problem: Problem) -> str:
+    """Return the command that starts from a run's weights, but for the data."""
+    brought = problem.task.brought
+    return shell_command("transfer", path, model_name=brought.name if brought else None)
 
 
 def _write(found: Candidate) -> None:

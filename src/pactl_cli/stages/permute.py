@@ -42,4 +42,4 @@ def _count(dataset: str, data_dir: Path | None) -> int:
     from pactl_cli.data.loading import load_dataset
     from pactl_cli.problem.machine import data_directory
 
-    return len(load_dataset(dataset, data_directory(data_dir)).train)
+    return len(load_dataset(dataset, data_directory(data_dir), original=True).train)

@@ -15,7 +15,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
-from pactl_cli.errors import FAILED, MissingError, PactlError, quoted
+from pactl_cli.errors import FAILED, MissingError, PactlError, quoted, shell_command
 from pactl_cli.problem.consent import Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.machine import data_directory, find_device
@@ -76,7 +76,7 @@ def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
         data_directory(named.data_dir)
     run = RunDirectory.open(path)
     if run.manifest.stages.get(STAGE) != "complete":
-        raise MissingError(f"{path} has no complete certificate", f"run pactl bound {path}")
+        raise MissingError(f"{path} has no complete certificate", f"run {shell_command('bound', path, **vars(named))}")
     try:
         return _check(run, named, device, display)
     except MissingError:

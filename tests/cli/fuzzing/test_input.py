@@ -24,6 +24,7 @@ from pactl_cli.data.files.progress import unheard
 from pactl_cli.data.folders import load_folder
 from pactl_cli.data.given_arrays import load_npz
 from pactl_cli.data.published import idx_files
+from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import load_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.config_file import parse_config
@@ -171,7 +172,7 @@ def test_any_archive_of_arrays(search: Any, fuzz: Any, tmp_path: Path, arrays: d
         if draw(st.booleans()):
             path.write_bytes(draw(fuzz.spoilt(path.read_bytes())))
         with fuzz.watched():
-            dataset = refused(lambda: load_npz(f"npz:{path}", DataDirectory(tmp_path), unheard))
+            dataset = refused(lambda: load_npz(f"npz:{path}", DataDirectory(tmp_path), unheard, reading=Reading()))
         if dataset is not None:
             require_dataset(dataset)
 
@@ -261,7 +262,8 @@ def test_any_picture(search: Any, fuzz: Any, tmp_path: Path, pictures: Path) -> 
         path.write_bytes(data)
         try:
             with fuzz.watched():
-                dataset = refused(lambda: load_folder(f"folder:{place}", DataDirectory(tmp_path / "cache"), unheard))
+                cache = DataDirectory(tmp_path / "cache")
+                dataset = refused(lambda: load_folder(f"folder:{place}", cache, unheard, reading=Reading()))
         finally:
             path.write_bytes(good[path])
         if dataset is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -16,11 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pactl_cli.data.files.picture_rules import COLOUR, GREY, facts, picture
 from pactl_cli.data.files.workers import shared_tensor
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
 
 Request = tuple[Sequence[str | bytes], Sequence[int] | None]
 """Paths, and the key of each one's random view; None for the pictures in their frame."""
+
+_LONGEST = 8
+"""Of a picture that is longer than this many times its shorter side, only the middle is looked at."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,36 @@ class Frame:
     shape: tuple[int, int, int]
     shorter_side: int | None = None
 
+    @classmethod
+    def square(cls, channels: int, side: int) -> Frame:
+        """Return the frame of `--image-size`: the shorter side scaled to that of a square, and the middle cut out."""
+        return cls((channels, side, side), side)
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name for the pixels."""
+        return GREY if self.shape[0] == 1 else COLOUR
+
     def fit(self, image: Any) -> Any:
-        """Return the picture, scaled and cut where it is to be."""
+        """Return the picture, scaled and cut where it is to be: as torchvision's Resize and CenterCrop do it.
+
+        Pillow averages over all pixels that one covers; where a pixel is a byte, in integers.
+        """
         if self.shorter_side is None:
             return image
-        from torchvision import transforms
+        from PIL import Image
 
-        return transforms.Compose((transforms.Resize(self.shorter_side), transforms.CenterCrop(self.shape[1:])))(image)
+        short = min(image.size)
+        image = _middle(image, *(min(side, _LONGEST * short) for side in image.size))
+        width, height = (side * self.shorter_side // short for side in image.size)
+        return _middle(image.resize((width, height), Image.Resampling.BILINEAR), self.shape[2], self.shape[1])
+
+
+def _middle(image: Any, width: int, height: int) -> Any:
+    if image.size == (width, height):
+        return image
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 @dataclass(frozen=True)
@@ -77,34 +104,39 @@ class Decoder:
 
     def _pixels(self, path: str | bytes, key: int | None) -> NDArray[np.uint8]:
         with _opened(path, self._members, FAILED) as image:
-            picture = image.convert("L" if self.frame.shape[0] == 1 else "RGB")
+            seen = picture(image, self.frame.mode)
             if key is None:
-                picture = self.frame.fit(picture)
+                seen = self.frame.fit(seen)
         if self.look is not None and key is not None:
-            picture = self.look(picture, key)
-        pixels = np.atleast_3d(np.asarray(picture))
+            seen = self.look(seen, key)
+        pixels = np.atleast_3d(np.asarray(seen))
         if pixels.shape[:2] != self.frame.shape[1:]:
-            raise PactlError(
-                f"{os.fsdecode(path)} has another size than the first image", "resize all to one size", FAILED
-            )
+            raise PactlError(f"{os.fsdecode(path)} has another size than the others", "resize all to one size", FAILED)
         return np.moveaxis(pixels, -1, 0)
 
 
-def frame_of(path: str, archive: str = "", mode: str = "") -> Frame:
-    """Return the frame of images that all have the size of one file.
-
-    Args:
-        archive: as a `Decoder` takes it.
-        mode: "L" or "RGB"; "" for grey if that one is, else colour.
+def own_pixels(path: str | bytes, mode: str) -> NDArray[np.uint8]:
+    """Return the picture in a file, at its own size, shape (C, H, W).
 
     Raises:
-        PactlError: if it is no image.
+        PactlError: with exit code 1 if it is none.
     """
-    with ExitStack() as stack:
-        members = stack.enter_context(ZipFile(archive)) if archive else None
-        image = stack.enter_context(_opened(path, members, BAD_INPUT))
-        is_grey = mode == "L" or (not mode and image.mode in ("1", "L"))
-        return Frame((1 if is_grey else 3, image.height, image.width))
+    with warnings.catch_warnings(action="ignore"), _opened(path, None, FAILED) as image:
+        return np.moveaxis(np.atleast_3d(np.asarray(picture(image, mode))), -1, 0)
+
+
+def headers(paths: Sequence[str]) -> NDArray[np.int32]:
+    """Return height, width, and whether it is grey, of the picture in each file, shape (m, 3).
+
+    Raises:
+        PactlError: naming the first that is none, or that no rule says how to read.
+    """
+    found = np.zeros((len(paths), 3), dtype=np.int32)
+    with warnings.catch_warnings(action="ignore"):
+        for place, path in enumerate(paths):
+            with _opened(path, None, BAD_INPUT) as image:
+                found[place] = facts(image)
+    return found
 
 
 @contextmanager
@@ -114,8 +146,11 @@ def _opened(path: str | bytes, members: ZipFile | None, exit_code: int) -> Itera
 
     name = os.fsdecode(path)
     try:
-        with Image.open(BytesIO(members.read(name)) if members else name) as image:
+        # an open file, not its name: by name Pillow maps a TIFF, and gets its sides wrong where it is to be turned
+        with BytesIO(members.read(name)) if members else open(name, "rb") as file, Image.open(file) as image:
             yield image
+    except PactlError as error:
+        raise PactlError(f"{name} {error.message}", error.hint, exit_code) from error
     except Exception as error:  # a hostile file makes Pillow raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PactlError(f"{name} is not a readable image: {reason}", "remove or replace it", exit_code) from error

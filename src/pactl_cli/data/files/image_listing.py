@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
 from stat import S_ISREG
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Of image files, in any case: those of torchvision."""
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jfif", ".jpe")
+"""Of image files, in any case: those of torchvision, and others of the same formats."""
+
+_UNREAD = (
+    *(".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".jxr", ".apng", ".tga", ".pbm"),
+    *(".pnm", ".pfm", ".pcx", ".ico", ".psd", ".xcf", ".exr", ".hdr", ".svg", ".dcm", ".nii", ".dng", ".cr2", ".cr3"),
+    *(".nef", ".nrw", ".arw", ".srw", ".orf", ".rw2", ".raf", ".pef", ".raw", ".3fr", ".x3f"),
+)
+"""Of pictures in other formats, which are counted and said."""
+_LEFT_BEHIND = frozenset(
+    (
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "lost+found",
+    )
+)
+"""What archivers, file servers and operating systems leave in folders, in small letters."""
 
 Samples = list[tuple[str, int]]
 """Paths of images, each with its label."""
@@ -25,33 +47,60 @@ class Listing:
     Attributes:
         classes: names of the class folders, in order; the place of a name is the label.
         samples: the images of all of them.
+        unread: how many pictures there are in formats that are not read, by extension.
     """
 
     classes: tuple[str, ...]
     samples: Samples
+    unread: Mapping[str, int] = field(default_factory=dict)
 
 
-def list_images(part: Path) -> Listing:
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder of that name is nobody's data: hidden, or left there by a program."""
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def list_folders(part: Path) -> list[str]:
+    """Return the names of the folders in a folder, in order, but for those that are left out.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with os.scandir(part) as entries:
+        return sorted(entry.name for entry in entries if not is_left_out(entry.name) and entry.is_dir())
+
+
+def list_images(part: Path, classes: tuple[str, ...] | None = None) -> Listing:
     """The images below the class folders of a part, `part/CLASS/**`.
 
     Of a file that has several names, by links of either kind, the first in order is kept: if one example counted twice,
     the sample would not be independent. A link to a directory is followed, unless it leads to a directory above itself
     or to one that has been listed.
 
+    Args:
+        classes: those of the training set, some of which may be absent here; None for those that are found.
+
     Raises:
-        OSError: if there are no classes, or one has no image of its own, or something cannot be read or is no file.
+        OSError: if there are no classes, or one has no image of its own, or the training set lacks it, or something
+            cannot be read or is no file.
     """
-    with os.scandir(part) as entries:
-        classes = sorted(entry.name for entry in entries if entry.is_dir())
-    if not classes:
-        raise FileNotFoundError(f"Couldn't find any class folder in {part}.")
+    names = list_folders(part)
+    if not names:
+        raise FileNotFoundError(f"there is no class folder in {part}")
     walk = _Walk(str(part))
-    images = [walk.images(name) for name in classes]
-    if empty := [name for name, paths in zip(classes, images, strict=True) if not paths]:
+    images = {name: walk.images(name) for name in names}
+    if empty := [name for name, paths in images.items() if not paths and classes is None]:
         raise FileNotFoundError(
-            f"Found no valid file for the classes {', '.join(empty)}. Supported extensions are: {', '.join(EXTENSIONS)}"
+            f"Found no valid file for the classes {', '.join(map(walk.in_words, empty))}. Extensions that are read: "
+            f"{', '.join(EXTENSIONS)}"
         )
-    return Listing(tuple(classes), [(path, label) for label, paths in enumerate(images) for path in paths])
+    labels = {name: label for label, name in enumerate(names if classes is None else classes)}
+    if others := [name for name, paths in images.items() if paths and name not in labels]:
+        raise FileNotFoundError(f"{part} has classes that the training set lacks: {', '.join(others[:8])}")
+    if not any(images.values()):
+        raise FileNotFoundError(f"there is no image in {part}")
+    samples = [(path, labels[name]) for name, paths in images.items() for path in paths]
+    return Listing(tuple(labels), samples, sum(walk.unread.values(), Counter()))
 
 
 class _Walk:
@@ -62,10 +111,12 @@ class _Walk:
         self._above = _and_all_above(os.path.realpath(root))
         self._listed: set[_Identity] = set()
         self._taken: set[_Identity] = set()
+        self.unread: dict[str, Counter[str]] = {}
 
     def images(self, name: str) -> list[str]:
         """The paths of images in a class folder and below, directories in the order of their whole paths."""
         found = []
+        self.unread[name] = Counter()
         waiting = [(os.path.join(self._root, name), self._above)]
         while waiting:
             path, above = heappop(waiting)  # what is below a path comes after it, so this is the order of all of them
@@ -73,12 +124,16 @@ class _Walk:
             if here in self._listed or here in above:
                 continue
             self._listed.add(here)
-            folders, files = _content(path)
+            folders, files = _content(path, self.unread[name])
             below = above | _and_all_above(os.path.realpath(path))
             for folder in folders:
                 heappush(waiting, (folder, below))
             found += [file for file in files if self._is_new(file)]
         return found
+
+    def in_words(self, name: str) -> str:
+        """A class with the pictures in it that are not read."""
+        return f"{name} ({_counted(self.unread[name])})" if self.unread[name] else name
 
     def _is_new(self, path: str) -> bool:
         """Whether a file has not been met before, under whatever name."""
@@ -90,15 +145,32 @@ class _Walk:
         return not known
 
 
-def _content(path: str) -> tuple[list[str], list[str]]:
-    """The paths of the directories and of the image files in a directory, the files in order."""
+def note_of_unread(*parts: Listing) -> tuple[str, ...]:
+    """Return a sentence on the pictures in formats that are not read, if there are any."""
+    unread = sum((Counter(part.unread) for part in parts), Counter[str]())
+    if not unread:
+        return ()
+    return (f"pictures in formats that are not read are left out ({_counted(unread)}): save them as PNG or JPEG",)
+
+
+def _counted(unread: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {extension}" for extension, count in sorted(unread.items()))
+
+
+def _content(path: str, unread: Counter[str]) -> tuple[list[str], list[str]]:
+    """The paths of the directories and of the image files in a directory, the files in order; others are counted."""
     folders, files = [], []
     with os.scandir(path) as entries:
         for entry in entries:
+            extension = os.path.splitext(entry.name)[1].lower()
+            if is_left_out(entry.name):
+                continue
             if entry.is_dir():
                 folders.append(entry.path)
-            elif entry.name.lower().endswith(EXTENSIONS):
+            elif extension in EXTENSIONS:
                 files.append(entry.path)
+            elif extension in _UNREAD:
+                unread[extension] += 1
     return folders, sorted(files)
 
 

@@ -1,74 +1,92 @@
-"""Image files of one size as one array, decoded by several processes where they are many."""
+"""Image files as one array, decoded by several processes where they are many, and what their headers say."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing, suppress
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pactl_cli.data.files.capacity import cores
-from pactl_cli.data.files.decoding import Decoder, Request, frame_of
+from pactl_cli.data.files.decoding import Decoder, Frame, Request, headers
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.files.workers import mapped
+from pactl_cli.data.files.workers import mapped_or_here
 from pactl_cli.errors import PactlError
 
 _CHUNK = 128
 _CHUNK_BYTES = 1 << 24
 _FEW_BYTES = 1 << 26
 """So much is decoded here: workers would take as long to start."""
+_FEW_HEADERS = 20_000
 _MOST_WORKERS = 16
 
 Pixels = NDArray[np.uint8]
+Headers = NDArray[np.int32]
+"""Height, width, and whether it is grey, of each picture, shape (n, 3)."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Image files of one size, in order, at least one.
+    """Image files in order, at least one.
 
     Attributes:
         name: of the data set, as in `--dataset`.
         paths: of the files, or names in `archive`.
+        frame: what brings them to one size.
         archive: path of a zip archive; "" for files.
-        mode: "L" or "RGB"; "" for grey if the first one is, else colour.
     """
 
     name: str
     paths: tuple[str, ...]
+    frame: Frame
     archive: str = ""
-    mode: str = ""
 
     def read(self, progress: Progress) -> Pixels:
         """All of them, shape (n, C, H, W).
 
         Raises:
-            PactlError: naming the first that is no image, or has another size than the first.
+            PactlError: naming the first that is no image, or has another size than the frame says.
         """
+        count = len(self.paths)
         try:
-            frame = frame_of(self.paths[0], self.archive, self.mode)
-            images = np.empty((len(self.paths), *frame.shape), dtype=np.uint8)
+            images = np.empty((count, *self.frame.shape), dtype=np.uint8)
+            step = max(1, min(_CHUNK, _CHUNK_BYTES * count // images.nbytes))
+            requests: list[Request] = [(self.paths[start : start + step], None) for start in range(0, count, step)]
+            workers = _workers() if images.nbytes > _FEW_BYTES else 0
             done = 0
-            with closing(self._decoded(Decoder(frame, self.archive), images.nbytes)) as decoded:
+            with closing(mapped_or_here(Decoder(self.frame, self.archive), requests, workers)) as decoded:
                 for some in decoded:
                     images[done : done + len(some)] = some.numpy()
                     done += len(some)
-                    progress(done, len(images))
+                    progress(done, count)
             return images
         except PactlError as error:
-            raise PactlError(f"--dataset {self.name}: {error.message}", error.hint) from error
+            raise _of_dataset(self.name, error) from error
 
-    def _decoded(self, decode: Decoder, size_bytes: int) -> Generator[Tensor, None, None]:
-        """The images, some at a time; all that workers have failed at, in this process, where a bad one is named."""
-        count = len(self.paths)
-        step = max(1, min(_CHUNK, _CHUNK_BYTES * count // size_bytes))
-        requests: list[Request] = [(self.paths[start : start + step], None) for start in range(0, count, step)]
-        workers = min(cores(), _MOST_WORKERS) if size_bytes > _FEW_BYTES else 0
-        done = 0
-        with suppress(PactlError), closing(mapped(decode, requests, len(requests), workers)) as results:
-            for images in results:
-                yield images
-                done += 1
-        yield from map(decode, requests[done:])
+
+def read_headers(name: str, paths: Sequence[str], progress: Progress) -> Headers:
+    """Return what the headers of image files say, in order.
+
+    Raises:
+        PactlError: naming the first that is no image, or that no rule says how to read.
+    """
+    requests = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    found: list[Headers] = []
+    try:
+        with closing(mapped_or_here(headers, requests, _workers() if len(paths) > _FEW_HEADERS else 0)) as parts:
+            for part in parts:
+                found.append(part)
+                progress(min(len(paths), len(found) * _CHUNK), len(paths))
+    except PactlError as error:
+        raise _of_dataset(name, error) from error
+    return np.concatenate(found)
+
+
+def _workers() -> int:
+    return min(cores(), _MOST_WORKERS)
+
+
+def _of_dataset(name: str, error: PactlError) -> PactlError:
+    return PactlError(f"--dataset {name}: {error.message}", error.hint)

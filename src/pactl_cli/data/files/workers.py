@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from threading import Thread
@@ -75,6 +75,22 @@ def mapped(
             yield result
     finally:
         results._shutdown_workers()  # torch has no public name for it, and leaves it to the garbage collector
+
+
+def mapped_or_here(
+    function: Callable[[_Request], _Result], requests: Sequence[_Request], workers: int
+) -> Generator[_Result, None, None]:
+    """Yield what `mapped` does; all that workers have failed at is computed in this process, where errors are whole.
+
+    Raises:
+        PactlError: what the function raised here.
+    """
+    done = 0
+    with suppress(PactlError), closing(mapped(function, requests, len(requests), workers)) as results:
+        for result in results:
+            yield result
+            done += 1
+    yield from map(function, requests[done:])
 
 
 def _loader(work: _Work[Any, Any], requests: Iterable[Any], workers: int) -> DataLoader[Any]:

@@ -46,14 +46,14 @@ def load_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dat
                 )
             _unpack(root, part)
     try:
-        folders = {part: list_images(root / part) for part in parts}
+        folders = {"train": list_images(root / "train")}
+        classes = folders["train"].classes
+        if "val" in parts and len(classes) > 1:
+            folders["val"] = list_images(root / "val", classes)
     except OSError as error:
         raise PactlError(f"imagenet: {error}", _HINT) from error
-    classes = folders["train"].classes
     if len(classes) < 2:
         raise PactlError(f"imagenet: {root / 'train'} has a single class", _HINT)
-    if "val" in folders and folders["val"].classes != classes:
-        raise PactlError(f"imagenet: {root / 'val'} and {root / 'train'} have different classes", _HINT)
     examples = {part: streamed(folder.samples, FRAME) for part, folder in folders.items()}
     return Dataset(name, len(classes), examples["train"], examples.get("val"))
 

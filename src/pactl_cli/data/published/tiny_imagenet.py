@@ -14,11 +14,12 @@ from pactl_cli import catalogue
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.files.checked_files import check_file, require_unchanged
 from pactl_cli.data.files.data_directory import DataDirectory
-from pactl_cli.data.files.decoded_cache import decoded
+from pactl_cli.data.files.decoded_cache import DecodedCache
+from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.files.downloads import Published
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.folders import divided
+from pactl_cli.data.folders import resident
 from pactl_cli.errors import MissingError, PactlError
 
 FOLDER = "tiny-imagenet-200"
@@ -28,6 +29,7 @@ MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 _CLASSES = "wnids.txt"
 _ANNOTATIONS = "val/val_annotations.txt"
 _VALIDATION = "val/images"
+_FRAME = Frame((3, 64, 64))
 
 
 def load_tiny_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
@@ -56,9 +58,11 @@ def _loaded(name: str, content: _Content, data_dir: DataDirectory, progress: Pro
     """The data set of what has been found."""
     train, test = content.train(), content.test()
     paths = tuple(f"{content.root}/{path}" for path in (*train, *test))
-    pictures = Pictures(name, paths, content.archive, mode="RGB")
-    images = decoded(pictures, f"{name}:{os.path.abspath(content.archive or content.root)}", data_dir, progress)
-    return divided(name, len(content.classes), torch.from_numpy(images), list(train.values()), list(test.values()))
+    source = f"{name}:{os.path.abspath(content.archive or content.root)}"
+    cache = DecodedCache(source, [content.archive] if content.archive else paths, data_dir)
+    images = torch.from_numpy(cache.images(Pictures(name, paths, _FRAME, content.archive), progress))
+    parts = resident(images, list(train.values()), list(test.values()))
+    return Dataset(name, len(content.classes), parts[0], parts[1])
 
 
 def _published(name: str) -> Published:

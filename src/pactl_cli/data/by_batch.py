@@ -1,0 +1,104 @@
+"""Examples that are made when they are wanted: mapped from a file, scattered from a sparse matrix, or enlarged."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pactl_cli.data.dataset import Examples, fingerprint
+from pactl_cli.data.files.progress import Progress, unheard
+from pactl_cli.data.views import Augmentation
+from pactl_cli.models.inputs import InputSpec
+
+_VALUES_AT_ONCE = 1 << 24
+
+
+class Rows(Protocol):
+    """All inputs of one part of a data set, wherever they are."""
+
+    @property
+    def spec(self) -> InputSpec:
+        """What an example is: one tensor."""
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the inputs of some rows, shape (m, ...), on the CPU."""
+
+
+@dataclass(frozen=True)
+class MadeExamples:
+    """Examples whose inputs are made batch by batch: that of example i from row `places[i]`; labels are resident."""
+
+    rows: Rows
+    places: NDArray[np.int64]
+    labels: Tensor
+
+    @classmethod
+    def of(cls, rows: Rows, labels: Tensor) -> MadeExamples:
+        """Return all rows as examples, with a label each."""
+        return cls(rows, np.arange(len(labels)), labels)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, indices: Tensor) -> MadeExamples:
+        return replace(self, places=self.places[indices.cpu().numpy()], labels=self.labels[indices])
+
+    @property
+    def spec(self) -> InputSpec:
+        """What an example is."""
+        return self.rows.spec
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """None: every number is in the fingerprint."""
+        return ()
+
+    def to(self, device: torch.device) -> MadeExamples:
+        """The same examples, their batches on `device`."""
+        return replace(self, labels=self.labels.to(device))
+
+    def with_labels(self, labels: Tensor) -> MadeExamples:
+        """The same inputs with other labels."""
+        return replace(self, labels=labels)
+
+    def with_workers(self, count: int | None) -> MadeExamples:
+        """Nothing is to be decoded."""
+        return self
+
+    def batches(
+        self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
+    ) -> Generator[Examples, None, None]:
+        """The examples of each index tensor, made when their turn comes, and seen as the augmentation says."""
+        look = augmentation.over(len(self), self.labels.device) if augmentation else None
+        for part in parts:
+            made = self.rows.read(self.places[part.cpu().numpy()]).to(self.labels.device)
+            yield Examples(look(made, part) if look else made, self.labels[part])
+
+    def _in_order(self) -> tuple[Tensor, ...]:
+        parts: tuple[Tensor, ...] = torch.arange(len(self)).split(max(1, _VALUES_AT_ONCE // self.spec.values))
+        return parts
+
+    def resident(self) -> Examples:
+        """All of them, made, on their device."""
+        if not len(self):
+            return Examples(self.rows.read(self.places).to(self.labels.device), self.labels)
+        return Examples(torch.cat([batch.inputs for batch in self.batches(self._in_order())]), self.labels)  # type: ignore[misc]
+
+    def sha256(self, progress: Progress = unheard) -> str:
+        """The fingerprint that they would have as resident examples."""
+        shape = next(iter(dict(self.spec.tensors).values())).shape
+
+        def pieces() -> Generator[NDArray[np.generic], None, None]:
+            done = 0
+            for part in self._in_order():
+                yield self.rows.read(self.places[part.numpy()]).numpy()
+                done += len(part)
+                progress(done, len(self))
+
+        return fingerprint((len(self), *shape), pieces(), self.labels)

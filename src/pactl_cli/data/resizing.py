@@ -1,0 +1,158 @@
+"""Images brought to the size of `--image-size`: the shorter side scaled to it, and the middle cut out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pactl_cli.data.by_batch import MadeExamples, Rows
+from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
+from pactl_cli.data.files.capacity import available_memory, cores
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.decoded_cache import DecodedCache
+from pactl_cli.data.files.decoding import Frame
+from pactl_cli.data.files.pictures import Pictures
+from pactl_cli.data.files.progress import Progress, unheard
+from pactl_cli.data.folders import resident
+from pactl_cli.data.streaming import FileExamples, exceeds_memory
+from pactl_cli.errors import PactlError
+from pactl_cli.models.inputs import IMAGE, InputSpec
+
+_AT_ONCE = 256
+_ORDINARY_SIDE, _STEP = 224, 32
+"""What is proposed: at most so much, in steps."""
+
+
+def resized(dataset: Dataset, size: int | None, data_dir: DataDirectory, progress: Progress = unheard) -> Dataset:
+    """Return a data set with its images in a square of `size`; as it is for None. Labels stay.
+
+    What does not fit into memory is resized, or decoded, by batch.
+
+    Args:
+        data_dir: where decoded images are kept.
+
+    Raises:
+        PactlError: if they are no images, or have several sizes and need one, or cannot be read.
+    """
+    train = dataset.train
+    if isinstance(train, FileExamples):
+        if size is not None:
+            return _of_files(dataset, Frame.square(train.frame.shape[0], size), data_dir, progress)
+        _require_one_size(dataset.name, train)
+    if size is None or train.spec.sides == (size, size):
+        return dataset
+    if train.spec.kind != IMAGE:
+        raise PactlError(f"--image-size {size}: the data are {train.spec}, no images", "leave it out")
+    if not (train.spec.is_image_of_bytes or _dtype(train.spec) == torch.float32):
+        raise PactlError(f"--image-size {size}: the pixels are integers of 64 bits", "save them as uint8 or float32")
+    return replace(
+        dataset,
+        train=_of_rows(train, size, progress),
+        test=None if dataset.test is None else _of_rows(dataset.test, size, progress),
+    )
+
+
+def _dtype(spec: InputSpec) -> torch.dtype:
+    return spec.tensors[0][1].dtype
+
+
+def _require_one_size(name: str, examples: FileExamples) -> None:
+    """Raise PactlError if pictures have several sizes."""
+    sides = examples.files.sides
+    if sides is None:
+        return
+    short = np.sort(sides.min(axis=1))
+    middle = min(int(short[len(short) // 2]), _ORDINARY_SIDE)
+    proposed = middle // _STEP * _STEP or middle
+    raise PactlError(
+        f"--dataset {name} has images of several sizes, their shorter sides from {short[0]:,} to {short[-1]:,} pixels",
+        f"--image-size {proposed} scales the shorter side of each to {proposed}, and cuts out the middle",
+    )
+
+
+def _of_files(dataset: Dataset, frame: Frame, data_dir: DataDirectory, progress: Progress) -> Dataset:
+    """Return pictures from files in a frame: decoded once where they fit into memory."""
+    parts = [part for part in (dataset.train, dataset.test) if isinstance(part, FileExamples)]
+    if exceeds_memory(sum(map(len, parts)), frame):
+        framed: Sequence[LabelledExamples] = [replace(part, frame=frame, by_file=False) for part in parts]
+    else:
+        paths = tuple(os.fsdecode(path) for part in parts for path in part.files.paths[part.rows])
+        kind, _, place = dataset.name.partition(":")
+        source = os.path.abspath(os.path.expanduser(place)) if place else data_dir.path
+        cache = DecodedCache(f"{kind}:{source} in {frame}", paths, data_dir)
+        images = torch.from_numpy(cache.images(Pictures(dataset.name, paths, frame), progress))
+        framed = resident(images, *(part.labels.tolist() for part in parts))
+    return replace(dataset, train=framed[0], test=framed[1] if len(framed) > 1 else None)
+
+
+def _of_rows(examples: LabelledExamples, size: int, progress: Progress) -> LabelledExamples:
+    """Return images in a square: made at once where they fit into memory, else by batch."""
+    if isinstance(examples, Examples):
+        examples = MadeExamples.of(_Resident(examples.images), examples.labels)
+    if not isinstance(examples, MadeExamples):
+        raise TypeError("files are decoded in their frame")
+    rows = ResizedRows(examples.rows, size)
+    count, shape = len(examples), rows.spec.image_shape
+    if count * rows.spec.size_bytes > available_memory() // 2:
+        return replace(examples, rows=rows)
+    images = torch.empty((count, *shape), dtype=_dtype(rows.spec))
+    for start in range(0, count, _AT_ONCE):
+        some = examples.places[start : start + _AT_ONCE]
+        images[start : start + len(some)] = rows.read(some)
+        progress(start + len(some), count)
+    return Examples(images, examples.labels)
+
+
+@dataclass(frozen=True)
+class _Resident:
+    """Images in memory."""
+
+    images: Tensor
+
+    @property
+    def spec(self) -> InputSpec:
+        return InputSpec.of(self.images)
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        return self.images[torch.from_numpy(rows)]
+
+
+@dataclass(frozen=True)
+class ResizedRows:
+    """Images that are resized when they are read."""
+
+    rows: Rows
+    size: int
+
+    @property
+    def spec(self) -> InputSpec:
+        """Images in a square."""
+        spec = self.rows.spec
+        return InputSpec.image(spec.channels, self.size, self.size, _dtype(spec))
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the images of some rows, shape (m, C, size, size)."""
+        frame = Frame.square(self.spec.channels, self.size)
+        made = torch.empty((len(rows), *frame.shape), dtype=_dtype(self.spec))
+        with ThreadPoolExecutor(cores()) as threads:  # Pillow lets others work while it does
+            for start in range(0, len(rows), _AT_ONCE):  # a few at a time: they may be larger than what they become
+                images = self.rows.read(rows[start : start + _AT_ONCE])
+                for place, image in enumerate(threads.map(partial(_in_frame, frame=frame), images), start):
+                    made[place] = image
+        return made
+
+
+def _in_frame(image: Tensor, frame: Frame) -> Tensor:
+    """Return an image, shape (C, H, W), scaled and cut, each plane alone: Pillow has no other way for all of them."""
+    from PIL import Image
+
+    planes = [np.asarray(frame.fit(Image.fromarray(plane))) for plane in image.contiguous().numpy()]
+    return torch.from_numpy(np.stack(planes))
