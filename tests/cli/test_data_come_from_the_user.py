@@ -304,6 +304,6 @@ def test_what_is_not_looked_at_is_said(pactl: Call, certified: Path, agree: Call
     said = pactl("verify", certified)
     assert said.code == 0
     things = ["the training curves in metrics.jsonl", "the versions and the device in manifest.json"]
-    things += ["program_version in bound.json"]
+    things += ["program_version and made_with in bound.json"]
     assert f"  Not looked at: {'; '.join(things)}.\n" in said.out
     assert pactl("verify", certified, "--json").json()["not_looked_at"] == things

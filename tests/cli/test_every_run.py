@@ -98,12 +98,12 @@ def test_a_search_says_so_when_its_best_lies_at_the_edge(
     assert pactl("bound", trained, "--quant-epochs", 0).code == 0
     assert not searches(trained), "the best step is an inner one"
     monkeypatch.setattr(quantise, "STEP_HALVINGS", (-3.0, -2.0))
-    assert pactl("bound", trained, "--quant-epochs", 0).code == 0
+    assert pactl("bound", trained, "--quant-epochs", 0, "--force").code == 0
     step = searches(trained)["step"]
     assert len(step["tried"]) == 2
     assert step["at_edge"]
     assert step["best"] in step["tried"]
-    assert pactl("bound", trained, "--codebook", "kmeans", "--levels", "3,5", "--quant-epochs", 0).code == 0
+    assert pactl("bound", trained, "--codebook", "kmeans", "--levels", "3,5", "--quant-epochs", 0, "--force").code == 0
     assert searches(trained)["levels"]["tried"] == [3, 5]
     assert pactl("report", trained, "--json").json()[0]["state"] == "certified"
     assert "could not be read" not in Path(pactl("report", trained, "--html", "a.html").out.strip()).read_text()

@@ -187,7 +187,9 @@ def test_a_locale_without_utf8(shell: Call, npz: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     train = f"pactl train --dataset npz:{npz} --epochs 1 --intrinsic-dim 20 --out 'große Läufe/ñ'"
     done = shell(f"{train} | pactl bound - --quant-epochs 0 > /dev/null && pactl verify 'große Läufe/ñ'", **ascii_only)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert done.err.startswith("pactl: note: This certificate says nothing")
+    assert done.err.endswith(": pactl bound 'große Läufe/ñ' --quant-epochs 30\n")
     assert "große Läufe/ñ" in done.out
     assert "größe" in shell("pactl bound größe", **ascii_only).complaint(2)
 

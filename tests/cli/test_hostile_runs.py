@@ -26,9 +26,7 @@ def forget(run: Path, name: str) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize(
-    "name", ["config.yml", "checkpoint.safetensors", "indices.npz", "metrics.jsonl", "message.bin"]
-)
+@pytest.mark.parametrize("name", ["config.yml", "checkpoint.safetensors", "indices.npz", "metrics.jsonl"])
 def test_a_hole_of_terabytes_is_not_read(pactl: Call, certified: Path, name: str) -> None:
     with (certified / name).open("r+b") as file:
         file.truncate(1 << 42)
@@ -36,11 +34,22 @@ def test_a_hole_of_terabytes_is_not_read(pactl: Call, certified: Path, name: str
     assert name in pactl("bound", certified).complaint(2)
 
 
+def test_a_message_of_terabytes_is_not_read_and_not_kept(pactl: Call, certified: Path) -> None:
+    with (certified / "message.bin").open("r+b") as file:
+        file.truncate(1 << 42)
+    assert "message.bin" in pactl("verify", certified).complaint(1)
+    done = pactl("bound", certified, "--quant-epochs", 0)
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert "is not kept" in done.err
+    assert "message.bin" in done.err
+    assert pactl("verify", certified).code == 0
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b'{"stage": "bound"}\xff\n', b"[]\n", b"9" * 5000 + b"\n", b"{}"])
 def test_metrics_that_are_none_are_left_out(pactl: Call, certified: Path, agree: Call, content: bytes) -> None:
     good = (certified / "metrics.jsonl").read_bytes()
     agree(certified, "metrics.jsonl", content + good)
-    assert pactl("bound", certified, "--quant-epochs", 0).code == 0
+    assert pactl("bound", certified, "--quant-epochs", 0, "--force").code == 0
     assert content not in (certified / "metrics.jsonl").read_bytes()
     assert pactl("verify", certified).code == 0
 
@@ -50,11 +59,11 @@ def test_metrics_that_lie_elsewhere_are_not_written(pactl: Call, certified: Path
     forget(certified, "metrics.jsonl")
     (certified / "metrics.jsonl").unlink()
     (certified / "metrics.jsonl").symlink_to(elsewhere)
-    assert "it is a link" in pactl("bound", certified).complaint(2)
+    assert "it is a link" in pactl("bound", certified, "--force").complaint(2)
     assert not elsewhere.exists()
     (certified / "metrics.jsonl").unlink()
     os.mkfifo(certified / "metrics.jsonl")
-    assert "not a plain file" in pactl("bound", certified).complaint(2)
+    assert "not a plain file" in pactl("bound", certified, "--force").complaint(2)
 
 
 def test_settings_are_not_read_through_a_pipe_or_a_link(

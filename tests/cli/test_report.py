@@ -95,7 +95,7 @@ def forged(path: Path, *, dataset: str = "npz:/data", dim: int = 12, **changes: 
         "bound_examples": 1000,
         "errors": 100,
         "quantised_train_error": 0.1,
-        "train_error": 0.09,
+        **{"train_error": 0.09, "majority_error": 0.8, "at_other_deltas": [], "made_with": {}},
         "test_error": None,
         "test_examples": 0,
         "train_nll_bits": 400.0,
@@ -372,7 +372,7 @@ def test_a_run_without_metrics_has_no_curves(pactl, certified):
 
 def test_what_is_no_run_is_an_error(pactl, certified, tmp_path):
     assert "not a run directory" in pactl("report", tmp_path, "--html", "page.html").complaint(2)
-    assert "not a run directory" in pactl("report", certified, "nowhere").complaint(2)
+    assert "not a run directory" in pactl("report", "nowhere").complaint(2)
     assert "no run directory came through the pipe" in pactl("report", "-").complaint(2)
     (certified / "bound.json").write_text("{}")
     assert "bound.json is not a certificate" in pactl("report", certified).complaint(2)

@@ -133,7 +133,7 @@ def lies(value: Any) -> list[Any]:
 def rich(pactl: Call, trained: Path) -> Path:
     """A certified run whose certificate has every part."""
     options = ("--quant-epochs", 3, "--misc-extra-bits", 3.5, "--compare-posthoc", "--codebook", "kmeans")
-    assert pactl("bound", trained, *options).code == 0
+    assert pactl("bound", trained, *options, "--delta", ".05,.001").code == 0
     return trained
 
 
@@ -150,7 +150,7 @@ def test_every_value_of_a_certificate_is_derived_anew(disputed: Call, rich: Path
     good = json.loads((rich / "bound.json").read_text())
     believed = []
     for path, value in leaves(good):
-        for lie in lies(value):
+        for lie in lies(value) if path[0] != "made_with" else ():  # a note, which verify says it does not look at
             if json.dumps(lie) == json.dumps(value):
                 continue
             if isinstance(lie, float) and path in UNCHECKED and abs(lie / value - 1) < UNCHECKED[path]:
@@ -165,7 +165,8 @@ def test_every_value_of_a_certificate_is_derived_anew(disputed: Call, rich: Path
 def test_no_number_can_be_improved(disputed: Call, rich: Path, agree: Call, part: int) -> None:
     """A sixth of them: each lowered a little."""
     good = json.loads((rich / "bound.json").read_text())
-    numbers = [(path, v) for path, v in leaves(good) if isinstance(v, int | float) and not isinstance(v, bool)]
+    values = [(path, v) for path, v in leaves(good) if path[0] != "made_with"]
+    numbers = [(path, v) for path, v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     assert len(numbers) > 36
     for path, value in numbers[part::6]:
         agree(rich, "bound.json", with_leaf(good, path, value - 1 if isinstance(value, int) else value * 0.9))

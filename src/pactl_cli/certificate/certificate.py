@@ -6,16 +6,17 @@ by the sender and by whoever checks, with the same functions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import ROUND_FLOOR, ROUND_UP, Context, Decimal
 from fractions import Fraction
 from math import ceil, log2
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pactl_cli.catalogue import BOUNDS, dataset_in_words
-from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS
+from pactl_cli.catalogue import BOUNDS, HEADLINE, dataset_in_words
+from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS, MOST_DELTAS
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound
 from pactl_cli.certificate.symbols import Symbols
 
@@ -64,6 +65,18 @@ class Published(_Record):
     fine_tuned: bool
 
 
+class AtDelta(_Record):
+    """The same counts and bits at another probability to fail: it holds jointly with the headline."""
+
+    delta: float = Field(gt=0, le=0.5)
+    error_bound: Error
+
+
+_Word = Annotated[str, Field(max_length=2000, pattern="^[a-z0-9,._-]+$")]
+MadeWith = Annotated[dict[_Word, _Word | Annotated[int, Field(ge=0, le=2**63)] | float | None], Field(max_length=40)]
+"""What `bound` was told of how to find a message: a note, which leaves no room for a stranger's sentences."""
+
+
 class Posthoc(_Record):
     """The best of k-means codebooks on the trained coordinates, not fine-tuned, by the published accounting."""
 
@@ -80,6 +93,9 @@ class BaseCertificate(_Record):
         format: of the message.
         kind: of the hypothesis; each has a class of its own, with what only this kind says.
         program_version: a note on what wrote it, which nothing depends on.
+        at_other_deltas: the headline at other deltas, for the same message; all hold at once.
+        majority_error: of always answering the class that is most frequent in S, on S.
+        made_with: a note on how the message was found, which nothing depends on.
     """
 
     schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
@@ -89,8 +105,10 @@ class BaseCertificate(_Record):
     statement: str
     error_bound: Error
     delta: float = Field(gt=0, le=0.5)
+    at_other_deltas: tuple[AtDelta, ...] = Field(max_length=MOST_DELTAS)
     bound_examples: int = Field(ge=1)
     errors: int = Field(ge=0)
+    majority_error: Error
     test_error: Error | None
     test_examples: int = Field(ge=0)
     message_bits: int = Field(ge=0)
@@ -106,6 +124,7 @@ class BaseCertificate(_Record):
     message_sha256: str
     side_information: dict[str, Any]
     assumptions: tuple[str, ...]
+    made_with: MadeWith
 
     @field_validator("bounds")
     @classmethod
@@ -118,6 +137,17 @@ class BaseCertificate(_Record):
     def paid_bits(self) -> float:
         """What the bounds pay for: the message and the ledger."""
         return self.message_bits + self.ledger_bits
+
+    @property
+    def chance_error(self) -> Error | None:
+        """The error of guessing, 1 - 1 / classes; None where a stranger's file does not say how many there are."""
+        classes = self.side_information.get("classes")
+        return 1 - 1 / classes if type(classes) is int and 2 <= classes <= 10**9 else None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it promises less error than always answering the most frequent class, and than guessing."""
+        return self.error_bound < min(self.majority_error, self.chance_error or 1.0)
 
     def to_bytes(self) -> bytes:
         """Return `bound.json`, to the byte."""
@@ -195,6 +225,19 @@ def _confidence(delta: float) -> str:
 def all_bounds(*, errors: int, examples: int, bits: float, delta: float) -> Bounds:
     """Return the bounds of one classifier whose message, ledger included, has `bits` bits."""
     return {name: row.maker()(errors=errors, examples=examples, bits=bits, delta=delta) for name, row in BOUNDS.items()}
+
+
+def at_deltas(*, errors: int, examples: int, bits: float, deltas: Iterable[float]) -> tuple[AtDelta, ...]:
+    """Return the headline's bound at several deltas, for the same message.
+
+    They hold jointly, and share nothing: the bound falls as delta grows, so whichever sample makes it fail for some
+    message at a small delta makes it fail at every larger one.
+    """
+    headline = BOUNDS[HEADLINE].maker()
+    return tuple(
+        AtDelta(delta=delta, error_bound=headline(errors=errors, examples=examples, bits=bits, delta=delta))
+        for delta in deltas
+    )
 
 
 def holdout_bound(*, test_error: Error | None, test_examples: int, delta: float) -> Error | None:

@@ -46,6 +46,8 @@ DIGIT_BITS = 14
 MAX_FROZEN_BYTES = 200
 MAX_LEVELS = 1 << 10
 MAX_DIM = 1 << 26
+MOST_DELTAS = 16
+"""Probabilities to fail that one certificate names beside its own: of bound.json, which no message depends on."""
 
 ROUND_DIMS: tuple[int, ...] = (
     *(1, 2, 3, 4, 5),

@@ -16,6 +16,7 @@ import typer
 
 from pactl_cli import __version__, catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED
+from pactl_cli.certificate.percent import percent
 from pactl_cli.commands import completion
 from pactl_cli.commands.launch import (
     LAUNCHED,
@@ -34,9 +35,9 @@ from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.report import report
-from pactl_cli.commands.run_options import RunOptions
-from pactl_cli.commands.terminal import Terminal, percent, print_certified, print_verdict, starting
-from pactl_cli.commands.verification import VerifyOptions, verification
+from pactl_cli.commands.run_options import PANEL, RunOptions
+from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
+from pactl_cli.commands.verification import VerifyOptions, advice_on, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.defaults import in_words
@@ -153,6 +154,21 @@ def _shared() -> Iterator[tuple[World, Display]]:
 
 
 _Json = Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")]
+_FailAbove = Annotated[
+    float | None,
+    typer.Option(help="Exit with 3 if the best certificate is above this error.", rich_help_panel=CERTIFICATE),
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where to write: a copy of the run, with this certificate.",
+        show_default="into the run itself",
+        rich_help_panel=PANEL,
+    ),
+]
+_Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is there, even a better certificate.", rich_help_panel=PANEL)
+]
 
 
 @_command(epilog="Example:  pactl bound runs/mine --quant-epochs 10 --json > certificate.json")
@@ -167,26 +183,29 @@ def bound(
     ],
     as_json: _Json = False,
     print_all: Annotated[bool, typer.Option("--all", help="Print all certificates, not the best alone.")] = False,
-    fail_above: Annotated[
-        float | None,
-        typer.Option(help="Exit with 3 if the best certificate is above this error.", rich_help_panel=CERTIFICATE),
-    ] = None,
+    fail_above: _FailAbove = None,
+    out: _Out = None,
+    force: _Force = False,
 ) -> None:
     """Quantise, code and certify runs, each of them. Prints the best certificate."""
     settings = BoundSettings.parse(given)
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
     directories = run_directories(run_dirs)
-    with advising(lambda: certifying(directories, given, launcher())):
+    with advising(lambda: certifying(directories, given | {"out": out, "force": force or None}, launcher())):
         with starting():
-            from pactl_cli.stages.bound import best_of
+            from pactl_cli.stages.bound import Shelf, best_of
             from pactl_cli.stages.bound import bound as run_stage
 
         with _shared() as (world, display):
-            certified = run_stage(directories, settings, display, world)
+            certified = run_stage(directories, settings, display, world, Shelf(out, force))
             path, certificate = best_of(certified)
-            check = verification(path, certificate, settings)
-            print_certified(certified if print_all else certificate, check, as_json=as_json or not sys.stdout.isatty())
+            if world.leads:
+                said = advice_on(path, certificate, settings)
+                check, as_json = verification(path, certificate, settings), as_json or not sys.stdout.isatty()
+                if said and (as_json or print_all):
+                    display.warn(said.in_words())
+                print_certified(certified if print_all else certificate, check, said, as_json=as_json)
     if fail_above is not None and certificate.error_bound > fail_above:
         raise PactlError(
             f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",

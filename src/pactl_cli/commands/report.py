@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
+from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.completion import run_directory
 from pactl_cli.commands.page.markup import plain
 from pactl_cli.commands.piped import run_directories
-from pactl_cli.commands.terminal import percent
-from pactl_cli.errors import PactlError
+from pactl_cli.commands.terminal import Terminal
+from pactl_cli.errors import FAILED, PactlError
 
 if TYPE_CHECKING:
     from pactl_cli.stages.report import Report
@@ -36,9 +38,11 @@ def report(
         typer.Argument(metavar="RUN_DIR...", help="Runs to show, or - for stdin.", autocompletion=run_directory),
     ],
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with plots, readable without a network or a script.")
+        Path | None, typer.Option(help="Write a page with plots, readable without a network or a script; - for stdout.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write every run's numbers as a table, a row each.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write every run's numbers as a table, a row each; - for stdout.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False,
 ) -> None:
     """Show runs side by side, as their files say. Prints a table, or the path of a page or a file."""
@@ -46,25 +50,29 @@ def report(
 
     if sum((html is not None, csv is not None, as_json)) > 1:
         raise PactlError("--html, --csv and --json exclude each other", "give one of them")
-    reports = run_stage(run_directories(run_dirs))
+    directories = run_directories(run_dirs)
+    reports = run_stage(directories, Terminal())
     if html is not None:
         from pactl_cli.commands.page.document import page
 
-        _write("--html", html, page(reports))
-        print(html)
+        _give("--html", html, page(reports))
     elif csv is not None:
-        _write("--csv", csv, _table(reports))
-        print(csv)
+        _give("--csv", csv, _table(reports))
     elif as_json or not sys.stdout.isatty():
         print(json.dumps([run.facts() for run in reports], indent=2))
     else:
         _print_table(reports)
+    if len(reports) < len(directories):
+        raise typer.Exit(FAILED)
 
 
-def _write(option: str, path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
+def _give(option: str, path: Path, text: str) -> None:
+    """Writes a file, whole or not at all, and prints its path; what is to go to - is printed itself."""
     from pactl_cli.runs.directory import FILES, replace_file
 
+    if str(path) == "-":
+        print(text.encode("utf-8", "replace").decode(), end="")
+        return
     if path.is_dir() or path.name in FILES:
         raise PactlError(f"{option} {path} is the name of something else", "name another file")
     try:
@@ -73,6 +81,7 @@ def _write(option: str, path: Path, text: str) -> None:
         raise PactlError(
             f"{option} {path} cannot be written: {os.strerror(error.errno or 0)}", "choose another place"
         ) from error
+    print(path)
 
 
 def _table(reports: Sequence[Report]) -> str:
@@ -98,13 +107,24 @@ def _flat(facts: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
 def _print_table(reports: Sequence[Report]) -> None:
     """For each run its name, a line of numbers, and a line of what they are made of; 80 columns wide."""
     console = Console(file=sys.stdout, highlight=False)
-    lines = [_line(_COLUMNS.keys(), "bold")]
+    lines: list[Text | Padding] = [_line(_COLUMNS.keys(), "bold")]
     for run in reports:
         named = [plain(run.named(fact), 60) for fact in _NAMED if run.named(fact)]
         about = " ".join([plain(run.dataset or run.kind, 60), *named])
         lines += [Text(), Text.assemble((plain(run.path), "bold"), "  ", (about, "dim")), *_numbers(run)]
+        lines += _notes(run)
     for line in [*lines, Text(), Text(_NOTE, "dim")]:
-        console.print(line, soft_wrap=True)  # what comes from files is Text, never rich's own markup
+        console.print(line, soft_wrap=isinstance(line, Text))  # what comes from files is Text, never rich's own markup
+
+
+def _notes(run: Report) -> Iterator[Text | Padding]:
+    """What else there is to say of a certificate: at other deltas, and where it says nothing."""
+    if run.certificate and run.certificate.at_other_deltas:
+        others = (f"{percent(each.error_bound)} at delta {each.delta:g}" for each in run.certificate.at_other_deltas)
+        yield Text(f"  jointly: {', '.join(others)}")
+    if advised := run.advice():
+        yield Padding(Text(plain(f"{advised.reason} Next, {advised.why}:", 1000)), (0, 2))
+        yield Text(f"  {advised.command}")
 
 
 def _line(cells: Iterable[str], style: str = "") -> Text:

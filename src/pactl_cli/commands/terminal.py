@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from decimal import Decimal
-from math import ceil
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pactl_cli.catalogue import HEADLINE
+from pactl_cli.certificate.percent import percent
 from pactl_cli.errors import on_one_line
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from pactl_cli.certificate.certificate import Certificate
     from pactl_cli.problem.display import Bar
+    from pactl_cli.stages.advice import Advice
     from pactl_cli.stages.verify import Verdict
 
 
@@ -81,24 +81,39 @@ def starting() -> Iterator[None]:
         yield
 
 
-def percent(error: float | None) -> str:
-    """An error rate in percent, rounded up; a dash where there is none."""
-    return "-" if error is None else f"{ceil(Decimal(repr(float(error))) * 10**4) / 100:.2f} %"
-
-
-def print_certificate(certificate: Certificate, check: str) -> None:
+def print_certificate(certificate: Certificate, check: str, advice: Advice | None) -> None:
     """The certificate as tables, on stdout.
 
     What may come from a file or a user is Text, in which brackets and colons are only themselves.
 
     Args:
         check: the command that verifies it.
+        advice: what to say of one that says nothing.
     """
     console = Console(file=sys.stdout, highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    for row in _rows(certificate):
+        facts.add_row(*row)
+    assumed = Table.grid(padding=(0, 1))
+    for line in certificate.assumptions:
+        assumed.add_row("-", Text(line))
+    console.print(Padding(Text(certificate.statement, "bold"), (1, 2, 0, 2)))
+    if advice:
+        console.print(Padding(Text(f"{advice.reason} Next, {advice.why}:"), (1, 2, 0, 2)))
+        console.print(Text(f"  {advice.command}"), soft_wrap=True)
+    for part in (facts, "It assumes:", assumed):
+        console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
+    console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
+
+
+def _rows(certificate: Certificate) -> list[tuple[str, str]]:
+    """The certificate's numbers, each with what it is."""
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
     others = {name: bound for name, bound in certificate.bounds.items() if name != HEADLINE}
     rows = [
         ("certificate", f"[bold green]{percent(certificate.error_bound)}[/bold green]"),
+        *((f"  at delta {each.delta:g}, jointly", percent(each.error_bound)) for each in certificate.at_other_deltas),
+        ("always the most frequent class, on S", percent(certificate.majority_error)),
         ("training error, quantised", f"{percent(certificate.quantised_train_error)}  {counted}"),
         ("training error, before quantising", percent(certificate.train_error)),
         ("test error (a check, not used)", percent(certificate.test_error)),
@@ -116,25 +131,20 @@ def print_certificate(certificate: Certificate, check: str) -> None:
     if posthoc := certificate.posthoc:
         result = f"{percent(posthoc.bound)}  ({posthoc.bits:,.0f} bits)"
         rows.append((f"published path, k-means K = {posthoc.levels}", result))
-    facts = Table.grid(padding=(0, 2))
-    for row in rows:
-        facts.add_row(*row)
-    assumed = Table.grid(padding=(0, 1))
-    for line in certificate.assumptions:
-        assumed.add_row("-", Text(line))
-    for part in (Text(certificate.statement, "bold"), facts, "It assumes:", assumed):
-        console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
-    console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
+    return rows
 
 
-def print_certified(found: Certificate | Sequence[tuple[Path, Certificate]], check: str, *, as_json: bool) -> None:
+def print_certified(
+    found: Certificate | Sequence[tuple[Path, Certificate]], check: str, advice: Advice | None, *, as_json: bool
+) -> None:
     """A certificate, or those of several runs, the best first, on stdout: as tables, or as JSON.
 
     Args:
         check: the command that verifies it, if it is one.
+        advice: what to say of it on a terminal, if it says nothing.
     """
     if not isinstance(found, Sequence):
-        print(found.model_dump_json(indent=2)) if as_json else print_certificate(found, check)
+        print(found.model_dump_json(indent=2)) if as_json else print_certificate(found, check, advice)
         return
     ranked = sorted(found, key=lambda entry: entry[1].error_bound)
     if as_json:

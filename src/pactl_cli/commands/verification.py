@@ -1,10 +1,10 @@
-"""What `pactl verify` is told of a run, and with which words it is to be called after a run was certified."""
+"""What `pactl verify` is told of a run, and with which words people go on after a run was certified."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from pactl_cli.runs.settings import DATA, MACHINE, NETWORK, BoundSettings
 
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
+    from pactl_cli.stages.advice import Advice
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,21 @@ class VerifyOptions:
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
     """Return the command that verifies a certificate that was just made."""
+    return shell_command("verify", path, **_named(path, certificate, settings))
+
+
+def advice_on(path: Path, certificate: Certificate, settings: BoundSettings) -> Advice | None:
+    """Return what to say of a certificate that was just made, if it says nothing."""
+    from pactl_cli.runs.directory import RunDirectory
+    from pactl_cli.stages.advice import advice
+
+    if certificate.says_something:
+        return None
+    return advice(certificate, path, RunDirectory.open(path).read_settings(), _named(path, certificate, settings))
+
+
+def _named(path: Path, certificate: Certificate, settings: BoundSettings) -> dict[str, Any]:
+    """Return the options with which other commands find the data and the network of a run that was just certified."""
     from pactl_cli.problem.machine import data_directory
     from pactl_cli.runs.directory import RunDirectory
 
@@ -73,10 +89,9 @@ def verification(path: Path, certificate: Certificate, settings: BoundSettings) 
     is_named = catalogue.is_brought(model) or settings.model_name
     found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
     is_elsewhere = certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None)
-    return shell_command(
-        *("verify", path),
-        model_name=model if is_named else None,
-        dataset=settings.dataset,
-        tokenizer=settings.tokenizer,
-        data_dir=found if is_elsewhere else None,
-    )
+    return {
+        "model_name": model if is_named else None,
+        "dataset": settings.dataset,
+        "tokenizer": settings.tokenizer,
+        "data_dir": found if is_elsewhere else None,
+    }

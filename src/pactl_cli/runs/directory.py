@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
@@ -140,8 +140,8 @@ class RunDirectory:
             found = f"{'.'.join(map(str, first['loc']))} {reprlib.repr(first['input'])}"
             raise PactlError(f"{path / MANIFEST} is altered: {found}: {first['msg']}", hint) from error
 
-    def require_complete(self, stage: str) -> None:
-        """Raises PactlError unless the stage is complete and its files are as it left them."""
+    def require_complete(self, stage: str, but: Collection[str] = ()) -> None:
+        """Raises PactlError unless the stage is complete and all files but some are as they were left."""
         state = self.manifest.stages.get(stage)
         if state != "complete":
             begun = stage == self.manifest.kind
@@ -149,7 +149,7 @@ class RunDirectory:
                 f"{self.path} is incomplete: its stage {stage} is {state or 'missing'}",
                 finishing(self.path, stage, self.read_settings) if begun else f"run {shell_command(stage, self.path)}",
             )
-        if altered := self.altered():
+        if altered := [path for path in self.altered() if path.name not in but]:
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
 
     def size_bytes(self) -> int:
@@ -323,11 +323,12 @@ def require_schema(path: Path, schema: Any, own: int) -> None:
     raise PactlError(f"{path} was written by a development version before 0.2.0, which alone reads it", "train again")
 
 
-def replace_file(target: Path, data: bytes) -> None:
+def replace_file(target: Path, data: bytes | Iterable[bytes]) -> None:
     """Writes a file whole or not at all: a temporary file in the same directory, flushed to the disk and renamed."""
     with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         try:
-            file.write(data)
+            for piece in [data] if isinstance(data, bytes) else data:
+                file.write(piece)
             file.flush()
             _sync(file.fileno())
             with suppress(OSError):  # of a file system without modes, such as a Windows drive's

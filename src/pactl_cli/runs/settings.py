@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from pactl_cli import catalogue
-from pactl_cli.certificate.format import DEFAULT_SEED
+from pactl_cli.certificate.format import DEFAULT_SEED, MOST_DELTAS
 from pactl_cli.errors import PactlError, seek_help
 
 DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
@@ -261,6 +261,21 @@ def _level_counts(text: str) -> str:
     counts = (AUTOMATIC_LEVELS if text == "auto" else text).split(",")
     if not all(count.strip().isdecimal() and 1 <= int(count) <= MAX_LEVELS for count in counts):
         raise ValueError(f"must be auto, or whole numbers from 1 to {MAX_LEVELS} with commas between them")
+    if len(counts) > MAX_LEVELS:
+        raise ValueError(f"must be at most {MAX_LEVELS} numbers")
+    return ",".join(str(int(count)) for count in counts) if text != "auto" else text
+
+
+def _deltas(text: str) -> str:
+    """A list of probabilities to fail, checked."""
+    try:
+        deltas = [float(part) for part in text.split(",")]
+    except ValueError:
+        deltas = []
+    if not deltas or not all(0 < delta <= 0.5 for delta in deltas):
+        raise ValueError("must be above 0 and at most 0.5, or several such numbers with commas between them")
+    if len(set(deltas)) < len(deltas) or len(deltas) > MOST_DELTAS:
+        raise ValueError(f"must name each number once, and at most {MOST_DELTAS}")
     return text
 
 
@@ -281,7 +296,12 @@ class BoundSettings(Settings):
     lr: float = _setting(0.2, QUANTISATION, "learning rate of fine-tuning, in units of the coordinates' spread", gt=0)
     rate_weight: float | Literal["auto"] = _setting("auto", QUANTISATION, "price of the message's bits in the loss")
     batch_size: int | None = _setting(None, QUANTISATION, "examples a step", ge=1, shown="as trained")
-    delta: float = _setting(0.05, CERTIFICATE, "probability that the certificate fails", gt=0, le=0.5)
+    delta: Annotated[float | str, BeforeValidator(str), AfterValidator(_deltas)] = _setting(
+        "0.05",
+        CERTIFICATE,
+        "probability that the certificate fails, > 0 and <= 0.5; of a list such as .05,.01 the first chooses the "
+        "message, and all hold at once",
+    )
     misc_extra_bits: float = _setting(0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0)
     compare_posthoc: bool = _setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
     data_dir: Path | None = _setting(
@@ -307,6 +327,18 @@ class BoundSettings(Settings):
         if isinstance(weight, float) and weight < 0:
             raise ValueError("must be auto, or 0 or more")
         return weight
+
+    @property
+    def deltas(self) -> tuple[float, ...]:
+        """The probabilities to fail, that of the headline first."""
+        return tuple(map(float, str(self.delta).split(",")))
+
+    @property
+    def made_with(self) -> dict[str, str | int | float | None]:
+        """What decides which message is found, and no receiver needs."""
+        names = ("quant_epochs", "lr", "rate_weight", "batch_size")
+        levels = self.levels if catalogue.CODEBOOKS[self.effective_codebook].takes_levels else None
+        return {"codebook": self.effective_codebook, "levels": levels} | {name: getattr(self, name) for name in names}
 
     @property
     def level_counts(self) -> list[int | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pactl_cli.certificate.certificate import Certificate
@@ -13,18 +14,40 @@ from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.claim import claimed
+from pactl_cli.runs.copying import copy_run, require_place
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate, candidate
+from pactl_cli.stages.succession import earlier_certificate, successor
 from pactl_cli.stages.workbench import STAGE
 
 Certified = tuple[Path, Certificate]
 """A run directory, and the certificate in it."""
 
 
-def bound(paths: list[Path], settings: BoundSettings, display: Display, world: World = ALONE) -> list[Certified]:
-    """Certify the runs, and write each one's certificate into its run directory.
+@dataclass(frozen=True)
+class Shelf:
+    """Where certificates go.
+
+    Attributes:
+        out: a run directory of its own for the one run's certificate; None for the runs' own directories.
+        force: replace what is there, even what is better.
+    """
+
+    out: Path | None = None
+    force: bool = False
+
+
+_IN_PLACE = Shelf()
+
+
+def bound(
+    paths: list[Path], settings: BoundSettings, display: Display, world: World = ALONE, shelf: Shelf = _IN_PLACE
+) -> list[Certified]:
+    """Certify the runs, and write each one's certificate into its run directory, or one elsewhere.
+
+    A run that has a better certificate for the same delta and ledger keeps it, unless told otherwise.
 
     Nothing is written, and no earlier certificate withdrawn, before all are known. The configuration is in each
     message, so the certificates hold all at once, and the best may be chosen. Several processes share training and
@@ -37,16 +60,22 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display, world: W
         PactlError: exit code 2 if a run cannot be certified, 1 if fine-tuning fails.
     """
     with ExitStack() as claims:
-        runs = world.from_first(lambda: _opened(paths, claims))
+        runs = world.from_first(lambda: _opened(paths, claims, shelf))
         if not world.leads:
             runs = [FollowedRun(run.path, run.manifest) for run in runs]
+        earlier: list[Certificate | None] = [None] * len(runs)
+        if shelf == _IN_PLACE:
+            earlier = world.from_first(lambda: [earlier_certificate(run, settings, display) for run in runs])
         named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
         problems = [reload_problem(run, named, settings.device, display, world) for run in runs]
         _require_comparable([run.path for run in runs], problems)
         candidates = [candidate(run, problem, settings, display) for run, problem in zip(runs, problems, strict=True)]
-        for found in candidates:
-            _write(found)
-        return [(found.run.path, found.certificate) for found in candidates]
+        chosen = [
+            successor(before, found, problem, display)
+            for before, found, problem in zip(earlier, candidates, problems, strict=True)
+        ]
+        written = [_written(found, before, shelf, world) for found, before in zip(chosen, earlier, strict=True)]
+        return list(zip(written, (found.certificate for found in chosen), strict=True))
 
 
 def best_of(certified: list[Certified]) -> Certified:
@@ -54,14 +83,21 @@ def best_of(certified: list[Certified]) -> Certified:
     return min(certified, key=lambda entry: entry[1].error_bound)
 
 
-def _opened(paths: list[Path], claims: ExitStack) -> list[RunDirectory]:
-    """Return runs that can be certified, each once, and into which nobody else writes."""
+def _opened(paths: list[Path], claims: ExitStack, shelf: Shelf) -> list[RunDirectory]:
+    """Return runs that can be certified, each once, and into which nobody else writes, if anything is written there."""
     places = {path.resolve(): path for path in reversed(paths)}
+    if shelf.out is not None:
+        if len(places) > 1:
+            raise PactlError(f"--out {shelf.out} is for one run, not {len(places)}", "certify them one by one")
+        run = RunDirectory.open(paths[0])
+        run.require_complete(run.manifest.kind, but=(MESSAGE, CERTIFICATE, METRICS))
+        require_place(run.path, shelf.out, force=shelf.force)
+        return [run]
     for path in places:
         claims.enter_context(claimed(path))
     runs = [RunDirectory.open(path) for path in reversed(places.values())]
     for run in runs:
-        run.require_complete(run.manifest.kind)
+        run.require_complete(run.manifest.kind, but=(MESSAGE, CERTIFICATE))
         require_writable(run.path)
     return runs
 
@@ -89,6 +125,20 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
         )
 
 
+def _written(found: Candidate, earlier: Certificate | None, shelf: Shelf, world: World) -> Path:
+    """Return where a certificate is once it is written."""
+    if shelf.out is None:
+        if found.certificate != earlier:
+            _write(found)
+        return found.run.path
+    if world.leads:
+        with suppress(OSError):  # making the copy says it better
+            shelf.out.mkdir(parents=True, exist_ok=True)
+        with claimed(shelf.out):
+            _write(replace(found, run=copy_run(found.run, shelf.out, force=shelf.force)))
+    return shelf.out
+
+
 def _transfer(path: Path, problem: Problem) -> str:
     """Return the command that starts from a run's weights, but for the data."""
     brought = problem.task.brought
@@ -100,8 +150,9 @@ def _write(found: Candidate) -> None:
     run = found.run
     run.sweep()
     run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
-    run.keep_metrics(lambda record: record.get("stage") != STAGE)
-    for record in found.metrics:
+    if found.metrics is not None:
+        run.keep_metrics(lambda record: record.get("stage") != STAGE)
+    for record in found.metrics or ():
         run.append_metrics(record)
     run.write_bytes(MESSAGE, found.message)
     run.write_bytes(CERTIFICATE, found.certificate.to_bytes())

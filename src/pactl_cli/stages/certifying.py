@@ -30,12 +30,15 @@ from pactl_cli.training.counting import Counts
 
 @dataclass(frozen=True)
 class Candidate:
-    """One run's certificate, the message it is about, and the lines of metrics of its making: not yet written."""
+    """One run's certificate, the message it is about, and the lines of metrics of its making: not yet written.
+
+    None for metrics stands for those that the run has.
+    """
 
     run: RunDirectory
     certificate: Certificate
     message: bytes
-    metrics: list[dict[str, Any]]
+    metrics: list[dict[str, Any]] | None
 
 
 def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, display: Display) -> Candidate:
@@ -49,7 +52,8 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     restore(bench.module, run)
     require_trainable(problem, bench.module, bench.plan.batch_size)
     trained, _ = recount(problem, bench.module, bench.module.w.detach(), display, test=False)
-    claim = Claim(settings.delta, settings.misc_extra_bits, settings.quant_epochs > 0)
+    delta, *others = settings.deltas
+    claim = Claim(delta, settings.misc_extra_bits, settings.quant_epochs > 0, None, tuple(others), settings.made_with)
     if settings.compare_posthoc and len(bench.module.w):
         comparison = Comparison(problem, bench.module, display, claim.delta, claim.extra_bits)
         claim = replace(claim, comparison=comparison.best())
@@ -97,7 +101,7 @@ def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[int, Message]
         quantiser: Quantiser = catalogue.CODEBOOKS[settings.effective_codebook].maker()(levels)
         quantiser.to(w.device).fit(w)
         if settings.quant_epochs:
-            fine_tune(bench, quantiser, trained)
+            fine_tune(bench, quantiser, trained, levels)
         else:
             quantiser = _best_candidate(bench, quantiser)
         yield levels or 0, Message(configuration, *quantiser.message_parts(module.w))

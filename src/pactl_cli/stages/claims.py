@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pactl_cli.catalogue import HEADLINE
-from pactl_cli.certificate.certificate import CERTIFICATES, HOLD_OUT, SCHEMA_VERSION, Certificate, all_bounds, sentence
+from pactl_cli.certificate.certificate import (
+    CERTIFICATES,
+    HOLD_OUT,
+    SCHEMA_VERSION,
+    Certificate,
+    all_bounds,
+    at_deltas,
+    sentence,
+)
 from pactl_cli.certificate.configuration import Task
 from pactl_cli.certificate.format import FORMAT, MAX_DIM, MAX_LEVELS
 from pactl_cli.certificate.message import Message, read_message
@@ -148,10 +156,18 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     for name, value in derived.items():
         if name in certificate.bounds and not isclose(certificate.bounds[name], value, rel_tol=_TOLERANCE):
             yield f"bounds.{name}"
+    others = certificate.at_other_deltas
+    again = at_deltas(**counts, bits=certificate.paid_bits, deltas=[each.delta for each in others])
+    if not all(isclose(a.error_bound, b.error_bound, rel_tol=_TOLERANCE) for a, b in zip(others, again, strict=True)):
+        yield "at_other_deltas"
     if not isclose(certificate.error_bound, derived[HEADLINE], rel_tol=_TOLERANCE):
         yield "error_bound"
     if certificate.quantised_train_error != certificate.errors / certificate.bound_examples:
         yield "quantised_train_error"
+    wrong, examples = certificate.majority_error, certificate.bound_examples
+    within = 0 <= wrong < 1 and wrong <= (certificate.chance_error or 1.0) + _TOLERANCE
+    if not within or round(wrong * examples) / examples != wrong:
+        yield "majority_error"
     facts = certificate.error_bound, certificate.delta, certificate.bound_examples, certificate.dataset
     left_out: list[Any] = [certificate.side_information.get(name, 0) for name in LEFT_OUT]
     if not all(type(count) is int and 0 <= count <= _MOST_EXAMPLES for count in left_out):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -16,9 +16,12 @@ from pactl_cli.certificate.certificate import (
     BitParts,
     Certificate,
     Charge,
+    MadeWith,
     Posthoc,
+    Published,
     SubspaceCertificate,
     all_bounds,
+    at_deltas,
     holdout_bound,
     published,
     sentence,
@@ -42,12 +45,16 @@ class Claim:
         extra_bits: paid for what the message does not carry.
         fine_tuned: whether the levels were trained, for the published accounting.
         comparison: with the published path; None where nobody asked.
+        other_deltas: at which the same message is certified as well.
+        made_with: how the message was found, as a note.
     """
 
     delta: float
     extra_bits: float
     fine_tuned: bool
     comparison: Posthoc | None = None
+    other_deltas: tuple[float, ...] = ()
+    made_with: MadeWith = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,9 @@ def recount(
 
 def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Measured, claim: Claim) -> Certificate:
     """Return the certificate that follows from what was sent and what was counted."""
-    examples, bits = len(problem.sample), encoded.bits + claim.extra_bits
-    bounds = all_bounds(errors=measured.errors, examples=examples, bits=bits, delta=claim.delta)
+    examples = len(problem.sample)
+    counts: dict[str, Any] = {"errors": measured.errors, "examples": examples, "bits": encoded.bits + claim.extra_bits}
+    bounds = all_bounds(**counts, delta=claim.delta)
     return SubspaceCertificate(
         schema_version=SCHEMA_VERSION,
         format=FORMAT,
@@ -85,11 +93,13 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         statement=_statement(problem, message, bounds[HEADLINE], claim.delta),
         error_bound=bounds[HEADLINE],
         delta=claim.delta,
+        at_other_deltas=at_deltas(**counts, deltas=claim.other_deltas),
         bound_examples=examples,
         errors=measured.errors,
         quantised_train_error=measured.errors / examples,
         train_error=measured.train_errors / examples,
         train_nll_bits=measured.train_nll_bits,
+        majority_error=_majority_error(problem),
         bounds=bounds,
         posthoc=claim.comparison,
         dataset=problem.task.dataset,
@@ -101,17 +111,29 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         data_sha256=problem.fingerprints.sample,
         side_information=side_information(problem, measured.network),
         assumptions=assumptions(problem, measured.network),
+        made_with=claim.made_with,
         **_on_the_test_set(problem, measured, claim),
         **_on_the_bits(encoded, claim),
-        published=published(
-            symbols=message.symbols,
-            errors=measured.errors,
-            examples=examples,
-            delta=claim.delta,
-            fine_tuned=claim.fine_tuned,
-            extra_bits=claim.extra_bits,
-        ),
+        published=_published(message, measured, examples, claim),
     )
+
+
+def _published(message: Message, measured: Measured, examples: int, claim: Claim) -> Published:
+    """Return the published accounting of a message."""
+    return published(
+        symbols=message.symbols,
+        errors=measured.errors,
+        examples=examples,
+        delta=claim.delta,
+        fine_tuned=claim.fine_tuned,
+        extra_bits=claim.extra_bits,
+    )
+
+
+def _majority_error(problem: Problem) -> float:
+    """Return the error on S of always answering the class that is most frequent there."""
+    labels = problem.sample.labels
+    return (len(labels) - int(labels.flatten().bincount().max())) / len(labels)
 
 
 def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from pactl_cli.training.objectives import RateObjective
 from pactl_cli.training.price import Price
 
 
-def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts) -> None:
+def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts, levels: int | None) -> None:
     """Train w and the levels through the quantiser; in the same random views as training.
 
     Args:
         trained: counts before quantising, which say what a bit is worth where its price is automatic.
+        levels: as many as were asked for, which tell this try from others in the metrics.
     """
     problem, module = bench.problem, bench.module
     price, rate_weight = _price(bench, quantiser, trained)
@@ -33,15 +34,17 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts) -> None:
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
         world=problem.world,
     )
+    settings = bench.settings
+    attempt = {"codebook": settings.effective_codebook, "levels": levels, "price": settings.rate_weight}
     with bench.display.progress("fine-tuning") as advance:
-        trainer.run(_Observer(bench.metrics, objective, price, advance))
+        trainer.run(_Observer(bench.metrics, objective, price, advance, attempt))
 
 
 def _price(bench: Workbench, quantiser: Quantiser, trained: Counts) -> tuple[Price | None, float]:
     """Return the price of a bit, None where the user has fixed rho, and rho at the start."""
     if bench.settings.rate_weight != "auto":
         return None, float(bench.settings.rate_weight)
-    price = Price.of(trained, bench.settings.delta)
+    price = Price.of(trained, bench.settings.deltas[0])
     bits = ideal_symbol_bits(quantiser.message_parts(bench.module.w)[1])
     return price, price.at(2 * trained.plain_error, bits / 2)
 
@@ -50,9 +53,15 @@ class _Observer:
     """Observes fine-tuning: metrics, progress, and, where it is automatic, the price of a bit after every epoch."""
 
     def __init__(
-        self, metrics: list[dict[str, Any]], objective: RateObjective, price: Price | None, advance: Bar
+        self,
+        metrics: list[dict[str, Any]],
+        objective: RateObjective,
+        price: Price | None,
+        advance: Bar,
+        attempt: dict[str, Any],
     ) -> None:
         self._metrics, self._objective, self._price, self._advance = metrics, objective, price, advance
+        self._attempt = attempt
 
     def advance(self, now: Moment) -> None:
         """Move the bar."""
@@ -62,7 +71,8 @@ class _Observer:
         """One line of metrics; then the price that the present errors and bits imply."""
         symbols = self._objective.quantiser.message_parts(self._objective.module.w)[1]
         bits = ideal_symbol_bits(symbols)
-        self._metrics.append(record | {"symbols_bits": round(bits, 1), "rate_weight": self._objective.rate_weight})
+        found = {"symbols_bits": round(bits, 1), "rate_weight": self._objective.rate_weight}
+        self._metrics.append(record | found | {"attempt": self._attempt})
         if self._price is not None:
             self._objective.rate_weight = self._price.at(record["error"], bits)
 

@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.format import MAX_LEVELS
 from pactl_cli.errors import PactlError
+from pactl_cli.problem.display import Display
 from pactl_cli.runs.directory import CONFIG, METRICS, RunDirectory
 from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.stages.advice import Advice, advice
 from pactl_cli.stages.claims import Histogram, read_certificate, read_histogram, require_arithmetic
 
 CERTIFIED, TRAINED, UNFINISHED = "certified", "trained", "unfinished"
@@ -23,10 +26,34 @@ _LONGEST_LINE = 1 << 12
 
 _CERTIFIED_FACTS = (
     *("hypothesis", "levels", "delta", "bound_examples", "errors", "error_bound", "train_error"),
-    *("quantised_train_error", "test_error", "test_examples", "holdout_bound", "train_nll_bits"),
+    *(
+        "at_other_deltas",
+        "majority_error",
+        "made_with",
+        "quantised_train_error",
+        "test_error",
+        "test_examples",
+        "holdout_bound",
+        "train_nll_bits",
+    ),
     *("message_bits", "ledger_bits", "bits", "bounds", "published", "posthoc", "statement", "assumptions"),
 )
 _NAMED_FACTS = ("model_name", "base_width", "intrinsic_mode", "intrinsic_dim", "seed")
+
+
+class Attempt(BaseModel):
+    """Which of the messages that `bound` tried a line of metrics is about."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    codebook: Annotated[str, Field(max_length=40)]
+    levels: Annotated[int, Field(ge=1, le=MAX_LEVELS)] | None
+    price: float | Literal["auto"]
+
+    def in_words(self) -> str:
+        """Return it in words."""
+        many = f" of {self.levels} levels" if self.levels else ""
+        return f"{self.codebook}{many}, price {self.price}"
 
 
 class Epoch(BaseModel):
@@ -38,6 +65,7 @@ class Epoch(BaseModel):
     epoch: Annotated[int, Field(ge=1, le=10**9)]
     error: Annotated[float, Field(ge=0, le=1)]
     symbols_bits: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    attempt: Attempt | None = None
 
 
 class Search(BaseModel):
@@ -86,6 +114,10 @@ class Report:
             return self.certificate.configuration.get(fact)
         return self.settings and getattr(self.settings, fact)
 
+    def advice(self) -> Advice | None:
+        """Return what to say of its certificate, if that says nothing."""
+        return advice(self.certificate, self.path, self.settings) if self.certificate else None
+
     def facts(self) -> dict[str, Any]:
         """Everything that is told of it, as JSON; null where it has nothing."""
         certified = self.certificate.model_dump(mode="json") if self.certificate else {}
@@ -96,6 +128,8 @@ class Report:
             "dataset": self.dataset,
             **{fact: self.named(fact) for fact in _NAMED_FACTS},
             **{fact: certified.get(fact) for fact in _CERTIFIED_FACTS},
+            "chance_error": self.certificate and self.certificate.chance_error,
+            "advice": advised.in_words() if (advised := self.advice()) else None,
         }
 
 
@@ -115,13 +149,24 @@ class Details:
     reason: str
 
 
-def report(paths: list[Path]) -> list[Report]:
-    """Read the runs.
+def report(paths: list[Path], display: Display) -> list[Report]:
+    """Read the runs; one of several that cannot be shown is told, and left out.
 
     Raises:
-        PactlError: if a directory is no run, or what it says is not in order.
+        PactlError: if none can be shown: the directory is no run, or what it says is not in order.
     """
-    return [_read(path) for path in paths]
+    found: list[Report] = []
+    failed: list[PactlError] = []
+    for path in paths:
+        try:
+            found.append(_read(path))
+        except PactlError as error:
+            failed.append(error)
+    if failed and not found:
+        raise failed[0]
+    for each in failed:
+        display.warn(f"left out: {each.one_line()}")
+    return found
 
 
 def best_certified(reports: Sequence[Report]) -> Report | None:

@@ -56,7 +56,7 @@ class Verdict:
     NOT_LOOKED_AT: ClassVar = (
         "the training curves in metrics.jsonl",
         "the versions and the device in manifest.json",
-        "program_version in bound.json",
+        "program_version and made_with in bound.json",
     )
     """What of a run directory may be false all the same."""
 
@@ -93,6 +93,12 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     if named.model_name not in (None, needed := run.read_config().get("model_name")):
         raise MissingError(f"--model-name {named.model_name} is not the network of {run.path}, which is {needed}")
     problem = reload_problem(run, named, device, display, only_read=True)
+    require_true(run, certificate, problem, display)
+    return Verdict(certificate, place_of_data(run, problem.settings, named, only_read=True).in_words())
+
+
+def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, display: Display) -> None:
+    """Raise PactlError unless a certificate of a run is what its message, the data and the program say."""
     trained_coordinates(run, problem.configuration.intrinsic_dim)  # a file that is as large as the message will be
     message, encoded = _read_message(run, problem)
     _require_same_task(run, certificate, problem)
@@ -102,12 +108,15 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     trained, _ = recount(problem, module, module.w.detach(), display, test=False)
     decoded, test = recount(problem, module, torch.from_numpy(message.coordinates()), display)
     measured = _agreed(run, certificate, (trained, decoded, test), network)
-    claim = Claim(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc)
+    claim = Claim(
+        *(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc),
+        other_deltas=tuple(each.delta for each in certificate.at_other_deltas),
+        made_with=certificate.made_with,
+    )
     expected = assemble(problem, message, encoded, measured, claim)
     for name, claimed, derived in _differences(*_compared(certificate, expected)):
         raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
     _check_posthoc(run, certificate, problem, module, display)
-    return Verdict(certificate, place_of_data(run, problem.settings, named, only_read=True).in_words())
 
 
 def _compared(claimed: Certificate, derived: Certificate) -> tuple[Document, Document]:

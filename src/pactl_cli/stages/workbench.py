@@ -47,9 +47,8 @@ class Workbench:
         """Return about the bound that some symbols would be certified at, without the header."""
         coordinates = torch.from_numpy(codebook.values()[symbols])
         counts, _ = recount(self.problem, self.module, coordinates, self.display, test=False)
-        return binomial_bound(
-            errors=counts.cautious, examples=counts.examples, bits=ideal_symbol_bits(symbols), delta=self.settings.delta
-        )
+        bits, delta = ideal_symbol_bits(symbols), self.settings.deltas[0]
+        return binomial_bound(errors=counts.cautious, examples=counts.examples, bits=bits, delta=delta)
 
     def note_search(self, what: str, tried: Sequence[float], best: float) -> None:
         """Add a line of metrics if the best point of a grid lies at the grid's edge: beyond it may be a better one."""

@@ -8,11 +8,11 @@ from importlib.resources import files
 
 from pactl_cli import __version__
 from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.page import figures
 from pactl_cli.commands.page.figures import COLOURS, Shown, table
 from pactl_cli.commands.page.markup import Child, Markup, plain, tag
-from pactl_cli.commands.terminal import percent
-from pactl_cli.errors import shell_command
+from pactl_cli.errors import quoted, shell_command
 from pactl_cli.stages.report import Report, are_comparable, best_certified, read_details
 
 _LONGEST_NAME = 44
@@ -103,8 +103,18 @@ def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
             " decodes the message, rebuilds the classifier and counts again.",
             class_="caution",
         ),
+        _advice(chosen.report),
         None if comparable else tag("p", _INCOMPARABLE, class_="caution"),
     )
+
+
+def _advice(report: Report) -> Markup | None:
+    """What to say of a certificate that says nothing."""
+    advised = report.advice()
+    if advised is None:
+        return None
+    command = [": ", tag("code", advised.command)] if advised.command else "."
+    return tag("p", f"{advised.reason} Next, {advised.why}", command, class_="caution")
 
 
 def _claim(certificate: Certificate) -> tuple[str, str]:
@@ -137,7 +147,7 @@ def _bits(number: float) -> str:
 def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
     """The table of runs."""
     rows = [_row(run, run is chosen and len(runs) > 1) for run in runs]
-    header = ("run", "d", "training error", "test error", "bits", "certificate", "published", "hold-out")
+    header = ("run", "d", "training error", "test error", "bits", "certificate", "chance", "published", "hold-out")
     note = "Bits are followed by their parts: configuration + codebook + symbols + ledger. Percentages are rounded up."
     return tag(
         "section", tag("h2", "The runs"), tag("div", table(header, rows, "The runs"), class_="runs"),
@@ -161,7 +171,7 @@ def _row(run: Shown, is_best: bool) -> list[Child]:
         [name, plain(dim) if not isinstance(dim, int) else f"{dim:,}"] if dim is not None else [name, "-"]
     )
     if certificate is None:
-        return [*first, *"------"]
+        return [*first, *"-------"]
     bits = certificate.bits
     parts = f"{bits.configuration} + {bits.codebook} + {bits.symbols:,} + {bits.ledger:g}"
     return [
@@ -169,10 +179,16 @@ def _row(run: Shown, is_best: bool) -> list[Child]:
         percent(certificate.quantised_train_error),
         percent(certificate.test_error),
         [f"{certificate.paid_bits:,.6g}", tag("small", parts)],
-        tag("strong", percent(certificate.error_bound)),
+        [tag("strong", percent(certificate.error_bound)), *(tag("small", line) for line in _jointly(certificate))],
+        [percent(certificate.chance_error), tag("small", f"most frequent {percent(certificate.majority_error)}")],
         [percent(certificate.published.bound), tag("small", _bits(certificate.published.bits))],
         percent(certificate.holdout_bound),
     ]
+
+
+def _jointly(certificate: Certificate) -> list[str]:
+    """The bounds that hold together with the headline."""
+    return [f"{percent(each.error_bound)} at delta {each.delta:g}" for each in certificate.at_other_deltas]
 
 
 def _particulars(runs: Sequence[Shown]) -> Markup:
@@ -192,6 +208,8 @@ def _article(run: Shown) -> Markup:
     if certificate:
         facts |= {
             "other bounds": "  ".join(f"{name} {percent(b)}" for name, b in certificate.bounds.items()),
+            "jointly": ", ".join(_jointly(certificate)),
+            "bound was told": quoted(", ".join(f"{name} {value}" for name, value in certificate.made_with.items())),
             "log-loss": _log_loss(certificate.train_nll_bits),
             "sha256 of the message": certificate.message_sha256,
             "sha256 of the examples": certificate.data_sha256,
@@ -210,6 +228,7 @@ def _article(run: Shown) -> Markup:
         "article",
         tag("h3", run.name),
         tag("p", certificate.statement) if certificate else None,
+        _advice(report),
         tag("dl", listed, class_="facts"),
         _assumptions(certificate) if certificate else None,
         tag("p", "Check it: " if certificate else "Next: ", tag("code", next_step), class_="note"),

@@ -8,6 +8,7 @@ from itertools import groupby, pairwise
 
 from pactl_cli.catalogue import BOUNDS, HEADLINE
 from pactl_cli.certificate.certificate import Bounds, Certificate
+from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.page.markup import Child, Markup, tag
 from pactl_cli.commands.page.plot import (
     Axis,
@@ -21,7 +22,6 @@ from pactl_cli.commands.page.plot import (
     show_percent,
     show_small,
 )
-from pactl_cli.commands.terminal import percent
 from pactl_cli.stages.claims import Histogram
 from pactl_cli.stages.report import Details, Epoch, Report
 from pactl_cli.stages.sweeps import bounds_by_delta, bounds_by_examples
@@ -29,7 +29,10 @@ from pactl_cli.stages.sweeps import bounds_by_delta, bounds_by_examples
 PARTS = ("configuration", "codebook", "symbols", "ledger")
 COLOURS = 8
 MOST_POINTS = 500
+MOST_ATTEMPTS = 8
 MOST_HISTOGRAMS = 12
+_FARTHEST = 2
+"""A plot reaches to chance where that is at most so many times as far as anything else."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
     if not certified:
         return None
     largest = max(max(c.error_bound, c.published.bound, c.holdout_bound or 0, c.test_error or 0) for _, c in certified)
+    baselines = [c.chance_error or c.majority_error for _, c in certified]
+    largest = max([largest, *(rate for rate in baselines if rate <= _FARTHEST * largest)])
     x = Axis(0.0, min(1.0, max(0.01, 1.08 * largest)), show_percent, "error")
     marks = [
         _errors_of(run.name, certificate, x, (row + 0.48) / len(certified))
@@ -89,16 +94,44 @@ def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
     text = "; ".join(
         f"{run.name}: test {percent(c.test_error)}, at most {percent(c.error_bound)}" for run, c in certified
     )
+    rates = {style: [_rate(style, certificate) for _, certificate in certified] for style in _RATES}
+    marks = [*(mark for style, row in rates.items() for mark in _baselines(style, row, x)), *marks]
+    far = [rate for row in rates.values() for rate in row if rate is not None and rate > x.high]
     plot = drawing(
         "errors", "The bound against the test error", text, x, None, marks, height=f"{4.2 * len(certified):.1f}rem"
     )
+    beyond = f"Chance and the most frequent class, at {percent(min(far))} and more, lie to the right." if far else ""
     return figure(
         "The bound against the test error",
         "The thick line is the gap between what was seen and what is guaranteed: from the test error, which nothing "
         "uses, to the certificate, which no test example went into.",
         legend(entries),
         plot,
+        tag("p", beyond, class_="note") if far else None,
     )
+
+
+_RATES = {"chance": "chance", "majority": "most frequent class"}
+"""What an answer that looks at nothing is called, by its class."""
+
+
+def _rate(style: str, certificate: Certificate) -> float | None:
+    """Return the error of an answer that looks at nothing; None where it is not known."""
+    return certificate.chance_error if style == "chance" else certificate.majority_error
+
+
+def _baselines(style: str, rates: Sequence[float | None], x: Axis) -> Iterable[Markup]:
+    """Yield a vertical line with its label for each stretch of rows that share a rate, where that lies on the plot."""
+    row = 0
+    for rate, group in groupby(rates):
+        first, row = row, row + len(list(group))
+        if rate is not None and rate <= x.high:
+            ends = {"y1": percent_of(first / len(rates)), "y2": percent_of(row / len(rates))}
+            place = percent_of(x.place(rate))
+            yield tag("line", x1=place, x2=place, **ends, class_=f"baseline {style}")
+            drop = "0.9em" if style == "chance" else "2.1em"
+            text = f"{_RATES[style]} {percent(rate)}"
+            yield tag("text", text, x=place, y=ends["y1"], dx="-0.4em", dy=drop, class_=f"tick end {style}")
 
 
 def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup:
@@ -245,7 +278,9 @@ def _learning_panel(
     key: str, title: str, runs: Sequence[Shown], points: dict[str, list[Epoch]], quantity: str, label: str
 ) -> list[Markup]:
     """The panel, if there is anything on it."""
-    values = {name: [(e.epoch, getattr(e, quantity)) for e in epochs] for name, epochs in points.items() if epochs}
+    styles = {run.name: run.style for run in runs}
+    drawn = [curve for name, epochs in points.items() if epochs for curve in _attempts(name, styles[name], epochs)]
+    values = {name: [(e.epoch, getattr(e, quantity)) for e in epochs] for name, _, epochs in drawn}
     if not values:
         return []
     all_values = [pair for pairs in values.values() for pair in pairs]
@@ -253,12 +288,22 @@ def _learning_panel(
     x = Axis(1.0, max(2.0, longest), show_count, "epoch", whole=True)
     is_share = quantity == "error"
     y = Axis(0.0, (1.05 * highest) or 0.01, show_percent if is_share else show_count, label)
-    styles = {run.name: run.style for run in runs}
-    lines = [(styles[name], part) for name, pairs in values.items() for part in _passes(pairs)]
+    lines = [(style, part) for name, style, _ in drawn for part in _passes(values[name])]
     show = percent if is_share else lambda value: f"{value:,.0f}"
     text = "; ".join(f"{name}: from {show(p[0][1])} to {show(p[-1][1])}" for name, p in values.items())
     plot = drawing(key, title, text, x, y, curves(lines, x, y), height="13rem")
-    return [tag("div", tag("h3", title), plot, tag("p", f"{text}.", class_="note"), class_="panel")]
+    names = legend(key_of("line", style, name) for name, style, _ in drawn) if len(drawn) > len(points) else None
+    return [tag("div", tag("h3", title), names, plot, tag("p", f"{text}.", class_="note"), class_="panel")]
+
+
+def _attempts(name: str, style: str, epochs: list[Epoch]) -> list[tuple[str, str, list[Epoch]]]:
+    """The curves of one run: a name, a style and the epochs of each message that was tried."""
+    tries = list(dict.fromkeys(e.attempt for e in epochs))[:MOST_ATTEMPTS]
+    if len(tries) == 1:
+        return [(name, style, epochs)]
+    parts = [[e for e in epochs if e.attempt == each] for each in tries]
+    names = [f"{name}: {each.in_words() if each else 'not said'}" for each in tries]
+    return [(text, f"{style} try-{place}", part) for place, (text, part) in enumerate(zip(names, parts, strict=True))]
 
 
 def _passes(pairs: list[tuple[int, float]]) -> list[list[tuple[float, float]]]:
@@ -276,10 +321,13 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
     n, delta = float(certificate.bound_examples), certificate.delta
     by_n = Axis(float(by_examples[0][0]), float(by_examples[-1][0]), show_count, "examples n", "log")
     by_d = Axis(by_delta[0][0], max(by_delta[-1][0], delta), show_small, "delta", "log")
-    rate = certificate.quantised_train_error
-    panels = [_sweep("examples", by_examples, by_n, y, n, rate), _sweep("delta", by_delta, by_d, y, delta, rate)]
+    levels = {f"baseline {style}": rate for style in _RATES if (rate := _rate(style, certificate)) is not None}
+    names = {f"baseline {style}": name for style, name in _RATES.items()}
+    rates = levels | {"rate": certificate.quantised_train_error}
+    panels = [_sweep("examples", by_examples, by_n, y, n, rates), _sweep("delta", by_delta, by_d, y, delta, rates)]
     entries = [key_of("line", _line_of(bound), bound) for bound in BOUNDS]
     entries.append(key_of("line", "rate", "the error rate itself"))
+    entries += [key_of("line", style, f"{names[style]} {percent(at)}") for style, at in levels.items() if at <= y.high]
     rows = [[f"{size:,}", *map(percent, b.values())] for size, b in _every_factor_of_two(by_examples, n)]
     return figure(
         "The bound as a function of n and delta",
@@ -316,9 +364,11 @@ def _exactly(value: float) -> str:
 _SWEEPS = {"examples": "Over the number of examples", "delta": "Over the probability to fail"}
 
 
-def _sweep(key: str, points: Sequence[tuple[float, Bounds]], x: Axis, y: Axis, here: float, rate: float) -> Markup:
+def _sweep(
+    key: str, points: Sequence[tuple[float, Bounds]], x: Axis, y: Axis, here: float, levels: dict[str, float]
+) -> Markup:
     """One panel of the bounds."""
-    lines = [("rate", [(x.low, rate), (x.high, rate)])]
+    lines = [(style, [(x.low, level), (x.high, level)]) for style, level in levels.items() if level <= y.high]
     lines += [(_line_of(name), [(at, b[name]) for at, b in points]) for name in reversed(BOUNDS)]
     at, bound = x.place(here), next(b[HEADLINE] for value, b in points if value == here)
     marks = [

@@ -1,0 +1,11 @@
+"""An error rate in percent, as people read it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from math import ceil
+
+
+def percent(error: float | None) -> str:
+    """Return an error rate in percent, rounded up; a dash where there is none."""
+    return "-" if error is None else f"{ceil(Decimal(repr(float(error))) * 10**4) / 100:.2f} %"

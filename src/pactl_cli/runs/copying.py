@@ -1,0 +1,67 @@
+"""A run directory of its own with all of another run but its certificate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pactl_cli.errors import FAILED, PactlError, reason
+from pactl_cli.runs.directory import (
+    CHECKPOINT,
+    CONFIG,
+    INDICES,
+    INIT,
+    MANIFEST,
+    METRICS,
+    RunDirectory,
+    is_vacant,
+    replace_file,
+    require_writable,
+)
+from pactl_cli.runs.plain_files import open_plain_file
+
+_COPIED = (CONFIG, INIT, CHECKPOINT, INDICES)
+
+
+def require_place(source: Path, place: Path, *, force: bool) -> None:
+    """Raise PactlError unless a copy of a run can be made at a place: nothing is there, or, if forced, another run."""
+    inside, outside = place.resolve(), source.resolve()
+    if inside == outside or outside in inside.parents:
+        raise PactlError(f"--out {place} lies in {source}, which stays as it is", "choose another place")
+    if place.exists() and not place.is_dir():
+        raise PactlError(f"--out {place} is not a directory", "choose another place")
+    if not is_vacant(place):
+        if not force:
+            raise PactlError(f"--out {place} is not empty", "choose another place, or --force it")
+        if not (place / MANIFEST).exists():
+            raise PactlError(f"--out {place} holds something that is no run", "--force replaces only a run")
+    require_writable(next(folder for folder in (inside, *inside.parents) if folder.is_dir()), "--out ")
+
+
+def copy_run(source: RunDirectory, place: Path, *, force: bool) -> RunDirectory:
+    """Return a complete run at a place, which has what was trained and how, but no certificate.
+
+    Raises:
+        PactlError: if the place is taken or cannot be written, or the files are no longer those that were opened.
+    """
+    kind, known = source.manifest.kind, source.manifest.files
+    run = RunDirectory.create(place, kind, force=force)
+    copied = tuple(name for name in _COPIED if name in known)
+    for name in (*copied, METRICS) if METRICS in known else copied:
+        _copy_file(source.path / name, run.path / name)
+    if METRICS in known:
+        run.keep_metrics(lambda record: record.get("stage") != "bound")
+    run.manifest = source.manifest.model_copy(update={"stages": {}, "files": {}})
+    run.set_stage(kind, "running", copied)
+    if changed := [name for name in copied if run.manifest.files[name] != known[name]]:
+        raise PactlError(f"{source.path / changed[0]} has changed meanwhile", "certify it again", FAILED)
+    run.set_stage(kind, "complete", (METRICS,) if METRICS in known else ())
+    return run
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copies a file of any size, whole or not at all."""
+    try:
+        with open_plain_file(source) as file:
+            replace_file(target, iter(lambda: file.read(1 << 24), b""))
+    except (OSError, ValueError) as error:
+        raise PactlError(f"{source} cannot be copied to {target}: {reason(error)}", exit_code=FAILED) from error

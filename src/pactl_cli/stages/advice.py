@@ -1,0 +1,179 @@
+"""What to say of a certificate that promises no less error than an answer that looks at nothing: why, and what next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+from pactl_cli import catalogue
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.format import default_dim
+from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.risk_bounds import binomial_bound, log_binomial_tail
+from pactl_cli.errors import on_one_line, shell_command
+from pactl_cli.runs.directory import CONFIG
+from pactl_cli.runs.kinds import kind_of
+from pactl_cli.runs.settings import DATA, BoundSettings, PriorSettings, TrainSettings, TransferSettings
+
+SHORTEST_MESSAGE = 64
+"""Bits: no classifier that has learned something was told in fewer."""
+_FEWER, _MORE_EPOCHS, _MORE_DIMS = 4, 3, 4
+"""Factors by which the next try has fewer coordinates, more epochs, more coordinates."""
+
+_ANEW = ("train_subset", "calibration_examples", "normalise", "categories")
+"""What a prior says anew of its data."""
+
+_Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Why a certificate says nothing, in numbers, and what to try next.
+
+    Attributes:
+        reason: sentences.
+        why: the next thing to try, in words.
+        command: that does it; "" where the run names code, which nobody runs because a file says so.
+    """
+
+    reason: str
+    why: str
+    command: str
+
+    def in_words(self) -> str:
+        """Return all on one line."""
+        return f"{self.reason} Next, {self.why}{': ' if self.command else ''}{self.command}"
+
+
+def advice(
+    certificate: Certificate, run: Path, settings: TrainSettings | None, named: Mapping[str, object] | None = None
+) -> Advice | None:
+    """Return what to say of a certificate; None if it says something.
+
+    Args:
+        run: where it is.
+        settings: with which the run was trained.
+        named: the options with which `bound` finds the run's data and its network.
+    """
+    if certificate.says_something:
+        return None
+    if settings is None:
+        return Advice(reason(certificate), "see what the run was trained with", "")
+    why, kind, changes = _next(certificate, settings)
+    known: _Options = dict(named or {})
+    asked = known | _question(certificate)
+    if kind == "bound":
+        command = shell_command("bound", run, **changes, **asked)
+    else:
+        certify = shell_command("bound", **asked).removeprefix("pactl bound")
+        command = f"{_training(kind, changes, run, settings, known)} | pactl bound -{certify}"
+    is_code = settings.model_name is not None and catalogue.is_brought(settings.model_name)
+    fits = on_one_line(command) == command and (known.get("model_name") or not is_code)
+    return Advice(reason(certificate), why, command if fits else "")
+
+
+def _question(certificate: Certificate) -> _Options:
+    """Return the options that ask for the same delta and ledger again, where they are not the defaults."""
+    deltas = (certificate.delta, *(each.delta for each in certificate.at_other_deltas))
+    return {
+        "delta": ",".join(map(repr, deltas)) if deltas != BoundSettings().deltas else None,
+        "misc_extra_bits": certificate.ledger_bits or None,
+    }
+
+
+def reason(certificate: Certificate) -> str:
+    """Return in numbers why a certificate says nothing."""
+    errors, examples = certificate.errors, certificate.bound_examples
+    silent = binomial_bound(errors=errors, examples=examples, bits=0, delta=certificate.delta)
+    cost = 100 * (certificate.error_bound - silent)
+    chance, limit = certificate.chance_error, certificate.majority_error
+    below = f"{percent(limit)}, the error of always answering the most frequent class"
+    if chance is not None and certificate.error_bound >= chance:
+        below = f"{percent(chance)}, that of guessing, nor below {below}"
+    sentences = [
+        f"This certificate says nothing: {percent(certificate.error_bound)} is not below {below}.",
+        f"Its {certificate.paid_bits:,.6g} bits cost {cost:.1f} points.",
+        f"The training error is {percent(certificate.quantised_train_error)}, before quantising "
+        f"{percent(certificate.train_error)}.",
+    ]
+    budget = free_bits(certificate, certificate.errors)
+    if budget >= 2:
+        sentences.append(f"With as many errors, {int(budget):,} bits would do.")
+    else:
+        sentences.append(f"With as many errors and no bits at all it would be {percent(silent)}.")
+    return " ".join(sentences)
+
+
+def free_bits(certificate: Certificate, errors: int) -> float:
+    """Return with how many bits a number of errors would be certified below those of the most frequent class; negative
+    if even none are too many."""
+    limit, examples = certificate.majority_error, certificate.bound_examples
+    if errors >= limit * examples or not limit:
+        return -1.0
+    tail = log_binomial_tail(errors=errors, examples=examples, p=limit)
+    return (log(certificate.delta) - tail) / log(2)
+
+
+def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, str, _Options]:
+    """Return what to try next: in words, the command, and its options that are to change."""
+    kind, told, dim = kind_of(settings), certificate.made_with, certificate.intrinsic_dim
+    learned = free_bits(certificate, round(certificate.train_error * certificate.bound_examples))
+    if free_bits(certificate, 0) < SHORTEST_MESSAGE:
+        return _another_prior(certificate, settings, "there are too few examples for a message")
+    if dim and not told.get("quant_epochs"):
+        default = BoundSettings.model_fields["quant_epochs"].default
+        return "fine-tune through the quantiser", "bound", {"quant_epochs": default}
+    if learned < SHORTEST_MESSAGE:
+        return _better_training(settings, certificate.bound_examples)
+    if dim and told.get("rate_weight") != "auto":
+        return "let the price of a bit be automatic", "bound", {}
+    overhead = certificate.paid_bits - certificate.bits.symbols
+    per_symbol = max(certificate.bits.symbols / max(dim, 1), 1.0)
+    fewer = min(dim // _FEWER, int((learned - overhead) / (2 * per_symbol)))
+    if fewer >= 1:
+        return f"pay for fewer coordinates than {dim:,}", kind.name, {"intrinsic_dim": fewer}
+    return _another_prior(certificate, settings, "no message is short enough")
+
+
+def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, _Options]:
+    """Return how to lower the training error."""
+    if isinstance(settings, PriorSettings):
+        longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
+        return "train the prior for longer, or name another network", "prior", {"prior_epochs": longer}
+    changes: _Options = {"epochs": _MORE_EPOCHS * (settings.epochs or 1)}
+    dim, more = settings.intrinsic_dim or 1, ""
+    if dim < (usual := default_dim(examples)):
+        changes, more = changes | {"intrinsic_dim": min(_MORE_DIMS * dim, usual)}, " with more coordinates"
+    return f"train for longer{more}, or name another network", kind_of(settings).name, changes
+
+
+def _another_prior(certificate: Certificate, settings: TrainSettings, because: str) -> tuple[str, str, _Options]:
+    """Return how to start from weights that know more, so that less has to be told."""
+    if not isinstance(settings, PriorSettings):
+        return f"{because}: train a prior on half of the data", "prior", {"train_subset": 0.5}
+    if certificate.intrinsic_dim:
+        return f"{because}: certify the prior itself", "prior", {"intrinsic_dim": 0}
+    share = round(0.5 + settings.train_subset / 2, 3) if 0 < settings.train_subset < 0.9 else 0.5
+    return "give the prior another share of the data", "prior", {"train_subset": share}
+
+
+def _training(kind: str, changes: _Options, run: Path, settings: TrainSettings, named: _Options) -> str:
+    """Return a command that trains with a run's own settings but for some."""
+    if kind == "prior" and not isinstance(settings, PriorSettings):  # what was chosen for all of the data does not fit
+        known = {name: value for name, value in named.items() if value is not None}
+        return shell_command(kind, **(dict(_given(settings)) | known | changes))
+    source = [settings.source] if isinstance(settings, TransferSettings) else []
+    return shell_command(kind, *source, config=run / CONFIG, **changes, **named)
+
+
+def _given(settings: TrainSettings) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that say which data and which network a run is about, where they are not the defaults."""
+    usual = {"model_name": catalogue.dataset_entry(settings.dataset).model}
+    for name, field in TrainSettings.model_fields.items():
+        extra: Any = field.json_schema_extra
+        is_kept = (extra["panel"] == DATA or name == "model_name") and name not in _ANEW
+        if is_kept and (value := getattr(settings, name)) not in (None, usual.get(name, field.default)):
+            yield name, value

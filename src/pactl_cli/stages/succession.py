@@ -1,0 +1,78 @@
+"""Which certificate of a run stays where another was made: the better one, if both answer the same question."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pactl_cli.certificate.certificate import Certificate, at_deltas
+from pactl_cli.certificate.format import MOST_DELTAS
+from pactl_cli.certificate.percent import percent
+from pactl_cli.errors import PactlError
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.problem import Problem
+from pactl_cli.processes.world import ALONE
+from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
+from pactl_cli.runs.settings import BoundSettings
+from pactl_cli.stages.certifying import Candidate
+from pactl_cli.stages.claims import read_certificate
+from pactl_cli.stages.verify import require_true
+from pactl_cli.stages.workbench import STAGE
+
+
+def earlier_certificate(run: RunDirectory, settings: BoundSettings, display: Display) -> Certificate | None:
+    """Return the certificate that a run has; None if it has none, or one that was altered, which is said.
+
+    Raises:
+        PactlError: if it answers another question than `settings` ask: neither is then the better one.
+    """
+    if run.manifest.stages.get(STAGE) != "complete":
+        return None
+    try:
+        if altered := [path for path in run.altered() if path.name in (MESSAGE, CERTIFICATE)]:
+            raise PactlError(f"{altered[0]} is truncated, altered or missing")
+        earlier = read_certificate(run)
+    except PactlError as error:
+        display.warn(f"the certificate in {run.path} is not kept: {error.message}")
+        return None
+    asked = {"--delta": settings.deltas[0], "--misc-extra-bits": settings.misc_extra_bits}
+    answered = {"--delta": earlier.delta, "--misc-extra-bits": earlier.ledger_bits}
+    if differs := [option for option, value in asked.items() if value != answered[option]]:
+        was, now = (" ".join(f"{option} {facts[option]:g}" for option in differs) for facts in (answered, asked))
+        raise PactlError(
+            f"{run.path} has a certificate for {was}, and {now} asks another question: neither is better",
+            "--out DIR puts this one elsewhere, --force replaces the one that is there",
+        )
+    return earlier
+
+
+def successor(earlier: Certificate | None, found: Candidate, problem: Problem, display: Display) -> Candidate:
+    """Return what a run is to have: what was found, or its earlier certificate, if that is better and still true.
+
+    One that is kept says the same also at the deltas that are asked for now.
+    """
+    new = found.certificate
+    if earlier is None or earlier.error_bound >= new.error_bound:
+        return found
+    run, world = found.run, problem.world
+    if reason := world.from_first(lambda: _why_false(run, earlier, replace(problem, world=ALONE), display)):
+        display.warn(f"the certificate in {run.path} is not kept, {percent(earlier.error_bound)}: {reason}")
+        return found
+    display.warn(
+        f"{run.path} keeps its certificate, {percent(earlier.error_bound)}: with these settings it is "
+        f"{percent(new.error_bound)}, no better (--force replaces it, --out DIR puts it elsewhere)"
+    )
+    counts = {"errors": earlier.errors, "examples": earlier.bound_examples}
+    deltas = dict.fromkeys(each.delta for each in (*earlier.at_other_deltas, *new.at_other_deltas))
+    others = at_deltas(**counts, bits=earlier.paid_bits, deltas=list(deltas)[-MOST_DELTAS:])
+    kept = earlier.model_copy(update={"at_other_deltas": others})
+    message = world.from_first(lambda: run.read_bytes(MESSAGE))
+    return Candidate(run, kept, message, None)
+
+
+def _why_false(run: RunDirectory, earlier: Certificate, problem: Problem, display: Display) -> str:
+    """Return why a certificate is not true of these data; nothing if it is."""
+    try:
+        require_true(run, earlier, problem, display)
+    except PactlError as error:
+        return error.message
+    return ""
