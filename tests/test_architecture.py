@@ -238,7 +238,17 @@ def loaded(code: str, *arguments: str, **environment: str) -> tuple[str, set[str
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "--version", "train --help", "bound --help", "verify --help", "info --help", "launch --help"],
+    [
+        "--help",
+        "--version",
+        "train --help",
+        "bound --help",
+        "verify --help",
+        "info --help",
+        "launch --help",
+        "names",
+        "names data --json",
+    ],
 )
 def test_help_and_version_load_nothing_heavy(arguments):
     printed, packages = loaded(RUN_MAIN, *arguments.split())

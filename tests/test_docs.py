@@ -1,15 +1,17 @@
-"""Pages that are generated from the program are as it would generate them, and help knows every name."""
+"""Pages that are generated from the program are as it would generate them, and `pactl names` knows every name."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from pactl_cli import catalogue
 from pactl_cli.commands.app import app
+from pactl_cli.commands.published import options_table
 from pactl_cli.commands.reference import PAGES, catalogue_page
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -23,11 +25,17 @@ def test_a_generated_page_is_up_to_date(page: str) -> None:
     assert (DOCS / page).read_text(encoding="utf-8") == PAGES[page]()
 
 
-def test_help_has_a_line_for_every_name() -> None:
-    text = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "250", "TERM": "dumb"}).output
+@pytest.mark.parametrize("table", catalogue.TABLES, ids=lambda table: table.kind)
+def test_the_command_that_lists_names_has_every_one(table: catalogue.Table[Any]) -> None:
+    text = CliRunner().invoke(app, ["names", table.kind]).output
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    for name, summary in NAMES:
-        assert any(line.startswith(f"{name} {summary}") for line in lines), name
+    assert len(lines) == len(table)
+    for (name, row), line in zip(table.items(), lines, strict=True):
+        assert line.startswith(f"{name} {row.summary}")
+
+
+def test_the_table_of_published_options_is_that_of_the_errors() -> None:
+    assert options_table() in (DOCS / "published-scripts.md").read_text(encoding="utf-8")
 
 
 def test_the_catalogue_page_has_every_name_and_misses_one_that_is_taken_away() -> None:

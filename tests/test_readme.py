@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -62,12 +63,26 @@ def runs_everywhere(example: str) -> bool:
     return not re.search(r"mnist|cifar|CIFAR|DATA|\.venv|\.ci/", example)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/quick-start.md"])
+def test_the_first_steps_need_the_program_alone(page: str) -> None:
+    """Neither jq nor what only developers install; and each word of the trade is said in other words."""
+    for example in examples(PAGES[page]):
+        assert "jq" not in example
+        assert "[dev]" not in example or example.rstrip().endswith(".ci/check")
+    for word in ("message", "configuration", "codebook", "symbols", "projector"):
+        assert f"*{word}*" in PAGES[page] or f"**{word}**" in PAGES[page], word
+    for word in ("ledger", "theta0", "S"):
+        assert re.search(
+            rf"(\*{word}\*|\b{word}\b)(\*?:| are | holds |, the weights|, are counted| is the sample)", PAGES[page]
+        ), word
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if any(map(runs_everywhere, examples(text)))])
 def test_examples_run_as_printed(page: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     script = "set -eo pipefail\n" + "".join(filter(runs_everywhere, examples(PAGES[page])))
-    if subprocess.run(["which", "jq"], capture_output=True, check=False).returncode:
+    if "jq" in script and which("jq") is None:
         pytest.skip("EXAMPLES NOT RUN: there is no jq")
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

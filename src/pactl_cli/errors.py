@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 FAILED = 1
 BAD_INPUT = 2
 BOUND_EXCEEDED = 3
@@ -37,8 +39,39 @@ class MissingError(PactlError):
     """Something the user has to bring is not there: data, a device, a run directory."""
 
 
-class PeerLostError(PactlError):
+class StoppedError(PactlError):
+    """Nothing was wrong with the work, but somebody or something has stopped it: it can be gone on with."""
+
+
+class PeerLostError(StoppedError):
     """Another process of the same run does not answer: what is wrong is its to say."""
+
+
+def seek_help(command: str) -> str:
+    """Return the hint that names a command's help."""
+    return f"see {' '.join(['pactl', *command.split()])} --help"
+
+
+def shell_command(*words: object, launched: str = "", **options: object) -> str:
+    """Return a command of this program as a shell takes it.
+
+    Args:
+        words: what it is called, and its arguments.
+        launched: the `pactl launch ...` before it, if it has one.
+        options: by name; those that are None are left out, True and False are flags.
+
+    >>> print(shell_command("verify", "my run", model_name="nets:small", data_dir=None))
+    pactl verify 'my run' --model-name nets:small
+    """
+    said = [str(word) for word in words]
+    line = [f"./{word}" if word.startswith("-") else word for word in said]
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            line.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            line += [f"--{flag}={value}"] if str(value).startswith("-") else [f"--{flag}", str(value)]
+    return f"{launched or 'pactl'} {shlex.join(line)}"
 
 
 def reason(error: Exception) -> str:

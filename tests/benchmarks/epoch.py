@@ -25,7 +25,7 @@ from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule, set_weights
 from pactl_cli.training.counting import count
-from pactl_cli.training.loop import State, Trainer
+from pactl_cli.training.loop import Moment, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective
 from pactl_cli.training.recipes import Plan
 
@@ -80,7 +80,7 @@ def naive_epoch(data_dir: str) -> None:
 class Quiet:
     """An observer that keeps nothing."""
 
-    def advance(self, step: int, steps: int, loss: float) -> None: ...
+    def advance(self, now: Moment) -> None: ...
 
     def epoch(self, record: dict[str, object]) -> None: ...
 

@@ -50,6 +50,13 @@ def test_photographs_from_folders_to_a_page(pactl: Call, photographs: str) -> No
     assert "<b>night" not in page
 
 
+def test_photographs_without_a_test_set(pactl: Call, photographs: str) -> None:
+    folder = f"{photographs}/train"
+    assert pactl("train", "--dataset", folder, "--image-size", 8, *QUICK, "--out", "run").code == 0
+    document = pactl("bound", "run", "--quant-epochs", 1).json()
+    assert (document["test_error"], document["test_examples"]) == (None, 0)
+
+
 def test_the_size_is_paid_for_and_runs_of_any_size_are_comparable(pactl: Call, npz: Path) -> None:
     sizes: dict[str, tuple[object, ...]] = {"own": (), "small": ("--image-size", 5), "large": ("--image-size", 12)}
     bits, populations = {}, set()

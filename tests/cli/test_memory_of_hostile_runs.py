@@ -84,7 +84,7 @@ def _problem(settings: TrainSettings, start: Start | None) -> Problem:
     """What the settings are about, however large."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "available_memory", lambda: 1 << 60)
-        patch.setattr(loading, "require_memory", lambda *_: None)
+        patch.setattr(loading, "within_memory", lambda configuration, *_, **__: configuration)
         return loading.load_problem(loading.Request(settings, torch.device("cpu"), Silence(), start=start))
 
 

@@ -79,7 +79,7 @@ def test_token_ids_are_certified_and_verified(pactl: Call, nets: str) -> None:
     certificate = pactl("bound", "run", "--quant-epochs", 3, "--model-name", network).json()
     assert certificate["error_bound"] < 0.6  # two thirds are by chance
     tensors = {"inputs": {"shape": [LENGTH], "dtype": "int64"}}
-    assert certificate["side_information"]["inputs"] == {"kind": "tokens", "tensors": tensors}
+    assert certificate["side_information"]["inputs"] == {"kind": "tokens", "tensors": tensors, "vocabulary": WORDS}
     assert pactl("verify", "run", "--model-name", network).out.startswith("verified: run\n")
 
 
@@ -137,11 +137,47 @@ def test_a_transfer_leaves_out_what_the_source_has_seen(pactl: Call, nets: str) 
     assert "was trained on sequences of 12 integers" in line
 
 
-def test_a_network_of_the_catalogue_takes_them_as_numbers(pactl: Call) -> None:
+@pytest.mark.parametrize("network", ["bag", "fc"])
+def test_a_network_of_the_catalogue_takes_them(pactl: Call, network: str) -> None:
+    """The bag is theirs, and so the one that they get unasked; to the other they are numbers."""
+    chosen = () if network == "bag" else ("--model-name", network)
     dataset = write("words.npz", sentences())
-    assert pactl("train", "--dataset", dataset, "--epochs", 2, "--out", "run").code == 0
-    assert pactl("bound", "run", "--quant-epochs", 1).json()["configuration"]["model_name"] == "fc"
+    assert pactl("train", "--dataset", dataset, *chosen, "--epochs", 4, "--out", "run").code == 0
+    certificate = pactl("bound", "run", "--quant-epochs", 1).json()
+    assert certificate["configuration"]["model_name"] == network
+    assert (certificate["bits"]["configuration"] == 1) == (network == "bag")
     assert pactl("verify", "run").code == 0
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 24])
+@pytest.mark.parametrize("part", ["x_train", "x_test"])
+def test_integers_that_are_no_tokens_are_numbers_at_most(pactl: Call, part: str, value: int) -> None:
+    arrays = sentences()
+    arrays[part][-1, 0] = value
+    dataset = write("words.npz", arrays)
+    line = pactl("train", "--dataset", dataset, "--out", "no").complaint(2)
+    assert "bag cannot take sequences of 12 integers: it takes tokens, numbers from 0" in line
+    assert pactl("train", "--dataset", dataset, "--model-name", "fc", "--epochs", 1, "--out", "run").code == 0
+
+
+def test_that_integers_are_taken_for_tokens_is_said(pactl: Call) -> None:
+    said = pactl("train", "--dataset", write("words.npz", sentences()), "--epochs", 1, "--out", "run").err
+    assert f"sequences of tokens, here of {WORDS}: save features as float32" in said
+
+
+def test_the_bag_of_a_larger_vocabulary_takes_a_smaller_one(pactl: Call) -> None:
+    first, second = sentences(), sentences(seed=1)
+    second = {name: np.minimum(array, WORDS - 3) for name, array in second.items()}
+    more = ("--intrinsic-dim", 30, "--epochs", 1)
+    assert pactl("train", "--dataset", write("first.npz", first), *more, "--out", "source").code == 0
+    dataset = write("second.npz", second)
+    assert pactl("transfer", "source", "--dataset", dataset, *more, "--out", "run").code == 0
+    certificate = pactl("bound", "run", "--quant-epochs", 1).json()
+    assert certificate["side_information"]["inputs"]["vocabulary"] == WORDS
+    assert pactl("verify", "run").code == 0
+    assert pactl("train", "--dataset", dataset, *more, "--out", "source", "--force").code == 0
+    line = pactl("transfer", "source", "--dataset", write("first.npz", first), *more, "--out", "no").complaint(2)
+    assert "was trained on sequences of 12 integers" in line
 
 
 @pytest.mark.parametrize(

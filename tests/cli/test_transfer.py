@@ -58,7 +58,7 @@ def test_a_transfer_to_other_data_of_the_same_kind(pactl: Call, trained: Path, a
     assert document["bound_examples"] == 300
     assert document["side_information"]["theta0_sha256"]
     assert document["side_information"]["excluded_examples"] == 0
-    assert any("theta0" in line and str(trained) in line for line in document["assumptions"])
+    assert any("theta0" in line and f'"{trained.name}"' in line for line in document["assumptions"])
 
 
 @pytest.mark.parametrize(("side", "classes", "channels"), [(8, 5, None), (8, 3, 3), (6, 3, None), (7, 2, 3)])
@@ -193,7 +193,7 @@ def test_weights_that_are_none(pactl: Call, npz: Path, tmp_path: Path, content: 
     done = pactl("transfer", f"torchvision:{NETWORK}", "--weights", path, "--dataset", f"npz:{npz}", "--out", "run")
     line = done.complaint(2)
     assert "--weights" in line
-    assert content != b"hi" or "KeyError: 105" in line  # of which 105 alone says nothing
+    assert content != b"hi" or "it is truncated, or not what torch.save writes" in line  # torch says 105
     assert not Path("run").exists()
 
 

@@ -224,14 +224,16 @@ def test_each_bad_file_at_hand_is_named(made: Any, server: Any, tmp_path: Path, 
         if fault == "missing" and (path.endswith(".gz") or len(made.layout) == 1):
             continue  # needed by nobody; or none is left
         if fault == "missing":
-            (tmp_path / path).unlink()
+            for file in (path, f"{path}.gz"):  # which would do in its place
+                (tmp_path / file).unlink(missing_ok=True)
         else:
             (tmp_path / path).write_bytes(content[:-1] if fault == "truncated" else flipped(content))
         with pytest.raises(PactlError, match=str(tmp_path / path)) as caught:
             load_dataset(made.name, tmp_path)
         assert "fetched again" in caught.value.hint
         assert isinstance(caught.value, MissingError) == (fault == "missing")
-        (tmp_path / path).write_bytes(content)
+        for file in {path, f"{path}.gz"} & made.layout.keys():
+            (tmp_path / file).write_bytes(made.layout[file])
     assert not server.given
 
 

@@ -30,6 +30,13 @@ from pactl_cli.errors import PactlError
         (np.array([b"no", b"yes"]), [0, 1], 2, ("no", "yes"), ""),
         ([[0, 1, 0], [1, 0, 0], [0, 0, 1]], [1, 0, 2], 3, None, "single 1"),
         ([[False, True], [True, False]], [1, 0], 2, None, "single 1"),
+        ([[0, 1, 0, 0], [0, 0, 1, 0]], [1, 2], 4, None, "its place, 0 to 3"),
+        (["01", "1", "1"], [0, 1, 1], 2, ("01", "1"), ""),
+        (["-1", "0", "1"], [0, 1, 2], 3, ("-1", "0", "1"), "named -1, 0, 1"),
+        (["100", "20", "20"], [1, 0, 0], 2, ("20", "100"), "named 20, 100"),
+        (["--5", "7"], [0, 1], 2, ("--5", "7"), ""),
+        (["\u0663", "1"], [1, 0], 2, ("1", "\u0663"), ""),
+        (np.array(["caf\u00e9".encode(), b"bar"]), [1, 0], 2, ("bar", "caf\u00e9"), ""),
     ],
 )
 def test_labels_of_certain_meaning(
@@ -60,7 +67,21 @@ def test_labels_of_certain_meaning(
         ([0, 1, 2, 10**12], "0, 1, 2, 1000000000000, and it is not certain"),
         (np.arange(30) * 7, "30 different labels for 30 examples"),
         (np.arange(100.0), "100 different labels"),
-        (np.array([b"\xff", b"a"]), "no ASCII"),
+        (np.array([b"\xff", b"a"]), "no text in UTF-8"),
+        (np.array(["a", "b"]).view(np.uint32).__add__(1 << 30).astype(np.uint32).view("<U1"), "no text in UTF-8"),
+        (["\ud800", "a"], "no text in UTF-8"),
+        (["a", "nan", "b"], "lacks 1 of its labels: they are nan"),
+        (["a" * 300, "b"], "a label of 300 letters"),
+        ([0, 1, 2, -1], "the labels -1, 0, 1, 2, and it is not certain"),
+        ([-(2**63), 2**63 - 1], "not certain"),
+        ([1, 2, 3, -1], "not certain that each is a class"),
+        ([0, 1, 255, 1], "not certain"),
+        ([0, 1, -100, 1], "the labels -100, 0, 1, and it is not certain"),
+        ([[0.5, 0.5], [0, 1]], r"the first that is none is \[0.5, 0.5\]"),
+        ([[0, np.nan], [0, 1]], "not each of its rows"),
+        ([["a", "b"], ["c", "d"]], r"has the shape \(2, 2\), and the type <U1"),
+        (np.array(["2020-01-01", "2021-01-01"], dtype="M8[D]"), r"type datetime64\[D\]"),
+        (np.zeros(3, dtype=[("a", int), ("b", int)]), "has the type"),
     ],
 )
 def test_what_is_no_label(values: Any, complaint: str) -> None:
@@ -82,3 +103,16 @@ def test_a_test_set_with_fewer_classes_is_fine() -> None:
 def test_a_test_set_with_other_classes_is_refused_by_their_names(train: Any, test: Any, named: str) -> None:
     with pytest.raises(PactlError, match=f"classes that the training set lacks: {named}$"):
         read_labels("npz:x", np.asarray(train), np.asarray(test))
+
+
+def test_the_width_of_rows_says_how_many_classes_there_are() -> None:
+    found = read_labels("npz:x", np.eye(4)[[1, 2]], np.eye(4)[[3, 0]])
+    assert found.test is not None
+    assert (found.classes, found.train.tolist(), found.test.tolist()) == (4, [1, 2], [3, 0])
+    with pytest.raises(PactlError, match="training set are rows of 4, and of the test set of 3"):
+        read_labels("npz:x", np.eye(4)[[1, 2]], np.eye(3)[[0, 1]])
+
+
+def test_more_classes_than_any_are_refused() -> None:
+    with pytest.raises(PactlError, match="150,000 different labels"):
+        read_labels("npz:x", np.repeat(np.arange(150_000) + 3, 2))

@@ -30,10 +30,10 @@ class HeadFirst(nn.Module):
 
 @pytest.mark.parametrize("name", [entry.name for entry in catalogue.OWN_MODELS])
 def test_the_head_is_all_that_depends_on_the_classes(name: str) -> None:
-    one, other = (
-        build_network(name, classes=c, inputs=InputSpec.image(1, 16, 16), width=4, seed=5).state_dict() for c in (3, 7)
-    )
-    head = head_names(build_network(name, classes=3, inputs=InputSpec.image(1, 16, 16), width=4, seed=5))
+    tokens = InputSpec.of(torch.zeros(1, 8, dtype=torch.int64), vocabulary=9)
+    inputs = tokens if name == "bag" else InputSpec.image(1, 16, 16)
+    one, other = (build_network(name, classes=c, inputs=inputs, width=4, seed=5).state_dict() for c in (3, 7))
+    head = head_names(build_network(name, classes=3, inputs=inputs, width=4, seed=5))
     assert [len(other[key]) for key in head] == [7] * len(head)
     assert {key for key, value in one.items() if value.shape != other[key].shape} == set(head)
 

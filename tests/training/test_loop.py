@@ -15,7 +15,7 @@ from pactl_cli.catalogue import NO_VIEW
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
-from pactl_cli.training.loop import Objective, State, Trainer
+from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.recipes import Plan
 
 
@@ -36,8 +36,8 @@ class Watcher:
         self.states: list[State] = []
         self._interrupt_at = interrupt_at
 
-    def advance(self, step: int, steps: int, loss: float) -> None:
-        if step == self._interrupt_at:
+    def advance(self, now: Moment) -> None:
+        if now.step == self._interrupt_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def epoch(self, record: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pactl_cli import catalogue
 from pactl_cli.data.dataset import Examples
-from pactl_cli.training.loop import Objective, State, Trainer
+from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
 
 EPOCHS, STEPS = 8, 25
@@ -96,7 +96,7 @@ class Rates:
         self.trainer: Trainer
         self.rates: list[tuple[float, ...]] = []
 
-    def advance(self, step: int, steps: int, loss: float) -> None:
+    def advance(self, now: Moment) -> None:
         groups = self.trainer._optimizer.param_groups
         assert [group["name"] for group in groups] == ["fast", "slow"]
         self.rates.append(tuple(group["lr"] for group in groups))

@@ -21,7 +21,7 @@ from pactl_cli.data.streaming import FileExamples, streamed
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
 from pactl_cli.training import counting
 from pactl_cli.training.counting import BATCH, count
-from pactl_cli.training.loop import Objective, State, Trainer
+from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.recipes import Plan
 
 pytestmark = pytest.mark.usefixtures("_warm_workers")
@@ -60,9 +60,9 @@ class Watcher:
         self.states: list[State] = []
         self._at = at
 
-    def advance(self, step: int, steps: int, loss: float) -> None:
-        self.losses.append(loss)
-        if step == self._at:
+    def advance(self, now: Moment) -> None:
+        self.losses.append(now.loss)
+        if now.step == self._at:
             signal.raise_signal(signal.SIGINT)
 
     def epoch(self, record: dict[str, Any]) -> None: ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 from pactl_cli.catalogue.tables import Row, Table
 from pactl_cli.errors import PactlError, quoted
@@ -28,8 +29,10 @@ class Dataset(Row):
         checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
         siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.
         package: that has it inside; "" for files in a data directory.
+        features: the default network of features; "" for `model`.
         normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
         reads: settings of that name that say how the user's own data are read.
+        counted_by: a function of the name that counts training examples without being told how to read them, if any.
         resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
     """
 
@@ -47,11 +50,21 @@ class Dataset(Row):
     package: str = ""
     reads: tuple[str, ...] = ()
     normalisation: str | None = None
+    counted_by: str = ""
+    features: str = ""
 
     @property
     def takes_path(self) -> bool:
         """Whether it is a kind of data sets, each named by a path: the user's own."""
         return self.name.endswith(":")
+
+    def for_inputs(self, kind: str) -> Dataset:
+        """Return the row with the defaults for examples of a kind, as in `models.inputs`."""
+        if kind == "tokens":
+            return replace(self, model="bag", epochs=20, lr=1e-1, batch_size=128, normalisation=None)
+        if kind == "mapping":
+            return replace(self, normalisation=None)
+        return replace(self, model=self.features) if kind == "features" and self.features else self
 
 
 _DIGITS_CONTENT = (
@@ -146,9 +159,23 @@ DATASETS = Table(
         ),
         Dataset(
             "folder:",
-            "your own images in train/CLASS/ and perhaps test/CLASS/ or val/CLASS/; or in CLASS/ alone",
+            "your own images, or texts, in train/CLASS/ and perhaps test/CLASS/ or val/CLASS/; or in CLASS/ alone",
             "pactl_cli.data.folders:load_folder",
             *("layer13s", 20),
+            reads=("tokenizer", "sequence_length", "text_form"),
+            features="fc",
+        ),
+        *(
+            Dataset(
+                f"{kind}:",
+                f"your own table, or a directory with train.{kind} and optionally test.{kind} or val.{kind}",
+                "pactl_cli.data.tables.loading:load_table",
+                *("mlp", 100, 3e-2, 32),
+                reads=("label", "text", "missing", "categories", "tokenizer", "sequence_length", "text_form"),
+                normalisation="calibration",
+                counted_by="pactl_cli.data.tables.loading:count_rows",
+            )
+            for kind in ("csv", "parquet")
         ),
     ),
 )
@@ -166,11 +193,21 @@ def dataset_entry(name: str) -> Dataset:
     return DATASETS[DATASETS.resolve(kind + colon)]
 
 
+def own_name(name: str) -> str:
+    """Return what a certificate calls a data set: of a path, which can tell a user's name, the last part alone.
+
+    >>> print(own_name("mnist"), own_name("npz:/home/jane/x.npz"), own_name("folder:/"))
+    mnist npz:x.npz folder:/
+    """
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{os.path.basename(os.path.abspath(os.path.expanduser(path))) or path}" if colon else name
+
+
 def dataset_in_words(name: str) -> str:
     """Return a data set as a sentence names it: a name of the catalogue as it is, anything else as a quotation.
 
-    >>> print(dataset_in_words("mnist"), dataset_in_words("npz:/here/x.npz"))
-    mnist "npz:/here/x.npz"
+    >>> print(dataset_in_words("mnist"), dataset_in_words("npz:x.npz"))
+    mnist "npz:x.npz"
     """
     return name if name in DATASETS else quoted(name)
 

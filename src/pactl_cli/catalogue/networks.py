@@ -38,6 +38,9 @@ _LAYER13S = "nine 3x3 convolutions with BatchNorm; 63,738 parameters on CIFAR-10
 _LENET = "two 5x5 convolutions and three dense layers; 44,426 parameters on MNIST"
 _RESNET20 = "nine residual blocks, shortcuts without weights; 269,818 parameters on CIFAR-10"
 _RESNET18K = "ResNet-18 for small images; 11,173,962 parameters on CIFAR-10"
+_BAG = "the mean of the vectors of a text's tokens, and a dense layer: for sequences of tokens"
+
+_MLP = "one hidden layer, with a linear way around it, for tables"
 
 OWN_MODELS = (
     Model("lenet5", _LENET5, f"{_OWN}:lenet5", 20, aliases=("LeNet5",)),
@@ -46,6 +49,8 @@ OWN_MODELS = (
     Model("lenet", _LENET, f"{_OWN}:lenet", 6, aliases=("LeNet",)),
     Model("resnet20", _RESNET20, f"{_RESNETS}:resnet20", 16, True),
     Model("resnet18k", _RESNET18K, f"{_RESNETS}:resnet18k", 64, True),
+    Model("mlp", _MLP, f"{_OWN}:mlp", 64),
+    Model("bag", _BAG, f"{_OWN}:bag", 64),
 )
 
 _TORCHVISION = """

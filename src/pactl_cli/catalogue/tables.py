@@ -36,6 +36,7 @@ def imported(reference: str) -> Any:
     return getattr(import_module(module), name)
 
 
+_FEW = 20
 R = TypeVar("R", bound=Row)
 
 
@@ -54,6 +55,16 @@ class Table(dict[str, R], Generic[R]):
         for row in rows:
             self.add(row)
 
+    @property
+    def kind(self) -> str:
+        """What `pactl names` calls the things: `networks`, `data`, ..."""
+        return self.title.split()[0].lower()
+
+    @property
+    def choices(self) -> str:
+        """The names, or, of many, the command that lists them."""
+        return ", ".join(self) if len(self) <= _FEW else f"what pactl names {self.kind} lists"
+
     def add(self, row: R) -> None:
         """Append a row; raise ValueError if its name is taken."""
         if row.name in self:
@@ -64,7 +75,7 @@ class Table(dict[str, R], Generic[R]):
         """Return a name that is in the table.
 
         Args:
-            choices: what to say there is; all names where nothing is given.
+            choices: what to say there is; the table's own words where nothing is given.
 
         Raises:
             PactlError: naming the option and the nearest name.
@@ -73,4 +84,4 @@ class Table(dict[str, R], Generic[R]):
             return name
         near = get_close_matches(name.lower(), self, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise PactlError(f"{self.option} {name!r} is not known", f"{hint}choose from {choices or ', '.join(self)}")
+        raise PactlError(f"{self.option} {name!r} is not known", f"{hint}choose from {choices or self.choices}")

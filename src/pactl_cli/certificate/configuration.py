@@ -112,6 +112,11 @@ class Task:
             defaults={name: defaults[name] for name in _FREE_DEFAULTS if name in defaults},
         )
 
+    @property
+    def row(self) -> catalogue.Dataset:
+        """The catalogue's, with the defaults for such inputs."""
+        return catalogue.dataset_entry(self.dataset).for_inputs(self.inputs)
+
     def model(self, name: str) -> Brought | catalogue.Model:
         """What is known of a network by its name.
 
@@ -282,7 +287,7 @@ def _network(known: dict[str, Any], task: Task) -> Brought | catalogue.Model:
 _CODES: dict[str, _Field] = {
     "intrinsic_dim": _Field(lambda _, task: default_dim(task.train_examples), _write_dim, _read_dim),
     "seed": _Field(lambda *_: DEFAULT_SEED, _write_seed, _read_seed),
-    "model_name": _Field(lambda _, task: catalogue.dataset_entry(task.dataset).model, *_place(_model_names)),
+    "model_name": _Field(lambda _, task: task.row.model, *_place(_model_names)),
     "intrinsic_mode": _Field(
         lambda *_: next(iter(catalogue.PROJECTORS)), *_place(lambda _: list(catalogue.PROJECTORS))
     ),
@@ -292,9 +297,7 @@ _CODES: dict[str, _Field] = {
         lambda reader, _: read_gamma(reader),
         exists=lambda known, task: _network(known, task).width is not None,
     ),
-    "normalisation": _Field(
-        lambda _, task: catalogue.dataset_entry(task.dataset).normalisation, _write_normalisation, _read_normalisation
-    ),
+    "normalisation": _Field(lambda _, task: task.row.normalisation, _write_normalisation, _read_normalisation),
     "calibration_examples": _Field(
         lambda known, task: default_calibration(
             task.train_examples if task.calibration_pool is None else task.calibration_pool,

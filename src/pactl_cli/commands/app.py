@@ -7,34 +7,39 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from pactl_cli import __version__
+from pactl_cli import __version__, catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.commands import completion
 from pactl_cli.commands.launch import (
     LAUNCHED,
     CrewOptions,
+    advice_for,
     require_device,
     require_launchable,
     require_sound,
     with_paths,
 )
-from pactl_cli.commands.names import names_epilog
+from pactl_cli.commands.layout import Command, Group
+from pactl_cli.commands.names import HINT as NAMES_HINT
+from pactl_cli.commands.names import names
+from pactl_cli.commands.next_steps import advising, certify_command, certifying, going_on, launcher
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import RunOptions
-from pactl_cli.commands.terminal import Terminal, percent, print_certified, print_verdict
+from pactl_cli.commands.terminal import Terminal, percent, print_certified, print_verdict, starting
 from pactl_cli.commands.verification import VerifyOptions, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
+from pactl_cli.runs.defaults import in_words
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import (
     CERTIFICATE,
@@ -55,10 +60,15 @@ app = typer.Typer(
     help="Certified error bounds for neural networks, from the training set alone.",
     epilog="Begin with:  pactl train | pactl bound -",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=Group,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),  # as the published scripts spell options
+    },
 )
+_command = partial(app.command, cls=Command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -76,7 +86,7 @@ def _main(
     """Certified error bounds for neural networks, from the training set alone."""
 
 
-@app.command(epilog=names_epilog("pactl train --dataset mnist --data-dir data --intrinsic-dim 3000 | pactl bound -"))
+@_command(epilog=f"Example:  pactl train --dataset mnist --intrinsic-dim 3000 | pactl bound -\n\n{NAMES_HINT}")
 @with_settings(TrainSettings)
 @with_options(RunOptions)
 def train(given: dict[str, Any], options: RunOptions) -> None:
@@ -84,7 +94,7 @@ def train(given: dict[str, Any], options: RunOptions) -> None:
     _begin_run("train", given, options)
 
 
-@app.command(epilog="Example:  pactl transfer runs/cifar10 --dataset mnist | pactl bound -")
+@_command(epilog="Example:  pactl transfer runs/cifar10 --dataset mnist | pactl bound -")
 @with_settings(TransferSettings)
 @with_options(RunOptions)
 def transfer(
@@ -96,11 +106,12 @@ def transfer(
     ],
 ) -> None:
     """Train in a subspace around the weights of another run, or of torchvision. Prints the run directory."""
-    given["source"] = str(run_directories([Path(source)])[-1]) if source == "-" else source
+    is_run = catalogue.source_reference(source).scheme == catalogue.RUN
+    given["source"] = str(run_directories([Path(source)])[-1]) if is_run else source
     _begin_run("transfer", given, options)
 
 
-@app.command(epilog="Example:  pactl prior --dataset mnist --train-subset 0.5 --intrinsic-dim 1000 | pactl bound -")
+@_command(epilog="Example:  pactl prior --dataset mnist --train-subset 0.5 | pactl bound -")
 @with_settings(PriorSettings)
 @with_options(RunOptions)
 def prior(given: dict[str, Any], options: RunOptions) -> None:
@@ -112,17 +123,23 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
     """Runs the stage of that name and prints where, or prints the settings only."""
     settings = options.settings(kind, given)
     if options.print_config:
-        print(yaml.safe_dump(settings.as_dict(), sort_keys=False), end="")
+        print(in_words(settings), end="")
         return
-    from pactl_cli.stages.training_run import Destination
+    with (
+        options.target(settings) as target,
+        advising(lambda: going_on(kind, given, options, target, launcher())),
+    ):
+        with starting():
+            from pactl_cli.stages.training_run import Destination
 
-    stage = KINDS[kind].maker()
-    target = options.target(settings)
-    named = settings.model_name if given.get("model_name") else None
-    destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
-    with _shared() as (world, display):
-        stage(settings, destination, display, world)
-        print(target)
+            stage = KINDS[kind].maker()
+        named = settings.model_name if given.get("model_name") else None
+        destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
+        with _shared() as (world, display):
+            stage(settings, destination, display, world)
+            print(target)
+            if sys.stdout.isatty() and (settings.intrinsic_dim != 0 or KINDS[kind].certifies_theta0):
+                display.say(f"Certify it: {certify_command(target, given, launcher())}")
 
 
 @contextmanager
@@ -138,7 +155,7 @@ def _shared() -> Iterator[tuple[World, Display]]:
 _Json = Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")]
 
 
-@app.command(epilog="Example:  pactl bound runs/mine --quant-epochs 10 --json | jq .error_bound")
+@_command(epilog="Example:  pactl bound runs/mine --quant-epochs 10 --json > certificate.json")
 @with_settings(BoundSettings)
 def bound(
     given: dict[str, Any],
@@ -160,14 +177,16 @@ def bound(
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
     directories = run_directories(run_dirs)
-    from pactl_cli.stages.bound import best_of
-    from pactl_cli.stages.bound import bound as run_stage
+    with advising(lambda: certifying(directories, given, launcher())):
+        with starting():
+            from pactl_cli.stages.bound import best_of
+            from pactl_cli.stages.bound import bound as run_stage
 
-    with _shared() as (world, display):
-        certified = run_stage(directories, settings, display, world)
-        path, certificate = best_of(certified)
-        check = verification(path, certificate, settings)
-        print_certified(certified if print_all else certificate, check, as_json=as_json or not sys.stdout.isatty())
+        with _shared() as (world, display):
+            certified = run_stage(directories, settings, display, world)
+            path, certificate = best_of(certified)
+            check = verification(path, certificate, settings)
+            print_certified(certified if print_all else certificate, check, as_json=as_json or not sys.stdout.isatty())
     if fail_above is not None and certificate.error_bound > fail_above:
         raise PactlError(
             f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",
@@ -175,11 +194,11 @@ def bound(
         )
 
 
-@app.command(
+@_command(
     context_settings={"allow_interspersed_args": False},
     epilog="Examples:\n\npactl launch --gpus 4 train --dataset cifar10 | pactl launch --gpus 4 bound -\n\n"
     "pactl launch --cpus 2 train --out runs/mine --resume\n\n"
-    "pactl launch --gpus 8 --nnodes 2 --node-rank 0 --rdzv-endpoint node0:29500 train --out /shared/run",
+    "pactl launch --gpus 8 --nnodes 2 --node-rank 0 --rdzv-endpoint node0:29500 \\\n    train --out /shared/run",
 )
 @with_options(CrewOptions)
 def launch(
@@ -205,22 +224,22 @@ def launch(
             inner.invoke(parsed)
             return
     device = require_device(given["device"], options.gpus)
-    target = require_sound(name, given)
-    if options.nnodes > 1 and target and not given["out"]:
+    place = require_sound(name, given)
+    if options.nnodes > 1 and place and not given["out"]:
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
     crew = options.crew([name, "--device", device])
-    advice = f"certify again: pactl launch bound {' '.join(words)}"
+    target = context.with_resource(place) if place else None
     if target:
         crew = replace(crew, words=[*crew.words, "--out", str(target)])
-        advice = f"what it has saved is whole: go on with --resume --out {target}"
     takes_one = name in KINDS and KINDS[name].has_source
-    paths = with_paths(words, lambda: run_directories([Path("-")])[-1 if takes_one else 0 :])
-    code, said = run_crew(replace(crew, words=[*crew.words, *paths]), advice)
+    piped = run_directories([Path("-")])[-1 if takes_one else 0 :] if "-" in words else []
+    crew = replace(crew, words=[*crew.words, *with_paths(words, piped)])
+    code, said = run_crew(crew, advice_for(name, given, target, piped, crew.called))
     print(said, end="", file=sys.stderr)
     sys.exit(code)
 
 
-@app.command(epilog="Example:  pactl verify runs/mine --data-dir data")
+@_command(epilog="Example:  pactl verify runs/mine --data-dir data")
 @with_options(VerifyOptions)
 def verify(
     run_dir: Annotated[
@@ -235,17 +254,19 @@ def verify(
     """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees. Writes nothing."""
     settings = options.settings()
     [directory] = run_directories([run_dir])[-1:]
-    from pactl_cli.problem.consent import Named
-    from pactl_cli.stages.verify import verify as run_stage
+    with starting():
+        from pactl_cli.problem.consent import Named
+        from pactl_cli.stages.verify import verify as run_stage
 
-    named = Named(settings.data_dir, settings.dataset, settings.model_name)
+    named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
     print_verdict(run_stage(directory, named, settings.device, Terminal()), directory, as_json=as_json)
 
 
-app.command(epilog="Example:  pactl report runs/* --html report.html")(report)
+_command(epilog="Example:  pactl report runs/* --html report.html")(report)
+_command(epilog="Example:  pactl names networks --json")(names)
 
 
-@app.command(epilog="Example:  pactl permute --dataset cifar10 --seed 137")
+@_command(epilog="Example:  pactl permute --dataset cifar10 --seed 137")
 def permute(
     dataset: Annotated[
         str,
@@ -275,7 +296,7 @@ def permute(
     print(target)
 
 
-@app.command()
+@_command()
 def info(as_json: _Json = False) -> None:
     """Versions, devices and directories: what a bug report needs."""
     from pactl_cli.stages.info import info as collect

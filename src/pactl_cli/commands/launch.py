@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pactl_cli.commands.next_steps import certifying, going_on
 from pactl_cli.commands.run_options import RunOptions
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, shell_command
 from pactl_cli.processes.supervision import Crew
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings
@@ -55,7 +56,13 @@ class CrewOptions:
         if self.nnodes > 1 and self.rdzv_endpoint is None:
             raise PactlError(f"--nnodes {self.nnodes} needs --rdzv-endpoint", "HOST:PORT of machine 0, the same on all")
         endpoint = None if self.rdzv_endpoint is None else _endpoint(self.rdzv_endpoint)
-        return Crew(words, self.gpus or self.cpus or 1, self.nnodes, self.node_rank, endpoint, self.timeout)
+        size = self.gpus or self.cpus or 1
+        return Crew(words, size, self.nnodes, self.node_rank, endpoint, self.timeout, self._called())
+
+    def _called(self) -> str:
+        """The command line that says the same."""
+        said: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return shell_command("launch", **{f.name: said[f.name] for f in fields(self) if said[f.name] != f.default})
 
 
 def require_launchable(name: str) -> None:
@@ -86,8 +93,9 @@ def _endpoint(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def require_sound(name: str, given: dict[str, Any]) -> Path | None:
-    """Checks a command's options before any process starts; gives the directory that a training command will write.
+def require_sound(name: str, given: dict[str, Any]) -> AbstractContextManager[Path] | None:
+    """Checks a command's options before any process starts; gives the directory that a training command will write,
+    which is claimed when it is entered.
 
     Args:
         given: the command's parameters, as parsed from the command line.
@@ -95,8 +103,7 @@ def require_sound(name: str, given: dict[str, Any]) -> Path | None:
     Raises:
         PactlError: naming every wrong value.
     """
-    model = BoundSettings if name == "bound" else KINDS[name].settings
-    settings = {field: given[field] for field in model.model_fields if given.get(field) is not None}
+    settings = _settings(name, given)
     if name == "bound":
         BoundSettings.parse(settings)
         return None
@@ -104,10 +111,30 @@ def require_sound(name: str, given: dict[str, Any]) -> Path | None:
     return options.target(options.settings(name, settings))
 
 
-def with_paths(words: list[str], directories: Callable[[], list[Path]]) -> list[str]:
+def _settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Those among a command's parameters that are settings and were given."""
+    model = BoundSettings if name == "bound" else KINDS[name].settings
+    return {field: given[field] for field in model.model_fields if given.get(field) is not None}
+
+
+def advice_for(name: str, given: dict[str, Any], target: Path | None, piped: list[Path], launched: str) -> str:
+    """Return what to do when the processes of a command have been stopped.
+
+    Args:
+        given: the command's parameters, as parsed from the command line.
+        target: the directory that it writes; None for `bound`.
+        piped: what `-` stands for.
+    """
+    if target is None:
+        named = [path for each in given["run_dirs"] for path in (piped if str(each) == "-" else [each])]
+        return certifying(named, _settings(name, given), launched)
+    settings = _settings(name, given)
+    if piped:
+        settings["source"] = piped[-1]
+    return going_on(name, settings, RunOptions.among(given), target, launched)
+
+
+def with_paths(words: list[str], directories: list[Path]) -> list[str]:
     """A command line whose `-` is replaced by the paths that came through the pipe, which only one process can read."""
-    if "-" not in words:
-        return words
-    paths = [str(path) for path in directories()]
-    paths = [f"./{path}" if path.startswith("-") else path for path in paths]
+    paths = [f"./{path}" if str(path).startswith("-") else str(path) for path in directories]
     return [word for given in words for word in (paths if given == "-" else [given])]

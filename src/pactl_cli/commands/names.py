@@ -1,23 +1,69 @@
-"""The names that help lists."""
+"""`pactl names`: every name that an option takes."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import shutil
+import sys
+from typing import Annotated, Any
+
+import typer
 
 from pactl_cli import catalogue
-from pactl_cli.runs.settings import TrainSettings, option_name
+from pactl_cli.commands.completion import among
+from pactl_cli.commands.layout import definitions
+from pactl_cli.errors import PactlError
+from pactl_cli.runs.defaults import with_known_defaults
+from pactl_cli.runs.settings import TrainSettings
+
+KINDS = {table.kind: table for table in catalogue.TABLES}
+HINT = "All names:  pactl names"
+"""What help says in their place."""
+
+_DEFAULTS = ("model_name", "epochs", "batch_size", "lr", "intrinsic_dim", "calibration_examples", "augment")
 
 
-def names_epilog(example: str) -> str:
-    """Return what a command's help ends with: an example, then every name that its options take, with a line each."""
-    options = {option_name(field) for field in TrainSettings.model_fields}
-    groups = [f"Example:  {example}"]
-    for table in catalogue.TABLES:
-        if table.option in options:
-            width = max(map(len, table))
-            lines = (f"  [cyan]{name:<{width}}[/cyan]  {line(row)}" for name, row in table.items())
-            groups.append("\n".join([f"[bold]{table.title}[/bold] ({table.option})", *lines]))
-    return "\n\n".join(groups)
+def names(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND]",
+            help=f"{', '.join(KINDS)}.",
+            autocompletion=among((kind, table.title) for kind, table in KINDS.items()),
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, with each name's facts.")] = False,
+) -> None:
+    """List the names that options take: of one kind, or how many there are of each."""
+    if kind is not None and kind not in KINDS:
+        raise PactlError(f"names {kind!r}: there is no such kind", f"choose from {', '.join(KINDS)}")
+    if as_json:
+        found: Any = {kind: facts(kind) for kind in KINDS} if kind is None else facts(kind)
+        print(json.dumps(found, indent=2))
+        return
+    rows = [(each, f"{len(table):>3}  {table.option}") for each, table in KINDS.items()]
+    if kind is not None:
+        rows = [(name, line(row)) for name, row in KINDS[kind].items()]
+    width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
+    print("\n".join(definitions(rows, width)))
+
+
+def facts(kind: str) -> list[dict[str, Any]]:
+    """Return what is known of every name of a kind: what it is, its other names, the defaults of a data set."""
+    found: list[dict[str, Any]] = []
+    for row in KINDS[kind].values():
+        found.append({"name": row.name, "summary": row.summary})
+        if isinstance(row, catalogue.Model):
+            found[-1] |= {"also": row.aliases, "base_width": row.width, "batch_norm": row.batch_statistics}
+        if isinstance(row, catalogue.Dataset):
+            found[-1]["defaults"] = defaults(row)
+    return found
+
+
+def defaults(entry: catalogue.Dataset) -> dict[str, Any]:
+    """Return the settings of `train` on a data set where the user gives none; None for what its data decide."""
+    known = with_known_defaults(TrainSettings(dataset=f"{entry.name}PATH" if entry.takes_path else entry.name))
+    return {name: getattr(known, name) for name in _DEFAULTS}
 
 
 def line(row: Any) -> str:

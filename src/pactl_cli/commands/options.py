@@ -12,7 +12,8 @@ import typer
 from pydantic.fields import FieldInfo
 
 from pactl_cli.commands.completion import NAMES, among
-from pactl_cli.runs.config_file import read_config_file
+from pactl_cli.commands.layout import with_default
+from pactl_cli.runs.config_file import read_config_file, read_lists
 from pactl_cli.runs.settings import Settings, option_name
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -34,7 +35,11 @@ def with_settings(model: type[Settings]) -> _Decorator:
         ]
 
         def given(**values: Any) -> dict[str, Any]:
-            return {name: value for name, value in values.items() if value is not None}
+            found = {name: value for name, value in values.items() if value is not None}
+            return {
+                name: read_lists(Path(value)) if _is_mapping(model.model_fields[name]) else value
+                for name, value in found.items()
+            }
 
         return _with(command, "given", options, given)
 
@@ -82,7 +87,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         help=_help(field),
         rich_help_panel=extra.get("panel"),
         show_default=False,
-        metavar=extra.get("metavar") or (None if kind is bool else _metavar(field.annotation)),
+        metavar=extra.get("metavar") or (None if kind is bool else _metavar(name, field)),
         autocompletion=NAMES.get(option_name(name)) or (among((word, "") for word in words) if words else None),
     )
     return inspect.Parameter(
@@ -94,6 +99,11 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
     """What a setting says for its option; one without a panel is for files alone."""
     extra: Any = field.json_schema_extra or {}
     return dict(extra)
+
+
+def _is_mapping(field: FieldInfo) -> bool:
+    """Whether a setting is a mapping, which an option gives as a file."""
+    return any(get_origin(member) is dict for member in _members(field.annotation))
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -117,25 +127,21 @@ def _words(annotation: Any) -> list[str]:
     return [word for member in _members(annotation) if get_origin(member) is Literal for word in get_args(member)]
 
 
-def _metavar(annotation: Any) -> str:
-    """`fixed|published`, `INT`, ..."""
-    kinds = [member.__name__.upper() for member in _members(annotation) if get_origin(member) is not Literal]
-    return "|".join(["TEXT" if kind == "STR" else kind for kind in kinds] + _words(annotation))
+def _metavar(name: str, field: FieldInfo) -> str:
+    """`NAME`, `INT`, `INT|auto`, ...; WORD where there are but words, and the description says them."""
+    kinds = [member.__name__.upper() for member in _members(field.annotation) if get_origin(member) is not Literal]
+    words, text = _words(field.annotation), "NAME" if option_name(name) in NAMES else "TEXT"
+    if not kinds and all(word in (field.description or "") for word in words):
+        return "WORD"
+    return "|".join([text if kind == "STR" else kind for kind in kinds] + words)
 
 
 def _help(field: FieldInfo) -> str:
-    """The description, with the range of a number and the default, which the parser itself does not know."""
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    limits = [
-        f"{sign} {getattr(item, name):g}"
-        for item in field.metadata
-        for name, sign in signs.items()
-        if getattr(item, name, None) is not None and getattr(item, name) < 1e9
-    ]
+    """The description, with the default, which the parser itself does not know."""
     extra = _extra(field)
-    default = extra.get("shown") or str(field.default)
-    within = f" ({', '.join(limits)})" if limits else ""
-    return f"{field.description}{within}. [dim]\\[default: {default}][/dim]"
+    return with_default(
+        field.description or "", extra.get("shown") or (None if field.default is False else field.default)
+    )
 
 
 def merge(given: dict[str, Any], config: Path | None) -> dict[str, Any]:

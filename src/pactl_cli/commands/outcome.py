@@ -11,7 +11,8 @@ from typing import NoReturn
 
 import typer
 
-from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError, on_one_line
+from pactl_cli.commands import published
+from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError, on_one_line, seek_help
 from pactl_cli.processes.placement import HANDOFF, Placement
 
 _OUT_OF_MEMORY = ("allocate memory", "out of memory")
@@ -63,8 +64,7 @@ def end(command: Callable[[], int]) -> NoReturn:
     except PactlError as error:
         code = _complain(error.one_line(), error.exit_code)
     except typer.TyperException as error:
-        text = error.format_message()
-        code = _complain(f"{text} (see {_command_path(error)} --help)", error.exit_code) if text else error.exit_code
+        code = _complain(_usage_error(error), error.exit_code) if error.format_message() else error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -109,10 +109,17 @@ def _is_one_of_several() -> bool:
         return False
 
 
-def _command_path(error: typer.TyperException) -> str:
-    """The command that a usage error is about."""
+def _usage_error(error: typer.TyperException) -> str:
+    """What the parser says, and what to do."""
+    if hint := published.hint(error):
+        return f"{error.message} ({hint})"
+    return f"{error.format_message()} ({seek_help(_command(error))})"
+
+
+def _command(error: typer.TyperException) -> str:
+    """The command that a usage error is about; "" for the program."""
     context = getattr(error, "ctx", None)
-    return context.command_path if context else "pactl"
+    return str(context.info_name) if context and context.parent else ""
 
 
 def _complain(text: str, exit_code: int) -> int:

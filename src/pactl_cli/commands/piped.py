@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from pactl_cli.errors import MissingError
+from pactl_cli.runs.directory import MANIFEST
 
 
 def run_directories(paths: list[Path]) -> list[Path]:
-    """Return the run directories named, `-` standing for the lines of stdin."""
+    """Return the run directories named, by themselves or by a file in them, `-` standing for the lines of stdin."""
     found: list[Path] = []
     for path in paths:
         if str(path) != "-":
@@ -19,4 +21,11 @@ def run_directories(paths: list[Path]) -> list[Path]:
         if not lines:
             raise MissingError("no run directory came through the pipe", "the command before this one failed")
         found += map(Path, lines)
-    return found
+    return [run_directory(path) for path in found]
+
+
+def run_directory(path: Path) -> Path:
+    """Return the run that a file lies in, which stands for it, or a path as it is."""
+    is_inside = os.path.lexists(path) and not os.path.isdir(path)
+    places = [path.parent, path.parent.parent] if is_inside else []
+    return next((place for place in places if os.path.isfile(place / MANIFEST)), path)

@@ -5,7 +5,6 @@ python -m pactl_cli.commands.reference docs
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import typer
 
 from pactl_cli import catalogue
-from pactl_cli.commands.names import line
+from pactl_cli.commands.layout import help_of
+from pactl_cli.commands.names import defaults, line
 
 
 def catalogue_page() -> str:
@@ -23,7 +23,31 @@ def catalogue_page() -> str:
     for table in catalogue.TABLES:
         rows = ((f"`{name}`", line(row)) for name, row in table.items())
         parts += [f"## {table.title}: `{table.option}`", _table(("name", ""), rows)]
+        if table is catalogue.DATASETS:
+            parts += [
+                "What `train` does with them where it is not told, as `--print-config` says it:",
+                _defaults_table(),
+            ]
     return "\n\n".join(parts) + "\n"
+
+
+def _defaults_table() -> str:
+    """Of the settings that are "by data set", those that nothing but the data's content decides left open."""
+    rows = ((f"`{entry.name}`", *_known(defaults(entry), entry)) for entry in catalogue.DATASETS.values())
+    header = ("data set", "network", "epochs", "batch", "lr", "d", "calibration examples", "view")
+    return _table(header, rows)
+
+
+def _known(values: Mapping[str, Any], entry: catalogue.Dataset) -> Iterator[str]:
+    """Numbers and names as cells."""
+    of_tokens = entry.for_inputs("tokens")
+    open_ones = {"intrinsic_dim": "a tenth of S", "calibration_examples": "512 with BatchNorm"}
+    open_ones["augment"] = f"{catalogue.COLOUR_VIEW} of colour images of bytes"
+    for name, field in (("model_name", "model"), *((name, name) for name in ("epochs", "batch_size", "lr"))):
+        own, other = getattr(entry, field), getattr(of_tokens, field)
+        open_ones[name] = str(own) if own == other else f"{own}; of tokens {other}"
+    for name, value in values.items():
+        yield open_ones[name] if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def commands_page() -> str:
@@ -36,7 +60,7 @@ def commands_page() -> str:
         arguments = "".join(f" {p.display_name_raw}" for p in command.params if p.param_type_name == "argument")
         parts += [f"## `pactl {name}{arguments}`", _plain(command.help), f"`{_example(command.epilog)}`"]
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
-        parts.append(_table(("option", ""), ((_spelling(p), _plain(p.help)) for p in options)))
+        parts.append(_table(("option", ""), ((_spelling(p), _plain(help_of(p))) for p in options)))
     return "\n\n".join(part for part in parts if part and part != "``") + "\n"
 
 
@@ -50,9 +74,8 @@ def _example(epilog: str | None) -> str:
 
 
 def _plain(text: str | None) -> str:
-    """Help without its markup, on one line."""
-    words = re.sub(r"\[/?(?:dim|bold|cyan)?\]", "", (text or "").replace("\\[", "(").replace("][/dim]", ")"))
-    return " ".join(words.split()).replace("|", "\\|")
+    """Help on one line."""
+    return " ".join((text or "").split()).replace("[default:", "(default:").replace("]", ")").replace("|", "\\|")
 
 
 def _table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:

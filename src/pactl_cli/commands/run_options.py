@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +16,14 @@ import typer
 from pactl_cli import catalogue
 from pactl_cli.commands.options import merge
 from pactl_cli.errors import PactlError
+from pactl_cli.processes.placement import Placement
 from pactl_cli.runs.config_file import read_plain_config
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
 
 PANEL = "Run directory"
+RUNS = "runs"
+"""The directory, below the working one, of runs for which the user names none."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,31 @@ class RunOptions:
         begun = self.out / "config.yml" if self.resume and self.out and self.config is None else None
         if begun is not None and os.path.lexists(begun):
             kept = read_plain_config(begun)
-            kept.pop("data_dir", None)  # data come from where the user says, and nothing is fetched to where a run does
+            for place in ("data_dir", "source_dataset"):  # data come from where the user says
+                kept.pop(place, None)  # and nothing is fetched to where a run does
             settings = KINDS[kind].settings.parse(kept | given)
         else:
             settings = KINDS[kind].settings.parse(merge(given, self.config))
         catalogue.require_named(settings.model_name, given.get("model_name"), "these settings")
         return settings
 
-    def target(self, settings: TrainSettings) -> Path:
-        """Where the run goes."""
-        return self.out or _default_directory(settings)
+    @contextmanager
+    def target(self, settings: TrainSettings) -> Iterator[Path]:
+        """Where the run goes, for the time of the command. By default a new directory, which no other command has, and
+        which goes again if nothing is written into it."""
+        place = Placement.here()
+        if self.out is not None or (place is not None and place.rank):  # of several processes the first alone writes
+            yield self.out or Path(RUNS)
+            return
+        parent_is_new = not os.path.lexists(RUNS)
+        path = _claimed_directory(settings)
+        try:
+            yield path
+        finally:
+            with suppress(OSError):
+                path.rmdir()
+                if parent_is_new:
+                    path.parent.rmdir()
 
     @classmethod
     def among(cls, parameters: dict[str, Any]) -> RunOptions:
@@ -73,15 +94,23 @@ class RunOptions:
         return cls(**{field.name: parameters[field.name] for field in fields(cls)})
 
 
-def _default_directory(settings: TrainSettings) -> Path:
-    """A new directory below `runs/`, named after the time and the settings."""
+def _claimed_directory(settings: TrainSettings) -> Path:
+    """A new directory below `runs/`, named after the time and the settings, and made here, so that it is nobody else's.
+
+    Where none can be made, the one that could not: creating the run says why.
+    """
     dataset = settings.dataset.partition(":")[0]
-    model = settings.model_name or catalogue.dataset_entry(settings.dataset).model
+    row = catalogue.dataset_entry(settings.dataset)
+    model = settings.model_name or (None if row.takes_path else row.model)  # which of their own takes is not known yet
     dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{time}-{dataset}-{model.replace(':', '.')}-{settings.intrinsic_mode}{dim}"
-    path, number = Path("runs") / name, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{name}-{number}"
+    words = (time, dataset, model and model.replace(":", "."), settings.intrinsic_mode)
+    name = "-".join(filter(None, words)) + dim
+    for number in count(1):
+        path = Path(RUNS) / (name if number == 1 else f"{name}-{number}")
+        with suppress(OSError):
+            path.mkdir(parents=True)
+            return path
+        if not os.path.lexists(path):
+            break
     return path

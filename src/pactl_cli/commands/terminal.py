@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pactl_cli.certificate.certificate import Certificate
+    from pactl_cli.problem.display import Bar
     from pactl_cli.stages.verify import Verdict
 
 
@@ -33,19 +36,21 @@ class Terminal:
         self._console = Console(stderr=True)
 
     @contextmanager
-    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar with the time that is left."""
+    def progress(self, title: str) -> Iterator[Bar]:
+        """A bar with what is done and the time that is left, of 79 columns."""
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[note]}", markup=False),
+            _Left(),
         )
-        with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
-            task = bars.add_task(title, total=None)
-            yield lambda done, total: bars.update(task, completed=done, total=total)
+        with Bars(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
+            task = bars.add_task(title, total=None, note="")
+
+            def advance(done: int, total: int, note: str = "") -> None:
+                bars.update(task, completed=done, total=total or None, note=note or f"{done:,}/{total:,}")
+
+            yield advance
 
     def say(self, text: str) -> None:
         """One line, if somebody is there to read it."""
@@ -55,6 +60,25 @@ class Terminal:
     def warn(self, text: str) -> None:
         """One line on stderr, whatever that is."""
         print(f"pactl: note: {on_one_line(text)}", file=sys.stderr)
+
+
+class _Left(ProgressColumn):
+    """The time that is left, where that is known."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """`0:01:02 left`."""
+        seconds = task.time_remaining
+        return Text("" if seconds is None else f"{timedelta(seconds=round(seconds))} left")
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """A line on a terminal's stderr while the libraries are loaded, which takes seconds."""
+    console = Console(stderr=True)
+    with console.status("loading PyTorch") if console.is_terminal else nullcontext():
+        yield
 
 
 def percent(error: float | None) -> str:

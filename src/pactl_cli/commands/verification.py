@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pactl_cli import catalogue
+from pactl_cli.errors import shell_command
 from pactl_cli.runs.settings import DATA, MACHINE, NETWORK, BoundSettings
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ class VerifyOptions:
             rich_help_panel=DATA,
         ),
     ] = None
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="The tokenizer's file, if the data are texts that one splits.",
+            show_default="the path that the run names, unless it lies inside the run",
+            rich_help_panel=DATA,
+        ),
+    ] = None
     model_name: Annotated[
         str | None,
         typer.Option(
@@ -53,7 +61,7 @@ class VerifyOptions:
             PactlError: naming what is wrong.
         """
         said = {field.name: getattr(self, field.name) for field in fields(self)}
-        return BoundSettings.parse({name: value for name, value in said.items() if value is not None})
+        return BoundSettings.parse({name: value for name, value in said.items() if value is not None}, "verify")
 
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
@@ -61,13 +69,14 @@ def verification(path: Path, certificate: Certificate, settings: BoundSettings) 
     from pactl_cli.problem.machine import data_directory
     from pactl_cli.runs.directory import RunDirectory
 
-    words = ["pactl", "verify", str(path)]
     model = certificate.configuration["model_name"]
-    if catalogue.is_brought(model) or settings.model_name:
-        words += ["--model-name", model]
-    if settings.dataset:
-        words += ["--dataset", settings.dataset]
+    is_named = catalogue.is_brought(model) or settings.model_name
     found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
-    if certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None):
-        words += ["--data-dir", str(found)]
-    return shlex.join(words)
+    is_elsewhere = certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None)
+    return shell_command(
+        *("verify", path),
+        model_name=model if is_named else None,
+        dataset=settings.dataset,
+        tokenizer=settings.tokenizer,
+        data_dir=found if is_elsewhere else None,
+    )

@@ -32,11 +32,16 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class MadeExamples:
-    """Examples whose inputs are made batch by batch: that of example i from row `places[i]`; labels are resident."""
+    """Examples whose inputs are made batch by batch: that of example i from row `places[i]`; labels are resident.
+
+    Attributes:
+        vocabulary: of inputs that are tokens, as `Examples` has it.
+    """
 
     rows: Rows
     places: NDArray[np.int64]
     labels: Tensor
+    vocabulary: int | None = None
 
     @classmethod
     def of(cls, rows: Rows, labels: Tensor) -> MadeExamples:
@@ -52,7 +57,7 @@ class MadeExamples:
     @property
     def spec(self) -> InputSpec:
         """What an example is."""
-        return self.rows.spec
+        return replace(self.rows.spec, vocabulary=self.vocabulary)
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -87,8 +92,10 @@ class MadeExamples:
     def resident(self) -> Examples:
         """All of them, made, on their device."""
         if not len(self):
-            return Examples(self.rows.read(self.places).to(self.labels.device), self.labels)
-        return Examples(torch.cat([batch.inputs for batch in self.batches(self._in_order())]), self.labels)  # type: ignore[misc]
+            made = self.rows.read(self.places).to(self.labels.device)
+        else:
+            made = torch.cat([batch.inputs for batch in self.batches(self._in_order())])  # type: ignore[misc]
+        return Examples(made, self.labels, self.vocabulary)
 
     def sha256(self, progress: Progress = unheard) -> str:
         """The fingerprint that they would have as resident examples."""

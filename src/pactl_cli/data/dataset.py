@@ -17,9 +17,10 @@ from torch import Tensor
 from pactl_cli import randomness
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.data.files.progress import Progress, unheard
+from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
-from pactl_cli.models.inputs import IMAGE, Inputs, InputSpec, change, select
+from pactl_cli.models.inputs import FEATURES, IMAGE, Inputs, InputSpec, change, select
 
 
 class LabelledExamples(Protocol):
@@ -67,21 +68,26 @@ class LabelledExamples(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """Resident examples: n inputs, a tensor or several by name, and labels, shape (n,), int64."""
+    """Resident examples: n inputs, a tensor or several by name, and labels, shape (n,), int64.
+
+    Attributes:
+        vocabulary: of inputs that are tokens: how many there are; None where that is not known.
+    """
 
     inputs: Inputs
     labels: Tensor
+    vocabulary: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> Examples:
-        return Examples(select(self.inputs, indices), self.labels[indices])
+        return replace(self, inputs=select(self.inputs, indices), labels=self.labels[indices])
 
     @property
     def spec(self) -> InputSpec:
         """What an example is."""
-        return InputSpec.of(self.inputs)
+        return InputSpec.of(self.inputs, self.vocabulary)
 
     @property
     def images(self) -> Tensor:
@@ -101,11 +107,12 @@ class Examples:
 
     def to(self, device: torch.device) -> Examples:
         """The same examples on `device`."""
-        return Examples(change(self.inputs, lambda tensor: tensor.to(device)), self.labels.to(device))
+        moved = change(self.inputs, lambda tensor: tensor.to(device))
+        return replace(self, inputs=moved, labels=self.labels.to(device))
 
     def with_labels(self, labels: Tensor) -> Examples:
         """The same inputs with other labels."""
-        return Examples(self.inputs, labels)
+        return replace(self, labels=labels)
 
     def with_workers(self, count: int | None) -> Examples:
         """Nothing is to be decoded."""
@@ -169,6 +176,8 @@ class Dataset:
     Attributes:
         class_names: in the order of their numbers; None where the numbers are all that is known.
         notes: what the reader made of what it found, in sentences for the user.
+        encoding: of the rows of a table; None of anything else.
+        tokenizer_sha256: of the file of what split the texts; None where there is none.
     """
 
     name: str
@@ -177,11 +186,23 @@ class Dataset:
     test: LabelledExamples | None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    encoding: Encoding | None = None
+    tokenizer_sha256: str | None = None
 
     @property
     def spec(self) -> InputSpec:
         """What an example is."""
         return self.train.spec
+
+    @property
+    def kind(self) -> str:
+        """Of what a network is given."""
+        return self.spec.kind if self.encoding is None else FEATURES
+
+    def encoded(self, encoding: Encoding) -> Dataset:
+        """The same rows of a table as features."""
+        found = self._with(lambda raw: Examples(encoding.encode(raw.resident().inputs), raw.labels))
+        return replace(found, encoding=encoding)
 
     def _with(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:
         """The same data set, training and test examples both changed."""

@@ -1,10 +1,10 @@
-"""Folders of images."""
+"""Folders of images, or of texts."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,12 +14,20 @@ from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
 from pactl_cli.data.files.decoding import Frame
-from pactl_cli.data.files.image_listing import Listing, list_folders, list_images, note_of_unread
+from pactl_cli.data.files.image_listing import (
+    EXTENSIONS,
+    Listing,
+    count_files,
+    list_folders,
+    list_images,
+    note_of_unread,
+)
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.labels import names_in_words
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.streaming import exceeds_memory, streamed, unsized
+from pactl_cli.data.texts import EXTENSION, load_texts, refuse_text_settings
 from pactl_cli.errors import MissingError, PactlError, printable
 
 _TEST_PARTS = ("test", "val")
@@ -39,16 +47,27 @@ class _Found:
 
 
 def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """The data set `folder:PATH`: images in train/CLASS/ and test/CLASS/ or val/CLASS/, or in CLASS/ alone.
+    """The data set `folder:PATH`: images, or texts, in train/CLASS/ and test/CLASS/ or val/CLASS/, or in CLASS/ alone.
 
-    Where they are of several sizes, they are files that have no size yet. A folder of .txt files by class would be
-    another reader's: it is chosen here, before images are looked for.
+    Where images are of several sizes, they are files that have no size yet. Where there are any, texts beside them are
+    only counted.
 
     Raises:
         PactlError: if they are not there, or one cannot be read, or the test set has a class of its own.
     """
     folder = Path(os.path.expanduser(name.partition(":")[2]))
-    found = _listed(name, folder)
+    texts, pictures = count_files(folder, EXTENSION, EXTENSIONS)
+    if texts and not pictures:
+        found = _listed(name, folder, (EXTENSION,))
+        return load_texts(name, (found.train, found.test), found.notes, reading, progress)
+    refuse_text_settings(name, reading)
+    found = _listed(name, folder, EXTENSIONS)
+    notes = (*found.notes, *([f"{texts:,} text files beside the images are not read"] if texts else []))
+    return replace(_load_images(name, folder, found, data_dir, progress), notes=notes)
+
+
+def _load_images(name: str, folder: Path, found: _Found, data_dir: DataDirectory, progress: Progress) -> Dataset:
+    """The data set of the images that were found in a folder."""
     train, test = found.train.samples, found.test.samples if found.test else []
     paths = tuple(path for path, _ in (*train, *test))
     cache = DecodedCache(f"folder:{os.path.abspath(folder)}", paths, data_dir)
@@ -64,7 +83,7 @@ def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, readi
         images = torch.from_numpy(cache.images(Pictures(name, paths, frame), progress))
         parts = resident(images, *([label for _, label in samples] for samples in (train, test)))
     names = tuple(map(printable, found.train.classes))
-    return Dataset(name, len(names), parts[0], parts[1] if test else None, names, found.notes)
+    return Dataset(name, len(names), parts[0], parts[1] if test else None, names)
 
 
 def resident(images: Tensor, train: Sequence[int], test: Sequence[int] = ()) -> list[Examples]:
@@ -73,14 +92,16 @@ def resident(images: Tensor, train: Sequence[int], test: Sequence[int] = ()) -> 
     return [Examples(some, torch.tensor(labels, dtype=torch.int64)) for some, labels in parts]
 
 
-def _listed(name: str, folder: Path) -> _Found:
-    """The images of the training set, and of the test set where there is one."""
+def _listed(name: str, folder: Path, extensions: tuple[str, ...]) -> _Found:
+    """The images, or the texts, of the training set, and of the test set where there is one."""
     try:
         train, test, notes = _parts(name, folder)
-        listed = list_images(train)
-        other = list_images(test, listed.classes) if test and len(listed.classes) > 1 else None
+        listed = list_images(train, None, extensions)
+        other = list_images(test, listed.classes, extensions) if test and len(listed.classes) > 1 else None
     except OSError as error:
-        raise PactlError(f"--dataset {name}: {error}", "every class needs a folder with at least one image") from error
+        raise PactlError(
+            f"--dataset {name}: {error}", "every class needs a folder with at least one image, or text"
+        ) from error
     if len(listed.classes) < 2:
         raise PactlError(
             f"--dataset {name} has a single class, the folder {listed.classes[0]} in {train}",

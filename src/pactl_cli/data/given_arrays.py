@@ -2,84 +2,276 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.dataset import Dataset, Examples
-from pactl_cli.data.files.arrays import read_arrays
+from pactl_cli.data.array_archive import SAVE, ArrayArchive
+from pactl_cli.data.array_values import ArrayRows, Form, Held, Stored, Values, require_numbers, taken_type
+from pactl_cli.data.by_batch import MadeExamples
+from pactl_cli.data.channels import has_channels_last
+from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
+from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.files.stored_array import StoredArray
 from pactl_cli.data.labels import read_labels
 from pactl_cli.data.reading import Reading
+from pactl_cli.data.sparse_matrices import is_sparse, sparse_rows
+from pactl_cli.data.spellings import Pair, find_parts
+from pactl_cli.data.vocabulary import with_vocabulary
 from pactl_cli.errors import PactlError
+from pactl_cli.models.inputs import MAPPING, InputSpec, TensorSpec
+
+_SHAPES = "use (n, H, W), (n, H, W, C), (n, C, H, W) or (n, F)"
+_FLOAT_BYTES = 4
 
 
 def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """The data set `npz:PATH`: images (n, H, W), (n, H, W, C), (n, C, H, W), features (n, F) or, of integers that are
-    no bytes, sequences (n, L); and integer labels.
+    """The data set `npz:PATH`: images (n, H, W), (n, H, W, C), (n, C, H, W), features (n, F), of integers that are no
+    bytes, sequences (n, L), sparse matrices, or dictionaries of arrays; and labels.
 
     Raises:
         PactlError: if the file cannot be read, or its arrays are no data set.
     """
-    path = Path(os.path.expanduser(name.partition(":")[2]))
-    hint = "save it with numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
-    try:
-        arrays = read_arrays(path, ("x_train", "y_train", "x_test", "y_test"))
-    except PactlError as error:
-        raise type(error)(f"--dataset {name}: {error.message}", hint) from error
-    for part in ("train", "test") if {"x_test", "y_test"} & arrays.keys() else ("train",):
-        if missing := {f"x_{part}", f"y_{part}"} - arrays.keys():
-            raise PactlError(f"--dataset {name} has no array {min(missing)}", hint)
-    labels = read_labels(name, arrays["y_train"], arrays.get("y_test"))
-    train = _examples(name, "train", arrays["x_train"], labels.train)
-    test = None if labels.test is None else _examples(name, "test", arrays["x_test"], labels.test)
-    if test is not None and test.spec != train.spec:
-        raise PactlError(f"--dataset {name}: x_test and x_train differ in shape or type", hint)
-    return Dataset(name, labels.classes, train, test, labels.names, labels.notes)
+    archive = ArrayArchive.of(name)
+    train, test, spelt = find_parts(name, archive.stems, archive.listed(), SAVE)
+    pairs = [train, test] if test else [train]
+    for pair in pairs:
+        if archive.keys(pair.y):
+            raise PactlError(f"{archive.called(pair.y)} is a dictionary of arrays", "labels are one array")
+        archive.require_numbers(pair.y, saved_as="str")
+    columns = [archive.read(pair.y)[pair.y] for pair in pairs]
+    labels = read_labels(name, *columns, called=(pairs[0].y, pairs[-1].y))
+    notes = [*spelt, *labels.notes]
+    numbers = [part for part in (labels.train, labels.test) if part is not None]
+    parts = [
+        _Part(archive, pair, given, reading, notes if pair is train else [])
+        for pair, given in zip(pairs, numbers, strict=True)
+    ]
+    examples = _examples(parts, progress)
+    _require_known(name, pairs, examples)
+    dataset = Dataset(name, labels.classes, examples[0], examples[1] if test else None, labels.names, tuple(notes))
+    return with_vocabulary(dataset)
 
 
-def _examples(name: str, part: str, x: NDArray[np.generic], labels: Tensor) -> Examples:
-    """Arrays of one part as checked tensors."""
-    if not x.ndim:
-        raise PactlError(f"--dataset {name}: x_{part} is a single number, not examples")
-    if len(x) != len(labels):
-        raise PactlError(
-            f"--dataset {name}: x_{part} has {len(x):,} examples and y_{part} {len(labels):,}",
-            "give one label for each example",
-        )
-    return Examples(_inputs(name, part, x), labels)
+@dataclass(frozen=True)
+class _Part:
+    """The inputs of one part of a data set, not read yet.
 
-
-def _inputs(name: str, part: str, x: NDArray[np.generic]) -> Tensor:
-    """An array as images (n, C, H, W), or as features or sequences (n, F): bytes, single precision, or integers of 64
-    bits.
+    Attributes:
+        pair: the names of their array, or dictionary of arrays, and of their labels.
+        notes: what was made of them.
     """
-    if x.dtype.kind in "iu" and x.dtype != np.uint8:
-        if x.size and x.max() > np.iinfo(np.int64).max:
-            raise PactlError(f"--dataset {name}: x_{part} has integers of more than 63 bits", "use int64")
-        x = x.astype(np.int64)
-    elif x.dtype != np.uint8:
-        if x.dtype.kind != "f":
+
+    archive: ArrayArchive
+    pair: Pair
+    labels: Tensor
+    reading: Reading
+    notes: list[str]
+
+    @property
+    def what(self) -> str:
+        """How messages call the inputs."""
+        return self.archive.called(self.pair.x)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those of the dictionary; none if it is an array."""
+        return self.archive.keys(self.pair.x)
+
+    def array(self) -> Values:
+        """Return the array."""
+        return self.archive.read(self.pair.x)[self.pair.x]
+
+    def arrays(self) -> dict[str, Values]:
+        """Return the arrays of the dictionary by key.
+
+        Raises:
+            PactlError: if one is of Python objects, or they do not fit into memory.
+        """
+        names = {f"{self.pair.x}.{key}": key for key in self.keys}
+        for name in names:
+            self.archive.require_numbers(name)
+        return {names[name]: array for name, array in self.archive.read(*names).items()}
+
+    def require_rows(self, name: str) -> None:
+        """Raise PactlError unless an array has a row for each label."""
+        self.archive.require_numbers(name)
+        shape, called = self.archive.headers[name].shape, self.archive.called(name)
+        if not shape:
+            raise PactlError(f"{called} is a single number, not examples")
+        if shape[0] != len(self.labels):
             raise PactlError(
-                f"--dataset {name}: x_{part} has type {x.dtype}", "use uint8 for images, float32, or int64"
+                f"{called} has {shape[0]:,} examples and {self.pair.y} {len(self.labels):,}",
+                "give one label for each example",
             )
-        with np.errstate(over="ignore"):
-            x = x.astype(np.float32)
-        if not np.isfinite(x).all():
-            raise PactlError(f"--dataset {name}: x_{part} has values that are not finite numbers")
-    if x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
-        x = np.moveaxis(x, -1, 1)
-    elif x.ndim == 3:
-        x = x[:, None]
-    elif x.ndim not in (2, 4):
+        if 0 in shape:
+            raise PactlError(f"{called} is empty: its shape is {shape}")
+
+    def form(self) -> Form:
+        """Return what becomes of the array.
+
+        Raises:
+            PactlError: if it is not of examples, or of no type that a network takes.
+        """
+        self.require_rows(self.pair.x)
+        header = self.archive.headers[self.pair.x]
+        shape, dtype = header.shape, taken_type(self.what, header.dtype)
+        if len(shape) != 4:
+            self.refuse_channels(f"of {shape}")
+        if len(shape) not in (2, 3, 4):
+            hint = "for one feature of each example, reshape(-1, 1)" if len(shape) == 1 else _SHAPES
+            raise PactlError(f"{self.what} has {len(shape)} dimensions, {shape}", hint)
+        if len(shape) == 2:
+            return Form(shape[1:], dtype)
+        if dtype == np.int64:
+            self.notes.append(
+                f"{self.pair.x} of {header.dtype} is taken for images of integers, as they are; for pixels of 0 to "
+                f'255, save {self.pair.x}.astype("uint8")'
+            )
+        if len(shape) == 3:
+            return Form((1, *shape[1:]), dtype)
+        if has_channels_last(self.pair.x, self.what, shape, self.reading.channels, self.notes):
+            return Form((shape[3], shape[1], shape[2]), dtype, channels_last=True)
+        return Form(shape[1:], dtype)
+
+    def refuse_channels(self, said: str) -> None:
+        """Raise PactlError if the user says which axis counts channels, where there is none."""
+        if self.reading.channels:
+            raise PactlError(
+                f"--channels {self.reading.channels}: {self.pair.x} {said} has no such axis", "leave it out"
+            )
+
+
+def _examples(parts: Sequence[_Part], progress: Progress) -> list[LabelledExamples]:
+    """Return the examples of each part: in memory, if they fit into half of what is available all together."""
+    room = available_memory() // 2
+    keys = [set(part.keys) for part in parts]
+    if not any(keys):
+        return _of_arrays(parts, room, progress)
+    for part in parts:
+        part.refuse_channels("as a dictionary of arrays")
+    if all(map(is_sparse, keys)):
+        return _of_sparse(parts, room)
+    if not all(keys) or any(map(is_sparse, keys)):
+        raise PactlError(f"{parts[-1].what} and {parts[0].pair.x} differ: an array, a sparse matrix, or a dictionary")
+    return [_mapping(part, room) for part in parts]
+
+
+def _of_arrays(parts: Sequence[_Part], room: int, progress: Progress) -> list[LabelledExamples]:
+    """Return examples of an array each."""
+    forms, need = [part.form() for part in parts], 0
+    for part, form in zip(parts, forms, strict=True):
+        header = part.archive.headers[part.pair.x]
+        is_as_given = form.dtype == header.dtype and not form.channels_last and not header.columns_first
+        need += len(part.labels) * form.size_bytes + (0 if is_as_given else header.size_bytes)
+    examples: list[LabelledExamples] = []
+    for part, form in zip(parts, forms, strict=True):
+        fits = need <= room
+        stored = Held(part.array()) if fits else _stored(part, room)
+        require_numbers(part.what, part.pair.x, _told(stored.pieces(), len(part.labels), progress))
+        examples.append(_made(stored, form, part.labels, resident=fits))
+    return examples
+
+
+def _told(pieces: Iterator[tuple[int, Values]], total: int, progress: Progress) -> Iterator[tuple[int, Values]]:
+    """Give the same, and tell how far it is: what is large takes a while to read."""
+    for start, piece in pieces:
+        yield start, piece
+        progress(start + len(piece), total)
+
+
+def _stored(part: _Part, room: int) -> StoredArray | Held:
+    """Return an array of which what a network gets does not fit into memory: where it lies, if it may stay there.
+
+    Raises:
+        PactlError: if it may not, and does not fit into memory as it is either.
+    """
+    stored, header = part.archive.stored(part.pair.x), part.archive.headers[part.pair.x]
+    if stored is not None:
+        return stored
+    if header.size_bytes <= room:
+        return Held(part.array())
+    raise PactlError(
+        f"{part.what} takes {header.size_bytes / 1e6:,.0f} MB, more than half of the memory that is available, "
+        f"{2 * room / 1e6:,.0f} MB, and in this form it can only be read as a whole",
+        f"save numpy.ascontiguousarray({part.pair.x})"
+        if header.columns_first
+        else "save it with numpy.savez, not savez_compressed: then it may stay in its file",
+    )
+
+
+def _made(stored: Stored, form: Form, labels: Tensor, *, resident: bool) -> LabelledExamples:
+    """Return examples whose inputs are all in memory, or such as are made by batch."""
+    if not resident:
+        return MadeExamples.of(ArrayRows(stored, form), labels)
+    if isinstance(stored, Held):
+        return Examples(form.tensor(stored.array), labels)
+    return Examples(form.tensor(stored.read(np.arange(len(labels)))), labels)
+
+
+def _of_sparse(parts: Sequence[_Part], room: int) -> list[LabelledExamples]:
+    """Return the rows of sparse matrices: features in single precision."""
+    matrices = []
+    for part in parts:
+        arrays = part.arrays()
+        matrices.append(sparse_rows(part.what, part.pair.x, arrays, len(part.labels)))
+    fits = sum(_FLOAT_BYTES * matrix.shape[0] * matrix.shape[1] for matrix in matrices) <= room
+    return [
+        _made(matrix, Form(matrix.shape[1:], np.dtype(np.float32)), part.labels, resident=fits)
+        for part, matrix in zip(parts, matrices, strict=True)
+    ]
+
+
+def _mapping(part: _Part, room: int) -> Examples:
+    """Return the examples of a dictionary of arrays."""
+    types, need = {}, 0
+    for key in part.keys:
+        name = f"{part.pair.x}.{key}"
+        part.require_rows(name)
+        header = part.archive.headers[name]
+        types[key] = taken_type(part.archive.called(name), header.dtype, keeps="b")
+        need += header.size_bytes // header.dtype.itemsize * types[key].itemsize
+    if need > room:
         raise PactlError(
-            f"--dataset {name}: x_{part} has {x.ndim} dimensions", "use (n, H, W), (n, H, W, C), (n, C, H, W) or (n, F)"
+            f"{part.what} takes {need / 1e6:,.0f} MB, which is more than half of the memory that is available, and a "
+            "dictionary of arrays is read as a whole",
+            "save fewer examples",
         )
-    if not x.size:
-        raise PactlError(f"--dataset {name}: x_{part} is empty")
-    return torch.from_numpy(np.ascontiguousarray(x))
+    inputs = {}
+    for key, array in part.arrays().items():
+        name = f"{part.pair.x}.{key}"
+        require_numbers(part.archive.called(name), name, Held(array).pieces())
+        inputs[key] = torch.from_numpy(np.ascontiguousarray(array.astype(types[key])))
+    return Examples(inputs, part.labels)
+
+
+def _require_known(name: str, pairs: Sequence[Pair], examples: Sequence[LabelledExamples]) -> None:
+    """Raise PactlError unless the inputs are such as a certificate can name, and alike in both parts."""
+    try:
+        InputSpec.from_dict(examples[0].spec.as_dict())
+    except ValueError as error:
+        raise PactlError(f"--dataset {name}: {pairs[0].x} cannot be used: {error}") from error
+    train, test = examples[0].spec, examples[-1].spec
+    if train != test:
+        raise PactlError(
+            f"--dataset {name}: {pairs[-1].x} and {pairs[0].x} differ in shape or type: "
+            f"{_in_detail(test)}; and {_in_detail(train)}",
+            "prepare the examples of both parts alike",
+        )
+
+
+def _in_detail(spec: InputSpec) -> str:
+    """Return what one example is, with the types of its numbers."""
+    if spec.kind != MAPPING:
+        return f"{spec}, {_type_name(spec.tensors[0][1])}"
+    return shorten(", ".join(f"{name} {tensor.shape} {_type_name(tensor)}" for name, tensor in spec.tensors), 300)
+
+
+def _type_name(tensor: TensorSpec) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,11 @@ _FEW_CLASSES = 20
 """Up to so many are taken for classes however few examples there are."""
 _MOST_NAMED = 8
 """So many are named in a line."""
+_LONGEST_NAME = 200
+_WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,16}")
+"""A string that is no other way to write a number: 01 and 1 may be two classes."""
+_MISSING = ("nan", "NaN", "<NA>", "NaT")
+"""What a missing value becomes as a string."""
 
 Values = NDArray[Any]
 
@@ -39,7 +45,9 @@ class Labels:
     notes: tuple[str, ...] = ()
 
 
-def read_labels(name: str, train: Values, test: Values | None = None, *, called: str = "y_{part}") -> Labels:
+def read_labels(
+    name: str, train: Values, test: Values | None = None, *, called: str | tuple[str, str] = "y_{part}"
+) -> Labels:
     """Return the labels that values stand for, where their meaning is certain.
 
     Whole numbers from 0, most of which occur, are taken as they are. Other whole numbers are names, numbered in their
@@ -49,25 +57,26 @@ def read_labels(name: str, train: Values, test: Values | None = None, *, called:
     Args:
         name: of the data set, for messages.
         train, test: arrays with one value, or one row, for each example.
-        called: what to call the values of a part in messages.
+        called: what to call the values of the training set and of the test set in messages; of one string, `{part}` is
+            the part.
 
     Raises:
         PactlError: if they are no labels, or those of the test set are not all among those of the training set.
     """
     notes: list[str] = []
-    columns = [
-        _column(f"--dataset {name}: {called.format(part=part)}", values, notes)
-        for part, values in (("train", train), ("test", test))
-        if values is not None
-    ]
+    parts = [train] if test is None else [train, test]
+    if isinstance(called, str):
+        called = (called.replace("{part}", "train"), called.replace("{part}", "test"))
+    whats = [f"--dataset {name}: {part}" for part in called]
+    columns = [_column(what, values, notes) for what, values in zip(whats, parts, strict=False)]
     if len({column.dtype.kind for column in columns}) > 1:
         columns = [column.astype(np.str_) for column in columns]
-    found = np.unique(columns[0])
-    classes = _classes(f"--dataset {name}: {called.format(part='train')}", found, len(columns[0]), notes)
+    width = _width(name, parts)
+    are_strings = train.dtype.kind in "US"
+    classes = np.arange(width) if width else _classes(whats[0], columns[0], notes, are_strings=are_strings)
     if len(columns) > 1 and len(others := np.setdiff1d(columns[1], classes)):
-        what = f"--dataset {name}: {called.format(part='test')}"
         raise PactlError(
-            f"{what} has classes that the training set lacks: {_listed(others)}",
+            f"{whats[1]} has classes that the training set lacks: {_listed(others)}",
             "remove their examples, or add examples of them to the training set",
         )
     numbers = [torch.from_numpy(np.searchsorted(classes, column).astype(np.int64)) for column in columns]
@@ -109,18 +118,35 @@ def _column(what: str, values: Values, notes: list[str]) -> Values:
     if kind == "f":
         values = _whole(what, values, notes)
     elif kind not in "iu":
-        raise PactlError(f"{what} has the type {values.dtype}", "labels are whole numbers or strings")
+        raise PactlError(f"{what} has the type {values.dtype}", "labels are whole numbers or strings: y.astype(str)")
     if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
         raise PactlError(f"{what} has the label {values.max()}, which has more than 63 bits", "use int64")
     return values.astype(np.int64)
 
 
+def _width(name: str, parts: Sequence[Values]) -> int:
+    """Return how many classes rows with a single 1 have; 0 where the labels are no rows."""
+    widths = [values.shape[1] if values.ndim == 2 and values.shape[1] > 1 else 0 for values in parts]
+    if len(set(widths)) > 1 and all(widths):
+        raise PactlError(
+            f"--dataset {name}: the labels of the training set are rows of {widths[0]}, and of the test set of "
+            f"{widths[1]}",
+            "they must have the same classes",
+        )
+    return widths[0]
+
+
 def _places_of_ones(what: str, values: Values, notes: list[str]) -> Values:
     """Return the place of the 1 in each row."""
+    if values.dtype.kind not in "biuf" or values.shape[1] > MOST_CLASSES:
+        raise PactlError(f"{what} has the shape {values.shape}, and the type {values.dtype}", "give one label each")
     is_one = values == 1
-    if values.dtype.kind not in "biuf" or not (is_one.sum(axis=1) == 1).all() or not (is_one | (values == 0)).all():
+    if (odd := np.flatnonzero((is_one.sum(axis=1) != 1) | ~(is_one | (values == 0)).all(axis=1))).size:
+        row = ", ".join(f"{value:g}" for value in values[odd[0], :_MOST_NAMED])
+        more = ", ..." if values.shape[1] > _MOST_NAMED else ""
         raise PactlError(
-            f"{what} has the shape {values.shape}, and not each of its rows is a single 1 among zeros",
+            f"{what} has the shape {values.shape}, and not each of its rows is a single 1 among zeros: the first that "
+            f"is none is [{row}{more}]",
             "every example has one class: give its number",
         )
     notes.append(f"the labels are rows with a single 1: its place, 0 to {values.shape[1] - 1}, is the class")
@@ -131,19 +157,28 @@ def _places_of_ones(what: str, values: Values, notes: list[str]) -> Values:
 def _strings(what: str, values: Values) -> Values:
     """Return names without space around them, or whole numbers where all of them are such."""
     try:
-        texts = np.char.strip(values.astype(np.str_))
-    except UnicodeDecodeError as error:
-        raise PactlError(f"{what} has labels of bytes that are no ASCII text", "save them as strings") from error
+        texts = np.char.strip(values if values.dtype.kind == "U" else np.char.decode(values, "utf-8"))
+        found, places = np.unique(texts, return_inverse=True)
+        names = found.tolist()
+        "".join(names).encode()
+    except (ValueError, SystemError) as error:  # numpy takes any four bytes for a letter
+        raise PactlError(f"{what} has labels that are no text in UTF-8", "save them as strings") from error
     if empty := int((texts == "").sum()):
         raise PactlError(f"{what} lacks {empty:,} of its labels: they are empty", "remove these examples")
-    if np.char.isdecimal(np.char.lstrip(texts, "-")).all() and np.char.str_len(texts).max() < 18:
-        return texts.astype(np.int64)
+    if missing := [word for word in _MISSING if word in names]:
+        count = int(np.isin(texts, missing).sum())
+        raise PactlError(f"{what} lacks {count:,} of its labels: they are {missing[0]}", "remove these examples")
+    if len(longest := max(names, key=len)) > _LONGEST_NAME:
+        raise PactlError(f"{what} has a label of {len(longest):,} letters, {longest[:20]}...", "give shorter names")
+    if all(map(_WHOLE_NUMBER.fullmatch, names)):
+        return found.astype(np.int64)[places]
     return texts
 
 
 def _whole(what: str, values: Values, notes: list[str]) -> Values:
     """Return floating-point numbers that are whole as integers."""
-    values = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # some NaN are signals
+        values = values.astype(np.float64)
     if missing := int(np.isnan(values).sum()):
         raise PactlError(f"{what} lacks {missing:,} of its labels: they are NaN", "remove these examples")
     if (odd := values[(values != np.trunc(values)) | ~(np.abs(values) < 2**53)]).size:
@@ -155,21 +190,22 @@ def _whole(what: str, values: Values, notes: list[str]) -> Values:
     return values.astype(np.int64)
 
 
-def _classes(what: str, found: Values, examples: int, notes: list[str]) -> Values:
-    """Return the values that the classes stand for, in order."""
+def _classes(what: str, labels: Values, notes: list[str], *, are_strings: bool) -> Values:
+    """Return the values that the classes stand for, in order: strings are names, whatever numbers they look like."""
+    found, examples = np.unique(labels), len(labels)
     if len(found) < 2:
         raise PactlError(f"{what} has a single class, {_listed(found)}", "at least two classes are needed")
-    if len(found) > max(_FEW_CLASSES, examples // 2):
+    if len(found) > min(max(_FEW_CLASSES, examples // 2), MOST_CLASSES):
         raise PactlError(
             f"{what} has {len(found):,} different labels for {examples:,} examples: these are hardly classes",
             "a certificate is about classes: name the column or array that holds them",
         )
     if found.dtype.kind not in "iu":
         return found
-    is_full = 2 * len(found) > found[-1] - found[0]
+    is_full = 2 * len(found) > int(found[-1]) - int(found[0])
     if found[0] == 0 and is_full:
         return _from_zero(what, int(found[-1]) + 1, found, notes)
-    if found.tolist() != [-1, 1] and (found[0] < 0 or not (is_full or len(found) == 2)):
+    if not are_strings and found.tolist() != [-1, 1] and (found[0] < 0 or not (is_full or len(found) == 2)):
         raise PactlError(
             f"{what} has the labels {_listed(found)}, and it is not certain that each is a class",
             "number the classes from 0, or name them by strings, and remove examples without a class",

@@ -95,7 +95,7 @@ def _of_files(dataset: Dataset, frame: Frame, data_dir: DataDirectory, progress:
         cache = DecodedCache(f"{kind}:{source} in {frame}", paths, data_dir)
         images = torch.from_numpy(cache.images(Pictures(dataset.name, paths, frame), progress))
         framed = resident(images, *(part.labels.tolist() for part in parts))
-    return replace(dataset, train=framed[0], test=framed[1] if len(framed) > 1 else None)
+    return replace(dataset, train=framed[0], test=framed[1] if len(parts) > 1 else None)
 
 
 def _of_rows(examples: LabelledExamples, size: int, progress: Progress) -> LabelledExamples:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module, invalidate_caches
+from pathlib import Path
+from sysconfig import get_path
 from textwrap import shorten
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -19,6 +23,10 @@ from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.models.initialisation import seeded
 from pactl_cli.models.normalisation import batch_norms
+
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
+_INSTALLED = ("<", str(Path(__file__).parents[1]), *(get_path(name) for name in ("stdlib", "purelib", "platlib")))
+"""How the names of files begin that are not of the user's own code."""
 
 
 class NetworkFailedError(PactlError):
@@ -74,10 +82,16 @@ def describe(name: str, *, classes: int, channels: int) -> Brought:
 
 
 def described(error: BaseException) -> str:
-    """An error of code that is not ours, in a few words."""
+    """An error of code that is not ours, in a few words, and the line of the user's own code that led to it."""
     if isinstance(error, NetworkFailedError):
         error = error.cause
-    return shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
+    words = shorten(_COLOURS.sub("", f"{type(error).__name__}: {error}"), 240, placeholder=" ...")
+    own = [
+        f" ({os.path.relpath(name) if name.startswith(os.getcwd() + os.sep) else name}, line {line})"
+        for name, line in ((frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__))
+        if not name.startswith(_INSTALLED)
+    ]
+    return f"{words}{own[-1] if own else ''}"
 
 
 @contextmanager

@@ -25,6 +25,8 @@ _INTEGERS = (torch.int64, torch.int32, torch.bool)
 _TYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.float32, torch.float64, *_INTEGERS)}
 _MOST_TENSORS, _LARGEST_RANK, _LONGEST_NAME = 32, 4, 200
 _LARGEST_SIDE, _MOST_VALUES = 1 << 16, 1 << 28
+MOST_TOKENS = 1 << 24
+"""A vocabulary of so many tokens is larger than any."""
 
 
 def change(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
@@ -60,13 +62,15 @@ class InputSpec:
         kind: `image`, of shape (C, H, W); `features`, of shape (F,), bytes or floating-point numbers; `tokens`,
             integers of shape (L,); or `mapping`.
         tensors: the tensors of a mapping by name, in the order of their names, or the only one.
+        vocabulary: how many tokens there are, which are numbered from 0; None where that is not known.
 
     Raises:
-        ValueError: if the tensors are not of the kind.
+        ValueError: if the tensors are not of the kind, or anything else has a vocabulary.
     """
 
     kind: str
     tensors: tuple[tuple[str, TensorSpec], ...]
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         if any(tensor.dtype not in _TYPES.values() or min(tensor.shape, default=1) < 1 for _, tensor in self.tensors):
@@ -77,17 +81,19 @@ class InputSpec:
                 raise ValueError("a mapping needs tensors, by names in order")
         elif names != [ONLY] or self.kind != _kind(self.tensors[0][1]):
             raise ValueError(f"such inputs are no {self.kind}")
+        if self.vocabulary is not None and (self.kind != TOKENS or not 0 < self.vocabulary <= MOST_TOKENS):
+            raise ValueError("inputs have a vocabulary that cannot be theirs")
 
     @classmethod
-    def of(cls, inputs: Inputs) -> Self:
-        """Return the specification of examples that are at hand.
+    def of(cls, inputs: Inputs, vocabulary: int | None = None) -> Self:
+        """Return the specification of examples that are at hand, and, if they are tokens, of so many.
 
         Raises:
             ValueError: if there is none for them.
         """
         if isinstance(inputs, Tensor):
             tensor = TensorSpec(tuple(inputs.shape[1:]), inputs.dtype)
-            return cls(_kind(tensor), ((ONLY, tensor),))
+            return cls(_kind(tensor), ((ONLY, tensor),), vocabulary)
         tensors = {name: TensorSpec(tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in inputs.items()}
         return cls(MAPPING, tuple(sorted(tensors.items())))
 
@@ -111,7 +117,10 @@ class InputSpec:
             if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
                 raise ValueError("its inputs have no name")
             tensors.append((name, TensorSpec(shape, _TYPES[tensor["dtype"]])))
-        spec = cls(str(values["kind"]), tuple(sorted(tensors, key=lambda row: row[0])))
+        vocabulary = values.get("vocabulary")
+        if vocabulary is not None and type(vocabulary) is not int:
+            raise ValueError("its vocabulary has no size")
+        spec = cls(str(values["kind"]), tuple(sorted(tensors, key=lambda row: row[0])), vocabulary)
         is_large = max(spec.image_shape) > _LARGEST_SIDE if spec.kind == IMAGE else spec.values > _MOST_VALUES
         if is_large or len(tensors) > _MOST_TENSORS:
             raise ValueError("its inputs are larger than any")
@@ -121,7 +130,8 @@ class InputSpec:
         """Return plain values."""
         types = {dtype: name for name, dtype in _TYPES.items()}
         rows = {name: {"shape": list(spec.shape), "dtype": types[spec.dtype]} for name, spec in self.tensors}
-        return {"kind": self.kind, "tensors": rows}
+        known = {} if self.vocabulary is None else {"vocabulary": self.vocabulary}
+        return {"kind": self.kind, "tensors": rows, **known}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -1,11 +1,16 @@
-"""BatchNorm as a function of one example: running statistics from calibration examples."""
+"""What networks learn of calibration examples: the scale of inputs, and BatchNorm's running statistics."""
 
 from __future__ import annotations
 
+from math import fsum, sqrt
+
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.format import CALIBRATION_BATCH
 from pactl_cli.models.inputs import Inputs, count_inputs, select
 
@@ -38,6 +43,35 @@ def calibrate(network: nn.Module, inputs: Inputs) -> None:
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.eval()
+
+
+def statistics_of(inputs: Tensor) -> Statistics:
+    """Return mean and standard deviation of each channel of images, or of each feature: the same on every machine.
+
+    Bytes are divided by 255. Where all numbers are one, 1 stands for the deviation, which is 0.
+    """
+    values = inputs.cpu().numpy()
+    rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+    of_row = _of_bytes if inputs.dtype == torch.uint8 else _of_numbers
+    mean, std = zip(*(of_row(row) for row in rows), strict=True)
+    return mean, std
+
+
+def _of_bytes(row: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return mean and deviation, rounded once from integers, and the root once more."""
+    counts, size = np.bincount(row, minlength=256).tolist(), len(row)
+    total = sum(value * count for value, count in enumerate(counts))
+    squares = sum(value * value * count for value, count in enumerate(counts))
+    return total / (255 * size), sqrt((size * squares - total * total) / (255 * size) ** 2) or 1.0
+
+
+def _of_numbers(row: NDArray[np.number]) -> tuple[float, float]:
+    """Return mean and deviation from sums that are rounded once each, in double precision."""
+    numbers = row.astype(np.float64)
+    if numbers.min() == numbers.max():
+        return float(numbers[0]), 1.0
+    mean = fsum(numbers) / len(numbers)
+    return mean, sqrt(fsum((numbers - mean) ** 2) / len(numbers)) or 1.0
 
 
 def freeze_statistics(network: nn.Module) -> None:

@@ -14,11 +14,13 @@ class Prepared(nn.Module):
     """A network that takes examples as the data have them.
 
     Bytes are divided by 255, then normalised as (x - mean) / std per channel, and lie in memory with their channels
-    last, in which order convolutions run up to twice as fast. Floating-point numbers and mappings stay as they are.
+    last, in which order convolutions run up to twice as fast. Other numbers are normalised only if that is asked for,
+    and mappings stay as they are.
 
     Args:
         network: takes prepared inputs.
-        statistics: mean and standard deviation, one number for all channels or one each.
+        statistics: mean and standard deviation: one number for all channels, or one for each, or for each feature.
+        every_number: whether they are for numbers that are no bytes, too.
         code: the name of the network where it is the user's own: it gets other integers as they are, and its errors are
             told. For the networks of the catalogue, "", they become floating-point numbers.
     """
@@ -26,10 +28,10 @@ class Prepared(nn.Module):
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, network: nn.Module, statistics: Statistics, *, code: str) -> None:
+    def __init__(self, network: nn.Module, statistics: Statistics, *, code: str, every_number: bool = False) -> None:
         super().__init__()
         self.network = network
-        self._code = code
+        self._code, self._every_number = code, every_number
         for name, row in zip(("_mean", "_std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(row).view(-1, 1, 1), persistent=False)
 
@@ -50,6 +52,9 @@ class Prepared(nn.Module):
 
     def _prepared(self, tensor: Tensor) -> Tensor:
         """Return what the network sees of a tensor of inputs, shape (m, ...)."""
+        if tensor.dtype != torch.uint8 and self._every_number:
+            mean, std = (self._mean, self._std) if tensor.ndim == 4 else (self._mean.flatten(), self._std.flatten())
+            return tensor.to(mean.dtype).sub(mean).div_(std)
         if tensor.dtype != torch.uint8:
             casts = not self._code and not tensor.is_floating_point()
             return tensor.to(self._mean.dtype) if casts else tensor

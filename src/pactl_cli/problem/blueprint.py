@@ -12,7 +12,8 @@ from torch import nn
 from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Configuration
-from pactl_cli.certificate.format import FIXED_STATISTICS
+from pactl_cli.certificate.format import CALIBRATION, FIXED_STATISTICS
+from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
@@ -37,6 +38,7 @@ class Blueprint:
         keeps_statistics: whether batch statistics are those of `start`, for want of calibration examples.
         calibrated: mean and standard deviation of the calibration examples' inputs, where the configuration asks for
             them.
+        encoding: of the rows of a table; None of anything else.
     """
 
     configuration: Configuration
@@ -45,6 +47,7 @@ class Blueprint:
     start: Start | None = None
     keeps_statistics: bool = False
     calibrated: Statistics | None = None
+    encoding: Encoding | None = None
 
     @property
     def is_code(self) -> bool:
@@ -56,6 +59,12 @@ class Blueprint:
         """The normalisation of inputs; None for .5 and .5."""
         normalisation = self.configuration.normalisation
         return self.calibrated if isinstance(normalisation, str) else normalisation
+
+    @property
+    def has_calibrated_statistics(self) -> bool:
+        """Whether the normalisation of inputs is that of calibration examples: these, or the source's."""
+        own, start = self.configuration.normalisation, self.start
+        return own == CALIBRATION or (start is not None and start.calibrated and own == start.statistics)
 
     @property
     def theta0_sha256(self) -> str | None:
@@ -91,7 +100,10 @@ class Blueprint:
     def prepared(self, network: nn.Module) -> Prepared:
         """Return a network of this blueprint with the preparation of its inputs."""
         return Prepared(
-            network, self.statistics or FIXED_STATISTICS, code=self.configuration.model_name if self.is_code else ""
+            network,
+            self.statistics or FIXED_STATISTICS,
+            code=self.configuration.model_name if self.is_code else "",
+            every_number=self.has_calibrated_statistics,
         )
 
     def module(self) -> SubspaceModule:
@@ -148,4 +160,6 @@ class Blueprint:
             seen_is_complete=seen_is_complete,
             origin=origin,
             lineage=lineage,
+            calibrated=self.has_calibrated_statistics,
+            encoding=self.encoding,
         )

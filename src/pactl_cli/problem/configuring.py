@@ -8,31 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from pactl_cli import catalogue
+from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
+from pactl_cli.certificate.format import CALIBRATION
 from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.files.tokenizing import BYTES
 from pactl_cli.data.labels import names_in_words
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import describe
+from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings, option_name
 from pactl_cli.runs.start import Start
 
 
-def reading_of(settings: TrainSettings) -> Reading:
-    """Return how the user's own data are read."""
-    return Reading(**{field.name: getattr(settings, field.name) for field in fields(Reading)})
+def reading_of(settings: TrainSettings, tokenizer: str | None = None) -> Reading:
+    """Return how the user's own data are read, by another tokenizer's file where one is given."""
+    said = {field.name: getattr(settings, field.name) for field in fields(Reading)}
+    return Reading(**said | ({"tokenizer": tokenizer} if tokenizer else {}))
 
 
 def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
     """Return what sender and receiver know before the message."""
     return Task(
-        settings.dataset,
+        catalogue.own_name(settings.dataset),
         len(pool.bound),
         dataset.spec.channels,
         _brought(settings.model_name, dataset, source),
-        inputs=dataset.spec.kind,
+        inputs=dataset.kind,
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
         defaults=_defaults(source, settings.dataset) if source else {},
     )
@@ -64,8 +69,9 @@ def _defaults(source: Start, dataset: str) -> dict[str, Any]:
 
 def configuration_of(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
     """Return the settings that a message carries, the rest of its fields at their defaults."""
-    normalisation = None
-    chosen: str = settings.normalise
+    normalisation: Statistics | str | None = None
+    chosen: str | None = settings.normalise
+    own = task.row.normalisation
     if chosen == "published":
         normalisation = catalogue.dataset_entry(settings.dataset).published
         if normalisation is None:
@@ -77,7 +83,9 @@ def configuration_of(settings: TrainSettings, task: Task, source: Start | None) 
             raise PactlError(f"--normalise published: the constants are not for {task.channels} channels")
     elif chosen == "source" and source is not None:
         normalisation = source.statistics
-    elif chosen == "fixed" and task.defaults.get("normalisation") is not None:
+    elif chosen == CALIBRATION:
+        normalisation = CALIBRATION
+    elif chosen == "fixed" and task.defaults.get("normalisation", own) is not None:
         normalisation = ((0.5,) * task.channels, (0.5,) * task.channels)
     given = settings.model_dump(include=set(Configuration.__dataclass_fields__) - {"normalisation"})
     if given["model_name"]:
@@ -117,38 +125,43 @@ def resolved(
     configuration: Configuration,
     directory: Path,
     view: str,
-    class_names: tuple[str, ...] | None,
+    data: Dataset,
 ) -> TrainSettings:
     """Return the settings with nothing left to default, and every path absolute.
 
     Args:
         directory: where named data sets were found.
-        class_names: those of the data.
+        data: what they are about.
 
     Raises:
         PactlError: if the settings name other classes than the data.
     """
+    class_names = data.class_names
     if settings.class_names not in (None, class_names):
         raise PactlError(
             f"the settings name the classes {names_in_words(settings.class_names or ())}, and --dataset "
             f"{settings.dataset} has {names_in_words(class_names or ['none with a name'])}",
             "name the data that the settings are about",
         )
-    entry, given = catalogue.dataset_entry(settings.dataset), dict(settings)
-    chosen = given | {name: value for name, value in configuration.as_dict().items() if name in given}
-    for name in ("epochs", "batch_size", "lr"):
-        chosen[name] = getattr(entry, name) if given[name] is None else given[name]
-    for name, followed in settings.followed().items():
-        chosen[name] = chosen[followed] if given[name] is None else given[name]
+    given = dict(settings)
+    chosen = with_plain_defaults(settings, data.spec.kind)
+    chosen |= {name: value for name, value in configuration.as_dict().items() if name in given}
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
-    kind, colon, path = settings.dataset.partition(":")
-    chosen["dataset"] = f"{kind}:{_absolute(Path(path))}" if colon else kind
+    chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
+    if settings.tokenizer != BYTES:
+        chosen["tokenizer"] = str(_absolute(Path(settings.tokenizer)))
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))
     chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view, "class_names": class_names}
     return settings.model_copy(update=chosen)
 
 
+def _at_absolute_path(dataset: str) -> str:
+    """Return a data set's name, with an absolute path where it has one."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{_absolute(Path(path))}" if colon else kind
+
+
 def _absolute(path: Path) -> Path:
     """Return a path from the root, without a look at what lies there: a stranger may have named it."""
-    return Path(os.path.abspath(path.expanduser()))
+    return Path(os.path.abspath(os.path.expanduser(path)))

@@ -7,14 +7,23 @@ come from places that the user names, and code is loaded only if the user names 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 from pactl_cli import catalogue
+from pactl_cli.data.files.tokenizing import BYTES
 from pactl_cli.errors import MissingError, quoted
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import TrainSettings
+
+_PARTS = [
+    part + ending
+    for part in ("train", "test", "val")
+    for ending in ("", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+]
+"""What a directory of one's own data may hold."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +34,15 @@ class Named:
         data_dir: where named data sets lie.
         dataset: the data, where they are the user's own: npz:PATH or folder:PATH.
         model_name: the network, if it is code or very large.
+        tokenizer: the file that splits texts, if there is one.
+        option: with which `dataset` is named.
     """
 
     data_dir: Path | None = None
     dataset: str | None = None
     model_name: str | None = None
+    tokenizer: str | None = None
+    option: str = "--dataset"
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,8 @@ class DataPlace:
         directory: where named data sets lie.
         may_write: whether what is absent may be fetched into it, and decoded images kept there.
         by_run: whether the run, not the user, says where.
+        tokenizer: the file that splits texts; None for the one of the settings, if that has one.
+        is_tokenizer_by_run: whether the run says which.
         if_absent: what to do if they are not there; "" for what one would do to begin with.
     """
 
@@ -48,6 +63,8 @@ class DataPlace:
     directory: Path
     may_write: bool = True
     by_run: bool = False
+    tokenizer: str | None = None
+    is_tokenizer_by_run: bool = False
     if_absent: str = ""
 
     def in_words(self) -> str:
@@ -55,13 +72,18 @@ class DataPlace:
         entry = catalogue.dataset_entry(self.dataset)
         if entry.takes_path:
             whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
-            return f"{quoted(self.dataset)}{whose}"
+            return f"{quoted(self.dataset)}{whose}{self._tokenizer_in_words()}"
         place = f"{entry.name} from {entry.package or quoted(str(self.directory))}"
         if entry.content:
             return f"{place}; its content has the sha256 that pactl knows"
         if entry.checked:
             return f"{place}; each file has its published MD5, but pactl knows no sha256 of the content"
         return f"{place}; pactl knows no sha256 of its content: check that it is the published one"
+
+    def _tokenizer_in_words(self) -> str:
+        """Return what to add of what splits the texts."""
+        whose = ", a path that the run names: check that it is the one you mean" if self.is_tokenizer_by_run else ""
+        return f"; texts split by {quoted(self.tokenizer)}{whose}" if self.tokenizer else ""
 
 
 def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
@@ -77,42 +99,81 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
     Raises:
         MissingError: if the user has to name them.
     """
+    place = _place_of_examples(run, trained, named, only_read=only_read)
+    if named.tokenizer is None:
+        if trained.tokenizer == BYTES:
+            return place
+        _require_tokenizer(run, trained.tokenizer)
+        return replace(place, tokenizer=trained.tokenizer, is_tokenizer_by_run=True)
+    if BYTES in (trained.tokenizer, named.tokenizer) and trained.tokenizer != named.tokenizer:
+        raise MissingError(
+            f"--tokenizer {named.tokenizer}: the texts of {run.path} are split by {quoted(trained.tokenizer)}",
+            "leave it out" if trained.tokenizer == BYTES else "name that file",
+        )
+    return replace(place, tokenizer=None if named.tokenizer == BYTES else named.tokenizer)
+
+
+def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
+    """Return where to read the examples of a run, as `place_of_data` says."""
     entry = catalogue.dataset_entry(trained.dataset)
     if not entry.takes_path:
         if named.dataset not in (None, trained.dataset):
-            raise MissingError(f"--dataset {named.dataset} is not what {run.path} is about, which is {trained.dataset}")
+            raise MissingError(
+                f"{named.option} {named.dataset} is not what {run.path} is about, which is {trained.dataset}"
+            )
         directory = data_directory(named.data_dir)
         found = trained.data_dir
         if only_read or named.data_dir or found in (None, directory) or not (entry.checked and os.path.isdir(found)):
             hint = ""
             if found and not named.data_dir and not only_read:
-                hint = f"training found them in {found}: if you trust what lies there, --data-dir {found}"
+                hint = f"training found them in {found}: if you trust what lies there, --data-dir {quote(str(found))}"
             return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
         return DataPlace(trained.dataset, found, may_write=False, by_run=True)
     directory = data_directory(named.data_dir)
     if named.dataset is None:
-        _require_outside(run, trained.dataset)
-        hint = f"if they lie elsewhere now: --dataset {entry.name}PATH"
+        _require_outside(run, trained.dataset, named.option)
+        hint = f"if they lie elsewhere now: {named.option} {_perhaps(trained.dataset, named.data_dir)}"
         return DataPlace(trained.dataset, directory, may_write=not only_read, by_run=True, if_absent=hint)
     if catalogue.dataset_entry(named.dataset) != entry:
         raise MissingError(
-            f"--dataset {named.dataset} is of another kind than {trained.dataset}, which {run.path} is about"
+            f"{named.option} {named.dataset} is of another kind than {trained.dataset}, which {run.path} is about"
         )
     return DataPlace(named.dataset, directory, may_write=not only_read)
 
 
-def _require_outside(run: RunDirectory, dataset: str) -> None:
+def _require_tokenizer(run: RunDirectory, path: str) -> None:
+    """Raise MissingError if the tokenizer's file that a run names is not there, or lies in the run itself."""
+    hint = "name it: --tokenizer PATH"
+    try:
+        inside = os.path.realpath(run.path)
+        if os.path.commonpath([os.path.realpath(path), inside]) == inside:
+            raise MissingError(
+                f"{run.path} has its tokenizer in itself: nothing says that it is the one you mean", hint
+            )
+        if not os.path.isfile(path):
+            raise MissingError(f"the tokenizer of {run.path} does not lie at {quoted(path)}", hint)
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{run.path} has its tokenizer at no path: {error}", hint) from error
+
+
+def _perhaps(dataset: str, data_dir: Path | None) -> str:
+    """Return what of that name lies where the user says that data lie, or is; else what the user has to fill in."""
+    kind, _, name = catalogue.own_name(dataset).partition(":")
+    for place in (data_dir, Path()):
+        if place is not None and os.path.lexists(place / name):
+            return quote(f"{kind}:{place / name}")
+    return f"{kind}:PATH"
+
+
+def _require_outside(run: RunDirectory, dataset: str, option: str) -> None:
     """Raise MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
     path, inside = dataset.partition(":")[2], os.path.realpath(run.path)
     try:
-        places = [
-            os.path.realpath(place)
-            for place in (path, *(os.path.join(path, part) for part in ("train", "test", "val")))
-        ]
+        places = [os.path.realpath(place) for place in (path, *(os.path.join(path, part) for part in _PARTS))]
     except (OSError, ValueError) as error:
-        raise MissingError(f"{run.path} has its data at no path: {error}", "name them with --dataset") from error
+        raise MissingError(f"{run.path} has its data at no path: {error}", f"name them with {option}") from error
     if any(os.path.commonpath([place, inside]) == inside for place in places):
         raise MissingError(
             f"{run.path} has its data, {dataset}, in itself: nothing says that they are what you take them for",
-            f"if you know them: --dataset {dataset}",
+            f"if you know them: {option} {quote(dataset)}",
         )

@@ -5,13 +5,18 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from pactl_cli.data.files.progress import Progress, unheard
+
+class Bar(Protocol):
+    """Shows how far some work is."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show how many of how many steps are made; a note takes the place of the numbers."""
 
 
 class Display(Protocol):
     """Where progress goes."""
 
-    def progress(self, title: str) -> AbstractContextManager[Progress]:
+    def progress(self, title: str) -> AbstractContextManager[Bar]:
         """Return a bar for the time of the context; call what it gives as the work goes on."""
 
     def say(self, text: str) -> None:
@@ -24,12 +29,16 @@ class Display(Protocol):
 class Silence:
     """A display that shows nothing."""
 
-    def progress(self, title: str) -> AbstractContextManager[Progress]:
+    def progress(self, title: str) -> AbstractContextManager[Bar]:
         """No bar."""
-        return nullcontext(unheard)
+        return nullcontext(_unseen)
 
     def say(self, text: str) -> None:
         """Nothing."""
 
     def warn(self, text: str) -> None:
         """Nothing."""
+
+
+def _unseen(done: int, total: int, note: str = "") -> None:
+    """For those who do not want to know."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from pactl_cli.data.adaptation import framed, with_channels
 from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.recognition import image_fingerprints
+from pactl_cli.data.vocabulary import widened
 from pactl_cli.errors import PactlError, quoted
 from pactl_cli.models.inputs import IMAGE
 from pactl_cli.runs.settings import TrainSettings
@@ -48,14 +51,44 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
     """
     if source.spec.kind == dataset.spec.kind == IMAGE:
         return _fit_images(dataset, source)
-    same_numbers = not catalogue.is_brought(source.model_name) and dataset.spec.channels == source.spec.channels
-    if dataset.spec == source.spec or (same_numbers and source.fits(dataset.spec)):
+    if dataset.encoding or source.encoding:
+        dataset = _encoded_as(dataset, source)
+    is_code = catalogue.is_brought(source.model_name)
+    dataset = _with_vocabulary_of(dataset, source)
+    known = replace(source.spec, vocabulary=dataset.spec.vocabulary) if is_code else source.spec
+    same_numbers = not is_code and dataset.spec.channels == source.spec.channels
+    if dataset.spec == known or (same_numbers and source.fits(dataset.spec)):
         return dataset
     raise PactlError(
         f"--dataset {dataset.name}: the data are {dataset.spec}, and {quoted(source.origin)} was trained on "
         f"{source.spec}",
         "transfer to data of the same names, shapes and types",
     )
+
+
+def _encoded_as(dataset: Dataset, source: Start) -> Dataset:
+    """Return the rows of a table written as numbers as the source's were: columns are found by their names.
+
+    Raises:
+        PactlError: if the columns are others, or one of the two is no table with names.
+    """
+    if dataset.encoding is None or source.encoding is None:
+        difference = "only one of the two is a table, whose columns have names"
+    elif not (difference := dataset.encoding.difference(source.encoding)):
+        return dataset.encoded(source.encoding)
+    raise PactlError(
+        f"--dataset {dataset.name} is not written as numbers like what {quoted(source.origin)} was trained on: "
+        f"{difference}",
+        "transfer between tables with the same columns, --missing and --categories",
+    )
+
+
+def _with_vocabulary_of(dataset: Dataset, source: Start) -> Dataset:
+    """Return tokens with the vocabulary of a transfer's source, if that has all of them; anything else as it is."""
+    known, own = source.spec.vocabulary, dataset.spec.vocabulary
+    if known is None or own is None or own > known:
+        return dataset
+    return widened(dataset, known)
 
 
 def _fit_images(dataset: Dataset, source: Start) -> Dataset:

@@ -9,7 +9,7 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Configuration
-from pactl_cli.data.dataset import Dataset, LabelledExamples
+from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.workers import useful_workers
 from pactl_cli.data.loading import load_dataset
@@ -26,13 +26,14 @@ from pactl_cli.data.splits import (
 )
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.problem.blueprint import Blueprint
+from pactl_cli.problem.calibrating import calibrated_statistics, encoded_by
 from pactl_cli.problem.configuring import configuration_of, reading_of, resolved, task_of, view_of
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
 from pactl_cli.problem.fitting import fit_inputs, require_unrelated, seen_forms
 from pactl_cli.problem.machine import data_directory
-from pactl_cli.problem.memory import require_memory
+from pactl_cli.problem.memory import within_memory
 from pactl_cli.problem.problem import Problem
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.processes.world import ALONE, World
@@ -81,28 +82,37 @@ def load_problem(request: Request) -> Problem:
     pool, identities = _divided(settings, original, dataset, source, permutation)
     task = task_of(settings, dataset, pool, source)
     configuration = configuration_of(settings, task, source)
-    require_memory(configuration, dataset.classes, dataset.spec)
     parts, calibration = _with_calibration(pool, configuration, identities)
+    dataset, is_given = encoded_by(dataset, calibration), settings.intrinsic_dim is not None
+    configuration = within_memory(configuration, dataset.classes, dataset.spec, given_dim=is_given)
     dataset = dataset.to(request.device)
+    given = _taken(dataset, calibration).resident()
     sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
     with request.display.progress("fingerprinting the examples") as progress:
         fingerprints = Fingerprints.of(sample, original, parts, progress)
-    keeps_statistics = kind.has_source and not len(calibration)
     return Problem(
-        settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean.class_names),
+        settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean),
         dataset=dataset,
         task=task,
-        blueprint=Blueprint(configuration, dataset.classes, dataset.spec, start, keeps_statistics),
+        blueprint=_blueprint(configuration, dataset, start, given, keeps=kind.has_source and not len(calibration)),
         partition=parts,
         permutation=permutation,
         repetitions=parts.repetitions(identities),
         sample=sample,
         fingerprints=fingerprints,
-        calibration=_taken(dataset, calibration).resident(),
+        calibration=given,
         pool=pool.bound,
         is_framed=dataset.spec.sides != clean.spec.sides,
         world=request.world,
     )
+
+
+def _blueprint(
+    configuration: Configuration, dataset: Dataset, start: Start | None, calibration: Examples, *, keeps: bool
+) -> Blueprint:
+    """Return what rebuilds the classifier; `keeps` says whether batch statistics are those of the start."""
+    statistics = calibrated_statistics(configuration, calibration)
+    return Blueprint(configuration, dataset.classes, dataset.spec, start, keeps, statistics, dataset.encoding)
 
 
 def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tuple[Dataset, Start | None]:
@@ -133,7 +143,7 @@ def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
                 place.directory,
                 progress,
                 may_write=place.may_write,
-                reading=reading_of(settings),
+                reading=reading_of(settings, place.tokenizer),
                 original=True,
             )
         except MissingError as error:

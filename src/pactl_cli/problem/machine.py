@@ -11,6 +11,9 @@ import torch
 from pactl_cli.errors import PactlError
 from pactl_cli.processes.world import ALONE, World
 
+_NOWHERE = Path("/nonexistent/pactl")
+"""The cache of a user without a home directory."""
+
 
 def data_directory(given: Path | None) -> Path:
     """Return where named data sets lie: as given, else $PACTL_DATA_DIR, else the platform's cache directory.
@@ -19,9 +22,13 @@ def data_directory(given: Path | None) -> Path:
         PactlError: if a directory that was named does not exist.
     """
     if given is None and not os.environ.get("PACTL_DATA_DIR"):
-        return platformdirs.user_cache_path("pactl", appauthor=False, ensure_exists=False)
+        try:
+            path = platformdirs.user_cache_path("pactl", appauthor=False, ensure_exists=False)
+        except RuntimeError:  # a user whom the system does not know, as in a container
+            return _NOWHERE
+        return path if path.is_absolute() else _NOWHERE  # for the same reason it can begin with ~
     option, path = ("--data-dir", given) if given else ("PACTL_DATA_DIR", Path(os.environ["PACTL_DATA_DIR"]))
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
     if not os.path.isdir(path):
         raise PactlError(f"{option} {path} is not a directory", "name the directory that holds the data sets")
     return path.resolve()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pactl_cli.catalogue import is_brought
 from pactl_cli.certificate.configuration import Configuration
+from pactl_cli.certificate.format import ROUND_DIMS
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.errors import MissingError
 from pactl_cli.models import sketch_network
@@ -25,10 +28,17 @@ _ORDINARY_PARAMETERS, _ORDINARY_BATCH, _ORDINARY_SIDE = 1 << 25, 1024, 512
 """Up to these, and images that are not made larger than this, a network not wider than its own width may take more."""
 
 
-def require_memory(configuration: Configuration, classes: int, inputs: InputSpec) -> None:
-    """Raise MissingError if a network's weights alone take more memory than there is."""
+def within_memory(configuration: Configuration, classes: int, inputs: InputSpec, *, given_dim: bool) -> Configuration:
+    """Return a configuration whose network can be built, with no more dimensions than it has weights.
+
+    Args:
+        given_dim: whether the user has said how many there are; then they stay.
+
+    Raises:
+        MissingError: if the weights alone take more memory than there is.
+    """
     if is_brought(configuration.model_name):
-        return
+        return configuration
     sketch = sketch_network(configuration.model_name, classes=classes, inputs=inputs, width=configuration.base_width)
     size = Size.of(sketch, inputs)
     if _weights_bytes(size) > available_memory():
@@ -37,6 +47,10 @@ def require_memory(configuration: Configuration, classes: int, inputs: InputSpec
             f"{_weights_bytes(size) >> 20:,} MB, and {available_memory() >> 20:,} MB are free",
             "choose a smaller --base-width, or another network",
         )
+    most = parameter_layout(sketch).size
+    if given_dim or configuration.intrinsic_dim <= most:
+        return configuration
+    return replace(configuration, intrinsic_dim=max(dim for dim in ROUND_DIMS if dim <= most))
 
 
 def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
 
+from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Configuration, Task
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.splits import Indices, Partition
@@ -97,14 +99,18 @@ class Problem:
         return sha256(pool.astype("<i8").tobytes()).hexdigest()
 
     def population(self) -> tuple[str | None, ...]:
-        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0."""
-        found, division = self.fingerprints, self.partition.division_sha256()
-        return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256
+        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0, and
+        how the rows of a table are written as numbers, where calibration examples do not say it.
+        """
+        found, division, settings = self.fingerprints, self.partition.division_sha256(), self.settings
+        written = json.dumps([settings.missing, settings.categories], sort_keys=True)
+        return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256, written
 
     def lineage(self) -> tuple[Training, ...]:
         """Return the trainings that led to this run's weights, its own first."""
         settings, start = self.settings, self.blueprint.start
-        own = Training(printable(settings.dataset), settings.indices_path is not None, noisy=settings.label_noise > 0)
+        name, noisy = printable(catalogue.own_name(settings.dataset)), settings.label_noise > 0
+        own = Training(name, settings.indices_path is not None, noisy=noisy)
         return (own, *(start.lineage if start else ()))
 
     def few_examples(self) -> Examples:

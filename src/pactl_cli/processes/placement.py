@@ -24,12 +24,14 @@ class Handoff:
         listens: whether the launcher has listened on MASTER_PORT already.
         listen: in rank 0, that socket.
         timeout_seconds: for `TIMEOUT_SECONDS`.
+        called: its own command line, before the command's.
     """
 
     watch: int
     listens: bool
     listen: int | None
     timeout_seconds: float
+    called: str = ""
 
     @classmethod
     def received(cls) -> Handoff | None:
@@ -76,7 +78,8 @@ class Placement:
                 "they say where rank 0 answers; pactl launch sets them all",
             )
         local_size = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else size
-        placement = cls(_number("RANK", 0), size, _number("LOCAL_RANK", 0), local_size)
+        alone = size == 1 and "LOCAL_RANK" not in os.environ  # as in a job of one pod
+        placement = cls(_number("RANK", 0), size, 0 if alone else _number("LOCAL_RANK", 0), local_size)
         if placement.rank >= size:
             raise PactlError(f"RANK {placement.rank} is not below WORLD_SIZE {size}")
         return placement

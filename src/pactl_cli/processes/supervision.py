@@ -45,6 +45,7 @@ class Crew:
         machine: which of them this is, from 0.
         endpoint: host and port where rank 0 answers; None for a free port, on one machine.
         timeout_seconds: how long a process waits for the others.
+        called: the command line before `words`.
     """
 
     words: Sequence[str]
@@ -53,6 +54,7 @@ class Crew:
     machine: int = 0
     endpoint: tuple[str, int] | None = None
     timeout_seconds: float = 1800.0
+    called: str = ""
 
     def environment(self, local_rank: int, port: int, handoff: Handoff) -> dict[str, str]:
         """What torchrun would set, threads that do not get into each other's way, and what is between us alone."""
@@ -122,7 +124,7 @@ def run_crew(crew: Crew, advice: str) -> tuple[int, str]:
     """Runs processes to their end. None of them is left when this returns, nor if this process is killed.
 
     Args:
-        advice: what to do after one was killed.
+        advice: what to do after an interruption, or after one was killed.
 
     Returns:
         The exit code, and what is still to be said about it, if anything: a line, or what the process to blame said.
@@ -151,7 +153,7 @@ def _start(crew: Crew, stack: ExitStack) -> list[_Member]:
             rank = crew.machine * crew.size + local_rank
             # The port is chosen by listening on it, and rank 0 inherits the listening socket: nobody can take it away.
             listen = listener.fileno() if listener and rank == 0 else None
-            handoff = Handoff(watch, listener is not None, listen, crew.timeout_seconds)
+            handoff = Handoff(watch, listener is not None, listen, crew.timeout_seconds, crew.called)
             complaint = stack.enter_context(TemporaryFile()) if rank else None  # noqa: SIM115
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pactl_cli", *crew.words],
@@ -205,7 +207,7 @@ def _verdict(members: list[_Member], first: _Member | None, interrupted: bool, a
     if leader and leader.is_to_blame and codes[0] > 0:  # it has said so itself
         return codes[0], ""
     if interrupted:
-        return INTERRUPTED, "pactl: interrupted\n"
+        return INTERRUPTED, f"pactl: interrupted ({advice})\n"
     if first is None:
         return FAILED, "pactl: the processes of another machine have ended: what they said is to be found there\n"
     code = first.process.returncode

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pactl_cli.errors import FAILED, PactlError, PeerLostError
+from pactl_cli.errors import FAILED, PactlError, PeerLostError, StoppedError
 from pactl_cli.processes.placement import TIMEOUT_SECONDS, Handoff, Placement
 
 _T = TypeVar("_T")
 _COMPLAINTS, _ARRIVED, _ALL_ARRIVED = "pactl/complaints", "pactl/arrived", "pactl/all-arrived"
 _MEETING_SECONDS = 300.0
+_PORT_IN_USE = "EADDRINUSE"
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,10 @@ class World(Placement):
             yield
         except RuntimeError as error:
             if time.monotonic() - started < 0.9 * self.timeout_seconds:
-                raise PeerLostError(
-                    "another process has ended", "see what it said; go on with --resume", FAILED
-                ) from error
-            raise PactlError(
+                raise PeerLostError("another process has ended", "see what it said", FAILED) from error
+            raise StoppedError(
                 f"rank {self.rank} has waited {self.timeout_seconds:g} s for the other processes: one of them hangs",
-                "go on with --resume",
+                "",
                 FAILED,
             ) from error
 
@@ -156,18 +155,46 @@ def _join(place: Placement, handoff: Handoff | None) -> World:
     seconds = handoff.timeout_seconds if handoff else TIMEOUT_SECONDS
     gpus = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     group: dict[str, Any] = {"backend": "cpu:gloo,cuda:nccl" if gpus else "gloo", "timeout": timedelta(seconds=seconds)}
-    try:
+
+    def meet() -> None:
+        own = {}
         if handoff is not None and handoff.listens:
-            group |= {"store": _store(place, handoff), "rank": place.rank, "world_size": place.size}
-        torch.distributed.init_process_group(**group)
+            own = {"store": _store(place, handoff), "rank": place.rank, "world_size": place.size}
+        torch.distributed.init_process_group(**group, **own)
+
+    try:
+        _interruptibly(meet)
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        if _PORT_IN_USE in str(error):
+            raise PactlError(
+                f"rank {place.rank} cannot listen at {where}: the port is in use",
+                "choose another, on all machines",
+                FAILED,
+            ) from error
         raise PeerLostError(
             f"rank {place.rank} has not met the other {place.size - 1} at {where}: {str(error).splitlines()[0]}",
             "is the address rank 0's, and the port free and open?",
             FAILED,
         ) from error
     return World(place.rank, place.size, place.local_rank, place.local_size, True, seconds)
+
+
+def _interruptibly(wait: Callable[[], None]) -> None:
+    """Waits in another thread: in this one torch would let no Ctrl-C and no SIGTERM through."""
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            wait()
+        except Exception as error:
+            failures.append(error)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _store(place: Placement, handoff: Handoff) -> Any:

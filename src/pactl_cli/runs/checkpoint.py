@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, reason
 from pactl_cli.runs.directory import LARGEST_TENSORS, RunDirectory
 from pactl_cli.runs.plain_files import read_plain_file
 
@@ -29,9 +29,12 @@ def load_tensors(path: Path, limit: int = LARGEST_TENSORS) -> tuple[dict[str, Te
     """
     try:
         data = read_plain_file(path, limit)
+    except (OSError, ValueError) as error:
+        raise PactlError(f"{path} cannot be read: {reason(error)}", "the file is missing or altered") from error
+    try:
         tensors = safetensors.torch.load(data)
         header_bytes = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + header_bytes])
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise PactlError(f"{path} cannot be read: {error}", "the file is missing, truncated or altered") from error
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise PactlError(f"{path} cannot be read: it is no safetensors file, or truncated or altered") from error
     return tensors, header.get("__metadata__", {})

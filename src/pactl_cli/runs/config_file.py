@@ -68,6 +68,23 @@ def read_plain_config(path: Path) -> dict[str, Any]:
     return parse_config(data, path)
 
 
+def read_lists(path: Path) -> dict[str, list[str]]:
+    """A file of YAML or JSON with lists by name, each of whose values is read as the text that stands there.
+
+    Raises:
+        PactlError: if it is missing, unreadable or something else.
+    """
+    hint = "it must be YAML or JSON: name: [value, value]"
+    try:
+        content = yaml.load(path.read_bytes().decode("utf-8-sig"), yaml.BaseLoader)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise PactlError(f"{path} cannot be read: {reason(error)}", hint) from error
+    lists = content.values() if isinstance(content, dict) else [content]
+    if not all(isinstance(row, list) and all(isinstance(value, str) for value in row) for row in lists):
+        raise PactlError(f"{path} does not hold lists of values", hint)
+    return dict(content)
+
+
 def parse_config(data: bytes, path: Path) -> dict[str, Any]:
     """The mapping from names to values that the bytes of a file at `path` are.
 
@@ -79,7 +96,14 @@ def parse_config(data: bytes, path: Path) -> dict[str, Any]:
             raise ValueError("the file is too large")
         content = yaml.load(data.decode(), _PlainLoader)
     except (ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError, RecursionError) as error:
-        raise PactlError(f"{path} cannot be read: {error}", _HINT) from error
+        raise PactlError(f"{path} cannot be read: {_explained(error)}", _HINT) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise PactlError(f"{path} does not hold settings", _HINT)
     return content
+
+
+def _explained(error: Exception) -> str:
+    """What is wrong with a file, and in which line, where YAML says it."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error)

@@ -7,11 +7,13 @@ files are, with their sha256; a killed run leaves a directory that says `running
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
 import reprlib
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
 from io import BytesIO
@@ -26,7 +28,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
-from pactl_cli.errors import FAILED, MissingError, PactlError, reason
+from pactl_cli.errors import FAILED, MissingError, PactlError, reason, shell_command
+from pactl_cli.runs.advice import finishing
 from pactl_cli.runs.config_file import LARGEST, parse_config
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
@@ -48,6 +51,7 @@ _LARGEST_TEXT = 1 << 26
 _LARGEST_MANIFEST = 1 << 20
 _LARGEST_ARRAYS = 1 << 32
 LARGEST_TENSORS = 1 << 36
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
@@ -140,11 +144,10 @@ class RunDirectory:
         """Raises PactlError unless the stage is complete and its files are as it left them."""
         state = self.manifest.stages.get(stage)
         if state != "complete":
+            begun = stage == self.manifest.kind
             raise PactlError(
                 f"{self.path} is incomplete: its stage {stage} is {state or 'missing'}",
-                f"finish it with pactl {stage} --resume --out {self.path}"
-                if stage == self.manifest.kind
-                else f"run pactl {stage} {self.path}",
+                finishing(self.path, stage, self.read_settings) if begun else f"run {shell_command(stage, self.path)}",
             )
         if altered := self.altered():
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
@@ -326,11 +329,21 @@ def replace_file(target: Path, data: bytes) -> None:
         try:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
+            _sync(file.fileno())
+            with suppress(OSError):  # of a file system without modes, such as a Windows drive's
+                os.chmod(file.name, 0o644)
             os.replace(file.name, target)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _sync(descriptor: int) -> None:
+    """Flushes a file to the disk, where the file system knows how to."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
             raise
 
 

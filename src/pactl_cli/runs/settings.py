@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ from pydantic import (
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, seek_help
 
 DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
 QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
@@ -62,18 +62,26 @@ class Settings(BaseModel):
     """Frozen, and without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    command: ClassVar[str]
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_words_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML reads yes and no as truth values, which Python takes for 1 and 0."""
-        if isinstance(value, bool) and bool not in _alternatives(cls.model_fields[info.field_name or ""].annotation):
-            raise ValueError("must not be true or false")
+        name = info.field_name or ""
+        kinds = _alternatives(cls.model_fields[name].annotation)
+        if isinstance(value, bool) and bool not in kinds:
+            words = ", ".join(kind for kind in kinds if isinstance(kind, str))
+            choices = next((t.choices for t in catalogue.TABLES if t.option == option_name(name)), words)
+            raise ValueError(f"must not be true or false{choices and f': choose from {choices}'}")
         return value
 
     @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
+    def parse(cls, values: dict[str, Any], command: str = "") -> Self:
         """The settings, from options or a file.
+
+        Args:
+            command: whose they are; as the model says where nothing is given.
 
         Raises:
             PactlError: naming every wrong value at once.
@@ -81,7 +89,9 @@ class Settings(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise PactlError("; ".join(_complaint(item) for item in error.errors()), "see --help") from error
+            raise PactlError(
+                "; ".join(_complaint(item) for item in error.errors()), seek_help(command or cls.command)
+            ) from error
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as written to `config.yml`."""
@@ -119,67 +129,46 @@ DatasetName = Annotated[str, _checked(catalogue.dataset_entry)]
 ModelName = Annotated[str, _checked(catalogue.model_name)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 _DEVICE = _setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
-_DATA_DIR = _setting(
-    None, DATA, "where named data sets lie, in torchvision's layout", shown="$PACTL_DATA_DIR, else the cache directory"
-)
+_DATA_DIR = _setting(None, DATA, "where named data sets lie", shown="$PACTL_DATA_DIR or the cache")
+_BY_DATASET = "by data set"
 
 
 class TrainSettings(Settings):
     """`config.yml` of a trained run: enough to run it again. None stands for the data set's default."""
 
-    dataset: DatasetName = _setting("digits", DATA, "a named data set, or npz:PATH, or folder:PATH")
+    command = "train"
+
+    dataset: DatasetName = _setting("digits", DATA, "a name, or npz:, folder:, csv: or parquet:PATH")
     data_dir: Path | None = _DATA_DIR
-    image_size: int | None = _setting(
-        None,
-        DATA,
-        "the shorter side is scaled to this, and the middle cut out; paid for",
-        ge=1,
-        le=4096,
-        shown="their own",
-    )
+    image_size: int | None = _setting(None, DATA, "side of images; paid for", ge=1, le=4096, shown="their own")
     channels: Literal["first", "last"] | None = _setting(
-        None, DATA, "the axis of an array that counts channels", shown="as its shape says"
+        None, DATA, "their axis: first or last", shown="as its shape says"
     )
     label: str | None = _setting(None, DATA, "a table's column of labels", shown="none")
-    text: str | None = _setting(None, DATA, "a table's column of texts, read instead of all others", shown="none")
-    missing: Literal["refuse", "constant"] = _setting("refuse", DATA, "what becomes of a table's missing values")
+    text: str | None = _setting(None, DATA, "a table's column of texts", shown="none")
+    missing: Literal["refuse", "constant"] = _setting("refuse", DATA, "refuse, or constant: fill in 0")
     categories: dict[str, tuple[str, ...]] | None = _setting(
         None,
         DATA,
-        "a file with the values of columns, as YAML or JSON",
+        "values of columns, YAML or JSON",
         shown="those of calibration examples",
         metavar="FILE",
     )
-    tokenizer: str = _setting("bytes", DATA, "bytes, or a tokenizer.json, which splits texts")
+    tokenizer: str = _setting("bytes", DATA, "bytes or a tokenizer.json")
     sequence_length: int = _setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
-    text_form: Literal["padded", "bagged", "masked"] = _setting(
-        "padded", DATA, "tokens in a row, their counts, or a row with its mask"
-    )
+    text_form: Literal["padded", "bagged", "masked"] = _setting("padded", DATA, "padded, bagged or masked")
     class_names: tuple[str, ...] | None = _setting(None, "", "what the data call the classes")
     train_subset: float = _setting(
-        1.0, DATA, "share of the training set that is S; negative: the complement", ge=-1, le=1
+        1.0, DATA, "share of the training set to learn from, S; negative: the others", ge=-1, le=1
     )
-    indices_path: Path | None = _setting(
-        None, DATA, "a permutation of the training set, as .npy", shown="a fixed seeded one"
+    indices_path: Path | None = _setting(None, DATA, "a permutation, .npy", shown="a fixed one")
+    label_noise: float = _setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
+    duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop, refuse")
+    calibration_examples: int | None = _setting(None, DATA, "taken out of S", ge=0, shown="512 where needed, else 0")
+    normalise: Literal["fixed", "calibration", "published"] | None = _setting(
+        None, DATA, "fixed, calibration or published", shown="fixed; of tables calibration"
     )
-    label_noise: float = _setting(
-        0.0, DATA, "replace a label by a uniform one with this probability, four digits; paid for", ge=0, le=1
-    )
-    duplicates: Literal["keep", "drop", "refuse"] = _setting(
-        "keep",
-        DATA,
-        "exact copies among the counted examples: keep counts and reports them, drop counts the first, refuse stops",
-    )
-    calibration_examples: int | None = _setting(
-        None, DATA, "examples for BatchNorm's statistics, taken out of S", ge=0, shown="512 with BatchNorm, else 0"
-    )
-    normalise: Literal["fixed", "published"] = _setting(
-        "fixed", DATA, "fixed: .5 and .5; published: statistics of the training set, paid for"
-    )
-
-    model_name: ModelName | None = _setting(
-        None, NETWORK, f"the network: {catalogue.MODEL_CHOICES}", shown="by data set"
-    )
+    model_name: ModelName | None = _setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
     base_width: int | None = _setting(
         None, NETWORK, "its width, where it has one", ge=1, le=4096, shown="the network's own"
     )
@@ -187,40 +176,35 @@ class TrainSettings(Settings):
     intrinsic_dim: int | None = _setting(
         None,
         SUBSPACE,
-        "d, the number of trained coordinates; 0: all weights (train, transfer) or the prior alone (prior)",
+        "d, the coordinates to train; 0: all weights, or the prior alone",
         ge=0,
         shown="one for ten examples",
     )
     intrinsic_mode: Annotated[str, _named_in(catalogue.PROJECTORS)] = _setting(
-        next(iter(catalogue.PROJECTORS)), SUBSPACE, f"the projector: {', '.join(catalogue.PROJECTORS)}"
+        next(iter(catalogue.PROJECTORS)), SUBSPACE, "projector"
     )
-    seed: int = _setting(
-        DEFAULT_SEED, SUBSPACE, "of initialisation, projector, calibration, data order", ge=0, le=MAX_SEED
-    )
+    seed: int = _setting(DEFAULT_SEED, SUBSPACE, "of all that is drawn", ge=0, le=MAX_SEED)
 
-    optimizer: Annotated[str, _named_in(catalogue.RECIPES)] = _setting(
-        "adam_cos", TRAINING, f"optimiser and schedule: {', '.join(catalogue.RECIPES)}"
-    )
-    epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown="by data set")
-    batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown="by data set")
-    lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown="by data set")
-    momentum: float = _setting(0.9, TRAINING, "momentum of the SGD recipes", ge=0, lt=1)
-    weight_decay: float = _setting(5e-4, TRAINING, "weight decay of the SGD and AdamW recipes", ge=0)
-    warmup_epochs: float = _setting(0.0, TRAINING, "linear warm-up from 0 before the schedule", ge=0)
-    warmup_lr: float | None = _setting(None, TRAINING, "learning rate that the warm-up reaches", gt=0, follows="lr")
+    optimizer: Annotated[str, _named_in(catalogue.RECIPES)] = _setting("adam_cos", TRAINING, "optimiser and schedule")
+    epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown=_BY_DATASET)
+    batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown=_BY_DATASET)
+    lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown=_BY_DATASET)
+    momentum: float = _setting(0.9, TRAINING, "of the SGD recipes", ge=0, lt=1)
+    weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
+    warmup_epochs: float = _setting(0.0, TRAINING, "warm-up from 0 before the schedule", ge=0)
+    warmup_lr: float | None = _setting(None, TRAINING, "rate that the warm-up reaches", gt=0, follows="lr")
     augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(
-        None,
-        TRAINING,
-        f"the random view of training images, never of counted ones: {', '.join(catalogue.VIEWS)}",
-        shown=f"by data set, else {catalogue.COLOUR_VIEW} for colour images",
+        None, TRAINING, "random view of images", shown=_BY_DATASET
     )
-    rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss; 0: free", ge=0)
-    rate_from: float = _setting(0.5, TRAINING, "share of the run after which bits are paid for", ge=0, le=1)
+    rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss", ge=0)
+    rate_from: float = _setting(0.5, TRAINING, "share of the run without that price", ge=0, le=1)
 
     device: Device = _DEVICE
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = _setting("auto", MACHINE, "of training; counts are fp32")
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = _setting(
+        "auto", MACHINE, "auto, fp32, tf32 or bf16, of training"
+    )
     num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = _setting(
-        "auto", MACHINE, "processes that decode data too large for memory; auto: one fewer than cores, at most 8"
+        "auto", MACHINE, "that decode data too large for memory"
     )
 
     @field_validator("label_noise")
@@ -241,20 +225,28 @@ class TrainSettings(Settings):
 class TransferSettings(TrainSettings):
     """`config.yml` of a transfer."""
 
+    command = "transfer"
     source: str = _setting("", NETWORK, "a run directory, or torchvision:NAME")
+    source_dataset: DatasetName | None = _setting(
+        None,
+        DATA,
+        "where a source run's own data lie now: npz:PATH or folder:PATH",
+        shown="where it was trained on them",
+    )
     weights: Path | None = _setting(
         None, NETWORK, "weights of torchvision:NAME, as .pth or .safetensors", shown="downloaded"
     )
-    normalise: Literal["source", "fixed", "published"] = _setting(  # type: ignore[assignment]
-        "source", DATA, "source: as the source's inputs; fixed: .5 and .5, and published: both paid for"
+    normalise: Literal["source", "fixed", "calibration", "published"] = _setting(  # type: ignore[assignment]
+        "source", DATA, "source, fixed, calibration or published"
     )
 
 
 class PriorSettings(TrainSettings):
     """`config.yml` of a data-dependent prior."""
 
+    command = "prior"
     train_subset: float = _setting(
-        0.5, DATA, "the prior's share of the training set, S is the rest; negative: the complement", ge=-1, le=1
+        0.5, DATA, "the prior's share of the training set, S is the rest; negative: the others", ge=-1, le=1
     )
     prior_epochs: int | None = _setting(None, TRAINING, "passes over the prior's examples", ge=1, follows="epochs")
     prior_lr: float | None = _setting(None, TRAINING, "learning rate of the prior", gt=0, follows="lr")
@@ -275,29 +267,31 @@ def _level_counts(text: str) -> str:
 class BoundSettings(Settings):
     """How a trained run is quantised and certified."""
 
+    command = "bound"
     codebook: Annotated[str, _named_in(catalogue.CODEBOOKS)] = _setting(
-        "grid", QUANTISATION, f"the codebook: {', '.join(catalogue.CODEBOOKS)}"
+        "grid", QUANTISATION, f"how coordinates are rounded: {', '.join(catalogue.CODEBOOKS)}"
     )
     levels: Annotated[str, BeforeValidator(str), AfterValidator(_level_counts)] = _setting(
-        "7", QUANTISATION, "number of free levels; auto or a list such as 5,7,11 tries several"
+        "7", QUANTISATION, "of kmeans and bins; auto or a list such as 5,7,11: tries several"
     )
     use_kmeans: bool | None = _setting(
         None, QUANTISATION, "the published flag: --codebook kmeans or bins", shown="as --codebook says"
     )
     quant_epochs: int = _setting(30, QUANTISATION, "epochs of fine-tuning through the quantiser", ge=0)
-    lr: float = _setting(
-        0.2, QUANTISATION, "learning rate of fine-tuning, in units of the coordinates' spread: Adam, cosine to 0", gt=0
-    )
+    lr: float = _setting(0.2, QUANTISATION, "learning rate of fine-tuning, in units of the coordinates' spread", gt=0)
     rate_weight: float | Literal["auto"] = _setting("auto", QUANTISATION, "price of the message's bits in the loss")
     batch_size: int | None = _setting(None, QUANTISATION, "examples a step", ge=1, shown="as trained")
     delta: float = _setting(0.05, CERTIFICATE, "probability that the certificate fails", gt=0, le=0.5)
     misc_extra_bits: float = _setting(0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0)
     compare_posthoc: bool = _setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
     data_dir: Path | None = _setting(
-        None, DATA, "where named data sets lie", shown="where training found them, if pactl knows their checksums"
+        None, DATA, "where named data sets lie", shown="where training found them, if their checksums are known"
     )
     dataset: DatasetName | None = _setting(
-        None, DATA, "where your own data lie now: npz:PATH or folder:PATH", shown="where training found them"
+        None, DATA, "where your own data lie now: csv:PATH, npz:PATH, ...", shown="where training found them"
+    )
+    tokenizer: str | None = _setting(
+        None, DATA, "where the tokenizer of the runs lies now", shown="where training found it"
     )
     model_name: ModelName | None = _setting(
         None,

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
+from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.errors import PactlError
 from pactl_cli.models import sketch_network
-from pactl_cli.models.inputs import InputSpec
+from pactl_cli.models.inputs import FEATURES, InputSpec
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
 from pactl_cli.runs.directory import CONFIG, INIT, RunDirectory
 from pactl_cli.runs.settings import TrainSettings
@@ -59,6 +60,8 @@ class Start:
         seen_is_complete: whether `seen` has all of them.
         origin: where it came from, in the words of whoever made it.
         lineage: the trainings that led to it, the last one first; none for a prior, whose settings say it.
+        calibrated: whether the normalisation is that of calibration examples, and so for all numbers, not bytes alone.
+        encoding: of the rows of a table that it was trained on; None where that was something else.
     """
 
     tensors: dict[str, Tensor]
@@ -72,6 +75,8 @@ class Start:
     seen_is_complete: bool
     origin: str
     lineage: tuple[Training, ...] = ()
+    calibrated: bool = False
+    encoding: Encoding | None = None
 
     def defaults(self) -> dict[str, Any]:
         """The fields of a configuration that follow from it."""
@@ -131,6 +136,7 @@ class Start:
 
     def _facts(self) -> dict[str, Any]:
         facts = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        facts["encoding"] = self.encoding and self.encoding.as_dict()
         return facts | {"spec": self.spec.as_dict(), "lineage": [asdict(training) for training in self.lineage]}
 
     @classmethod
@@ -175,8 +181,10 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
         "spec": spec,
         "head": tuple(map(str, facts["head"])),
         "seen_is_complete": bool(facts["seen_is_complete"]),
-        "statistics": None if facts["statistics"] is None else _statistics(facts["statistics"], spec.channels),
+        "statistics": None if facts["statistics"] is None else _statistics(facts["statistics"], spec),
         "lineage": tuple(_training(**row) for row in facts["lineage"]),
+        "calibrated": bool(facts["calibrated"]),
+        "encoding": None if facts["encoding"] is None else Encoding.from_dict(facts["encoding"]),
     }
 
 
@@ -191,15 +199,16 @@ def _name(text: object, what: str) -> str:
     return text
 
 
-def _statistics(rows: Any, channels: int) -> Statistics:
+def _statistics(rows: Any, spec: InputSpec) -> Statistics:
     """A normalisation.
 
     Raises:
         TypeError, ValueError, OverflowError: if it is none.
     """
     mean, std = (tuple(map(float, row)) for row in rows)
-    if not np.isfinite([*mean, *std]).all() or min(std) <= 0 or not len(mean) == len(std) == channels:
-        raise ValueError("its normalisation is not a mean and a positive deviation for each channel")
+    sizes = {spec.channels, spec.values if spec.kind == FEATURES else spec.channels}
+    if not np.isfinite([*mean, *std]).all() or min(std) <= 0 or len(mean) != len(std) or len(mean) not in sizes:
+        raise ValueError("its normalisation is not a mean and a positive deviation for each channel or feature")
     return mean, std
 
 

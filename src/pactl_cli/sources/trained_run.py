@@ -35,7 +35,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         )
     run = RunDirectory.open(Path(name))
     run.require_complete(run.manifest.kind)
-    named = Named(settings.data_dir, model_name=settings.model_name)
+    named = Named(settings.data_dir, settings.source_dataset, settings.model_name, option="--source-dataset")
     problem = reload_problem(run, named, settings.device, display)
     if problem.settings.intrinsic_dim:
         module = problem.build_module()
@@ -50,7 +50,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         network,
         seen=_seen(problem, place_of_data(run, problem.settings, named, only_read=False)),
         seen_is_complete=problem.blueprint.start is None or problem.blueprint.start.seen_is_complete,
-        origin=printable(str(run.path.resolve())),
+        origin=printable(run.path.resolve().name),
         lineage=problem.lineage(),
     )
 

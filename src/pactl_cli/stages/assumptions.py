@@ -21,6 +21,7 @@ def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
         "classes": problem.dataset.classes,
         "class_names": problem.settings.class_names and list(problem.settings.class_names),
         "inputs": problem.dataset.spec.as_dict(),
+        "tokenizer_sha256": problem.dataset.tokenizer_sha256,
         "train_examples": problem.task.train_examples,
         "task": problem.task.as_dict(),
         "train_sha256": problem.fingerprints.train,
@@ -68,6 +69,7 @@ def _on_the_task(problem: Problem) -> Iterator[str]:
         "examples, the shape of an input, and how inputs are written as numbers (scale, inversion, the order of "
         "channels or columns) are known of the task, not learned from the sample."
     )
+    yield from _on_the_writing(problem)
     yield "Another machine's logits differ by less than half the numerical margin, relative to the largest."
     if problem.settings.label_noise:
         yield (
@@ -77,6 +79,25 @@ def _on_the_task(problem: Problem) -> Iterator[str]:
         )
     if problem.settings.indices_path is not None:
         yield "The permutation of --indices-path was not chosen by looking at the examples."
+
+
+def _on_the_writing(problem: Problem) -> Iterator[str]:
+    """Yield sentences on how tables and texts are written as numbers."""
+    if problem.blueprint.encoding is not None:
+        yield (
+            "The names of the table's columns, what each holds (numbers, truth values or categories), what becomes of "
+            "missing values, and the categories that the user listed are known of the task too."
+        )
+    if problem.dataset.spec.vocabulary is not None:
+        yield (
+            f"How many tokens there are ({problem.dataset.spec.vocabulary:,}), and which number stands for which, are "
+            "known of the task, too."
+        )
+    if problem.dataset.tokenizer_sha256 is not None:
+        yield (
+            "The tokenizer that splits the texts, whose file has the sha256 in side_information, was not made or "
+            "chosen by looking at the examples that are counted."
+        )
 
 
 def _made_from(problem: Problem) -> str:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pactl_cli.certificate.certificate import Certificate
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, shell_command
 from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
@@ -40,7 +40,7 @@ def bound(paths: list[Path], settings: BoundSettings, display: Display, world: W
         runs = world.from_first(lambda: _opened(paths, claims))
         if not world.leads:
             runs = [FollowedRun(run.path, run.manifest) for run in runs]
-        named = Named(settings.data_dir, settings.dataset, settings.model_name)
+        named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
         problems = [reload_problem(run, named, settings.device, display, world) for run in runs]
         _require_comparable([run.path for run in runs], problems)
         candidates = [candidate(run, problem, settings, display) for run, problem in zip(runs, problems, strict=True)]
@@ -72,7 +72,7 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
         if not (problem.configuration.intrinsic_dim or problem.kind.certifies_theta0):
             raise PactlError(
                 f"{path} has trained all its weights (d = 0), for which there is no message",
-                f"use it as a source: pactl transfer {path}",
+                f"use it as a source: {_transfer(path, problem)} --dataset ANOTHER",
             )
     populations = [problem.population() for problem in problems] if len(problems) > 1 else []
     brought = {problem.task.brought.name if problem.task.brought else "the catalogue's" for problem in problems}
@@ -87,6 +87,12 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
             f"the runs {differs}, which their messages do not encode",
             "choosing between them by their certificates would be cheating: certify one of them",
         )
+
+
+def _transfer(path: Path, problem: Problem) -> str:
+    """Return the command that starts from a run's weights, but for the data."""
+    brought = problem.task.brought
+    return shell_command("transfer", path, model_name=brought.name if brought else None)
 
 
 def _write(found: Candidate) -> None:

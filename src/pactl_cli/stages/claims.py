@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import isclose
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from pactl_cli.certificate.configuration import Task
 from pactl_cli.certificate.format import FORMAT, MAX_DIM, MAX_LEVELS
 from pactl_cli.certificate.message import Message, read_message
 from pactl_cli.certificate.symbols import learned_probabilities
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, shell_command
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
 
 LARGEST_CERTIFICATE = 1 << 20
@@ -86,7 +85,7 @@ def _require_readable(path: Path, content: bytes) -> str:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise PactlError(f"{path} is not a certificate: {shorten(str(error), 100)}") from error
+        raise PactlError(f"{path} is not a certificate: it is no JSON") from error
     document: dict[str, Any] = found if isinstance(found, dict) else {}
     require_schema(path, document.get("schema_version"), SCHEMA_VERSION)
     form, kind = document.get("format"), document.get("kind")
@@ -104,7 +103,7 @@ def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
     for name in _contradictions(certificate):
         raise PactlError(
             f"{run.path / CERTIFICATE} contradicts itself: {name} does not follow from its counts and bits",
-            f"it was altered: run pactl bound {run.path} again",
+            f"it was altered: run {shell_command('bound', run.path)} again",
         )
 
 

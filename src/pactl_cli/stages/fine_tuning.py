@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pactl_cli.catalogue import NO_VIEW
-from pactl_cli.data.files.progress import Progress
+from pactl_cli.problem.display import Bar
 from pactl_cli.stages.workbench import STAGE, Workbench, ideal_symbol_bits
 from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.counting import Counts
-from pactl_cli.training.loop import State, Trainer
+from pactl_cli.training.loop import Moment, State, Trainer
 from pactl_cli.training.objectives import RateObjective
 from pactl_cli.training.price import Price
 
@@ -30,11 +30,10 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts) -> None:
         seed=problem.settings.seed,
         stage=STAGE,
         augment=problem.settings.augment or NO_VIEW,
-        advice="run pactl bound again",
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
         world=problem.world,
     )
-    with bench.display.progress(f"fine-tuning {bench.settings.effective_codebook} codebook") as advance:
+    with bench.display.progress("fine-tuning") as advance:
         trainer.run(_Observer(bench.metrics, objective, price, advance))
 
 
@@ -51,13 +50,13 @@ class _Observer:
     """Observes fine-tuning: metrics, progress, and, where it is automatic, the price of a bit after every epoch."""
 
     def __init__(
-        self, metrics: list[dict[str, Any]], objective: RateObjective, price: Price | None, advance: Progress
+        self, metrics: list[dict[str, Any]], objective: RateObjective, price: Price | None, advance: Bar
     ) -> None:
         self._metrics, self._objective, self._price, self._advance = metrics, objective, price, advance
 
-    def advance(self, step: int, steps: int, loss: float) -> None:
+    def advance(self, now: Moment) -> None:
         """Move the bar."""
-        self._advance(step, steps)
+        self._advance(now.step, now.steps, str(now))
 
     def epoch(self, record: dict[str, Any]) -> None:
         """One line of metrics; then the price that the present errors and bits imply."""

@@ -39,6 +39,8 @@ def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
 
 def _count(dataset: str, data_dir: Path | None) -> int:
     """Return the number of training examples of one's own data."""
+    if counted_by := catalogue.dataset_entry(dataset).counted_by:
+        return int(catalogue.imported(counted_by)(dataset))
     from pactl_cli.data.loading import load_dataset
     from pactl_cli.problem.machine import data_directory
 

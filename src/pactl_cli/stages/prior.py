@@ -50,7 +50,7 @@ def _train_prior(run: RunDirectory, problem: Problem, display: Display) -> None:
     budget = replace(plan(settings), epochs=settings.prior_epochs or 1, lr=settings.prior_lr or 1.0)
     examples = problem.dataset.train[torch.from_numpy(problem.partition.prior).to(problem.device)]
     objective = NetworkObjective(problem.blueprint.prepared(network))
-    fit(run, trainer_of(problem, objective, examples, budget, STAGE), f"{settings.model_name} {STAGE}", display)
+    fit(run, trainer_of(problem, objective, examples, budget, STAGE), "training the prior", display)
     nothing = np.zeros(0, dtype=np.uint64)  # its examples are known by their indices
     theta0 = problem.blueprint.start_from(network, seen=nothing, seen_is_complete=True, origin="")
     run.manifest.parent = theta0.sha256()

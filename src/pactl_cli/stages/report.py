@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.directory import CONFIG, METRICS, RunDirectory
@@ -77,7 +78,7 @@ class Report:
         """The name of its data set."""
         if self.certificate:
             return self.certificate.dataset
-        return self.settings.dataset if self.settings else None
+        return catalogue.own_name(self.settings.dataset) if self.settings else None
 
     def named(self, fact: str) -> Any:
         """Return a field of its configuration, or None."""

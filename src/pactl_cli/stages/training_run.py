@@ -12,11 +12,11 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.data.dataset import LabelledExamples
-from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.files.tokenizing import BYTES
 from pactl_cli.data.splits import Indices
 from pactl_cli.errors import BAD_INPUT, PactlError
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
-from pactl_cli.problem.display import Display
+from pactl_cli.problem.display import Bar, Display
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
 from pactl_cli.problem.memory import require_modest
@@ -41,13 +41,13 @@ from pactl_cli.runs.settings import TrainSettings, TransferSettings, option_name
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.subspace.quantise import grid
-from pactl_cli.training.loop import Objective, State, Trainer
+from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
 from pactl_cli.training.recipes import Plan
 
 STAGE = "train"
 _STATE = f"{RESUME}/state.safetensors"
-_MAY_DIFFER_ON_RESUME = {"device", "data_dir", "num_workers"}
+_MAY_DIFFER_ON_RESUME = {"device", "data_dir", "num_workers", "source_dataset"}
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,27 @@ class Destination:
         """Return the run to go on with, if one has begun."""
         return RunDirectory.open(self.path) if self.resume and not is_vacant(self.path) else None
 
-    def recorded(self, settings: TrainSettings) -> tuple[DataPlace | None, Indices | None]:
-        """Return where a run that has begun finds its data, and the user's permutation, if it records one.
+    def recorded(self, settings: TrainSettings) -> tuple[TrainSettings, DataPlace | None, Indices | None]:
+        """Return settings by the data set's name in a run that has begun, where that finds its data, and the user's
+        permutation, if it records one.
 
         The data are where the user says, or as `bound` finds them; the permutation is not looked for where it lay.
         """
         begun = self.existing()
         if begun is None:
-            return None, None
+            return settings, None, None
         place = permutation = None
         kept = begun.read_settings() if CONFIG in begun.manifest.files else None
-        if kept and kept.dataset == settings.dataset:  # another one is named later, and better
-            place = place_of_data(begun, kept, Named(settings.data_dir), only_read=False)
+        if kept and catalogue.dataset_entry(kept.dataset) == catalogue.dataset_entry(settings.dataset):
+            elsewhere = settings.dataset if settings.dataset != kept.dataset else None
+            is_moved = BYTES not in (settings.tokenizer, kept.tokenizer)
+            named = Named(settings.data_dir, elsewhere, tokenizer=settings.tokenizer if is_moved else None)
+            place = place_of_data(begun, kept, named, only_read=False)
+            moved = {"dataset": kept.dataset} | ({"tokenizer": kept.tokenizer} if is_moved else {})
+            settings = settings.model_copy(update=moved)
         if INDICES in begun.manifest.files:
             permutation = begun.read_arrays(INDICES).get(PERMUTATION)
-        return place, permutation
+        return settings, place, permutation
 
 
 def train_into(
@@ -107,12 +113,12 @@ def train_into(
             memory, or if the directory holds another run or other files, or another process writes into it.
     """
     device = find_device(settings.device, world)
-    place, permutation = world.from_first(lambda: destination.recorded(settings))
+    settings, place, permutation = world.from_first(lambda: destination.recorded(settings))
     problem = load_problem(Request(settings, device, display, world, start, place, permutation))
     world.from_first(lambda: _require_modest(destination, settings, problem))
     require_trainable(problem, problem.build_module(), problem.settings.batch_size or 1)
     with ExitStack() as claims:
-        run = world.from_first(lambda: _begun_or_found(destination, problem, claims))
+        run = world.from_first(lambda: _begun_or_found(destination, problem, place, claims))
         if not run.is_complete():
             _mention_copies(problem, display)
             (work or train_coordinates)(run if world.leads else FollowedRun(run.path, run.manifest), problem, display)
@@ -129,7 +135,9 @@ def _require_modest(destination: Destination, settings: TrainSettings, problem: 
         require_modest(run, problem, destination.model_name)
 
 
-def _begun_or_found(destination: Destination, problem: Problem, claims: ExitStack) -> RunDirectory:
+def _begun_or_found(
+    destination: Destination, problem: Problem, place: DataPlace | None, claims: ExitStack
+) -> RunDirectory:
     """Return the run directory of a problem, begun, or, if it is to be gone on with, found to be of the same one."""
     kind = problem.kind.name
     with suppress(OSError):  # creating the run says it better
@@ -149,7 +157,7 @@ def _begun_or_found(destination: Destination, problem: Problem, claims: ExitStac
         _begin(run, problem)
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing", "start again with --force")
-    _require_same(run, problem)
+    _require_same(run, problem, place.dataset if place else problem.settings.dataset)
     return run
 
 
@@ -189,8 +197,8 @@ def _begin(run: RunDirectory, problem: Problem) -> None:
     run.set_stage(run.manifest.kind, "running", files)
 
 
-def _require_same(run: RunDirectory, problem: Problem) -> None:
-    """Raise PactlError if settings or data are not those with which the run began."""
+def _require_same(run: RunDirectory, problem: Problem, dataset: str) -> None:
+    """Raise PactlError if settings, or the data that were read as `dataset`, are not those with which the run began."""
     before, now = run.read_config(), problem.settings.as_dict()
     for name, value in now.items():
         if name not in _MAY_DIFFER_ON_RESUME and before.get(name) != value:
@@ -199,7 +207,7 @@ def _require_same(run: RunDirectory, problem: Problem) -> None:
                 "resume with the same options, or start again with --force",
                 BAD_INPUT,
             )
-    require_same_data(run, problem, problem.settings.dataset)
+    require_same_data(run, problem, dataset)
 
 
 def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> None:
@@ -220,7 +228,7 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
         )
         trained = {"w": module.w}
     trainer = trainer_of(problem, objective, problem.sample, plan(settings), STAGE)
-    fit(run, trainer, f"{problem.settings.model_name} d={settings.intrinsic_dim}", display)
+    fit(run, trainer, "training", display)
     finish(run, trained)
 
 
@@ -253,12 +261,12 @@ def trainer_of(problem: Problem, objective: Objective, examples: LabelledExample
 
 
 def fit(run: RunDirectory, trainer: Trainer, what: str, display: Display) -> None:
-    """Train from where the run stands.
+    """Train from where the run stands, and show it as `what`.
 
     Raises:
         PactlError: as `Trainer.run` does.
     """
-    with display.progress(f"training {what}") as advance:
+    with display.progress(what) as advance:
         state = trainer.world.from_first(lambda: _load_state(run, trainer.stage))
         trainer.run(RunObserver(run, trainer.stage, advance), state)
 
@@ -272,12 +280,12 @@ def _precision(name: str) -> torch.dtype | None:
 class RunObserver:
     """Writes what a loop reports into the run directory, and shows it."""
 
-    def __init__(self, run: RunDirectory, stage: str, advance: Progress) -> None:
+    def __init__(self, run: RunDirectory, stage: str, advance: Bar) -> None:
         self._run, self._stage, self._advance = run, stage, advance
 
-    def advance(self, step: int, steps: int, loss: float) -> None:
+    def advance(self, now: Moment) -> None:
         """Move the bar."""
-        self._advance(step, steps)
+        self._advance(now.step, now.steps, str(now))
 
     def epoch(self, record: dict[str, Any]) -> None:
         """One line of metrics."""

@@ -15,7 +15,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
-from pactl_cli.errors import FAILED, MissingError, PactlError, quoted
+from pactl_cli.errors import FAILED, MissingError, PactlError, quoted, shell_command
 from pactl_cli.problem.consent import Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.machine import data_directory, find_device
@@ -76,7 +76,7 @@ def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
         data_directory(named.data_dir)
     run = RunDirectory.open(path)
     if run.manifest.stages.get(STAGE) != "complete":
-        raise MissingError(f"{path} has no complete certificate", f"run pactl bound {path}")
+        raise MissingError(f"{path} has no complete certificate", f"run {shell_command('bound', path, **vars(named))}")
     try:
         return _check(run, named, device, display)
     except MissingError:
@@ -118,8 +118,13 @@ def _compared(claimed: Certificate, derived: Certificate) -> tuple[Document, Doc
 
 
 def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Problem) -> None:
-    """Raise PactlError if the certificate is about inputs or classes of another number or shape."""
-    here: dict[str, Any] = {"classes": problem.dataset.classes, "inputs": problem.dataset.spec.as_dict()}
+    """Raise PactlError if the certificate is about other inputs or classes, or texts split otherwise."""
+    data = problem.dataset
+    here: dict[str, Any] = {
+        "classes": data.classes,
+        "inputs": data.spec.as_dict(),
+        "tokenizer_sha256": data.tokenizer_sha256,
+    }
     for name, derived in here.items():
         if (claimed := certificate.side_information.get(name)) != derived:
             raise PactlError(f"{run.path / CERTIFICATE} says {name} is {reprlib.repr(claimed)}, but it is {derived!r}")

@@ -16,7 +16,7 @@ from pactl_cli import randomness
 from pactl_cli.catalogue import NO_VIEW
 from pactl_cli.data.dataset import Examples, LabelledExamples
 from pactl_cli.data.views import Augmentation
-from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
+from pactl_cli.errors import FAILED, INTERRUPTED, PactlError, StoppedError
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.processes.interruption import Interruption
 from pactl_cli.processes.world import ALONE, Share, World
@@ -49,10 +49,25 @@ class State:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Moment:
+    """How far a training is: steps and epochs made, of how many, and the present epoch's loss and error so far."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch:,}/{self.epochs:,}  loss {self.loss:.3f}  error {100 * self.error:.1f} %"
+
+
 class Observer(Protocol):
     """What a loop reports to."""
 
-    def advance(self, step: int, steps: int, loss: float) -> None:
+    def advance(self, now: Moment) -> None:
         """After every step."""
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -74,7 +89,6 @@ class Trainer:
         augment: the name of the random view, drawn from seed, epoch and example alone, in which examples are shown.
         autocast: the type to compute in, or None for float32.
         lr_scales: factors on the learning rates of single parameters, by name.
-        advice: what a user can do after an interruption.
         world: the processes that share every batch; the observers of all but the first hear the same.
     """
 
@@ -86,7 +100,6 @@ class Trainer:
     augment: str = NO_VIEW
     autocast: torch.dtype | None = None
     lr_scales: dict[str, float] = field(default_factory=dict)
-    advice: str = "go on with --resume"
     world: World = ALONE
 
     def __post_init__(self) -> None:
@@ -112,9 +125,9 @@ class Trainer:
         with Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
             while state.step < self.steps:
                 started = time.monotonic()
-                loss, stop = self._step(state, *next(batches), interruption)
+                stop = self._step(state, *next(batches), interruption)
                 state.seconds += time.monotonic() - started
-                observer.advance(state.step, self.steps, loss)
+                observer.advance(self._moment(state))
                 if state.step % self.steps_per_epoch == 0:
                     self._end_epoch(state, observer)
                 due = time.monotonic() - last_save > SAVE_EVERY_SECONDS or state.step % self.steps_per_epoch == 0
@@ -124,12 +137,10 @@ class Trainer:
                     observer.save(State(state.step, self._tensors(), state.loss_sum, state.errors, state.seconds))
                     last_save = time.monotonic()
                 if stop:
-                    raise PactlError(
-                        f"interrupted after step {state.step:,} of {self.steps:,}", self.advice, INTERRUPTED
-                    )
+                    raise StoppedError(f"interrupted after step {state.step:,} of {self.steps:,}", "", INTERRUPTED)
 
-    def _step(self, state: State, batch: Examples, share: Share, interruption: Interruption) -> tuple[float, bool]:
-        """One step of the optimiser; `state` moves on. Gives the loss, and whether any process is to stop."""
+    def _step(self, state: State, batch: Examples, share: Share, interruption: Interruption) -> bool:
+        """One step of the optimiser; `state` moves on. Gives whether any process is to stop."""
         self._set_learning_rate(state.step)
         self.objective.train()
         self.objective.begin(state.step, self.steps)
@@ -150,7 +161,14 @@ class Trainer:
         state.step += 1
         state.loss_sum += value * share.whole
         state.errors += wrong
-        return value, stop
+        return stop
+
+    def _moment(self, state: State) -> Moment:
+        """How far it is, before an epoch that has ended is put away."""
+        before, step = divmod(state.step - 1, self.steps_per_epoch)
+        seen = len(self.examples) if step + 1 == self.steps_per_epoch else (step + 1) * self.plan.batch_size
+        means = state.loss_sum / seen, state.errors / seen
+        return Moment(state.step, self.steps, before + 1, self.plan.epochs, *means)
 
     def _exchange(self, loss: float, errors: int, interruption: Interruption) -> tuple[float, int, bool]:
         """Sums gradients, loss, errors and the wish to stop over all processes, in one message of d + 3 numbers."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
-from shlex import quote
 
 from pactl_cli import __version__
 from pactl_cli.certificate.certificate import Certificate
@@ -13,6 +12,7 @@ from pactl_cli.commands.page import figures
 from pactl_cli.commands.page.figures import COLOURS, Shown, table
 from pactl_cli.commands.page.markup import Child, Markup, plain, tag
 from pactl_cli.commands.terminal import percent
+from pactl_cli.errors import shell_command
 from pactl_cli.stages.report import Report, are_comparable, best_certified, read_details
 
 _LONGEST_NAME = 44
@@ -99,7 +99,7 @@ def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
         tag(
             "p",
             "This is what the run's own files say. Nothing was verified here: ",
-            tag("code", f"pactl verify {quote(str(chosen.report.path))}"),
+            tag("code", shell_command("verify", chosen.report.path)),
             " decodes the message, rebuilds the classifier and counts again.",
             class_="caution",
         ),
@@ -182,7 +182,6 @@ def _particulars(runs: Sequence[Shown]) -> Markup:
 
 def _article(run: Shown) -> Markup:
     report, certificate = run.report, run.report.certificate
-    path = quote(str(report.path))
     facts: dict[str, object] = {"directory": report.path, "command": report.kind}
     names = ("model_name", "base_width", "intrinsic_mode", "intrinsic_dim", "seed", "calibration_examples")
     facts |= {name.replace("_", " "): report.named(name) for name in names}
@@ -206,7 +205,7 @@ def _article(run: Shown) -> Markup:
         tag("div", tag("dt", name), tag("dd", plain(value)), class_="wide" if len(plain(value)) > 36 else None)
         for name, value in shown.items()
     ]
-    next_step = f"pactl verify {path}" if certificate else f"pactl bound {path}"
+    next_step = shell_command("verify" if certificate else "bound", run.report.path)
     return tag(
         "article",
         tag("h3", run.name),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
@@ -23,6 +23,8 @@ _LONGEST_REASON = 200
 _LONGEST_START = 10_012
 """Magic, version, length and header: numpy reads a longer header only from those whom it is told to trust."""
 _ARCHIVE = (b"PK\x03\x04", b"PK\x05\x06")
+_KINDS = (ZIP_STORED, ZIP_DEFLATED)
+"""How numpy writes the members of an archive."""
 _FOREIGN = "it is not made by numpy, or holds Python objects"
 
 Arrays = dict[str, NDArray[Any]]
@@ -30,15 +32,47 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What the header of an `.npy` file says of its array."""
+    """What the header of an `.npy` file says of its array.
+
+    Attributes:
+        columns_first: whether the first index changes fastest.
+        start: how many bytes of the `.npy` file are before the numbers.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    columns_first: bool = False
+    start: int = 0
 
     @property
     def size_bytes(self) -> int:
         """What the array takes."""
         return prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.shape} {'of Python objects' if self.dtype.hasobject else self.dtype}"
+
+
+def list_arrays(path: Path) -> dict[str, ArrayHeader]:
+    """The headers of what an `.npz` file holds, by name, also of arrays of Python objects; of an `.npy` file its only
+    one, as "". What is no array is left out.
+
+    Raises:
+        MissingError, PactlError: as `read_arrays` does.
+    """
+    with explained(path), open_file(path) as file:
+        is_archive = file.read(4) in _ARCHIVE
+        file.seek(0)
+        if not is_archive:
+            return {"": _said(file)}
+        found = {}
+        with ZipFile(file) as archive:
+            members = _named(archive)
+            _require_kinds(members)
+            for name, member in members.items():
+                with suppress(ValueError), archive.open(member) as content:
+                    found[name] = _said(content)
+        return found
 
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
@@ -49,7 +83,7 @@ def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
         PactlError: if it is truncated, altered, or holds Python objects, or if its arrays would take more than half of
             the memory that is available.
     """
-    with _explained(path), open_file(path) as file:
+    with explained(path), open_file(path) as file:
         is_archive = file.read(4) in _ARCHIVE
         file.seek(0)
         return _members(file, names) if is_archive else {"": _only_array(file)}
@@ -64,7 +98,7 @@ def read_array(path: Path, accept: Callable[[ArrayHeader], None]) -> NDArray[Any
     Raises:
         MissingError, PactlError: as `read_arrays` does, or if it is an archive.
     """
-    with _explained(path), open_file(path) as file:
+    with explained(path), open_file(path) as file:
         return _only_array(file, accept)
 
 
@@ -77,12 +111,12 @@ def stored_arrays(file: IO[bytes], path: Path) -> Arrays:
     Raises:
         PactlError: as `read_arrays` does, or if a member is compressed.
     """
-    with _explained(path):
+    with explained(path):
         return _members(file, uncompressed=True)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turns whatever a file makes Python raise into an error with its path and a reason."""
     try:
         yield
@@ -105,16 +139,23 @@ def _only_array(file: IO[bytes], accept: Callable[[ArrayHeader], None] = lambda 
 
 def _members(file: IO[bytes], names: tuple[str, ...] | None = None, *, uncompressed: bool = False) -> Arrays:
     """The arrays of an archive, loaded once all of their headers are known to be right."""
-    kinds = (ZIP_STORED,) if uncompressed else (ZIP_STORED, ZIP_DEFLATED)  # as numpy writes them
     with ZipFile(file) as archive:
-        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        wanted = {name: member for name, member in members.items() if names is None or name in names}
-        if odd := [name for name, member in wanted.items() if member.compress_type not in kinds]:
-            raise ValueError(f"its array {odd[0]} is compressed in a way that does not belong here")
+        wanted = {name: member for name, member in _named(archive).items() if names is None or name in names}
+        _require_kinds(wanted, (ZIP_STORED,) if uncompressed else _KINDS)
         if uncompressed and sum(member.file_size for member in wanted.values()) > _size_bytes(file):
             raise ValueError("its arrays overlap")
         _require_memory(sum(_member_header(archive, member).size_bytes for member in wanted.values()))
         return {name: _member(archive, member) for name, member in wanted.items()}
+
+
+def _require_kinds(members: dict[str, ZipInfo], kinds: tuple[int, ...] = _KINDS) -> None:
+    """Raise ValueError if a member is compressed in another way: some give all that a few bytes unpack to at once."""
+    if odd := [name for name, member in members.items() if member.compress_type not in kinds]:
+        raise ValueError(f"its array {odd[0]} is compressed in a way that does not belong here")
+
+
+def _named(archive: ZipFile) -> dict[str, ZipInfo]:
+    return {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
 
 
 def _member_header(archive: ZipFile, member: ZipInfo) -> ArrayHeader:
@@ -127,21 +168,27 @@ def _member(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
         return _array(file)
 
 
-def _header(file: IO[bytes], size_bytes: int) -> ArrayHeader:
-    """The header of an `.npy` file of that size, which must have as many bytes left as the header says."""
+def _said(file: IO[bytes]) -> ArrayHeader:
+    """What the header of an `.npy` file says."""
     start = BytesIO(file.read(_LONGEST_START))
     if not start.getvalue().startswith(npy.MAGIC_PREFIX):
         raise ValueError(_FOREIGN)
     version = npy.read_magic(start)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"its format {version[0]}.{version[1]} is not one for numbers")
-    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(start)
-    header = ArrayHeader(shape, dtype)
-    if dtype.hasobject:
+    said = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(start)
+    shape, columns_first, dtype = said
+    return ArrayHeader(shape, dtype, columns_first, start.tell())
+
+
+def _header(file: IO[bytes], size_bytes: int) -> ArrayHeader:
+    """The header of an `.npy` file of that size, which must have as many bytes left as the header says."""
+    header = _said(file)
+    if header.dtype.hasobject:
         raise ValueError(_FOREIGN)
-    if not dtype.itemsize or header.size_bytes != size_bytes - start.tell():
+    if not header.dtype.itemsize or header.size_bytes != size_bytes - header.start:
         raise ValueError(
-            f"its header promises an array of {header.size_bytes:,} bytes, and there are {size_bytes - start.tell():,}"
+            f"its header promises an array of {header.size_bytes:,} bytes, and there are {size_bytes - header.start:,}"
         )
     return header
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from dataclasses import dataclass
-from io import BufferedReader
+from gzip import GzipFile
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -14,6 +16,8 @@ from pactl_cli.errors import MissingError, PactlError, reason
 
 _LARGEST = 1 << 30
 """In bytes: four times the largest file of a published data set."""
+_LARGEST_UNPACKED = 1 << 26
+"""In bytes, of what lies in a gzip file: more than the images of MNIST."""
 _MD5_DIGITS = 32
 _OPEN_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 """Opening a named pipe must not wait for somebody to write."""
@@ -71,6 +75,24 @@ def read_checked(path: Path, expected: str, remedy: str) -> CheckedFile:
     return CheckedFile(path, content, remedy)
 
 
+def read_packed(path: Path, archive: str, expected: str, remedy: str) -> CheckedFile:
+    """Read a file that lies in a gzip file with the checksum `archive`, and must itself have `expected`; "" is any.
+
+    Raises:
+        MissingError, PactlError: as `read_checked` does.
+    """
+    packed = read_checked(path, archive, remedy)
+    try:
+        with GzipFile(fileobj=BytesIO(packed.content)) as stream:
+            content = stream.read(_LARGEST_UNPACKED + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise packed.refused("it is no gzip file, or not all of one") from error
+    if len(content) > _LARGEST_UNPACKED:
+        raise packed.refused("it unpacks to more than any file of a published data set")
+    _compare(path, _hash(expected, content).hexdigest(), expected, remedy)
+    return CheckedFile(path, content, remedy)
+
+
 def check_file(path: Path, expected: str, remedy: str) -> FileState:
     """Hash a file that is not kept in memory, and return the state that the hashed file was in.
 
@@ -80,7 +102,7 @@ def check_file(path: Path, expected: str, remedy: str) -> FileState:
     try:
         with open_file(path) as file:
             _size(file)
-            state = _state(os.fstat(file.fileno()))
+            state = file_state(file)
             digest = hashlib.file_digest(file, lambda: _hash(expected))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error, remedy) from error
@@ -96,6 +118,11 @@ def require_unchanged(path: Path, state: FileState, remedy: str) -> None:
         raise _unreadable(path, error, remedy) from error
     if now != state:
         raise PactlError(f"{path} has changed while it was read", "run the command again when nobody writes to it")
+
+
+def file_state(file: BufferedReader) -> FileState:
+    """Return the state of an open file."""
+    return _state(os.fstat(file.fileno()))
 
 
 def _state(status: os.stat_result) -> FileState:

@@ -129,7 +129,8 @@ def _keep(path: Path, kind: str, array: NDArray[Any]) -> None:
         try:
             np.savez(file, **{kind: array})  # type: ignore[arg-type]
             file.flush()
-            os.chmod(file.name, 0o644)
+            with suppress(OSError):  # of a file system without modes
+                os.chmod(file.name, 0o644)
             os.replace(file.name, path)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from warnings import catch_warnings
 
 from filelock import FileLock
 
-from pactl_cli.data.files.checked_files import CheckedFile, read_checked
+from pactl_cli.data.files.checked_files import CheckedFile, read_checked, read_packed
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import MissingError
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _TORCHVISION_SAYS = "File not found or corrupted."
 
 
@@ -33,6 +36,8 @@ class Published:
         checksums: md5 or sha256 of each file, in hexadecimal; "" where none is known.
         fetch: downloads them, in the same layout, below the directory that it is given.
         origin: where from, for people.
+        packed: of the files that may lie there as FILE.gz alone, which is unpacked in memory, the checksum of that; ""
+            where what it holds has one.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Published:
     checksums: Mapping[str, str]
     fetch: Callable[[Path], object]
     origin: str
+    packed: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, data_dir: DataDirectory, progress: Progress) -> dict[str, CheckedFile]:
         """Read each of the files once, by name, with the right checksum; they are fetched if none of them is there.
@@ -50,7 +56,14 @@ class Published:
         """
         folder = self.located(data_dir, progress)
         remedy = self.remedy(folder)
-        return {file: read_checked(folder / file, expected, remedy) for file, expected in self.checksums.items()}
+        return {file: self._file(folder / file, expected, remedy) for file, expected in self.checksums.items()}
+
+    def _file(self, path: Path, expected: str, remedy: str) -> CheckedFile:
+        """One of the files, or what its archive holds where only that is there."""
+        archive = path.with_name(f"{path.name}.gz")
+        if path.name in self.packed and not os.path.lexists(path) and os.path.lexists(archive):
+            return read_packed(archive, self.packed[path.name], expected, remedy)
+        return read_checked(path, expected, remedy)
 
     def located(self, data_dir: DataDirectory, progress: Progress) -> Path:
         """The folder that holds the files, unchecked; they are fetched if none of them is there.
@@ -71,15 +84,18 @@ class Published:
 
     def lie_in(self, folder: Path) -> bool:
         """Whether any of the files is there, good or bad."""
-        return any(os.path.lexists(folder / file) for file in self.checksums)
+        return any(
+            os.path.lexists(folder / file) for file in (*self.checksums, *(f"{file}.gz" for file in self.packed))
+        )
 
     def _fetch_once(self, data_dir: Path, progress: Progress) -> None:
         """Fetches the files beside their place and moves them there whole, unless another process did meanwhile."""
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
-            with _only_process(data_dir / f".{self.name}.lock"):
+            with _only_process(data_dir / f".{self.name}.lock") as is_alone:
                 if not self.lie_in(data_dir / self.folder):
-                    self._fetch(data_dir, data_dir / f".{self.name}.partial", progress)
+                    whose = "" if is_alone else f".{os.getpid()}"
+                    self._fetch(data_dir, data_dir / f".{self.name}{whose}.partial", progress)
         except (OSError, RuntimeError, HTTPException) as error:
             if isinstance(error, HTTPError):
                 error.close()
@@ -116,15 +132,21 @@ class Published:
 
 
 @contextmanager
-def _only_process(path: Path) -> Iterator[None]:
-    """Waits until no other process is in here with the same lock file, which goes when the last one leaves."""
-    with FileLock(path):
-        try:
-            yield
-        finally:
-            path.unlink(
-                missing_ok=True
-            )  # while it is held: who waits notices that its file has gone, and makes another
+def _only_process(path: Path) -> Iterator[bool]:
+    """Waits until no other process is in here with the same lock file, which goes when the last one leaves; gives False
+    at once where the file system has no locks."""
+    lock = FileLock(path)
+    try:
+        with catch_warnings(action="ignore"):  # of another kind of lock that is used instead
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        yield lock.is_locked
+    finally:  # while it is held: who waits notices that its file has gone, and makes another
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager

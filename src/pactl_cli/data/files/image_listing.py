@@ -70,8 +70,10 @@ def list_folders(part: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not is_left_out(entry.name) and entry.is_dir())
 
 
-def list_images(part: Path, classes: tuple[str, ...] | None = None) -> Listing:
-    """The images below the class folders of a part, `part/CLASS/**`.
+def list_images(
+    part: Path, classes: tuple[str, ...] | None = None, extensions: tuple[str, ...] = EXTENSIONS
+) -> Listing:
+    """The images, or other files of some extensions, below the class folders of a part, `part/CLASS/**`.
 
     Of a file that has several names, by links of either kind, the first in order is kept: if one example counted twice,
     the sample would not be independent. A link to a directory is followed, unless it leads to a directory above itself
@@ -87,27 +89,41 @@ def list_images(part: Path, classes: tuple[str, ...] | None = None) -> Listing:
     names = list_folders(part)
     if not names:
         raise FileNotFoundError(f"there is no class folder in {part}")
-    walk = _Walk(str(part))
+    walk = _Walk(str(part), extensions)
     images = {name: walk.images(name) for name in names}
     if empty := [name for name, paths in images.items() if not paths and classes is None]:
         raise FileNotFoundError(
             f"Found no valid file for the classes {', '.join(map(walk.in_words, empty))}. Extensions that are read: "
-            f"{', '.join(EXTENSIONS)}"
+            f"{', '.join(extensions)}"
         )
     labels = {name: label for label, name in enumerate(names if classes is None else classes)}
     if others := [name for name, paths in images.items() if paths and name not in labels]:
         raise FileNotFoundError(f"{part} has classes that the training set lacks: {', '.join(others[:8])}")
     if not any(images.values()):
-        raise FileNotFoundError(f"there is no image in {part}")
+        raise FileNotFoundError(f"there is no file of a class in {part}")
     samples = [(path, labels[name]) for name, paths in images.items() for path in paths]
     return Listing(tuple(labels), samples, sum(walk.unread.values(), Counter()))
+
+
+def count_files(folder: Path, *kinds: str | tuple[str, ...]) -> list[int]:
+    """How many files there are of each kind, by their extensions, in the class folders of a data set in a folder."""
+    part = folder / "train" if os.path.isdir(folder / "train") else folder
+    counts = [0] * len(kinds)
+    for place in list_folders(part) if os.path.isdir(part) else ():
+        for _, folders, files in os.walk(part / place):
+            folders[:] = [name for name in folders if not is_left_out(name)]
+            names = [name.lower() for name in files if not is_left_out(name)]
+            counts = [
+                count + sum(name.endswith(kind) for name in names) for count, kind in zip(counts, kinds, strict=True)
+            ]
+    return counts
 
 
 class _Walk:
     """A walk through the folders of one part, which knows what it has met."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: str, extensions: tuple[str, ...]) -> None:
+        self._root, self._extensions = root, extensions
         self._above = _and_all_above(os.path.realpath(root))
         self._listed: set[_Identity] = set()
         self._taken: set[_Identity] = set()
@@ -124,7 +140,7 @@ class _Walk:
             if here in self._listed or here in above:
                 continue
             self._listed.add(here)
-            folders, files = _content(path, self.unread[name])
+            folders, files = _content(path, self._extensions, self.unread[name])
             below = above | _and_all_above(os.path.realpath(path))
             for folder in folders:
                 heappush(waiting, (folder, below))
@@ -157,8 +173,8 @@ def _counted(unread: Counter[str]) -> str:
     return ", ".join(f"{count:,} {extension}" for extension, count in sorted(unread.items()))
 
 
-def _content(path: str, unread: Counter[str]) -> tuple[list[str], list[str]]:
-    """The paths of the directories and of the image files in a directory, the files in order; others are counted."""
+def _content(path: str, extensions: tuple[str, ...], unread: Counter[str]) -> tuple[list[str], list[str]]:
+    """The paths of the directories and of the files to read in a directory, the files in order; others are counted."""
     folders, files = [], []
     with os.scandir(path) as entries:
         for entry in entries:
@@ -167,7 +183,7 @@ def _content(path: str, unread: Counter[str]) -> tuple[list[str], list[str]]:
                 continue
             if entry.is_dir():
                 folders.append(entry.path)
-            elif extension in EXTENSIONS:
+            elif extension in extensions:
                 files.append(entry.path)
             elif extension in _UNREAD:
                 unread[extension] += 1

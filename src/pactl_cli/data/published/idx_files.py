@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from gzip import GzipFile
-from io import BytesIO
 from math import prod
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import torch
 
 from pactl_cli.data.dataset import Dataset, Examples
-from pactl_cli.data.files.checked_files import CheckedFile, read_checked
+from pactl_cli.data.files.checked_files import CheckedFile, read_packed
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.downloads import Published
 from pactl_cli.data.files.progress import Progress
@@ -37,7 +35,8 @@ def load_mnist(name: str, data_dir: DataDirectory, progress: Progress) -> Datase
     """MNIST: 60,000 + 10,000 grey images of 28 x 28."""
     from torchvision.datasets import MNIST
 
-    return _dataset(name, _published(name, MNIST, MNIST_SHA256).read(data_dir, progress))
+    packed = dict.fromkeys(MNIST_SHA256, "")
+    return _dataset(name, _published(name, MNIST, MNIST_SHA256, packed).read(data_dir, progress))
 
 
 def load_fmnist(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
@@ -48,32 +47,31 @@ def load_fmnist(name: str, data_dir: DataDirectory, progress: Progress) -> Datas
     """
     from torchvision.datasets import FashionMNIST
 
-    files = _published(name, FashionMNIST, dict.fromkeys(FASHION_HEADERS, "")).read(data_dir, progress)
-    for archive, md5 in FashionMNIST.resources:
-        _check_idx(files[archive.removesuffix(".gz")], archive, md5)
+    packed = {archive.removesuffix(".gz"): md5 for archive, md5 in FashionMNIST.resources}
+    files = _published(name, FashionMNIST, dict.fromkeys(FASHION_HEADERS, ""), packed).read(data_dir, progress)
+    for file, md5 in packed.items():
+        _check_idx(files[file], file, md5)
     return _dataset(name, files)
 
 
-def _published(name: str, source: Any, checksums: dict[str, str]) -> Published:
+def _published(name: str, source: Any, checksums: dict[str, str], packed: dict[str, str]) -> Published:
     """torchvision's MNIST or its like."""
-    folder = f"{source.__name__}/raw"
-    return Published(
-        name, folder, checksums, lambda place: source(place, download=True), origin=" or ".join(source.mirrors)
-    )
+    folder, origin = f"{source.__name__}/raw", " or ".join(source.mirrors)
+    return Published(name, folder, checksums, lambda place: source(place, download=True), origin, packed)
 
 
-def _check_idx(file: CheckedFile, archive: str, md5: str) -> None:
+def _check_idx(file: CheckedFile, name: str, md5: str) -> None:
     """Raise PactlError if a file is not what its archive holds or, without an archive, cannot be the right one."""
-    kind, *shape = FASHION_HEADERS[file.path.name]
+    kind, *shape = FASHION_HEADERS[name]
     header = b"".join(number.to_bytes(4, "big") for number in (kind, *shape))
     content, length = file.content, len(header) + prod(shape)
     if not content.startswith(header) or len(content) != length or (len(shape) == 1 and max(content[8:]) > 9):
         raise PactlError(f"{file.path} is truncated or altered", file.remedy)
-    packed = file.path.with_name(archive)
-    if os.path.lexists(packed):
-        with GzipFile(fileobj=BytesIO(read_checked(packed, md5, file.remedy).content)) as unpacked:
-            if unpacked.read(length + 1) != content:
-                raise PactlError(f"{file.path} is truncated or altered: it is not what {archive} holds", file.remedy)
+    archive = file.path.with_name(f"{name}.gz")
+    if archive == file.path or not os.path.lexists(archive):
+        return
+    if read_packed(archive, md5, "", file.remedy).content != content:
+        raise PactlError(f"{file.path} is truncated or altered: it is not what {archive.name} holds", file.remedy)
 
 
 def _dataset(name: str, files: dict[str, CheckedFile]) -> Dataset:

@@ -1,0 +1,94 @@
+"""How help is laid out: 80 columns, most options on a line, every word and every default whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from textwrap import wrap
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+_WIDTH = 79
+_WIDEST_NAME = 30
+_TOGETHER = "\N{NO-BREAK SPACE}"
+_ARGUMENTS, _OPTIONS = "Arguments", "Options"
+
+
+class Command(TyperCommand):
+    """A command whose help is laid out here."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the whole page."""
+        formatter.write("\n".join(_page(self, ctx, [])) + "\n")
+
+
+class Group(TyperGroup):
+    """The program itself, whose help lists its commands."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the whole page."""
+        commands = [(name, command.get_short_help_str(_WIDTH)) for name, command in self.commands.items()]
+        formatter.write("\n".join(_page(self, ctx, ["Commands:", *definitions(commands)])) + "\n")
+
+
+def definitions(rows: Iterable[tuple[str, str]], width: int | None = _WIDTH) -> Iterator[str]:
+    """Yield lines that say what each of some names is, beside them or, where a name is too long, below it.
+
+    Args:
+        width: of a line, which a word that is longer may exceed; None for one line a name.
+    """
+    every = list(rows)
+    column = min(max((len(name) for name, _ in every), default=0), _WIDEST_NAME) + 4
+    for name, text in every:
+        lines = [text] if width is None else wrapped(text, width - column)
+        if len(name) + 4 > column:
+            yield f"  {name}"
+            name = ""
+        for line in lines or [""]:
+            yield f"  {name:<{column - 2}}{line}".rstrip()
+            name = ""
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text, no word of which is broken."""
+    return [line.replace(_TOGETHER, " ") for line in wrap(text, width, break_long_words=False, break_on_hyphens=False)]
+
+
+def _page(command: Any, ctx: Any, more: list[str]) -> Iterator[str]:
+    """Yield the lines of a command's help: usage, what it does, arguments and options by panel, examples."""
+    panels: dict[str, list[Any]] = {_ARGUMENTS: []}
+    for parameter in command.get_params(ctx):
+        own = _ARGUMENTS if parameter.param_type_name == "argument" else _OPTIONS
+        panels.setdefault(getattr(parameter, "rich_help_panel", None) or own, []).append(parameter)
+    words = ["COMMAND ..."] if more else [_name(parameter, ctx) for parameter in panels[_ARGUMENTS]]
+    yield " ".join(["Usage:", ctx.command_path, "[OPTIONS]", *words])
+    yield from ("", *wrapped(command.help or "", _WIDTH))
+    if more:
+        yield from ("", *more)
+    for title, parameters in sorted(panels.items(), key=lambda panel: panel[0] == _OPTIONS):
+        if parameters:
+            yield from ("", f"{title}:", *definitions((_name(each, ctx), help_of(each)) for each in parameters))
+    if command.epilog:
+        yield from ("", command.epilog)
+
+
+def _name(parameter: Any, ctx: Any) -> str:
+    """An option with what it takes, or an argument."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper())
+    names = ", ".join(sorted(parameter.opts, key=len))
+    if parameter.is_flag:
+        return f"--[no-]{names[2:]}" if parameter.secondary_opts else names
+    return f"{names} {parameter.metavar or parameter.display_type_rich(ctx).strip('<>').split()[0].upper()}"
+
+
+def help_of(parameter: Any) -> str:
+    """Return a parameter's help, with the default that the parser knows."""
+    shown = parameter.show_default if parameter.param_type_name == "option" else False
+    default = shown if isinstance(shown, str) else parameter.default if shown else None
+    return with_default(str(parameter.help or ""), None if default is False else default)
+
+
+def with_default(text: str, default: object) -> str:
+    """Return an option's help with its default, which begins on the line that says so."""
+    return text if default is None else f"{text} [default:{_TOGETHER}{default}]"

@@ -1,0 +1,97 @@
+"""An `.npz` file of the user's: what it holds, and its arrays, or dictionaries of arrays, by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pactl_cli.data.array_values import Values
+from pactl_cli.data.files.arrays import ArrayHeader, list_arrays, read_arrays
+from pactl_cli.data.files.stored_array import StoredArray, stored_array
+from pactl_cli.errors import MissingError, PactlError, on_one_line
+
+SAVE = "save it with numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
+_MOST_LISTED = 8
+
+
+@dataclass(frozen=True)
+class ArrayArchive:
+    """A file of arrays, whose headers were read.
+
+    Attributes:
+        dataset: how the user has named it.
+    """
+
+    dataset: str
+    path: Path
+    headers: dict[str, ArrayHeader]
+
+    @classmethod
+    def of(cls, dataset: str) -> ArrayArchive:
+        """Return the file of a data set `npz:PATH`.
+
+        Raises:
+            PactlError: if it cannot be read, or is no archive.
+        """
+        path = Path(os.path.expanduser(dataset.partition(":")[2]))
+        try:
+            headers = list_arrays(path)
+        except MissingError as error:
+            raise MissingError(f"--dataset {dataset}: {error.message}") from error
+        except PactlError as error:
+            raise PactlError(f"--dataset {dataset}: {error.message}", error.hint or SAVE) from error
+        if "" in headers:
+            raise PactlError(f"--dataset {dataset}: {path} is a single array, {headers['']}, without labels", SAVE)
+        return cls(dataset, path, headers)
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """The names of its arrays, and of its dictionaries of arrays, which are saved as `NAME.KEY`."""
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in self.headers))
+
+    def keys(self, stem: str) -> tuple[str, ...]:
+        """Return the keys of a dictionary of arrays, in order; none of what is an array.
+
+        Raises:
+            PactlError: if it is both.
+        """
+        keys = tuple(sorted(name[len(stem) + 1 :] for name in self.headers if name.startswith(f"{stem}.")))
+        if keys and stem in self.headers:
+            raise PactlError(
+                f"{self.called(stem)} is an array, and {stem}.{keys[0]} of a dictionary", "save one of them"
+            )
+        return keys
+
+    def called(self, name: str) -> str:
+        """Return an array's name for messages."""
+        return f"--dataset {self.dataset}: {on_one_line(name)}"
+
+    def listed(self) -> str:
+        """Return what there is, in words."""
+        some = [f"{on_one_line(name)[:60]} {header}" for name, header in list(self.headers.items())[:_MOST_LISTED]]
+        more = len(self.headers) - len(some)
+        return (", ".join(some) or "no arrays") + (f" and {more:,} more" if more else "")
+
+    def require_numbers(self, name: str, *, saved_as: str = "float32") -> None:
+        """Raise PactlError if an array is of Python objects, and say in which type to save it."""
+        if self.headers[name].dtype.hasobject:
+            raise PactlError(
+                f"{self.called(name)} cannot be read: it holds Python objects",
+                f'save it with a type of its own: {name}.astype("{saved_as}")',
+            )
+
+    def read(self, *names: str) -> dict[str, Values]:
+        """Return some of its arrays.
+
+        Raises:
+            PactlError: if they cannot be read, or would take more than half of the memory that is available.
+        """
+        try:
+            return read_arrays(self.path, names)
+        except PactlError as error:
+            raise type(error)(f"--dataset {self.dataset}: {error.message}", error.hint) from error
+
+    def stored(self, name: str) -> StoredArray | None:
+        """Return an array whose rows are read when they are wanted; None if the file's form does not allow it."""
+        return stored_array(self.path, name, self.headers[name])

@@ -1,0 +1,184 @@
+"""Texts as tokens: UTF-8 bytes, or those of a tokenizer's file, which may be a stranger's.
+
+The `tokenizers` library runs regular expressions and replacements that the file names, which can take all the memory
+and time there is, and ends in panics. So it works in a process of its own, with limits, where it can do no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.files.checked_files import open_file
+from pactl_cli.errors import MissingError, PactlError, on_one_line, reason
+
+BYTES = "bytes"
+"""The name of the tokenizer that has no file."""
+
+_LARGEST_FILE = 1 << 26
+_MOST_TOKENS = 1 << 22
+_MEMORY, _MEMORY_FOR_EACH_BYTE = 1 << 32, 16
+_BASE_SECONDS, _BYTES_FOR_EACH_SECOND = 60, 20_000
+"""Of computation: a hundred times what an ordinary tokenizer takes."""
+_AT_ONCE = 1024
+_LONGEST_REASON = 200
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """The tokens of some texts.
+
+    Attributes:
+        ids: of all texts, one after the other, int32.
+        ends: where in `ids` each text ends, shape (n,).
+        vocabulary: every id is smaller.
+        cut: how many texts were longer than is read.
+    """
+
+    ids: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    vocabulary: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """What splits texts.
+
+    Attributes:
+        path: of its file; "" for bytes.
+        content: of the file.
+    """
+
+    path: str = ""
+    content: bytes = b""
+
+    @classmethod
+    def named(cls, name: str) -> Tokenizer:
+        """Return the one that `--tokenizer` names.
+
+        Raises:
+            MissingError: if there is no such file, or the library is not installed.
+            PactlError: if it cannot be read, or is larger than any.
+        """
+        if name == BYTES:
+            return cls()
+        if find_spec("tokenizers") is None:
+            raise MissingError(
+                f"--tokenizer {name} needs the package tokenizers, which is not installed", "pip install 'pactl[text]'"
+            )
+        try:
+            with open_file(Path(name).expanduser()) as file:
+                content = file.read(_LARGEST_FILE + 1)
+        except FileNotFoundError as error:
+            raise MissingError(f"--tokenizer {name}: there is no such file", "name a tokenizer.json") from error
+        except (OSError, ValueError) as error:
+            raise PactlError(f"--tokenizer {name} cannot be read: {reason(error)}") from error
+        if len(content) > _LARGEST_FILE:
+            raise PactlError(f"--tokenizer {name} has more than {_LARGEST_FILE >> 20} MB, which no tokenizer has")
+        return cls(name, content)
+
+    @property
+    def sha256(self) -> str | None:
+        """A fingerprint of the file; None for bytes."""
+        return sha256(self.content).hexdigest() if self.path else None
+
+    def split(self, texts: Sequence[str], length: int) -> TokenIds:
+        """Return the first `length` tokens of each text, with what the tokenizer puts around them.
+
+        Raises:
+            PactlError: if the file is no tokenizer, or gives ids that it does not have, or takes too long.
+        """
+        if not self.path:
+            rows = [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
+            cut = sum(len(row) > length for row in rows)
+            return _joined([row[:length] for row in rows], 256, cut)
+        reply, ids = self._from_child(texts, length)
+        vocabulary = reply["vocabulary"]
+        if vocabulary > _MOST_TOKENS:
+            raise self._refused(f"its ids go up to {vocabulary - 1:,}")
+        if len(ids) and ids.max() >= vocabulary:
+            raise self._refused(f"it gives the id {ids.max():,}, and its vocabulary ends at {vocabulary - 1:,}")
+        return TokenIds(ids, np.cumsum(reply["lengths"], dtype=np.int64), vocabulary, reply["cut"])
+
+    def _from_child(self, texts: Sequence[str], length: int) -> tuple[dict[str, Any], NDArray[np.int32]]:
+        """Return what the process below says, and the ids."""
+        try:
+            request = {"tokenizer": self.content.decode(), "texts": list(texts), "length": length}
+        except UnicodeDecodeError as error:
+            raise self._refused("it is not UTF-8") from error
+        sent = json.dumps(request).encode()
+        seconds = _BASE_SECONDS + len(sent) // _BYTES_FOR_EACH_SECOND
+        memory = min(_MEMORY + _MEMORY_FOR_EACH_BYTE * len(sent), available_memory())
+        # -P: nothing is imported from the working directory, where anything may lie
+        command = [sys.executable, "-P", "-m", __name__, str(seconds), str(memory)]
+        done = subprocess.run(command, input=sent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        head, _, body = done.stdout.partition(b"\n")
+        if done.returncode or not head:
+            raise self._refused("it took more memory or time than any tokenizer takes, or crashed")
+        reply: dict[str, Any] = json.loads(head)
+        if "error" in reply:
+            raise self._refused(on_one_line(reply["error"])[:_LONGEST_REASON])
+        return reply, np.frombuffer(body, dtype="<i4").astype(np.int32)
+
+    def _refused(self, why: str) -> PactlError:
+        return PactlError(
+            f"--tokenizer {self.path} cannot split these texts: {why}",
+            "give a file that the library tokenizers has saved, or --tokenizer bytes",
+        )
+
+
+def _joined(rows: Sequence[NDArray[Any]], vocabulary: int, cut: int) -> TokenIds:
+    """Return the tokens of texts, given each as an array."""
+    ids = np.concatenate([np.zeros(0, dtype=np.int32), *rows]).astype(np.int32)
+    return TokenIds(ids, np.cumsum([len(row) for row in rows], dtype=np.int64), vocabulary, cut)
+
+
+def _encoded(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Return what the library makes of a request."""
+    from tokenizers import Tokenizer as Foreign
+
+    foreign: Any = Foreign.from_str(request["tokenizer"])
+    foreign.no_padding()
+    foreign.enable_truncation(max_length=request["length"])
+    texts, lengths, pieces, cut = request["texts"], [], [], 0
+    for start in range(0, len(texts), _AT_ONCE):
+        for encoding in foreign.encode_batch(texts[start : start + _AT_ONCE]):
+            cut += bool(encoding.overflowing)
+            ids = np.array(encoding.ids, dtype=np.int64)
+            if len(ids) and ids.max() > np.iinfo(np.int32).max:
+                raise ValueError(f"it gives the id {ids.max():,}")
+            pieces.append(ids.astype("<i4").tobytes())
+            lengths.append(len(ids))
+    vocabulary = 1 + max(foreign.get_vocab(with_added_tokens=True).values(), default=0)
+    return {"vocabulary": vocabulary, "lengths": lengths, "cut": cut}, b"".join(pieces)
+
+
+def _answer() -> None:
+    """Read a request from stdin, and write the reply and the ids to stdout, within the limits on the command line."""
+    seconds, memory = map(int, sys.argv[1:])
+    for limit, value in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
+        with suppress(OSError, ValueError):  # macOS has no limit of memory
+            resource.setrlimit(limit, (value, value))
+    try:
+        reply, ids = _encoded(json.loads(sys.stdin.buffer.read()))
+    except BaseException as error:  # the library's panics are no Exception
+        reply, ids = {"error": str(error) or type(error).__name__}, b""
+    sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n" + ids)
+
+
+if __name__ == "__main__":
+    _answer()

@@ -1,0 +1,70 @@
+"""What people call the arrays of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from pactl_cli.errors import PactlError
+
+_INPUTS = ("x", "images", "data", "features", "inputs")
+_LABELS = ("y", "labels", "label", "targets", "target")
+_PARTS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
+"""A name is a word of the first two tables and one of a part, in either order, with or without an underscore, in
+capitals or not: `x_train`, `X_train`, `train_images`; or a word alone, which is of the training set."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The names of the inputs and of the labels of one part."""
+
+    x: str
+    y: str
+
+
+def find_parts(dataset: str, names: Sequence[str], listed: str, hint: str) -> tuple[Pair, Pair | None, tuple[str, ...]]:
+    """Return what the arrays of the training set and of the test set are called, and notes where that is not usual.
+
+    Args:
+        dataset: its name, for messages.
+        names: of all arrays.
+        listed: what there is, in words.
+        hint: what to do where something is missing.
+
+    Raises:
+        PactlError: if one is missing, or there are two for one.
+    """
+    found = {(role, part): _found(dataset, names, role, part) for role, part in product("xy", _PARTS)}
+    for role in "xy":
+        found[role, "train"] = found[role, "train"] or _found(dataset, names, role, "")
+    present = [part for part in ("test", "val") if found["x", part] or found["y", part]]
+    needed = ("train", *present[:1])
+    for part, role in product(needed, "xy"):
+        if not found[role, part]:
+            raise PactlError(f"--dataset {dataset} has no array {role}_{part}: it has {listed}", hint)
+    pairs = [Pair(str(found["x", part]), str(found["y", part])) for part in needed]
+    taken = [name for pair in pairs for name in (pair.x, pair.y)]
+    usual = ["x_train", "y_train", "x_test", "y_test"][: len(taken)]
+    notes = [f"the arrays {', '.join(taken)} are taken for {', '.join(usual)}"] if taken != usual else []
+    if unused := [found[role, part] for part in present[1:] for role in "xy" if found[role, part]]:
+        notes.append(f"{' and '.join(map(str, unused))}: not used, as there is a test set")
+    return pairs[0], pairs[1] if len(pairs) > 1 else None, tuple(notes)
+
+
+def _found(dataset: str, names: Iterable[str], role: str, part: str) -> str | None:
+    """Return the array of a role and a part; None if there is none.
+
+    Raises:
+        PactlError: if there are two.
+    """
+    words = _INPUTS if role == "x" else _LABELS
+    parts = _PARTS[part] if part else ("",)
+    spellings = {spelling for word, said in product(words, parts) for spelling in (word + said, said + word)}
+    matching = [name for name in names if name.casefold().replace("_", "").replace("-", "") in spellings]
+    if len(matching) > 1:
+        raise PactlError(
+            f"--dataset {dataset}: {' and '.join(sorted(matching)[:4])} may both be {role}_{part or 'train'}",
+            "leave one of them out",
+        )
+    return matching[0] if matching else None

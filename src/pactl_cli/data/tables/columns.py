@@ -1,0 +1,140 @@
+"""Columns of a table: what each holds, and its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pactl_cli.errors import PactlError, quoted
+
+NUMBERS, TRUTH_VALUES, CATEGORIES = "numbers", "truth values", "categories"
+KINDS = (NUMBERS, TRUTH_VALUES, CATEGORIES)
+_MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"))
+"""How files of text spell a missing value, in any case."""
+_TRUTH = {"true": 1.0, "false": 0.0}
+_LARGEST = float(np.finfo(np.float32).max)
+
+Numbers = NDArray[np.float64]
+Texts = list[str | None]
+
+
+@dataclass(frozen=True)
+class Column:
+    """The values of one column.
+
+    Attributes:
+        kind: one of `KINDS`; None for texts that are not read yet, whose kind their values tell.
+        values: shape (n,): numbers, of which NaN is missing, and true is 1; or texts, of which None is missing.
+    """
+
+    kind: str | None
+    values: Numbers | Texts
+
+    def missing(self) -> NDArray[np.int64]:
+        """Return the places of the missing values, ascending."""
+        if isinstance(self.values, list):
+            return np.array([place for place, value in enumerate(self.values) if value is None], dtype=np.int64)
+        return np.flatnonzero(np.isnan(self.values))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table as one file has it.
+
+    Attributes:
+        where: what to call it in messages.
+        columns: by name, in the order of the file, each as long as `rows`.
+        rows: their numbers in the file, as a person counts them.
+        notes: what was made of what was found, in sentences.
+    """
+
+    where: str
+    columns: dict[str, Column]
+    rows: Sequence[int]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def place(self, row: int, name: str) -> str:
+        """Return a cell in words."""
+        return f"{self.where}: row {self.rows[row]:,}, column {quoted(name)}"
+
+    def read(self, name: str, kind: str | None) -> Column:
+        """Return a column as one of `kind`, or of that which its values tell.
+
+        Raises:
+            PactlError: naming the first cell that is of another kind.
+        """
+        column = self.columns[name]
+        if column.kind is not None:
+            return self._as_kind(name, column, kind or column.kind)
+        given = [str(text) for text in column.values]
+        texts: Texts = [None if text.casefold() in _MISSING else text for text in given]
+        if kind is None and (kind := _kind(texts)) == CATEGORIES:
+            self._require_no_commas(name, texts)
+        if kind == CATEGORIES:
+            return Column(kind, texts)
+        found = [np.nan if text is None else _value(str(kind), text) for text in texts]
+        if None in found:
+            row = found.index(None)
+            raise PactlError(
+                f"{self.place(row, name)} has {quoted(str(texts[row]))}, which is none of the {kind} of the training "
+                "set",
+                "mend the value",
+            )
+        return self._within_range(name, Column(kind, np.array(found, dtype=np.float64)))
+
+    def _as_kind(self, name: str, column: Column, kind: str) -> Column:
+        """Return a column that has a kind as one of another."""
+        if kind == CATEGORIES and not isinstance(column.values, list):
+            return Column(kind, [None if np.isnan(value) else f"{value:.17g}" for value in column.values.tolist()])
+        if kind != column.kind:
+            raise PactlError(f"{self.where}: column {quoted(name)} holds {column.kind}, in the training set {kind}")
+        return self._within_range(name, column)
+
+    def _within_range(self, name: str, column: Column) -> Column:
+        """Return numbers, none of which is too large for single precision."""
+        if isinstance(column.values, list):
+            return column
+        if (odd := np.flatnonzero(np.abs(column.values) > _LARGEST)).size:
+            value = column.values[odd[0]]
+            raise PactlError(f"{self.place(int(odd[0]), name)} has {value:g}: single precision has no such number")
+        # a missing value has many spellings as a number, and a zero two
+        return Column(column.kind, np.where(np.isnan(column.values), np.nan, column.values) + 0.0)
+
+    def _require_no_commas(self, name: str, texts: Texts) -> None:
+        """Raise PactlError if a column holds numbers with decimal commas."""
+        present = [text for text in texts if text is not None]
+        if any("," in text for text in present) and all(
+            _value(NUMBERS, text.replace(",", ".")) is not None for text in present
+        ):
+            row = next(place for place, text in enumerate(texts) if text and "," in text)
+            raise PactlError(
+                f"{self.place(row, name)} has {quoted(str(texts[row]))}: is it a number with a decimal comma?",
+                "write numbers with a point; if they are categories, list them with --categories",
+            )
+
+
+def _kind(texts: Texts) -> str:
+    """Return the kind of which all values are that are not missing; numbers where there are none."""
+    present = [text for text in texts if text is not None]
+    for kind in (NUMBERS, TRUTH_VALUES):
+        if all(_value(kind, text) is not None for text in present):
+            return kind
+    return CATEGORIES
+
+
+def _value(kind: str, text: str) -> float | None:
+    """Return what a text stands for; None if it is not of the kind."""
+    if kind == TRUTH_VALUES:
+        return _TRUTH.get(text.casefold())
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if isfinite(value) and "_" not in text else None

@@ -1,0 +1,142 @@
+"""Tables in files of text: separated by commas, semicolons or tabs."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+import zlib
+from io import StringIO
+from pathlib import Path
+from typing import IO, cast
+
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.files.checked_files import open_file
+from pactl_cli.data.tables.columns import Column, Part
+from pactl_cli.errors import MissingError, PactlError, quoted, reason
+
+_MEMORY_FOR_EACH_BYTE = 16
+_PIECE = 1 << 20
+_GZIP = b"\x1f\x8b"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+_Rows = list[tuple[int, list[str]]]
+
+
+def read_csv(path: Path) -> Part:
+    """Return the table of a file, perhaps packed by gzip, whose first row has the names of the columns.
+
+    Space around a value is no part of it. Rows without a value, which are blank lines, are left out.
+
+    Raises:
+        MissingError: if there is no such file.
+        PactlError: if it cannot be read, is not UTF-8, too large for memory, or no table.
+    """
+    try:
+        with open_file(path) as file:
+            content = _content(file, path)
+        text, is_whole = _decoded(content)
+        separator = "\t" if ".tsv" in path.suffixes else _separator(text)
+        reader = csv.reader(StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+        rows = [(number, [value.strip() for value in row]) for number, row in enumerate(reader, 1) if row]
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} cannot be read: there is no such file") from error
+    except csv.Error as error:
+        raise PactlError(f"{path} cannot be read: line {reader.line_num:,}: {error}", "mend the line") from error
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise PactlError(f"{path} cannot be read: {reason(error)}") from error
+    part = _part(path, rows)
+    if not is_whole:
+        _refuse_foreign_text(part)
+    said = "" if separator == "," or path.name.endswith((".tsv", ".tsv.gz")) else _SEPARATORS[separator]
+    return Part(part.where, part.columns, part.rows, (f"its columns are separated by {said}",) if said else ())
+
+
+def count_csv(path: Path) -> int:
+    """Return how many rows there are.
+
+    Raises:
+        MissingError, PactlError: as `read_csv` does.
+    """
+    return len(read_csv(path))
+
+
+def _content(file: IO[bytes], path: Path) -> bytes:
+    """Return the bytes of a file, unpacked."""
+    is_packed = file.read(2) == _GZIP
+    file.seek(0)
+    stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
+    most, pieces, size = available_memory() // _MEMORY_FOR_EACH_BYTE, [], 0
+    while piece := stream.read(_PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            raise PactlError(
+                f"{path} is too large to be read as text: more than {most / 1e6:,.0f} MB", "write it as parquet"
+            )
+    return b"".join(pieces)
+
+
+def _decoded(content: bytes) -> tuple[str, bool]:
+    """Return the text, and whether all of it is UTF-8."""
+    if content.startswith(_UTF16):
+        raise ValueError("it is in UTF-16: save it as UTF-8")
+    if b"\0" in content:
+        raise ValueError("it holds bytes of zero, and is no text")
+    try:
+        return content.decode("utf-8-sig"), True
+    except UnicodeDecodeError:
+        return content.decode("utf-8-sig", "surrogateescape"), False
+
+
+def _separator(text: str) -> str:
+    """Return what separates the names of the columns: of three, that which occurs most often outside quotations."""
+    names = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
+    return max(_SEPARATORS, key=names.count)
+
+
+def _part(path: Path, rows: _Rows) -> Part:
+    """Return rows as a table.
+
+    Raises:
+        PactlError: if they are none.
+    """
+    if not rows:
+        raise PactlError(f"{path} is empty", "its first row has the names of the columns")
+    (_, names), *body = rows
+    for place, name in enumerate(names, 1):
+        if not name:
+            raise PactlError(
+                f"{path}: column {place:,} has no name",
+                "name it in the first row; if pandas wrote its index there: to_csv(PATH, index=False)",
+            )
+        if name in names[place:]:
+            raise PactlError(f"{path} has two columns with the name {quoted(name)}", "give each a name of its own")
+    for number, row in body:
+        if len(row) != len(names):
+            raise PactlError(
+                f"{path}: row {number:,} has {len(row):,} values, and the first row names {len(names):,} columns",
+                "put values that contain a separator between quotation marks",
+            )
+    if not body:
+        raise PactlError(f"{path} has no rows below the names of its columns")
+    columns = zip(*(row for _, row in body), strict=True)
+    named = {name: Column(None, list(column)) for name, column in zip(names, columns, strict=True)}
+    return Part(str(path), named, [number for number, _ in body])
+
+
+def _refuse_foreign_text(part: Part) -> None:
+    """Raise PactlError naming the first value that is not UTF-8."""
+    hint = "save it as UTF-8; in a spreadsheet: CSV UTF-8"
+    for name in part.columns:
+        if not _is_text(name):
+            raise PactlError(f"{part.where}: the name of column {quoted(name)} is not UTF-8", hint)
+    for row in range(len(part)):
+        for name, column in part.columns.items():
+            if not _is_text(str(column.values[row])):
+                raise PactlError(f"{part.place(row, name)} is not UTF-8", hint)
+
+
+def _is_text(value: str) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for letter in value)

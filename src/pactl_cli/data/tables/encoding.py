@@ -1,0 +1,188 @@
+"""How the rows of a table become numbers: fixed before anything but the calibration examples was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pactl_cli.data.tables.columns import CATEGORIES, KINDS, Column
+from pactl_cli.errors import PactlError, quoted
+from pactl_cli.models.inputs import Inputs
+
+_MOST_COLUMNS, _MOST_CATEGORIES = 1 << 16, 1 << 20
+_CODES = 2
+"""A text is as many integers of 64 bits: the beginning of its sha256."""
+
+Codes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column that is read.
+
+    Attributes:
+        kind: what it holds.
+        categories: each has a number of its own, in this order; None while they are not known.
+    """
+
+    name: str
+    kind: str
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What is known of a table's columns: enough to write a row of it as numbers.
+
+    Attributes:
+        fields: in the order of their numbers.
+        fills: whether a missing value is a constant: a number becomes 0, and another number says that it was missing; a
+            category is none of those that are known.
+        texts: by code, all that occur in the tables that were read. Which of them stand for something, `fields` say.
+    """
+
+    fields: tuple[Field, ...]
+    fills: bool = False
+    texts: Mapping[Codes, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def calibrated(self, inputs: Inputs) -> Encoding:
+        """Return the encoding whose categories, where they were not known, are those of some raw examples, sorted.
+
+        Raises:
+            PactlError: if there are no examples to take them from.
+        """
+        fields = []
+        for place, known in enumerate(self.fields):
+            if known.kind == CATEGORIES and known.categories is None:
+                codes = self._raw(inputs, place)
+                if not len(codes):
+                    raise PactlError(
+                        f"the categories of column {quoted(known.name)} are those of calibration examples, and there "
+                        "are none",
+                        "list them with --categories FILE, or give --calibration-examples",
+                    )
+                found = (self.texts.get(tuple(code)) for code in np.unique(codes, axis=0).tolist())
+                known = replace(known, categories=tuple(sorted(text for text in found if text is not None)))
+            fields.append(known)
+        return replace(self, fields=tuple(fields))
+
+    def encode(self, inputs: Inputs) -> Tensor:
+        """Return raw examples as features, shape (n, F), in single precision; each row by itself.
+
+        Raises:
+            PactlError: if nothing is known of any of their columns.
+        """
+        features: list[NDArray[np.float32]] = []
+        for place, known in enumerate(self.fields):
+            raw = self._raw(inputs, place)
+            if known.kind == CATEGORIES:
+                features += [(raw == _code(text)).all(axis=1).astype(np.float32) for text in known.categories or ()]
+                continue
+            is_missing = np.isnan(raw)
+            features.append(np.where(is_missing, 0.0, raw).astype(np.float32))
+            if self.fills:
+                features.append(is_missing.astype(np.float32))
+        if not features:
+            raise PactlError("the table has no values to learn from", "list categories with --categories FILE")
+        return torch.from_numpy(np.stack(features, axis=1))
+
+    def _raw(self, inputs: Inputs, place: int) -> NDArray[Any]:
+        """Return the raw values of one column."""
+        known = self.fields[place]
+        assert isinstance(inputs, Mapping)
+        key, names = _group(self.fields, known.kind == CATEGORIES)
+        values: NDArray[Any] = inputs[key][:, names.index(known.name)].cpu().numpy()
+        return values
+
+    def difference(self, other: Encoding) -> str:
+        """Return in words what keeps rows of this encoding from being read by another; "" if nothing does.
+
+        Categories that are not known here may be any.
+        """
+        there = {known.name: known for known in other.fields}
+        here = {known.name for known in self.fields}
+        for name in sorted(here ^ there.keys()):
+            return f"the column {quoted(name)} is in one of the tables only"
+        for own in self.fields:
+            its = there[own.name]
+            if own.kind != its.kind:
+                return f"the column {quoted(own.name)} holds {own.kind} in one table and {its.kind} in the other"
+            if own.categories not in (None, its.categories):
+                return f"the categories of column {quoted(own.name)} are others"
+        return "" if self.fills == other.fills else "missing values are refused in one table and filled in the other"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"fields": [asdict(known) for known in self.fields], "fills": self.fills}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Return the encoding that `as_dict` wrote, perhaps a stranger's.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it is none, or larger than any.
+        """
+        fields = tuple(_field(**row) for row in values["fields"])
+        names = {known.name for known in fields}
+        many = sum(len(known.categories or ()) for known in fields)
+        if len(names) != len(fields) or len(fields) > _MOST_COLUMNS or many > _MOST_CATEGORIES:
+            raise ValueError("its table has no columns that are told apart, or more than any")
+        return cls(fields, bool(values["fills"]))
+
+
+def raw_inputs(fields: Sequence[Field], columns: Mapping[str, Column]) -> dict[str, Tensor]:
+    """Return the columns of a table as examples: a tensor of all numbers, and one of the codes of all texts.
+
+    What they are called has the columns' names in it, in their own order, so that a fingerprint has them too.
+    """
+    inputs: dict[str, Tensor] = {}
+    for is_text in (False, True):
+        key, names = _group(fields, is_text)
+        if names:
+            values = [_coded(columns[name]) if is_text else np.asarray(columns[name].values) for name in names]
+            inputs[key] = torch.from_numpy(np.stack(values, axis=1))
+    return inputs
+
+
+def texts_of(columns: Sequence[Column]) -> dict[Codes, str]:
+    """Return all texts of columns by their codes."""
+    found = {text for column in columns if isinstance(column.values, list) for text in column.values}
+    return {tuple(_code(text).tolist()): text for text in found if text is not None}
+
+
+def _group(fields: Sequence[Field], is_text: bool) -> tuple[str, list[str]]:
+    """Return what the tensor of all texts, or of all numbers, is called, and the columns in it."""
+    names = sorted(known.name for known in fields if (known.kind == CATEGORIES) == is_text)
+    return f"{'texts' if is_text else 'numbers'} of {names!r}", names
+
+
+def _coded(column: Column) -> NDArray[np.int64]:
+    """Return the codes of texts, shape (n, codes): zeros where one is missing."""
+    places: dict[str | None, int] = {}
+    values = [places.setdefault(text, len(places)) for text in column.values]
+    codes = [np.zeros(_CODES, dtype=np.int64) if text is None else _code(text) for text in places]
+    return np.stack(codes)[values]
+
+
+def _code(text: str) -> NDArray[np.int64]:
+    digest = sha256(text.encode("utf-8", "surrogateescape")).digest()
+    return np.frombuffer(digest[: 8 * _CODES], dtype="<i8").astype(np.int64)
+
+
+def _field(name: Any, kind: Any, categories: Any) -> Field:
+    """Return a field of which a stranger says these things.
+
+    Raises:
+        TypeError, ValueError: if there is none.
+    """
+    texts = [name, *(categories or ())]
+    if kind not in KINDS or not all(isinstance(text, str) for text in texts) or (kind != CATEGORIES and categories):
+        raise ValueError("its table has a column of no kind")
+    return Field(name, kind, None if categories is None else tuple(categories))

@@ -1,0 +1,198 @@
+"""The user's own tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.labels import Values, names_in_words, read_labels
+from pactl_cli.data.reading import Reading
+from pactl_cli.data.tables.columns import CATEGORIES, KINDS, NUMBERS, Column, Part
+from pactl_cli.data.tables.csv_files import count_csv, read_csv
+from pactl_cli.data.tables.encoding import Encoding, Field, raw_inputs, texts_of
+from pactl_cli.data.tables.parquet_files import count_parquet, read_parquet
+from pactl_cli.data.texts import refuse_text_settings, text_dataset
+from pactl_cli.errors import MissingError, PactlError, quoted
+
+_READERS = {"csv": read_csv, "parquet": read_parquet}
+_COUNTERS = {"csv": count_csv, "parquet": count_parquet}
+_ENDINGS = {"csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "parquet": (".parquet",)}
+_LEAST_PRECISION = 1e-3
+"""Of the spread of a column's numbers."""
+
+
+def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
+    """The data set `csv:PATH` or `parquet:PATH`: a table, or a directory with the tables `train` and `test` or `val`.
+
+    Its examples are raw: what stands in a category's place is known once there are calibration examples.
+
+    Raises:
+        PactlError: if a file cannot be read, or is no table that `reading` fits.
+    """
+    read = _READERS[name.partition(":")[0]]
+    parts = [read(path) for path in table_files(name)]
+    label = _label(name, parts[0], reading.label)
+    _require_same_columns(parts)
+    values = [_label_values(part, label) for part in parts]
+    labels = read_labels(name, values[0], values[1] if len(parts) > 1 else None, called=f"column {quoted(label)}")
+    if reading.text is not None:
+        told = replace(labels, notes=(*parts[0].notes, *labels.notes))
+        of_parts = [_text_values(part, reading) for part in parts]
+        return text_dataset(name, told, of_parts[0], of_parts[1] if len(parts) > 1 else None, reading)
+    refuse_text_settings(name, reading)
+    given = reading.categories or {}
+    own = {name: parts[0].read(name, kind) for name, kind in _kinds(parts[0], label, given).items()}
+    fields = tuple(Field(name, str(own[name].kind), given.get(name)) for name in own)
+    columns = [own, *({name: part.read(name, own[name].kind) for name in own} for part in parts[1:])]
+    if reading.missing == "refuse":
+        _require_complete(parts, columns)
+    texts = texts_of([column for part in columns for column in part.values()])
+    encoding = Encoding(fields, reading.missing == "constant", texts)
+    train, *tests = (
+        Examples(raw_inputs(fields, part), numbers)
+        for part, numbers in zip(columns, (labels.train, labels.test), strict=False)
+        if isinstance(numbers, Tensor)
+    )
+    notes = (*parts[0].notes, *labels.notes, *_notes(columns[0]))
+    test = tests[0] if tests else None
+    return Dataset(name, labels.classes, train, test, labels.names, notes, encoding)
+
+
+def count_rows(name: str) -> int:
+    """Return how many training examples a table has.
+
+    Raises:
+        PactlError: if it cannot be read.
+    """
+    return _COUNTERS[name.partition(":")[0]](table_files(name)[0])
+
+
+def table_files(name: str) -> list[Path]:
+    """Return the file of the training set, and that of the test set where there is one.
+
+    Raises:
+        MissingError: if a directory has no training set.
+    """
+    kind, _, path = name.partition(":")
+    place = Path(os.path.expanduser(path))
+    if not place.is_dir():
+        return [place]
+    found = [
+        next((place / f"{part}{end}" for end in _ENDINGS[kind] if (place / f"{part}{end}").exists()), None)
+        for part in ("train", "test", "val")
+    ]
+    if found[0] is None:
+        raise MissingError(f"--dataset {name}: there is no file {place / f'train{_ENDINGS[kind][0]}'}")
+    return [file for file in (found[0], found[1] or found[2]) if file]
+
+
+def _label(name: str, part: Part, label: str | None) -> str:
+    """Return the column of labels."""
+    if label in part.columns:
+        return str(label)
+    names = sorted(part.columns, key=lambda column: -SequenceMatcher(None, column.lower(), str(label).lower()).ratio())
+    there = names_in_words(list(part.columns) if label is None else names)
+    said = "which column holds the labels?" if label is None else f"there is no column {quoted(label)}."
+    raise PactlError(f"--dataset {name}: {said} There are {there}", "name it: --label COLUMN")
+
+
+def _require_same_columns(parts: list[Part]) -> None:
+    """Raise PactlError unless the test set has the columns of the training set, in any order."""
+    train = parts[0]
+    for part in parts[1:]:
+        for missing in (*(train.columns.keys() - part.columns), *(part.columns.keys() - train.columns)):
+            lacks, other = (part, train) if missing in train.columns else (train, part)
+            raise PactlError(f"{lacks.where} has no column {quoted(missing)}, which is in {other.where}")
+
+
+def _label_values(part: Part, label: str) -> Values:
+    """Return the labels as an array of numbers or of strings."""
+    column = part.columns[label]
+    if column.kind not in (None, CATEGORIES):
+        if (missing := column.missing()).size:
+            raise PactlError(f"{part.place(int(missing[0]), label)} has no label", "remove the row")
+        return np.asarray(column.values) if column.kind == NUMBERS else np.asarray(column.values).astype(bool)
+    texts = ["" if text is None else text for text in column.values]
+    if "" in texts:
+        raise PactlError(f"{part.place(texts.index(''), label)} has no label", "remove the row")
+    is_whole = all(text.lstrip("-").isdecimal() for text in texts)
+    if column.kind is None and not is_whole and part.read(label, None).kind == NUMBERS:
+        return np.asarray(part.read(label, NUMBERS).values)
+    return np.array(texts, dtype=np.str_)
+
+
+def _text_values(part: Part, reading: Reading) -> list[str]:
+    """Return the texts of a column; one that is missing is empty, where that is wanted.
+
+    Raises:
+        PactlError: if there is no such column, or it holds something else, or lacks a text.
+    """
+    name = str(reading.text)
+    if reading.categories:
+        raise PactlError("--categories and --text exclude each other: of a text no column is read beside it")
+    if name not in part.columns or name == reading.label:
+        raise PactlError(
+            f"{part.where} has no column {quoted(name)} beside the labels: it has {names_in_words(list(part.columns))}",
+            "name the column of texts: --text COLUMN",
+        )
+    values = part.columns[name].values
+    if not isinstance(values, list):
+        raise PactlError(f"{part.where}: column {quoted(name)} holds {part.columns[name].kind}, which are no texts")
+    if reading.missing == "refuse" and None in values:
+        raise PactlError(f"{part.place(values.index(None), name)} has no text", "--missing constant takes it as empty")
+    return [value or "" for value in values]
+
+
+def _kinds(part: Part, label: str, given: Mapping[str, tuple[str, ...]]) -> dict[str, str | None]:
+    """Return what the columns beside the labels hold, in their order; None where their values are to tell.
+
+    Raises:
+        PactlError: if there are none, or lists of categories are for others.
+    """
+    names = [name for name in part.columns if name != label]
+    if not names:
+        raise PactlError(f"{part.where} has the column {quoted(label)} alone: there is nothing to learn from")
+    for name, values in given.items():
+        if name not in names:
+            nearest = sorted(names, key=lambda column: -SequenceMatcher(None, column, name).ratio())
+            raise PactlError(f"--categories names {quoted(name)}: there are {names_in_words(nearest)}")
+        if len(set(values)) < max(len(values), 1):
+            raise PactlError(f"--categories has no values for {quoted(name)}, or one of them twice")
+    return {name: CATEGORIES if name in given else None for name in names}
+
+
+def _require_complete(parts: Iterable[Part], columns: Iterable[Mapping[str, Column]]) -> None:
+    """Raise PactlError naming the first missing value, by columns."""
+    for part, named in zip(parts, columns, strict=True):
+        for name, column in named.items():
+            if (missing := column.missing()).size:
+                raise PactlError(
+                    f"{part.place(int(missing[0]), name)} has no value (one of {len(missing):,} there)",
+                    "fill it, or let --missing constant mark it",
+                )
+
+
+def _notes(columns: Mapping[str, Column]) -> Iterable[str]:
+    """Yield what was made of the columns, in words."""
+    counts = {kind: [name for name, column in columns.items() if column.kind == kind] for kind in KINDS}
+    said = [f"{len(names):,} of {kind}" for kind, names in counts.items() if names]
+    names = f" ({names_in_words(counts[CATEGORIES])})" if counts[CATEGORIES] else ""
+    yield f"its columns are {', '.join(said)}{names}"
+    for name, column in columns.items():
+        if not isinstance(column.values, list):
+            values = column.values[~np.isnan(column.values)]
+            error = np.abs(values - values.astype(np.float32)).max(initial=0)
+            if error > _LEAST_PRECISION * (values.std() if len(values) else 0):
+                yield (
+                    f"the numbers of column {quoted(name)} differ by less than single precision holds: subtract a "
+                    "constant that is known beforehand"
+                )

@@ -1,0 +1,90 @@
+"""Tables in parquet files, by pyarrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.files.checked_files import open_file
+from pactl_cli.data.tables.columns import CATEGORIES, NUMBERS, TRUTH_VALUES, Column, Part
+from pactl_cli.errors import MissingError, PactlError, quoted, reason
+
+_MEMORY_FOR_EACH_BYTE = 4
+_PANDAS_INDEX = "__index_level_"
+
+
+def read_parquet(path: Path) -> Part:
+    """Return the table of a file; the schema says what a column holds.
+
+    Raises:
+        MissingError: if there is no such file.
+        PactlError: if it cannot be read, is too large for memory, or has a column of another kind; or without pyarrow.
+    """
+    table = _table(path)
+    if not table.num_rows:
+        raise PactlError(f"{path} has no rows")
+    names = table.column_names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise PactlError(f"{path} has two columns with the name {quoted(twice)}", "give each a name of its own")
+    if index := [name for name in names if not name or name.startswith(_PANDAS_INDEX)]:
+        raise PactlError(
+            f"{path} has the column {quoted(index[0])}, which is an index that pandas wrote",
+            "save it with to_parquet(PATH, index=False)",
+        )
+    columns = {name: _column(f"{path}: column {quoted(name)}", table.column(name)) for name in names}
+    return Part(str(path), columns, range(1, table.num_rows + 1))
+
+
+def count_parquet(path: Path) -> int:
+    """Return how many rows there are.
+
+    Raises:
+        MissingError, PactlError: as `read_parquet` does.
+    """
+    return int(_table(path).num_rows)
+
+
+def _table(path: Path) -> Any:
+    """Return the arrow table of a file."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise PactlError(
+            f"--dataset parquet:{path} needs pyarrow, which is not installed", "pip install 'pactl[table]'"
+        ) from error
+    try:
+        with open_file(path) as file, parquet.ParquetFile(file) as found:
+            groups = (found.metadata.row_group(place) for place in range(found.metadata.num_row_groups))
+            size = sum(group.total_byte_size for group in groups)
+            if size * _MEMORY_FOR_EACH_BYTE > available_memory():
+                raise ValueError(f"its {size / 1e6:,.0f} MB are more than a quarter of the memory that is available")
+            return found.read()
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} cannot be read: there is no such file") from error
+    except pyarrow.ArrowException as error:
+        raise PactlError(f"{path} cannot be read: it is no parquet file, or it is truncated or altered") from error
+    except (OSError, ValueError) as error:
+        raise PactlError(f"{path} cannot be read: {reason(error) or 'it is truncated or altered'}") from error
+
+
+def _column(what: str, column: Any) -> Column:
+    """Return a column of an arrow table."""
+    from pyarrow import float64, types, uint8
+
+    kind = column.type
+    if types.is_dictionary(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return Column(CATEGORIES, [None if value is None else str(value).strip() for value in column.to_pylist()])
+    is_true = types.is_boolean(kind)
+    if not (is_true or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
+        raise PactlError(
+            f"{what} holds {kind}, of which there is no number", "turn it into numbers or texts, or leave it out"
+        )
+    numbers = (column.cast(uint8()) if is_true else column).cast(float64(), safe=False).to_numpy()
+    if np.isinf(numbers).any():
+        raise PactlError(f"{what} has a value that is infinite", "mend the value, or make it a missing one")
+    return Column(TRUTH_VALUES if is_true else NUMBERS, np.asarray(numbers, dtype=np.float64))

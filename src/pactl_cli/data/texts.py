@@ -1,0 +1,199 @@
+"""Texts as examples: tokens in a row, their counts, or a row with its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pactl_cli.data.by_batch import MadeExamples
+from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.data.files.checked_files import open_file
+from pactl_cli.data.files.image_listing import Listing
+from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.files.tokenizing import BYTES, TokenIds, Tokenizer
+from pactl_cli.data.labels import Labels
+from pactl_cli.data.reading import Reading
+from pactl_cli.errors import PactlError, printable, reason
+from pactl_cli.models.inputs import FEATURES, ONLY, TOKENS, InputSpec, TensorSpec
+
+EXTENSION = ".txt"
+PADDED, BAGGED, MASKED = "padded", "bagged", "masked"
+
+_SETTINGS = ("tokenizer", "sequence_length", "text_form")
+_LARGEST_TEXT = 1 << 24
+_PROGRESS_STEP = 1000
+
+
+@dataclass(frozen=True)
+class _TextRows:
+    """The inputs of texts, made from their tokens when they are wanted.
+
+    Attributes:
+        form: `padded`: 0 is padding, and a token is its id and 1. `bagged`: for each id the root of its share of the
+            text, times the root of the vocabulary's size; all of it arithmetic that is the same on every machine.
+    """
+
+    tokens: TokenIds
+    form: str
+    length: int
+
+    @property
+    def spec(self) -> InputSpec:
+        """What an example is."""
+        if self.form == BAGGED:
+            return InputSpec(FEATURES, ((ONLY, TensorSpec((self.tokens.vocabulary,), torch.float32)),))
+        return InputSpec(TOKENS, ((ONLY, TensorSpec((self.length,), torch.int64)),))
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens there are, padding included; None where inputs are counts."""
+        return None if self.form == BAGGED else self.tokens.vocabulary + 1
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each text begins."""
+        return np.concatenate([np.zeros(1, dtype=np.int64), self.tokens.ends[:-1]])
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the inputs of some texts, on the CPU."""
+        ids, text, place = self._gathered(rows)
+        if self.form == BAGGED:
+            counts = np.zeros((len(rows), self.tokens.vocabulary))
+            np.add.at(counts, (text, ids), 1)
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * self.tokens.vocabulary
+            return torch.from_numpy(np.sqrt(shares).astype(np.float32))
+        padded = np.zeros((len(rows), self.length), dtype=np.int64)
+        padded[text, place] = ids + 1
+        return torch.from_numpy(padded)
+
+    def masked(self) -> dict[str, Tensor]:
+        """Return all texts by name as transformers take them: ids as the tokenizer gives them, and 1 where there are
+        some.
+        """
+        padded = self.read(np.arange(len(self.tokens.ends)))
+        return {"input_ids": (padded - 1).clamp_(min=0), "attention_mask": (padded > 0).long()}
+
+    def _gathered(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return all tokens of some texts, and for each the number of its text, and its place there."""
+        lengths = self.tokens.ends[rows] - self.starts[rows]
+        text = np.repeat(np.arange(len(rows)), lengths)
+        place = np.arange(len(text)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self.tokens.ids[self.starts[rows][text] + place].astype(np.int64), text, place
+
+
+def text_dataset(
+    name: str, labels: Labels, train: Sequence[str], test: Sequence[str] | None, reading: Reading
+) -> Dataset:
+    """Return the data set of texts with labels, in the order of these.
+
+    Args:
+        name: of the data set.
+        train, test: the texts.
+        reading: how they are split, and in which form an example has them.
+
+    Raises:
+        PactlError: if they cannot be split, or take more memory than there is.
+    """
+    tokenizer = Tokenizer.named(reading.tokenizer)
+    texts = [*train, *(test or ())]
+    tokens = tokenizer.split(texts, reading.sequence_length)
+    rows = _TextRows(tokens, reading.text_form, reading.sequence_length)
+    places = np.arange(len(texts))
+    parts = [(places[: len(train)], labels.train)]
+    if test is not None and labels.test is not None:
+        parts.append((places[len(train) :], labels.test))
+    made = [_examples(name, rows, *part) for part in parts]
+    notes = (*labels.notes, *_notes(texts, tokens, reading))
+    later = made[1] if len(made) > 1 else None
+    return Dataset(name, labels.classes, made[0], later, labels.names, notes, tokenizer_sha256=tokenizer.sha256)
+
+
+def _examples(name: str, rows: _TextRows, places: NDArray[np.int64], labels: Tensor) -> Examples | MadeExamples:
+    """Return some texts as examples; those that are more than fits into memory are made by batch."""
+    is_large = len(places) * rows.spec.size_bytes > available_memory() // 4
+    if rows.form == MASKED:
+        if is_large:
+            raise PactlError(
+                f"--dataset {name}: {len(places):,} texts of {rows.length:,} tokens with their masks do not fit into "
+                "memory",
+                "choose a smaller --sequence-length, or --text-form padded",
+            )
+        inputs = {key: tensor[torch.from_numpy(places)] for key, tensor in rows.masked().items()}
+        return Examples(inputs, labels)
+    if is_large:
+        return MadeExamples(rows, places, labels, rows.vocabulary)
+    return Examples(rows.read(places), labels, rows.vocabulary)
+
+
+def _notes(texts: Sequence[str], tokens: TokenIds, reading: Reading) -> list[str]:
+    """Return what became of the texts, in sentences."""
+    notes, what = [], "bytes" if reading.tokenizer == BYTES else "tokens"
+    if tokens.cut:
+        notes.append(
+            f"{tokens.cut:,} of {len(texts):,} texts are longer than {reading.sequence_length:,} {what} and are cut: "
+            "--sequence-length N reads more"
+        )
+    if empty := sum(not text for text in texts):
+        notes.append(f"{empty:,} of {len(texts):,} texts are empty: they are kept")
+    return notes
+
+
+def load_texts(
+    name: str, parts: tuple[Listing, Listing | None], notes: tuple[str, ...], reading: Reading, progress: Progress
+) -> Dataset:
+    """Return the data set of text files in class folders.
+
+    Args:
+        parts: the files of the training set, and of the test set where there is one.
+        notes: what was made of the folder.
+
+    Raises:
+        PactlError: if a file cannot be read, or is not UTF-8, or an option is for images.
+    """
+    if reading.image_size is not None:
+        raise PactlError(f"--image-size {reading.image_size}: --dataset {name} has texts", "leave it out")
+    train, test = parts[0].samples, parts[1].samples if parts[1] else []
+    samples, texts = [*train, *test], []
+    for path, _ in samples:
+        texts.append(_text(name, path))
+        if not len(texts) % _PROGRESS_STEP or len(texts) == len(samples):
+            progress(len(texts), len(samples))
+    of_train, of_test = (torch.tensor([label for _, label in part]) for part in (train, test))
+    classes = tuple(map(printable, parts[0].classes))
+    labels = Labels(len(classes), of_train, of_test if test else None, classes, notes)
+    return text_dataset(name, labels, texts[: len(train)], texts[len(train) :] if test else None, reading)
+
+
+def _text(name: str, path: str) -> str:
+    """Return the content of a text file."""
+    try:
+        with open_file(Path(path)) as file:
+            content = file.read(_LARGEST_TEXT + 1)
+    except (OSError, ValueError) as error:
+        raise PactlError(f"--dataset {name}: {path} cannot be read: {reason(error)}") from error
+    if len(content) > _LARGEST_TEXT:
+        raise PactlError(f"--dataset {name}: {path} has more than {_LARGEST_TEXT >> 20} MB", "is it one text?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PactlError(
+            f"--dataset {name}: {path} is not UTF-8: byte {content[error.start]:#04x} at place {error.start:,}",
+            "write it anew, such as: iconv -f LATIN1 -t UTF-8",
+        ) from error
+
+
+def refuse_text_settings(name: str, reading: Reading) -> None:
+    """Raise PactlError if an option is for texts, where the data are something else."""
+    for field in fields(Reading):
+        value = getattr(reading, field.name)
+        if field.name in _SETTINGS and value != field.default:
+            option = "--" + field.name.replace("_", "-")
+            raise PactlError(f"{option} {value}: --dataset {name} has no texts", "leave it out")

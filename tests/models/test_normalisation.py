@@ -1,0 +1,68 @@
+"""Mean and deviation of calibration examples: exact, the same everywhere, and used for whatever numbers inputs are."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import sqrt
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pactl_cli.models.normalisation import statistics_of
+from pactl_cli.models.preparation import Prepared
+
+
+def exactly(numbers: list[Fraction]) -> tuple[float, float]:
+    mean = sum(numbers) / len(numbers)
+    return float(mean), sqrt(float(sum((number - mean) ** 2 for number in numbers) / len(numbers)))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "features", "images"])
+def test_statistics_are_those_of_fractions(kind: str) -> None:
+    random = np.random.default_rng(3)
+    if kind == "bytes":
+        inputs = torch.from_numpy(random.integers(0, 256, (13, 3, 5, 4), dtype=np.uint8))
+    else:
+        shape = (57, 3) if kind == "features" else (13, 3, 5, 4)
+        inputs = torch.from_numpy((1e3 + random.lognormal(size=shape)).astype(np.float32))
+    mean, std = statistics_of(inputs)
+    for channel in range(3):
+        scale = 255 if kind == "bytes" else 1
+        expected = exactly([Fraction(number) / scale for number in inputs[:, channel].flatten().tolist()])
+        assert (mean[channel], std[channel]) == pytest.approx(expected, rel=1e-14)
+        assert mean[channel] == expected[0]
+        assert std[channel] == pytest.approx(float(inputs[:, channel].double().std(correction=0) / scale), rel=1e-9)
+
+
+def test_the_order_of_examples_changes_no_mean() -> None:
+    features = torch.from_numpy(np.random.default_rng(0).lognormal(sigma=4, size=(501, 2)).astype(np.float32))
+    assert statistics_of(features) == statistics_of(features.flip(0))
+
+
+def test_what_does_not_vary_is_not_scaled() -> None:
+    assert statistics_of(torch.tensor([[0.1, 7.0], [0.1, 9.0]])) == ((float(np.float32(0.1)), 8.0), (1.0, 1.0))
+    assert statistics_of(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8)) == ((0.2,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        torch.tensor([[1.0, 20.0], [3.0, 60.0]]),
+        torch.arange(16.0).view(2, 2, 2, 2),
+        torch.arange(16).view(2, 2, 2, 2),
+        torch.arange(0, 160, 10, dtype=torch.uint8).view(2, 2, 2, 2),
+        torch.arange(0, 60, 10, dtype=torch.uint8).view(2, 3),
+    ],
+)
+def test_calibrated_inputs_have_mean_zero_and_deviation_one(inputs: torch.Tensor) -> None:
+    seen = Prepared(nn.Identity(), statistics_of(inputs), code="", every_number=True)(inputs)
+    rows = seen.transpose(0, 1).flatten(1)
+    assert torch.allclose(rows.mean(1), torch.zeros(()), atol=1e-6)
+    assert torch.allclose(rows.std(1, correction=0), torch.ones(()), atol=1e-6)
+
+
+def test_other_constants_are_for_bytes_alone() -> None:
+    features = torch.tensor([[1.0, 20.0]])
+    assert Prepared(nn.Identity(), ((0.5,), (0.5,)), code="")(features).tolist() == [[1, 20]]

@@ -1,0 +1,66 @@
+"""Nothing of S comes into how a table is written as numbers, or into the scale of these: that is for nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pactl_cli.problem.display import Silence
+from pactl_cli.problem.loading import Request, load_problem
+from pactl_cli.problem.problem import Problem
+from pactl_cli.runs.settings import TrainSettings
+
+ROWS = 200
+
+
+def problem(directory: Path, changed: int | None = None, value: str = "") -> Problem:
+    """The problem of a table, of which one row may hold another number and another town."""
+    random = np.random.default_rng(0)
+    towns = random.choice(["Bonn", "Ulm", "Trier"], ROWS)
+    lines = [f"{random.normal():.4f},{town},{place % 2}" for place, town in enumerate(towns)]
+    if changed is not None:
+        lines[changed] = f"{value},{changed % 2}"
+    (directory / "x.csv").write_text("\n".join(["x,town,y", *lines]))
+    settings = TrainSettings(dataset=f"csv:{directory / 'x.csv'}", label="y", missing="constant")
+    return load_problem(Request(settings, torch.device("cpu"), Silence()))
+
+
+def rows(found: Problem) -> NDArray[np.float32]:
+    inputs = found.dataset.train.resident().inputs
+    assert isinstance(inputs, torch.Tensor)
+    return inputs.numpy()
+
+
+@pytest.mark.parametrize("value", ["-1e30,Bonn", ",Kiel", "0,", "1e-30,Ulm"])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_value_of_s_changes_another_rows_numbers_or_their_scale(tmp_path: Path, value: str, seed: int) -> None:
+    before = problem(tmp_path)
+    changed = int(np.random.default_rng(seed).choice(before.partition.bound))
+    after = problem(tmp_path, changed, value)
+    assert np.delete(rows(after), changed, 0).tobytes() == np.delete(rows(before), changed, 0).tobytes()
+    assert rows(after)[changed].tolist() != rows(before)[changed].tolist()
+    assert after.blueprint.statistics == before.blueprint.statistics
+    assert after.blueprint.encoding == before.blueprint.encoding
+    assert after.configuration == before.configuration
+    assert after.population() != before.population()
+
+
+def test_a_calibration_example_does_change_them(tmp_path: Path) -> None:
+    before = problem(tmp_path)
+    changed = int(before.partition.calibration[0])
+    after = problem(tmp_path, changed, "9,Kiel")
+    assert after.blueprint.statistics != before.blueprint.statistics
+    assert after.blueprint.encoding != before.blueprint.encoding
+
+
+def test_every_seed_takes_its_own_examples_out_and_is_comparable(tmp_path: Path) -> None:
+    first = problem(tmp_path)
+    request = Request(first.settings.model_copy(update={"seed": 138}), torch.device("cpu"), Silence())
+    second = load_problem(request)
+    assert set(first.partition.bound) != set(second.partition.bound)
+    assert not set(second.partition.bound) & set(second.partition.calibration)
+    assert first.population() == second.population()
