@@ -233,7 +233,6 @@ PICTURES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda place: [f.rename(f.with_suffix(".txt")) for f in (place / "train" / "dog").iterdir()],
         "dog",
     ),
-    "test lacks a class": (lambda place: remove(place / "test" / "dog"), "test"),
     "test has another class": (lambda place: picture(place / "test" / "emu" / "0.png"), "test"),
     "test renames a class": (lambda place: (place / "test" / "dog").rename(place / "test" / "cow"), "test"),
     "unreadable": (lambda place: (place / "train" / "cat" / "1.png").write_text("no image"), "1.png"),

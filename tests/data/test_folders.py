@@ -114,7 +114,7 @@ def test_a_class_of_the_test_set_alone_is_named(place: Path) -> None:
         load(place)
     shutil.rmtree(place / "test")
     (place / "test" / "cat").mkdir(parents=True)
-    with pytest.raises(PactlError, match=r"there is no image in .*test"):
+    with pytest.raises(PactlError, match=r"there is no file of a class in .*test"):
         load(place)
 
 
@@ -155,7 +155,7 @@ def test_hidden_files_are_no_pictures(place: Path) -> None:
 
 
 def test_pictures_in_other_formats_are_counted(place: Path) -> None:
-    for path in ("train/cat/a.heic", "train/cat/b.HEIC", "test/dog/c.avif", "train/dog/notes.txt"):
+    for path in ("train/cat/a.heic", "train/cat/b.HEIC", "test/dog/c.avif", "train/dog/notes.md"):
         (place / path).write_bytes(b"")
     data = load(place)
     assert len(data.train) == 4

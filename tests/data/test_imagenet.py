@@ -16,7 +16,9 @@ from PIL import Image
 from torchvision.datasets import imagenet as torchvisions
 
 from pactl_cli import catalogue
+from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.loading import load_dataset
+from pactl_cli.data.reading import Reading
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import InputSpec
 
@@ -51,6 +53,16 @@ def test_images_as_they_lie_there(tmp_path: Path) -> None:
     assert data.test is not None
     assert data.test.labels.tolist() == [0, 0, 1, 1]
     assert data.train.resident().images.shape == (6, 3, 224, 224)
+
+
+def test_another_size_takes_the_place_of_the_frame(tmp_path: Path) -> None:
+    write(tmp_path)
+    plain: Any = load_dataset("imagenet", tmp_path)
+    sized: Any = load_dataset("imagenet", tmp_path, reading=Reading(image_size=16))
+    frame = Frame.square(3, 16)
+    expected = [frame.fit(Image.open(io.BytesIO(jpeg(100 * label + n)))) for label in (0, 1) for n in range(3)]
+    np.testing.assert_array_equal(sized.train.images.permute(0, 2, 3, 1).numpy(), np.stack(expected))
+    assert (sized.train.labels.tolist(), len(sized.test)) == (plain.train.labels.tolist(), 4)
 
 
 def test_the_catalogue_knows_it() -> None:

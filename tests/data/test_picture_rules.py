@@ -178,6 +178,12 @@ def test_an_orientation_after_the_pixels_is_seen(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "y.png"), planes(COLOUR))
 
 
+def test_exif_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+    for content in (b"Exif\0\0nothing", b"Exif\0\0II*\0\xff\xff\xff\xff", exif(99).tobytes()):
+        Image.fromarray(COLOUR).save(tmp_path / "x.webp", exif=content, lossless=True)
+        np.testing.assert_array_equal(read(tmp_path / "x.webp"), planes(COLOUR))
+
+
 # --- Refused ----------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +205,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "an animation": ("gif", frames, " frames"),
     "an animated webp": ("webp", frames, " frames"),
     "an animated png": ("png", frames, " frames"),
+    "another format": ("png", lambda path: Image.fromarray(COLOUR).save(path, "TGA"), "it is none of JPEG"),
     "LAB": ("tif", lambda path: Image.frombytes("LAB", (7, 5), bytes(105)).save(path), "the mode LAB"),
     "a transparent grey of one bit": (
         "png",

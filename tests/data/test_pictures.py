@@ -173,9 +173,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     opening = Image.open
 
-    def watched(file: Any, *others: Any) -> Any:
+    def watched(file: Any, **options: Any) -> Any:
         paths.append(getattr(file, "name", "in an archive"))
-        return opening(file, *others)
+        return opening(file, **options)
 
     monkeypatch.setattr(Image, "open", watched)
     return paths

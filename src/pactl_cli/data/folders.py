@@ -76,7 +76,7 @@ def _load_images(name: str, folder: Path, found: _Found, data_dir: DataDirectory
     frame = Frame((channels, *sides[0].tolist()))
     parts: Sequence[LabelledExamples]
     if (sides != sides[0]).any():
-        parts = [unsized(samples, channels, sides) for samples in (train, test)]
+        parts = [unsized(train, channels, sides[: len(train)]), unsized(test, channels, sides[len(train) :])]
     elif exceeds_memory(len(paths), frame):
         parts = [streamed(samples, frame) for samples in (train, test)]
     else:

@@ -46,7 +46,7 @@ def resized(dataset: Dataset, size: int | None, data_dir: DataDirectory, progres
     if isinstance(train, FileExamples):
         if size is not None:
             return _of_files(dataset, Frame.square(train.frame.shape[0], size), data_dir, progress)
-        _require_one_size(dataset.name, train)
+        _require_one_size(dataset)
     if size is None or train.spec.sides == (size, size):
         return dataset
     if train.spec.kind != IMAGE:
@@ -64,16 +64,21 @@ def _dtype(spec: InputSpec) -> torch.dtype:
     return spec.tensors[0][1].dtype
 
 
-def _require_one_size(name: str, examples: FileExamples) -> None:
-    """Raise PactlError if pictures have several sizes."""
-    sides = examples.files.sides
-    if sides is None:
+def _require_one_size(dataset: Dataset) -> None:
+    """Raise PactlError if pictures have several sizes, naming one that is unlike most."""
+    files = [part.files for part in (dataset.train, dataset.test) if isinstance(part, FileExamples)]
+    sides = np.concatenate([some.sides for some in files if some.sides is not None] or [np.zeros((0, 2), np.int32)])
+    if not len(sides):
         return
-    short = np.sort(sides.min(axis=1))
-    middle = min(int(short[len(short) // 2]), _ORDINARY_SIDE)
+    sizes, counts = np.unique(sides, axis=0, return_counts=True)
+    usual = sizes[counts.argmax()]
+    other = int((sides != usual).any(axis=1).argmax())
+    middle = min(int(np.median(sides.min(axis=1))), _ORDINARY_SIDE)
     proposed = middle // _STEP * _STEP or middle
     raise PactlError(
-        f"--dataset {name} has images of several sizes, their shorter sides from {short[0]:,} to {short[-1]:,} pixels",
+        f"--dataset {dataset.name} has images of several sizes: {counts.max():,} of {len(sides):,} have the size "
+        f"{usual[0]} x {usual[1]}, {os.fsdecode(np.concatenate([some.paths for some in files])[other])} has "
+        f"{sides[other, 0]} x {sides[other, 1]}",
         f"--image-size {proposed} scales the shorter side of each to {proposed}, and cuts out the middle",
     )
 

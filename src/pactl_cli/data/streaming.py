@@ -35,7 +35,7 @@ class Files:
     """Paths of files, and, once it was asked for, the sha256 of each.
 
     Attributes:
-        sides: height and width of every picture of the data set where they differ, shape (m, 2); else None.
+        sides: height and width of each picture where those of the data set differ, shape (n, 2); else None.
     """
 
     def __init__(self, paths: Sequence[str], sides: NDArray[np.int32] | None = None) -> None:
@@ -201,7 +201,7 @@ def unsized(samples: Samples, channels: int, sides: NDArray[np.int32]) -> FileEx
     """Examples that have no size yet: as they are, they are a single pixel, so that no size is chosen.
 
     Args:
-        sides: height and width of every picture of the data set.
+        sides: height and width of each.
     """
     return _of_files(samples, Frame.square(channels, 1), sides, by_file=True)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.files.picture_rules import COLOUR, GREY, facts, picture
+from pactl_cli.data.files.picture_rules import COLOUR, FORMATS, GREY, facts, picture
 from pactl_cli.data.files.workers import shared_tensor
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
 
@@ -142,15 +142,21 @@ def headers(paths: Sequence[str]) -> NDArray[np.int32]:
 @contextmanager
 def _opened(path: str | bytes, members: ZipFile | None, exit_code: int) -> Iterator[Any]:
     """An image, not yet decoded; within the context, whatever goes wrong with it is an error that names it."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     name = os.fsdecode(path)
     try:
         # an open file, not its name: by name Pillow maps a TIFF, and gets its sides wrong where it is to be turned
-        with BytesIO(members.read(name)) if members else open(name, "rb") as file, Image.open(file) as image:
+        with (
+            BytesIO(members.read(name)) if members else open(name, "rb") as file,
+            Image.open(file, formats=FORMATS) as image,
+        ):
             yield image
     except PactlError as error:
         raise PactlError(f"{name} {error.message}", error.hint, exit_code) from error
+    except UnidentifiedImageError as error:
+        formats = ", ".join(FORMATS)
+        raise PactlError(f"{name} is not a readable image: it is none of {formats}", "remove it", exit_code) from error
     except Exception as error:  # a hostile file makes Pillow raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PactlError(f"{name} is not a readable image: {reason}", "remove or replace it", exit_code) from error

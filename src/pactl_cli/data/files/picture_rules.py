@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pactl_cli.errors import PactlError
 
 GREY, COLOUR = "L", "RGB"
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""By Pillow's names: those for which there are rules, whatever a file's name says. A camera's MPO is a JPEG."""
 
 _GREY_MODES = ("1", "L", "LA", "La")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
@@ -21,8 +23,14 @@ _DEEP = "I;16"
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")
 """Formats that have no numbers of more bits than 16, and are opened as if they had."""
 _NUMBERS = {"I": "integers of 32 bits, or with a sign", "F": "floating-point numbers"}
-_TURNED = (5, 6, 7, 8)
-"""The EXIF orientations that exchange height and width."""
+_TURNS = dict(
+    zip(
+        range(2, 9),
+        ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
+        strict=True,
+    )
+)
+"""What makes a picture upright, by its EXIF orientation; from 5 on height and width are exchanged."""
 _ODD_KEYS = ("1", "L;2", "L;4", "RGB;16B")
 """How a PNG writes pixels of which Pillow compares the transparent one in other units."""
 _ORIENTATION, _BITS, _WHITE_IS_ZERO, _SAMPLE_FORMAT = 274, 258, 262, 339
@@ -56,11 +64,13 @@ def picture(image: Any, mode: str) -> Any:
     Raises:
         PactlError: if no rule says how it is read.
     """
-    from PIL import ImageOps
+    from PIL import Image
 
     _require_readable(image)
     bits = _deep_bits(image)
-    ImageOps.exif_transpose(image, in_place=True)
+    image.load()  # what tells the orientation may come after the pixels
+    if (orientation := _orientation(image)) in _TURNS:
+        image = image.transpose(Image.Transpose[_TURNS[orientation]])
     if bits:
         image = _of_eight_bits(image, bits)
     elif image.has_transparency_data:
@@ -127,13 +137,22 @@ def _is_grey(image: Any) -> bool:
 
 def _is_turned(image: Any) -> bool:
     """Whether height and width are exchanged once a picture is upright."""
-    from PIL import Image
-
     if image.format == "TIFF":  # Pillow turns it itself, and says its size accordingly
         return False
     if image.format == "PNG" and _has_more_after_pixels(image.fp):
         image.load()
-    return bool(Image.Image.getexif(image).get(_ORIENTATION, 1) in _TURNED)
+    return _orientation(image) > 4
+
+
+def _orientation(image: Any) -> int:
+    """The EXIF orientation, 1 to 8; 1, which is upright, where EXIF says nothing that can be read."""
+    from PIL import Image
+
+    try:
+        found = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    except Exception:  # cameras and programs write almost anything there, and Pillow raises almost anything at it
+        return 1
+    return found if found in _TURNS else 1
 
 
 def _has_more_after_pixels(file: Any) -> bool:
