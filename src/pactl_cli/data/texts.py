@@ -18,7 +18,7 @@ from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.data.files.image_listing import Listing
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.files.tokenizing import BYTES, TokenIds, Tokenizer
+from pactl_cli.data.files.tokenizing import BUILT_IN, TokenIds, Tokenizer
 from pactl_cli.data.labels import Labels
 from pactl_cli.data.reading import Reading
 from pactl_cli.errors import PactlError, printable, reason
@@ -135,7 +135,7 @@ def _examples(name: str, rows: _TextRows, places: NDArray[np.int64], labels: Ten
 
 def _notes(texts: Sequence[str], tokens: TokenIds, reading: Reading) -> list[str]:
     """Return what became of the texts, in sentences."""
-    notes, what = [], "bytes" if reading.tokenizer == BYTES else "tokens"
+    notes, what = [], reading.tokenizer if reading.tokenizer in BUILT_IN else "tokens"
     if tokens.cut:
         notes.append(
             f"{tokens.cut:,} of {len(texts):,} texts are longer than {reading.sequence_length:,} {what} and are cut: "

@@ -12,7 +12,7 @@ from pathlib import Path
 from shlex import quote
 
 from pactl_cli import catalogue
-from pactl_cli.data.files.tokenizing import BYTES
+from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.errors import MissingError, quoted
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import RunDirectory
@@ -101,16 +101,16 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
     """
     place = _place_of_examples(run, trained, named, only_read=only_read)
     if named.tokenizer is None:
-        if trained.tokenizer == BYTES:
+        if trained.tokenizer in BUILT_IN:
             return place
         _require_tokenizer(run, trained.tokenizer)
         return replace(place, tokenizer=trained.tokenizer, is_tokenizer_by_run=True)
-    if BYTES in (trained.tokenizer, named.tokenizer) and trained.tokenizer != named.tokenizer:
+    if {*BUILT_IN} & {trained.tokenizer, named.tokenizer} and trained.tokenizer != named.tokenizer:
         raise MissingError(
             f"--tokenizer {named.tokenizer}: the texts of {run.path} are split by {quoted(trained.tokenizer)}",
-            "leave it out" if trained.tokenizer == BYTES else "name that file",
+            "leave it out" if trained.tokenizer in BUILT_IN else "name that file",
         )
-    return replace(place, tokenizer=None if named.tokenizer == BYTES else named.tokenizer)
+    return replace(place, tokenizer=None if named.tokenizer in BUILT_IN else named.tokenizer)
 
 
 def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:

@@ -154,7 +154,7 @@ class TrainSettings(Settings):
         shown="those of calibration examples",
         metavar="FILE",
     )
-    tokenizer: str = _setting("bytes", DATA, "bytes or a tokenizer.json")
+    tokenizer: str = _setting("bytes", DATA, "bytes, words or a tokenizer.json")
     sequence_length: int = _setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
     text_form: Literal["padded", "bagged", "masked"] = _setting("padded", DATA, "padded, bagged or masked")
     class_names: tuple[str, ...] | None = _setting(None, "", "what the data call the classes")
