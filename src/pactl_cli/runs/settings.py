@@ -71,7 +71,7 @@ class Settings(BaseModel):
         name = info.field_name or ""
         kinds = _alternatives(cls.model_fields[name].annotation)
         if isinstance(value, bool) and bool not in kinds:
-            words = ", ".join(kind for kind in kinds if isinstance(kind, str))
+            words = ", ".join(word for kind in kinds for word in (kind, *get_args(kind)) if isinstance(word, str))
             choices = next((t.choices for t in catalogue.TABLES if t.option == option_name(name)), words)
             raise ValueError(f"must not be true or false{choices and f': choose from {choices}'}")
         return value
