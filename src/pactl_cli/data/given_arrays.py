@@ -123,7 +123,7 @@ class _Part:
         header = self.archive.headers[self.pair.x]
         shape, dtype = header.shape, taken_type(self.what, header.dtype)
         if len(shape) != 4:
-            self.refuse_channels(f"of {shape}")
+            self.reading.refuse(f"{self.pair.x} of {shape} has no such axis", only=("channels",))
         if len(shape) not in (2, 3, 4):
             hint = "for one feature of each example, reshape(-1, 1)" if len(shape) == 1 else _SHAPES
             raise PactlError(f"{self.what} has {len(shape)} dimensions, {shape}", hint)
@@ -140,13 +140,6 @@ class _Part:
             return Form((shape[3], shape[1], shape[2]), dtype, channels_last=True)
         return Form(shape[1:], dtype)
 
-    def refuse_channels(self, said: str) -> None:
-        """Raise PactlError if the user says which axis counts channels, where there is none."""
-        if self.reading.channels:
-            raise PactlError(
-                f"--channels {self.reading.channels}: {self.pair.x} {said} has no such axis", "leave it out"
-            )
-
 
 def _examples(parts: Sequence[_Part], progress: Progress) -> list[LabelledExamples]:
     """Return the examples of each part: in memory, if they fit into half of what is available all together."""
@@ -155,7 +148,7 @@ def _examples(parts: Sequence[_Part], progress: Progress) -> list[LabelledExampl
     if not any(keys):
         return _of_arrays(parts, room, progress)
     for part in parts:
-        part.refuse_channels("as a dictionary of arrays")
+        part.reading.refuse(f"{part.pair.x} as a dictionary of arrays has no such axis", only=("channels",))
     if all(map(is_sparse, keys)):
         return _of_sparse(parts, room)
     if not all(keys) or any(map(is_sparse, keys)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 from pactl_cli import catalogue
@@ -39,11 +38,7 @@ def load_dataset(
             `resized` does.
     """
     entry, how = catalogue.dataset_entry(name), reading or Reading()
-    for field in fields(Reading):
-        value = getattr(how, field.name)
-        if value != field.default and field.name not in (*entry.reads, "image_size"):
-            option = "--" + field.name.replace("_", "-")
-            raise PactlError(f"{option} {value}: it has no meaning for --dataset {name}", "leave it out")
+    how.refuse(f"it has no meaning for --dataset {name}", but=(*entry.reads, "image_size"))
     more = {"reading": how} if entry.takes_path else {}
     directory = DataDirectory(data_dir, may_write)
     dataset: Dataset = entry.maker()(name, directory, progress, **more)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from pactl_cli.models.inputs import FEATURES, ONLY, TOKENS, InputSpec, TensorSpe
 EXTENSION = ".txt"
 PADDED, BAGGED, MASKED = "padded", "bagged", "masked"
 
-_SETTINGS = ("tokenizer", "sequence_length", "text_form")
 _LARGEST_TEXT = 1 << 24
 _PROGRESS_STEP = 1000
 
@@ -158,8 +157,7 @@ def load_texts(
     Raises:
         PactlError: if a file cannot be read, or is not UTF-8, or an option is for images.
     """
-    if reading.image_size is not None:
-        raise PactlError(f"--image-size {reading.image_size}: --dataset {name} has texts", "leave it out")
+    reading.refuse(f"--dataset {name} has texts", only=("image_size",))
     train, test = parts[0].samples, parts[1].samples if parts[1] else []
     samples, texts = [*train, *test], []
     for path, _ in samples:
@@ -188,12 +186,3 @@ def _text(name: str, path: str) -> str:
             f"--dataset {name}: {path} is not UTF-8: byte {content[error.start]:#04x} at place {error.start:,}",
             "write it anew, such as: iconv -f LATIN1 -t UTF-8",
         ) from error
-
-
-def refuse_text_settings(name: str, reading: Reading) -> None:
-    """Raise PactlError if an option is for texts, where the data are something else."""
-    for field in fields(Reading):
-        value = getattr(reading, field.name)
-        if field.name in _SETTINGS and value != field.default:
-            option = "--" + field.name.replace("_", "-")
-            raise PactlError(f"{option} {value}: --dataset {name} has no texts", "leave it out")

@@ -21,7 +21,7 @@ from pydantic import (
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED, MOST_DELTAS
-from pactl_cli.errors import PactlError, seek_help
+from pactl_cli.errors import PactlError, option_name, seek_help
 
 DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
 QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
@@ -107,11 +107,6 @@ class Settings(BaseModel):
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
     """The members of a union, or the type alone."""
     return get_args(annotation) or (annotation,)
-
-
-def option_name(field: str) -> str:
-    """`intrinsic_dim` as `--intrinsic-dim`."""
-    return "--" + field.replace("_", "-")
 
 
 def _complaint(item: Any) -> str:
