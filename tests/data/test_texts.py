@@ -76,7 +76,7 @@ def read(tmp_path: Path) -> Callable[..., Dataset]:
 def made(reading: Reading) -> Dataset:
     """The texts above, two of each class, twice."""
     labels = Labels(2, torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 0, 1]), None)
-    return text_dataset("folder:x", labels, TEXTS, TEXTS[::-1], reading)
+    return text_dataset("folder:x", labels, [TEXTS, TEXTS[::-1]], reading)
 
 
 def inputs(dataset: Dataset) -> Tensor:

@@ -48,10 +48,9 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading:
     columns = [archive.read(pair.y)[pair.y] for pair in pairs]
     labels = read_labels(name, *columns, called=(pairs[0].y, pairs[-1].y))
     notes = [*spelt, *labels.notes]
-    numbers = [part for part in (labels.train, labels.test) if part is not None]
     parts = [
         _Part(archive, pair, given, reading, notes if pair is train else [])
-        for pair, given in zip(pairs, numbers, strict=True)
+        for pair, given in zip(pairs, labels.parts, strict=True)
     ]
     examples = _examples(parts, progress)
     _require_known(name, pairs, examples)

@@ -42,6 +42,11 @@ class Labels:
     names: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """Those of the training set, and of the test set where there is one."""
+        return (self.train,) if self.test is None else (self.train, self.test)
+
 
 def read_labels(
     name: str, train: Values, test: Values | None = None, *, called: tuple[str, str] = ("y_train", "y_test")

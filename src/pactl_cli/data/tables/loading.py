@@ -9,7 +9,6 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.data_directory import DataDirectory
@@ -24,7 +23,7 @@ from pactl_cli.data.texts import text_dataset
 from pactl_cli.errors import MissingError, PactlError, names_in_words, quoted
 
 _READERS = {"csv": read_csv, "parquet": read_parquet}
-_ENDINGS = {"csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "parquet": (".parquet",)}
+ENDINGS = {"csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "parquet": (".parquet",)}
 _LEAST_PRECISION = 1e-3
 """Of the spread of a column's numbers."""
 
@@ -32,7 +31,7 @@ _LEAST_PRECISION = 1e-3
 def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
     """The data set `csv:PATH` or `parquet:PATH`: a table, or a directory with the tables `train` and `test` or `val`.
 
-    Its examples are raw: what stands in a category's place is known once there are calibration examples.
+    Its examples are raw: a category becomes a number once there are calibration examples.
 
     Raises:
         PactlError: if a file cannot be read, or is no table that `reading` fits.
@@ -43,10 +42,9 @@ def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, readin
     _require_same_columns(parts)
     values = [_label_values(part, label) for part in parts]
     labels = read_labels(name, *values, called=(f"column {quoted(label)}",) * 2)
+    labels = replace(labels, notes=(*parts[0].notes, *labels.notes))
     if reading.text is not None:
-        told = replace(labels, notes=(*parts[0].notes, *labels.notes))
-        of_parts = [_text_values(part, reading) for part in parts]
-        return text_dataset(name, told, of_parts[0], of_parts[1] if len(parts) > 1 else None, reading)
+        return text_dataset(name, labels, [_text_values(part, reading) for part in parts], reading)
     reading.refuse(f"--dataset {name} has no texts", only=OF_TEXTS)
     given = reading.categories or {}
     own = {name: parts[0].read(name, kind) for name, kind in _kinds(parts[0], label, given).items()}
@@ -56,14 +54,10 @@ def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, readin
         _require_complete(parts, columns)
     texts = texts_of([column for part in columns for column in part.values()])
     encoding = Encoding(fields, reading.missing == "constant", texts)
-    train, *tests = (
-        Examples(raw_inputs(fields, part), numbers)
-        for part, numbers in zip(columns, (labels.train, labels.test), strict=False)
-        if isinstance(numbers, Tensor)
-    )
-    notes = (*parts[0].notes, *labels.notes, *_notes(columns[0]))
-    test = tests[0] if tests else None
-    return Dataset(name, labels.classes, train, test, labels.names, notes, encoding)
+    rows = [raw_inputs(fields, part) for part in columns]
+    train, *tests = (Examples(inputs, numbers) for inputs, numbers in zip(rows, labels.parts, strict=True))
+    notes = (*labels.notes, *_notes(columns[0]))
+    return Dataset(name, labels.classes, train, tests[0] if tests else None, labels.names, notes, encoding)
 
 
 def count_rows(name: str) -> int:
@@ -86,11 +80,11 @@ def table_files(name: str) -> list[Path]:
     if not place.is_dir():
         return [place]
     found = [
-        next((place / f"{part}{end}" for end in _ENDINGS[kind] if (place / f"{part}{end}").exists()), None)
+        next((place / f"{part}{end}" for end in ENDINGS[kind] if (place / f"{part}{end}").exists()), None)
         for part in ("train", "test", "val")
     ]
     if found[0] is None:
-        raise MissingError(f"--dataset {name}: there is no file {place / f'train{_ENDINGS[kind][0]}'}")
+        raise MissingError(f"--dataset {name}: there is no file {place / f'train{ENDINGS[kind][0]}'}")
     return [file for file in (found[0], found[1] or found[2]) if file]
 
 
