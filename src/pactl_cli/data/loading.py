@@ -25,7 +25,7 @@ def load_dataset(
     """The data set `name`, on the CPU.
 
     Args:
-        name: of the catalogue, or `npz:PATH`, or `folder:PATH`.
+        name: of the catalogue, or a kind of the user's own data and a path, as `npz:PATH`.
         data_dir: where named data sets lie, in torchvision's layout; what is absent is fetched into it.
         progress: told of images read one by one and of bytes fetched.
         reading: how the user's own data are read.

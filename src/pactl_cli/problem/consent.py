@@ -31,7 +31,7 @@ class Named:
 
     Attributes:
         data_dir: where named data sets lie.
-        dataset: the data, where they are the user's own: npz:PATH or folder:PATH.
+        dataset: the data, where they are the user's own: csv:PATH, npz:PATH, ...
         model_name: the network, if it is code or very large.
         tokenizer: the file that splits texts, if there is one.
         option: with which `dataset` is named.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -105,8 +105,9 @@ class Settings(BaseModel):
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type alone."""
-    return get_args(annotation) or (annotation,)
+    """The members of a union, words spelt out, or the type alone."""
+    members = get_args(annotation) or (annotation,)
+    return tuple(word for one in members for word in (get_args(one) if get_origin(one) is Literal else (one,)))
 
 
 def _complaint(item: Any) -> str:
@@ -136,9 +137,7 @@ class TrainSettings(Settings):
     dataset: DatasetName = _setting("digits", DATA, "a name, or npz:, folder:, csv: or parquet:PATH")
     data_dir: Path | None = _DATA_DIR
     image_size: int | None = _setting(None, DATA, "side of images; paid for", ge=1, le=4096, shown="their own")
-    channels: Literal["first", "last"] | None = _setting(
-        None, DATA, "their axis: first or last", shown="as its shape says"
-    )
+    channels: Literal["first", "last"] | None = _setting(None, DATA, "channels' axis: first or last", shown="by shape")
     label: str | None = _setting(None, DATA, "a table's column of labels", shown="none")
     text: str | None = _setting(None, DATA, "a table's column of texts", shown="none")
     missing: Literal["refuse", "constant"] = _setting("refuse", DATA, "refuse, or constant: fill in 0")
@@ -159,7 +158,7 @@ class TrainSettings(Settings):
     indices_path: Path | None = _setting(None, DATA, "a permutation, .npy", shown="a fixed one")
     label_noise: float = _setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
     duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop, refuse")
-    calibration_examples: int | None = _setting(None, DATA, "taken out of S", ge=0, shown="512 where needed, else 0")
+    calibration_examples: int | None = _setting(None, DATA, "taken out of S", ge=0, shown="512 if needed, else 0")
     normalise: Literal["fixed", "calibration", "published"] | None = _setting(
         None, DATA, "fixed, calibration or published", shown="fixed; of tables calibration"
     )
@@ -178,14 +177,14 @@ class TrainSettings(Settings):
     intrinsic_mode: Annotated[str, _named_in(catalogue.PROJECTORS)] = _setting(
         next(iter(catalogue.PROJECTORS)), SUBSPACE, "projector"
     )
-    seed: int = _setting(DEFAULT_SEED, SUBSPACE, "of all that is drawn", ge=0, le=MAX_SEED)
+    seed: int = _setting(DEFAULT_SEED, SUBSPACE, "seed of all that is drawn", ge=0, le=MAX_SEED)
 
     optimizer: Annotated[str, _named_in(catalogue.RECIPES)] = _setting("adam_cos", TRAINING, "optimiser and schedule")
     epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown=_BY_DATASET)
     batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown=_BY_DATASET)
     lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown=_BY_DATASET)
-    momentum: float = _setting(0.9, TRAINING, "of the SGD recipes", ge=0, lt=1)
-    weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
+    momentum: float = _setting(0.9, TRAINING, "momentum of the SGD recipes", ge=0, lt=1)
+    weight_decay: float = _setting(5e-4, TRAINING, "weight decay of SGD and AdamW", ge=0)
     warmup_epochs: float = _setting(0.0, TRAINING, "warm-up from 0 before the schedule", ge=0)
     warmup_lr: float | None = _setting(None, TRAINING, "rate that the warm-up reaches", gt=0, follows="lr")
     augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(
@@ -199,7 +198,7 @@ class TrainSettings(Settings):
         "auto", MACHINE, "auto, fp32, tf32 or bf16, of training"
     )
     num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = _setting(
-        "auto", MACHINE, "that decode data too large for memory"
+        "auto", MACHINE, "processes that decode large data"
     )
 
     @field_validator("label_noise")
@@ -225,8 +224,8 @@ class TransferSettings(TrainSettings):
     source_dataset: DatasetName | None = _setting(
         None,
         DATA,
-        "where a source run's own data lie now: npz:PATH or folder:PATH",
-        shown="where it was trained on them",
+        "where a source's data lie",
+        shown="as it says",
     )
     weights: Path | None = _setting(
         None, NETWORK, "weights of torchvision:NAME, as .pth or .safetensors", shown="downloaded"
