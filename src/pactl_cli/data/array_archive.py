@@ -50,7 +50,7 @@ class ArrayArchive:
         return tuple(dict.fromkeys(name.partition(".")[0] for name in self.headers))
 
     def keys(self, stem: str) -> tuple[str, ...]:
-        """Return the keys of a dictionary of arrays, in order; none of what is an array.
+        """Return the keys of a dictionary of arrays, in order; none if it is an array.
 
         Raises:
             PactlError: if it is both.

@@ -172,17 +172,17 @@ def _of_arrays(parts: Sequence[_Part], room: int, progress: Progress) -> list[La
 
 
 def _told(pieces: Iterator[tuple[int, Values]], total: int, progress: Progress) -> Iterator[tuple[int, Values]]:
-    """Give the same, and tell how far it is: what is large takes a while to read."""
+    """Yield the pieces, and tell how many rows of how many have come: large arrays take a while to read."""
     for start, piece in pieces:
         yield start, piece
         progress(start + len(piece), total)
 
 
 def _stored(part: _Part, room: int) -> StoredArray | Held:
-    """Return an array of which what a network gets does not fit into memory: where it lies, if it may stay there.
+    """Return an array that is too large for memory as a network gets it: in its file, or else in memory as it is.
 
     Raises:
-        PactlError: if it may not, and does not fit into memory as it is either.
+        PactlError: if it can be neither.
     """
     stored, header = part.archive.stored(part.pair.x), part.archive.headers[part.pair.x]
     if stored is not None:
@@ -199,7 +199,7 @@ def _stored(part: _Part, room: int) -> StoredArray | Held:
 
 
 def _made(stored: Stored, form: Form, labels: Tensor, *, resident: bool) -> LabelledExamples:
-    """Return examples whose inputs are all in memory, or such as are made by batch."""
+    """Return resident examples, or examples that are made by batch."""
     if not resident:
         return MadeExamples.of(ArrayRows(stored, form), labels)
     if isinstance(stored, Held):
@@ -244,7 +244,7 @@ def _mapping(part: _Part, room: int) -> Examples:
 
 
 def _require_known(name: str, pairs: Sequence[Pair], examples: Sequence[LabelledExamples]) -> None:
-    """Raise PactlError unless the inputs are such as a certificate can name, and alike in both parts."""
+    """Raise PactlError unless a certificate can name the inputs, and both parts have the same."""
     try:
         InputSpec.from_dict(examples[0].spec.as_dict())
     except ValueError as error:

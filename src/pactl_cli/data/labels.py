@@ -16,10 +16,10 @@ from pactl_cli.errors import PactlError, names_in_words
 
 MOST_CLASSES = 100_000
 _FEW_CLASSES = 20
-"""Up to so many are taken for classes however few examples there are."""
+"""Up to so many different labels are classes, however few examples there are."""
 _LONGEST_NAME = 200
 _WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,16}")
-"""A string that is no other way to write a number: 01 and 1 may be two classes."""
+"""A whole number in its usual spelling: 01 and 1 may be two classes."""
 _MISSING = ("nan", "NaN", "<NA>", "NaT")
 """What a missing value becomes as a string."""
 

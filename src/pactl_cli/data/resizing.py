@@ -152,7 +152,7 @@ class ResizedRows:
 
 
 def _in_frame(image: Tensor, frame: Frame) -> Tensor:
-    """Return an image, shape (C, H, W), scaled and cut, each plane alone: Pillow has no other way for all of them."""
+    """Return an image, shape (C, H, W), scaled and cut plane by plane, as Pillow can for every type."""
     from PIL import Image
 
     planes = [np.asarray(frame.fit(Image.fromarray(plane))) for plane in image.contiguous().numpy()]
