@@ -201,20 +201,25 @@ class Dataset:
 
     def encoded(self, encoding: Encoding) -> Dataset:
         """The same rows of a table as features."""
-        found = self._with(lambda raw: Examples(encoding.encode(raw.resident().inputs), raw.labels))
+        found = self.each(lambda raw: Examples(encoding.encode(raw.resident().inputs), raw.labels))
         return replace(found, encoding=encoding)
 
-    def _with(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:
+    @property
+    def parts(self) -> tuple[LabelledExamples, ...]:
+        """The training set, and the test set where there is one."""
+        return (self.train,) if self.test is None else (self.train, self.test)
+
+    def each(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:
         """The same data set, training and test examples both changed."""
         return replace(self, train=change(self.train), test=None if self.test is None else change(self.test))
 
     def to(self, device: torch.device) -> Dataset:
         """The same data on `device`."""
-        return self._with(lambda examples: examples.to(device))
+        return self.each(lambda examples: examples.to(device))
 
     def with_workers(self, count: int | None) -> Dataset:
         """The same data, decoded by `count` processes where it must be decoded; None: as many as are useful."""
-        return self._with(lambda examples: examples.with_workers(count))
+        return self.each(lambda examples: examples.with_workers(count))
 
     def with_images(self, change: Callable[[Tensor], Tensor]) -> Dataset:
         """The same labels with changed images."""
@@ -224,7 +229,7 @@ class Dataset:
                 raise PactlError(f"--dataset {self.name}: images that do not fit into memory cannot be adapted")
             return Examples(change(examples.images), examples.labels)
 
-        return self._with(changed)
+        return self.each(changed)
 
     def with_label_noise(self, rate: float) -> Dataset:
         """Every label, of train and test alike, replaced by a uniform one with probability `rate`."""

@@ -13,14 +13,13 @@ from pactl_cli.certificate.configuration import Brought, Configuration, Task, co
 from pactl_cli.certificate.format import CALIBRATION
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.files.tokenizing import BUILT_IN
-from pactl_cli.data.labels import names_in_words
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, names_in_words, option_name
 from pactl_cli.models.brought import describe
 from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
-from pactl_cli.runs.settings import TrainSettings, option_name
+from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
 

@@ -153,7 +153,7 @@ def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
     for note in () if request.place else dataset.notes:
         request.display.warn(f"--dataset {settings.dataset}: {note}")
     expected = catalogue.dataset_entry(settings.dataset).content
-    if expected is not None and expected != tuple(part.sha256() for part in (dataset.train, dataset.test) if part):
+    if expected is not None and expected != tuple(part.sha256() for part in dataset.parts):
         raise PactlError(f"{settings.dataset} in {place.directory} is not the published one", "restore its files")
     workers = _workers(settings, request.world)
     return dataset.with_workers(workers), sized.with_workers(workers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ from pydantic import (
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED, MOST_DELTAS
-from pactl_cli.errors import PactlError, seek_help
+from pactl_cli.errors import PactlError, option_name, seek_help
 
 DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
 QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
@@ -105,13 +105,9 @@ class Settings(BaseModel):
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type alone."""
-    return get_args(annotation) or (annotation,)
-
-
-def option_name(field: str) -> str:
-    """`intrinsic_dim` as `--intrinsic-dim`."""
-    return "--" + field.replace("_", "-")
+    """The members of a union, words spelt out, or the type alone."""
+    members = get_args(annotation) or (annotation,)
+    return tuple(word for one in members for word in (get_args(one) if get_origin(one) is Literal else (one,)))
 
 
 def _complaint(item: Any) -> str:

@@ -121,7 +121,7 @@ class Tokenizer:
         return TokenIds(ids, np.cumsum(reply["lengths"], dtype=np.int64), vocabulary, reply["cut"])
 
     def _from_child(self, texts: Sequence[str], length: int) -> tuple[dict[str, Any], NDArray[np.int32]]:
-        """Return what the process below says, and the ids."""
+        """Return the reply of the process that runs the library, and the ids."""
         try:
             request = {"tokenizer": self.content.decode(), "texts": list(texts), "length": length}
         except UnicodeDecodeError as error:
