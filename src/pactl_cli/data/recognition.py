@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from hashlib import blake2b
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.adaptation import grey
-from pactl_cli.data.dataset import LabelledExamples
+from pactl_cli.data.by_batch import MadeExamples
+from pactl_cli.data.dataset import Examples, LabelledExamples, Origins
 from pactl_cli.data.files.decoding import own_pixels
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.workers import mapped, useful_workers
@@ -55,12 +56,19 @@ def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
     width; if one is the luma of the other; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may
     be flattened. Where files stand for the images, the forms are the file, and its picture's bytes before it is scaled.
     Integers are also taken for what they are in single precision, which is what networks of the catalogue see; a
-    mapping has but its exact form.
+    mapping has but its exact form. What was made from a text has the text's, too, however that was split and cut.
     """
     if isinstance(examples, FileExamples) and examples.by_file:
         return np.stack([_file_fingerprints(examples, unheard), _own_pixels(examples)], axis=1)
     found = [np.zeros((0, 1), dtype=np.uint64), *(_forms(batch) for batch in _batches(examples))]
-    return np.concatenate(found[1:] or found)
+    forms: Fingerprints = np.concatenate(found[1:] or found)
+    origins = examples.origins if isinstance(examples, Examples | MadeExamples) else None
+    return forms if origins is None or not len(origins) else np.concatenate([forms, origins[:, None]], axis=1)
+
+
+def text_fingerprints(texts: Sequence[str]) -> Origins:
+    """A fingerprint of the words of each text, whatever space is between them: shape (n,)."""
+    return np.array([_hash(f"text {' '.join(text.split())}".encode()) for text in texts], dtype=np.uint64)
 
 
 def exact_fingerprints(examples: LabelledExamples, progress: Progress = unheard) -> Fingerprints:

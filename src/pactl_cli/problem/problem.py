@@ -100,10 +100,11 @@ class Problem:
 
     def population(self) -> tuple[str | None, ...]:
         """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0, and
-        how the rows of a table are written as numbers, where calibration examples do not say it.
+        how tables and texts are written as numbers, where neither calibration examples nor the numbers say it.
         """
         found, division, settings = self.fingerprints, self.partition.division_sha256(), self.settings
-        written = json.dumps([settings.missing, settings.categories], sort_keys=True)
+        told = [settings.missing, settings.categories, self.dataset.tokenizer_sha256]
+        written = json.dumps(told, sort_keys=True)
         return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256, written
 
     def lineage(self) -> tuple[Training, ...]:
