@@ -22,7 +22,6 @@ from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import FEATURES, IMAGE, Inputs, InputSpec, change, select
 
-
 Origins = NDArray[np.uint64]
 """Fingerprints of what examples were made from."""
 
