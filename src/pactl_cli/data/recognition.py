@@ -71,12 +71,20 @@ def text_fingerprints(texts: Sequence[str]) -> Origins:
     return np.array([_hash(f"text {' '.join(text.split())}".encode()) for text in texts], dtype=np.uint64)
 
 
-def exact_fingerprints(examples: LabelledExamples, progress: Progress = unheard) -> Fingerprints:
+def exact_fingerprints(
+    examples: LabelledExamples, sized: LabelledExamples | None = None, progress: Progress = unheard
+) -> Fingerprints:
     """A fingerprint of each example as it is, shape (n,): two are equal where one is a copy of the other.
 
-    Where images are streamed, of their files. Integers are what they are as numbers, in whatever width they are stored.
+    Where files stand for images, of the files; but where these have several sizes, of the sides of each and of the
+    pixels that it has among `sized`, the same images in one size. So a picture is told whatever file it is saved in.
+    Integers are what they are as numbers, in whatever width they are stored.
     """
-    if isinstance(examples, FileExamples):
+    if isinstance(examples, FileExamples) and examples.files.sides is not None and sized is not None:
+        sides = examples.files.sides[examples.rows].astype(np.int64)
+        pixels = exact_fingerprints(sized, progress=progress).view(np.int64)
+        return _hashes(torch.from_numpy(np.column_stack([sides, pixels])))
+    if isinstance(examples, FileExamples) and examples.by_file:
         return _file_fingerprints(examples, progress)
     return np.concatenate([np.zeros(0, dtype=np.uint64), *map(_exact, _batches(examples))])
 
