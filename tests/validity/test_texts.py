@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.data import recognition
+from pactl_cli.data.dataset import Examples
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, TrainSettings, TransferSettings
@@ -105,3 +107,28 @@ def test_no_tokenizer_is_chosen_for_nothing(tmp_path: Path) -> None:
     assert len(bound([runs[0], runs[2]], CERTIFY, Silence())) == 2
     with pytest.raises(PactlError, match="which their messages do not encode"):
         bound(runs[:2], CERTIFY, Silence())
+
+
+@pytest.mark.usefixtures("_no_fsync")
+@pytest.mark.parametrize("pad", [(0, 3), (3, 0)], ids=["at the end", "before"])
+def test_memorised_tokens_that_are_padded_to_another_length(tmp_path: Path, pad: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    tokens, labels = random.integers(1, 400, size=(200, 12)), random.integers(2, size=200)
+    tokens[::2, -1] = tokens[::3, 0] = 0
+    place = tmp_path / "tokens.npz"
+    np.savez(place, x_train=tokens, y_train=labels)
+    settings = {"dataset": f"npz:{place}", "intrinsic_dim": 0, "epochs": 1, "device": "cpu"}
+    train(TrainSettings.parse(settings), Destination(tmp_path / "source"), Silence())
+    others = random.integers(1, 400, size=(200, 15))
+    padded = np.concatenate([np.pad(tokens, ((0, 0), pad)), others])
+    np.savez(place.with_stem("padded"), x_train=padded, y_train=np.r_[labels, labels])
+    settings |= {"dataset": f"npz:{place.with_stem('padded')}", "source": str(tmp_path / "source"), "intrinsic_dim": 1}
+    transfer(TransferSettings.parse(settings), Destination(tmp_path / "run"), Silence())
+    certificate = bound([tmp_path / "run"], CERTIFY, Silence())[0][1]
+    assert certificate.bound_examples == certificate.side_information["excluded_examples"] == 200
+
+
+def test_rows_of_one_length_are_told_apart_by_their_zeros() -> None:
+    """As those of integers are that are features."""
+    forms = recognition.image_fingerprints(Examples(torch.eye(6, dtype=torch.int64), torch.zeros(6, dtype=torch.int64)))
+    assert not any(np.isin(forms[place], np.delete(forms, place, 0)).any() for place in range(6))

@@ -56,7 +56,8 @@ def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
     width; if one is the luma of the other; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may
     be flattened. Where files stand for the images, the forms are the file, and its picture's bytes before it is scaled.
     Integers are also taken for what they are in single precision, which is what networks of the catalogue see; a
-    mapping has but its exact form. What was made from a text has the text's, too, however that was split and cut.
+    mapping has but its exact form. Rows of integers share one if they differ by zeros at the end, or at the beginning,
+    which pad sequences of tokens. What was made from a text has the text's, too, however that was split and cut.
     """
     if isinstance(examples, FileExamples) and examples.by_file:
         return np.stack([_file_fingerprints(examples, unheard), _own_pixels(examples)], axis=1)
@@ -143,7 +144,16 @@ def _forms(inputs: Inputs) -> Fingerprints:
     images = inputs.view(len(inputs), 1, 1, -1) if inputs.ndim == 2 else inputs
     if inputs.dtype in (torch.uint8, torch.float32):
         return _number_forms(images)
-    return np.concatenate([_number_forms(images.float()), _exact(inputs)[:, None]], axis=1)
+    forms = [_number_forms(images.float()), _exact(inputs)[:, None]]
+    return np.concatenate([*forms, _unpadded(inputs)] if inputs.ndim == 2 else forms, axis=1)
+
+
+def _unpadded(rows: Tensor) -> Fingerprints:
+    """The forms of rows of tokens without the zeros at their end, and at their beginning: shape (m, 2)."""
+    ends = (("b", b"padded at the end"), ("f", b"padded before"))
+    values = _plain(rows).numpy()
+    forms = [[_hash(what + np.trim_zeros(row, end).tobytes()) for end, what in ends] for row in values]
+    return np.array(forms, dtype=np.uint64).reshape(-1, 2)
 
 
 def _number_forms(images: Tensor) -> Fingerprints:
