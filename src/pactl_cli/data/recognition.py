@@ -73,17 +73,17 @@ def text_fingerprints(texts: Sequence[str]) -> Origins:
 
 
 def exact_fingerprints(
-    examples: LabelledExamples, sized: LabelledExamples | None = None, progress: Progress = unheard
+    examples: LabelledExamples, sized: Callable[[], LabelledExamples] | None = None, progress: Progress = unheard
 ) -> Fingerprints:
     """A fingerprint of each example as it is, shape (n,): two are equal where one is a copy of the other.
 
     Where files stand for images, of the files; but where these have several sizes, of the sides of each and of the
-    pixels that it has among `sized`, the same images in one size. So a picture is told whatever file it is saved in.
+    pixels that it has in what `sized` gives, the same images in one size: however a picture is saved, it is told.
     Integers are what they are as numbers, in whatever width they are stored.
     """
     if isinstance(examples, FileExamples) and examples.files.sides is not None and sized is not None:
         sides = examples.files.sides[examples.rows].astype(np.int64)
-        pixels = exact_fingerprints(sized, progress=progress).view(np.int64)
+        pixels = exact_fingerprints(sized(), progress=progress).view(np.int64)
         return _hashes(torch.from_numpy(np.column_stack([sides, pixels])))
     if isinstance(examples, FileExamples) and examples.by_file:
         return _file_fingerprints(examples, progress)
@@ -150,9 +150,10 @@ def _forms(inputs: Inputs) -> Fingerprints:
 
 def _unpadded(rows: Tensor) -> Fingerprints:
     """The forms of rows of tokens without the zeros at their end, and at their beginning: shape (m, 2)."""
-    ends = (("b", b"padded at the end"), ("f", b"padded before"))
-    values = _plain(rows).numpy()
-    forms = [[_hash(what + np.trim_zeros(row, end).tobytes()) for end, what in ends] for row in values]
+    forms = [
+        (_hash(b"until " + np.trim_zeros(row, "b").tobytes()), _hash(b"from " + np.trim_zeros(row, "f").tobytes()))
+        for row in _plain(rows).numpy()
+    ]
     return np.array(forms, dtype=np.uint64).reshape(-1, 2)
 
 

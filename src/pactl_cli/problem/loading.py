@@ -192,7 +192,7 @@ def _divided(
     parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
     identities = np.zeros(examples, dtype=np.uint64)
     whole = torch.from_numpy(parts.whole())
-    identities[parts.whole()] = exact_fingerprints(original.train[whole], sized.train[whole])
+    identities[parts.whole()] = exact_fingerprints(original.train[whole], lambda: sized.train[whole])
     if source is not None and len(source.seen):
         own = torch.from_numpy(parts.bound)
         forms = seen_forms(original.train[own], fitted.train[own])
