@@ -100,10 +100,12 @@ class Problem:
 
     def population(self) -> tuple[str | None, ...]:
         """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0, and
-        how tables and texts are written as numbers, where neither calibration examples nor the numbers say it.
+        how many classes there are and how tables and texts are written as numbers, where neither calibration examples
+        nor fingerprints say it.
         """
-        found, division, settings = self.fingerprints, self.partition.division_sha256(), self.settings
-        told = [settings.missing, settings.categories, self.dataset.tokenizer_sha256]
+        found, division, data = self.fingerprints, self.partition.division_sha256(), self.dataset
+        columns = [known.name for known in data.encoding.fields] if data.encoding else None
+        told = [data.classes, data.tokenizer_sha256, columns, self.settings.missing, self.settings.categories]
         written = json.dumps(told, sort_keys=True)
         return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256, written
 
