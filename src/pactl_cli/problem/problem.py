@@ -100,12 +100,13 @@ class Problem:
 
     def population(self) -> tuple[str | None, ...]:
         """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0, and
-        how many classes there are and how tables and texts are written as numbers, where neither calibration examples
+        how many classes and tokens there are and how tables and texts are written as numbers, where neither calibration examples
         nor fingerprints say it.
         """
         found, division, data = self.fingerprints, self.partition.division_sha256(), self.dataset
         columns = [known.name for known in data.encoding.fields] if data.encoding else None
-        told = [data.classes, data.tokenizer_sha256, columns, self.settings.missing, self.settings.categories]
+        sizes = [data.classes, data.spec.vocabulary]
+        told = [*sizes, data.tokenizer_sha256, columns, self.settings.missing, self.settings.categories]
         written = json.dumps(told, sort_keys=True)
         return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256, written
 
