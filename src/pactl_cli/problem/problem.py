@@ -99,9 +99,9 @@ class Problem:
         return sha256(pool.astype("<i8").tobytes()).hexdigest()
 
     def population(self) -> tuple[str | None, ...]:
-        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0, and
-        how many classes and tokens there are and how tables and texts are written as numbers, where neither calibration examples
-        nor fingerprints say it.
+        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0; and
+        how many classes and tokens there are, and how tables and texts are written as numbers, where neither
+        calibration examples nor fingerprints say it.
         """
         found, division, data = self.fingerprints, self.partition.division_sha256(), self.dataset
         columns = [known.name for known in data.encoding.fields] if data.encoding else None
