@@ -129,6 +129,14 @@ def test_a_high_training_error_wants_more_training(made: Any) -> None:
     assert command(bad, PRIOR).startswith("pactl prior --config 'runs/my run/config.yml' --prior-epochs 12 ")
 
 
+def test_bytes_of_texts_want_words(made: Any) -> None:
+    texts = TRAIN.model_copy(update={"dataset": "folder:reviews"})
+    of_bytes = made(side_information={"inputs": {"kind": "tokens", "vocabulary": 257}})
+    assert command(of_bytes, texts).startswith("pactl train --config 'runs/my run/config.yml' --tokenizer words |")
+    assert "--tokenizer" not in command(of_bytes, texts.model_copy(update={"tokenizer": "words"}))
+    assert "--tokenizer" not in command(made(side_information={"inputs": {"vocabulary": 300}}), texts)
+
+
 def test_a_source_and_own_code_are_named_again(made: Any) -> None:
     own = TRAIN.as_dict() | {"model_name": "nets:small", "normalise": "source", "source": "runs/first"}
     settings = TransferSettings.parse(own)
