@@ -26,6 +26,9 @@ _FEWER, _MORE_EPOCHS, _MORE_DIMS = 4, 3, 4
 _ANEW = ("train_subset", "calibration_examples", "normalise", "categories")
 """What a prior says anew of its data."""
 
+_WORDS = "read words instead of bytes: train again with --tokenizer tokenizer.json (docs: data sets, Texts)."
+"""No command: the file is the user's."""
+
 _Options = dict[str, Any]
 
 
@@ -62,6 +65,8 @@ def advice(
         return None
     if settings is None:
         return Advice(reason(certificate), "see what the run was trained with", "")
+    if settings.model_name == "bag" and settings.tokenizer == "bytes" and not settings.dataset.startswith("npz:"):
+        return Advice(reason(certificate), _WORDS, "")
     why, kind, changes = _next(certificate, settings)
     known: _Options = dict(named or {})
     asked = known | _question(certificate)
@@ -126,7 +131,7 @@ def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, str, 
     if dim and not told.get("quant_epochs"):
         default = BoundSettings.model_fields["quant_epochs"].default
         return "fine-tune through the quantiser", "bound", {"quant_epochs": default}
-    if learned < SHORTEST_MESSAGE:
+    if learned < SHORTEST_MESSAGE or (told.get("rate_weight") == "auto" and dim and not certificate.bits.symbols):
         return _better_training(settings, certificate.bound_examples)
     if dim and told.get("rate_weight") != "auto":
         return "let the price of a bit be automatic", "bound", {}
