@@ -91,6 +91,11 @@ def test_a_fixed_price_becomes_automatic(made: Any) -> None:
     assert command(certificate, TRAIN) == "pactl bound 'runs/my run'"
 
 
+def test_what_was_not_worth_its_bits_is_trained_for_longer(made: Any) -> None:
+    certificate = made(errors=490, symbols=0, train_error=0.3)
+    assert command(certificate, TRAIN) == "pactl train --config 'runs/my run/config.yml' --epochs 12 | pactl bound -"
+
+
 @pytest.mark.parametrize("symbols", [500, 900, 4000])
 def test_too_many_bits_are_paid_for_fewer_coordinates(made: Any, symbols: int) -> None:
     """Half of what the errors leave room for, at the same bits a coordinate."""

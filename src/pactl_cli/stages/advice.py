@@ -131,7 +131,7 @@ def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, str, 
     if dim and not told.get("quant_epochs"):
         default = BoundSettings.model_fields["quant_epochs"].default
         return "fine-tune through the quantiser", "bound", {"quant_epochs": default}
-    if learned < SHORTEST_MESSAGE:
+    if learned < SHORTEST_MESSAGE or (told.get("rate_weight") == "auto" and dim and not certificate.bits.symbols):
         return _better_training(settings, certificate.bound_examples)
     if dim and told.get("rate_weight") != "auto":
         return "let the price of a bit be automatic", "bound", {}
@@ -178,7 +178,7 @@ def _training(kind: str, changes: _Options, run: Path, settings: TrainSettings, 
         known = {name: value for name, value in named.items() if value is not None}
         return shell_command(kind, **(dict(_given(settings)) | known | changes))
     source = [settings.source] if isinstance(settings, TransferSettings) else []
-    return shell_command(kind, *source, config=run / CONFIG, **changes, **named)
+    return shell_command(kind, *source, config=run / CONFIG, **(changes | {**named, **changes}))
 
 
 def _given(settings: TrainSettings) -> Iterator[tuple[str, Any]]:
