@@ -77,6 +77,23 @@ def test_the_first_steps_need_the_program_alone(page: str) -> None:
         ), word
 
 
+@pytest.mark.parametrize("data", ["csv:cancer.csv --label", "folder:photos --image-size", "folder:texts"])
+def test_a_recipe_leads_from_raw_files_to_a_certificate(data: str) -> None:
+    """Which the next test runs; and no recipe needs a program beside this one."""
+    recipes = examples(PAGES["docs/recipes.md"])
+    (recipe,) = (example for example in recipes if f"pactl train --dataset {data}" in example)
+    assert runs_everywhere(recipe)
+    assert recipe.index("pactl train") < recipe.index("pactl bound") < recipe.index("pactl verify")
+    assert not [example for example in recipes if "jq" in example]
+
+
+def test_to_make_it_tighter_begins_with_what_helps_most() -> None:
+    section = PAGES["docs/quick-start.md"].partition("## Make it tighter")[2].partition("\n## ")[0]
+    ways = ["pactl prior", "pactl transfer", "dimension d", "--rate-weight"]
+    first = [section.index(way.removeprefix("pactl ")) for way in ways]
+    assert first == sorted(first)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if any(map(runs_everywhere, examples(text)))])
 def test_examples_run_as_printed(page: str, tmp_path: Path) -> None:

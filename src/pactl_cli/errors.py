@@ -1,8 +1,9 @@
-"""The one error a user sees."""
+"""The one error a user sees, and what is quoted in it: names, paths, commands."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 FAILED = 1
 BAD_INPUT = 2
@@ -13,6 +14,8 @@ PEER_LOST = 113
 
 _LONGEST_LINE = 1200
 _LONGEST_QUOTATION = 200
+_MOST_NAMED, _LONGEST_LISTED = 8, 100
+"""A list of names for people has so many, of so many letters."""
 
 
 class PactlError(Exception):
@@ -74,6 +77,11 @@ def shell_command(*words: object, launched: str = "", **options: object) -> str:
     return f"{launched or 'pactl'} {shlex.join(line)}"
 
 
+def option_name(field: str) -> str:
+    """Return `--intrinsic-dim` for the setting `intrinsic_dim`."""
+    return "--" + field.replace("_", "-")
+
+
 def reason(error: Exception) -> str:
     """Return why a file cannot be read, without its name."""
     return str((isinstance(error, OSError) and error.strerror) or error)
@@ -103,6 +111,12 @@ def quoted(text: str) -> str:
     if len(line) > _LONGEST_QUOTATION:
         line = f"{line[: _LONGEST_QUOTATION // 2]} ... {line[-_LONGEST_QUOTATION // 2 :]}"
     return f'"{line}"'
+
+
+def names_in_words(names: Sequence[object]) -> str:
+    """Return names as a list for people, cut where they are many."""
+    some = ", ".join(on_one_line(str(name))[:_LONGEST_LISTED] for name in names[:_MOST_NAMED])
+    return some if len(names) <= _MOST_NAMED else f"{some} and {len(names) - _MOST_NAMED:,} more"
 
 
 def printable(text: str) -> str:

@@ -196,7 +196,7 @@ def test_what_is_not_known_is_null_with_a_reason(pactl: Call) -> None:
     ("line", "names"),
     [
         ("augment: true", ", ".join(catalogue.VIEWS)),
-        ("normalise: no", "fixed, published"),
+        ("normalise: no", "fixed, calibration, published"),
         ("model_name: yes", "networks"),
     ],
 )

@@ -98,6 +98,20 @@ def test_reviews_are_certified_and_verified(
     assert ('tokenizer.json", a path that the run names' in verified.out) == by_file
 
 
+def test_a_column_of_reviews_is_certified_and_verified(pactl: Call, reviews: str) -> None:
+    files = sorted(Path("reviews/train").rglob("*.txt"))
+    lines = [f"{path.read_text() or 'so0'},{path.parent.name}" for path in files]
+    Path("reviews.csv").write_text("\n".join(["review,verdict", *lines]))
+    columns = ("--label", "verdict", "--text", "review")
+    trained = pactl("train", "--dataset", "csv:reviews.csv", *columns, *QUICK, "--out", "run")
+    assert trained.code == 0, trained.err
+    certificate = pactl("bound", "run", "--quant-epochs", 3).json()
+    assert certificate["error_bound"] < 0.5
+    assert certificate["configuration"]["model_name"] == "bag"
+    assert certificate["side_information"]["class_names"] == ["bad", "good"]
+    assert pactl("verify", "run").code == 0
+
+
 def test_a_transformer_of_ones_own_gets_ids_and_a_mask(pactl: Call, reviews: str, tmp_path: Path) -> None:
     name = f"masked_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(NETS)

@@ -104,7 +104,7 @@ def test_names_that_leave_a_doubt(load: Load, arrays: dict[str, Any], complaint:
 
 
 def test_how_to_save_is_said_where_it_helps(load: Load, tmp_path: Path) -> None:
-    with pytest.raises(PactlError, match="no array x_train") as absent:
+    with pytest.raises(PactlError, match=r"no array x_train: it has a \(12, 8, 8\) uint8") as absent:
         load({"a": X})
     with pytest.raises(MissingError, match="there is no such file") as missing:
         load_dataset(f"npz:{tmp_path / 'absent.npz'}", tmp_path)
@@ -185,7 +185,7 @@ def test_parts_that_differ_are_both_described(load: Load) -> None:
 def test_integers_for_pixels_get_a_word(load: Load) -> None:
     (said,) = load({"x_train": X.astype(np.int64), "y_train": Y, "x_test": X.astype(np.int32), "y_test": Y}).notes
     assert 'images of integers, as they are; for pixels of 0 to 255, save x_train.astype("uint8")' in said
-    assert load({"x_train": X[:, 0].astype(np.int64), "y_train": Y}).notes == ()
+    assert "images" not in str(load({"x_train": X[:, 0].astype(np.int64), "y_train": Y}).notes)
 
 
 # --- Channels ---------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def read(tmp_path: Path) -> Callable[..., Dataset]:
 def made(reading: Reading) -> Dataset:
     """The texts above, two of each class, twice."""
     labels = Labels(2, torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 0, 1]), None)
-    return text_dataset("folder:x", labels, TEXTS, TEXTS[::-1], reading)
+    return text_dataset("folder:x", labels, [TEXTS, TEXTS[::-1]], reading)
 
 
 def inputs(dataset: Dataset) -> Tensor:
@@ -147,6 +147,44 @@ def test_a_folder_of_texts_is_read_by_class(tmp_path: Path, read: Callable[..., 
     assert dataset.test is not None
     assert dataset.test.labels.tolist() == [0, 1]
     assert dataset.tokenizer_sha256 is None
+
+
+def test_a_column_of_a_table_is_the_same_texts(tmp_path: Path, read: Callable[..., Dataset]) -> None:
+    files = read(folder(tmp_path, REVIEWS), sequence_length=8)
+    (tmp_path / "table").mkdir()
+    for part, rows in {
+        "train": 'bad film,bad\nbad,bad\n"good film, good",good\n',
+        "test": "bad bad,bad\ngood,good\n",
+    }.items():
+        (tmp_path / "table" / f"{part}.csv").write_text(f"review,verdict\n{rows}")
+    table = read(f"csv:{tmp_path / 'table'}", label="verdict", text="review", sequence_length=8)
+    assert table.test is not None
+    assert files.test is not None
+    assert (table.train.sha256(), table.test.sha256()) == (files.train.sha256(), files.test.sha256())
+    assert (table.class_names, table.encoding) == (files.class_names, None)
+
+
+@pytest.mark.parametrize(
+    ("reading", "complaint"),
+    [
+        ({"text": "reviews"}, 'has no column "reviews" beside the labels: it has review, verdict, stars'),
+        ({"text": "verdict"}, 'has no column "verdict" beside the labels'),
+        ({"text": "stars"}, 'column "stars" holds numbers, which are no texts'),
+        ({"text": "review"}, 'row 2, column "review" has no text'),
+        ({"text": "review", "categories": {"stars": ("1",)}}, "--categories and --text exclude each other"),
+        ({"sequence_length": 8}, "--sequence-length 8: --dataset parquet:.* has no texts"),
+    ],
+)
+def test_a_column_that_holds_no_texts(
+    tmp_path: Path, read: Callable[..., Dataset], reading: dict[str, Any], complaint: str
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    columns = {"review": ["bad", None, "good"], "verdict": ["no", "no", "yes"], "stars": [1, 2, 5]}
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), tmp_path / "x.parquet")
+    with pytest.raises(PactlError, match=complaint):
+        read(f"parquet:{tmp_path / 'x.parquet'}", label="verdict", **reading)
+    table = read(f"parquet:{tmp_path / 'x.parquet'}", label="verdict", text="review", missing="constant")
+    assert int((inputs(table)[1] > 0).sum()) == 0
 
 
 def test_a_folder_without_a_test_part(tmp_path: Path, read: Callable[..., Dataset]) -> None:

@@ -61,7 +61,7 @@ class Dataset(Row):
     def for_inputs(self, kind: str) -> Dataset:
         """Return the row with the defaults for examples of a kind, as in `models.inputs`."""
         if kind == "tokens":
-            return replace(self, model="bag", epochs=20, lr=1e-1, batch_size=128, normalisation=None)
+            return replace(self, model="bag", epochs=60, lr=3e-1, batch_size=128, normalisation=None)
         if kind == "mapping":
             return replace(self, normalisation=None)
         return replace(self, model=self.features) if kind == "features" and self.features else self

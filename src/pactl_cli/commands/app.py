@@ -290,7 +290,7 @@ def permute(
     dataset: Annotated[
         str,
         typer.Option(
-            help="A named data set, or npz:PATH, or folder:PATH.",
+            help="A named data set, or csv:PATH, npz:PATH, ...",
             rich_help_panel=DATA,
             autocompletion=completion.NAMES["--dataset"],
         ),

@@ -32,7 +32,7 @@ class VerifyOptions:
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="The data, if they are somebody's own: npz:PATH or folder:PATH.",
+            help="The data, if they are somebody's own: csv:PATH, npz:PATH, ...",
             show_default="the path that the run names, unless it lies inside the run",
             rich_help_panel=DATA,
         ),

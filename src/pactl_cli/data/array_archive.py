@@ -9,10 +9,9 @@ from pathlib import Path
 from pactl_cli.data.array_values import Values
 from pactl_cli.data.files.arrays import ArrayHeader, list_arrays, read_arrays
 from pactl_cli.data.files.stored_array import StoredArray, stored_array
-from pactl_cli.errors import MissingError, PactlError, on_one_line
+from pactl_cli.errors import MissingError, PactlError, names_in_words, on_one_line
 
 SAVE = "save it with numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
-_MOST_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class ArrayArchive:
         return tuple(dict.fromkeys(name.partition(".")[0] for name in self.headers))
 
     def keys(self, stem: str) -> tuple[str, ...]:
-        """Return the keys of a dictionary of arrays, in order; none of what is an array.
+        """Return the keys of a dictionary of arrays, in order; none if it is an array.
 
         Raises:
             PactlError: if it is both.
@@ -69,9 +68,7 @@ class ArrayArchive:
 
     def listed(self) -> str:
         """Return what there is, in words."""
-        some = [f"{on_one_line(name)[:60]} {header}" for name, header in list(self.headers.items())[:_MOST_LISTED]]
-        more = len(self.headers) - len(some)
-        return (", ".join(some) or "no arrays") + (f" and {more:,} more" if more else "")
+        return names_in_words([f"{name[:60]} {header}" for name, header in self.headers.items()]) or "no arrays"
 
     def require_numbers(self, name: str, *, saved_as: str = "float32") -> None:
         """Raise PactlError if an array is of Python objects, and say in which type to save it."""

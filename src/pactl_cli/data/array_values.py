@@ -1,4 +1,4 @@
-"""Numbers of arrays that people bring: where they are, what is wrong with them, and what a network gets of them."""
+"""Numbers of arrays that people bring: where they lie, whether they are sound, and what a network gets of them."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def taken_type(what: str, dtype: np.dtype[Any], *, keeps: str = "") -> np.dtype[
 
 
 def require_numbers(what: str, called: str, pieces: Iterable[tuple[int, Values]]) -> None:
-    """Raise PactlError where numbers are none, or too large for the type in which a network gets them.
+    """Raise PactlError if numbers are not finite, or too large for the type in which a network gets them.
 
     Args:
         what: the array, for messages.

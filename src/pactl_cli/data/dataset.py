@@ -22,6 +22,9 @@ from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import FEATURES, IMAGE, Inputs, InputSpec, change, select
 
+Origins = NDArray[np.uint64]
+"""Fingerprints of what examples were made from."""
+
 
 class LabelledExamples(Protocol):
     """n inputs and their labels, wherever the inputs are. What trains and counts knows no more than this."""
@@ -72,17 +75,20 @@ class Examples:
 
     Attributes:
         vocabulary: of inputs that are tokens: how many there are; None where that is not known.
+        origins: of inputs that were made from texts: a fingerprint of each text, shape (n,).
     """
 
     inputs: Inputs
     labels: Tensor
     vocabulary: int | None = None
+    origins: Origins | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> Examples:
-        return replace(self, inputs=select(self.inputs, indices), labels=self.labels[indices])
+        origins = chosen(self.origins, indices)
+        return replace(self, inputs=select(self.inputs, indices), labels=self.labels[indices], origins=origins)
 
     @property
     def spec(self) -> InputSpec:
@@ -140,6 +146,11 @@ class Examples:
         names = sorted(self.inputs)
         tensors = (_spelled(self.inputs[name]) for name in names)
         return _sha256([f"mapping{json.dumps(names)}".encode()], *tensors, _spelled(self.labels))
+
+
+def chosen(origins: Origins | None, indices: Tensor) -> Origins | None:
+    """Return some of the origins, if there are any."""
+    return None if origins is None else origins[indices.cpu().numpy()]
 
 
 def fingerprint(shape: Sequence[int], pieces: Iterable[NDArray[Any]], labels: Tensor) -> str:
@@ -201,20 +212,25 @@ class Dataset:
 
     def encoded(self, encoding: Encoding) -> Dataset:
         """The same rows of a table as features."""
-        found = self._with(lambda raw: Examples(encoding.encode(raw.resident().inputs), raw.labels))
+        found = self.each(lambda raw: Examples(encoding.encode(raw.resident().inputs), raw.labels))
         return replace(found, encoding=encoding)
 
-    def _with(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:
+    @property
+    def parts(self) -> tuple[LabelledExamples, ...]:
+        """The training set, and the test set where there is one."""
+        return (self.train,) if self.test is None else (self.train, self.test)
+
+    def each(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:
         """The same data set, training and test examples both changed."""
         return replace(self, train=change(self.train), test=None if self.test is None else change(self.test))
 
     def to(self, device: torch.device) -> Dataset:
         """The same data on `device`."""
-        return self._with(lambda examples: examples.to(device))
+        return self.each(lambda examples: examples.to(device))
 
     def with_workers(self, count: int | None) -> Dataset:
         """The same data, decoded by `count` processes where it must be decoded; None: as many as are useful."""
-        return self._with(lambda examples: examples.with_workers(count))
+        return self.each(lambda examples: examples.with_workers(count))
 
     def with_images(self, change: Callable[[Tensor], Tensor]) -> Dataset:
         """The same labels with changed images."""
@@ -224,7 +240,7 @@ class Dataset:
                 raise PactlError(f"--dataset {self.name}: images that do not fit into memory cannot be adapted")
             return Examples(change(examples.images), examples.labels)
 
-        return self._with(changed)
+        return self.each(changed)
 
     def with_label_noise(self, rate: float) -> Dataset:
         """Every label, of train and test alike, replaced by a uniform one with probability `rate`."""

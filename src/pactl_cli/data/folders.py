@@ -25,11 +25,10 @@ from pactl_cli.data.files.image_listing import (
 )
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.labels import names_in_words
-from pactl_cli.data.reading import Reading
+from pactl_cli.data.reading import OF_TEXTS, Reading
 from pactl_cli.data.streaming import exceeds_memory, streamed, unsized
-from pactl_cli.data.texts import EXTENSION, load_texts, refuse_text_settings
-from pactl_cli.errors import MissingError, PactlError, printable
+from pactl_cli.data.texts import EXTENSION, load_texts
+from pactl_cli.errors import MissingError, PactlError, names_in_words, printable
 
 _TEST_PARTS = ("test", "val")
 _NO_CLASSES = frozenset(
@@ -62,7 +61,7 @@ def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, readi
     if texts and not pictures:
         found = _listed(name, folder, (EXTENSION,))
         return load_texts(name, (found.train, found.test), found.notes, reading, progress)
-    refuse_text_settings(name, reading)
+    reading.refuse(f"--dataset {name} has no texts", only=OF_TEXTS)
     found = _listed(name, folder, EXTENSIONS)
     notes = (*found.notes, *([f"{texts:,} text files beside the images are not read"] if texts else []))
     return replace(_load_images(name, folder, found, data_dir, progress), notes=notes)

@@ -48,10 +48,9 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading:
     columns = [archive.read(pair.y)[pair.y] for pair in pairs]
     labels = read_labels(name, *columns, called=(pairs[0].y, pairs[-1].y))
     notes = [*spelt, *labels.notes]
-    numbers = [part for part in (labels.train, labels.test) if part is not None]
     parts = [
         _Part(archive, pair, given, reading, notes if pair is train else [])
-        for pair, given in zip(pairs, numbers, strict=True)
+        for pair, given in zip(pairs, labels.parts, strict=True)
     ]
     examples = _examples(parts, progress)
     _require_known(name, pairs, examples)
@@ -125,7 +124,7 @@ class _Part:
         header = self.archive.headers[self.pair.x]
         shape, dtype = header.shape, taken_type(self.what, header.dtype)
         if len(shape) != 4:
-            self.refuse_channels(f"of {shape}")
+            self.reading.refuse(f"{self.pair.x} of {shape} has no such axis", only=("channels",))
         if len(shape) not in (2, 3, 4):
             hint = "for one feature of each example, reshape(-1, 1)" if len(shape) == 1 else _SHAPES
             raise PactlError(f"{self.what} has {len(shape)} dimensions, {shape}", hint)
@@ -142,13 +141,6 @@ class _Part:
             return Form((shape[3], shape[1], shape[2]), dtype, channels_last=True)
         return Form(shape[1:], dtype)
 
-    def refuse_channels(self, said: str) -> None:
-        """Raise PactlError if the user says which axis counts channels, where there is none."""
-        if self.reading.channels:
-            raise PactlError(
-                f"--channels {self.reading.channels}: {self.pair.x} {said} has no such axis", "leave it out"
-            )
-
 
 def _examples(parts: Sequence[_Part], progress: Progress) -> list[LabelledExamples]:
     """Return the examples of each part: in memory, if they fit into half of what is available all together."""
@@ -157,7 +149,7 @@ def _examples(parts: Sequence[_Part], progress: Progress) -> list[LabelledExampl
     if not any(keys):
         return _of_arrays(parts, room, progress)
     for part in parts:
-        part.refuse_channels("as a dictionary of arrays")
+        part.reading.refuse(f"{part.pair.x} as a dictionary of arrays has no such axis", only=("channels",))
     if all(map(is_sparse, keys)):
         return _of_sparse(parts, room)
     if not all(keys) or any(map(is_sparse, keys)):
@@ -182,17 +174,17 @@ def _of_arrays(parts: Sequence[_Part], room: int, progress: Progress) -> list[La
 
 
 def _told(pieces: Iterator[tuple[int, Values]], total: int, progress: Progress) -> Iterator[tuple[int, Values]]:
-    """Give the same, and tell how far it is: what is large takes a while to read."""
+    """Yield the pieces, and tell how many rows of how many have come: large arrays take a while to read."""
     for start, piece in pieces:
         yield start, piece
         progress(start + len(piece), total)
 
 
 def _stored(part: _Part, room: int) -> StoredArray | Held:
-    """Return an array of which what a network gets does not fit into memory: where it lies, if it may stay there.
+    """Return an array that is too large for memory as a network gets it: in its file, or else in memory as it is.
 
     Raises:
-        PactlError: if it may not, and does not fit into memory as it is either.
+        PactlError: if it can be neither.
     """
     stored, header = part.archive.stored(part.pair.x), part.archive.headers[part.pair.x]
     if stored is not None:
@@ -209,7 +201,7 @@ def _stored(part: _Part, room: int) -> StoredArray | Held:
 
 
 def _made(stored: Stored, form: Form, labels: Tensor, *, resident: bool) -> LabelledExamples:
-    """Return examples whose inputs are all in memory, or such as are made by batch."""
+    """Return resident examples, or examples that are made by batch."""
     if not resident:
         return MadeExamples.of(ArrayRows(stored, form), labels)
     if isinstance(stored, Held):
@@ -254,7 +246,7 @@ def _mapping(part: _Part, room: int) -> Examples:
 
 
 def _require_known(name: str, pairs: Sequence[Pair], examples: Sequence[LabelledExamples]) -> None:
-    """Raise PactlError unless the inputs are such as a certificate can name, and alike in both parts."""
+    """Raise PactlError unless a certificate can name the inputs, and both parts have the same."""
     try:
         InputSpec.from_dict(examples[0].spec.as_dict())
     except ValueError as error:

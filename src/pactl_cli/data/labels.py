@@ -12,16 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.errors import PactlError, on_one_line
+from pactl_cli.errors import PactlError, names_in_words
 
 MOST_CLASSES = 100_000
 _FEW_CLASSES = 20
-"""Up to so many are taken for classes however few examples there are."""
-_MOST_NAMED = 8
-"""So many are named in a line."""
+"""Up to so many different labels are classes, however few examples there are."""
 LONGEST_NAME = 200
 _WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,16}")
-"""A string that is no other way to write a number: 01 and 1 may be two classes."""
+"""A whole number in its usual spelling: 01 and 1 may be two classes."""
 _MISSING = ("nan", "NaN", "<NA>", "NaT")
 """What a missing value becomes as a string."""
 
@@ -44,9 +42,14 @@ class Labels:
     names: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """Those of the training set, and of the test set where there is one."""
+        return (self.train,) if self.test is None else (self.train, self.test)
+
 
 def read_labels(
-    name: str, train: Values, test: Values | None = None, *, called: str | tuple[str, str] = "y_{part}"
+    name: str, train: Values, test: Values | None = None, *, called: tuple[str, str] = ("y_train", "y_test")
 ) -> Labels:
     """Return the labels that values stand for, where their meaning is certain.
 
@@ -57,16 +60,13 @@ def read_labels(
     Args:
         name: of the data set, for messages.
         train, test: arrays with one value, or one row, for each example.
-        called: what to call the values of the training set and of the test set in messages; of one string, `{part}` is
-            the part.
+        called: what messages call the values of the training set and those of the test set.
 
     Raises:
         PactlError: if they are no labels, or those of the test set are not all among those of the training set.
     """
     notes: list[str] = []
     parts = [train] if test is None else [train, test]
-    if isinstance(called, str):
-        called = (called.replace("{part}", "train"), called.replace("{part}", "test"))
     whats = [f"--dataset {name}: {part}" for part in called]
     columns = [_column(what, values, notes) for what, values in zip(whats, parts, strict=False)]
     if len({column.dtype.kind for column in columns}) > 1:
@@ -87,14 +87,8 @@ def read_labels(
     )
 
 
-def names_in_words(names: Sequence[object]) -> str:
-    """Return names as a list for people, cut where they are many."""
-    some = ", ".join(on_one_line(str(name))[:60] for name in names[:_MOST_NAMED])
-    return some if len(names) <= _MOST_NAMED else f"{some} and {len(names) - _MOST_NAMED:,} more"
-
-
 def _listed(values: Values) -> str:
-    return names_in_words([str(value) for value in values])
+    return names_in_words(values.tolist())
 
 
 def _column(what: str, values: Values, notes: list[str]) -> Values:
@@ -142,11 +136,10 @@ def _places_of_ones(what: str, values: Values, notes: list[str]) -> Values:
         raise PactlError(f"{what} has the shape {values.shape}, and the type {values.dtype}", "give one label each")
     is_one = values == 1
     if (odd := np.flatnonzero((is_one.sum(axis=1) != 1) | ~(is_one | (values == 0)).all(axis=1))).size:
-        row = ", ".join(f"{value:g}" for value in values[odd[0], :_MOST_NAMED])
-        more = ", ..." if values.shape[1] > _MOST_NAMED else ""
+        row = names_in_words([f"{value:g}" for value in values[odd[0]]])
         raise PactlError(
             f"{what} has the shape {values.shape}, and not each of its rows is a single 1 among zeros: the first that "
-            f"is none is [{row}{more}]",
+            f"is none is [{row}]",
             "every example has one class: give its number",
         )
     notes.append(f"the labels are rows with a single 1: its place, 0 to {values.shape[1] - 1}, is the class")

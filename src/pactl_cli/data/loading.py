@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 from pactl_cli import catalogue
@@ -26,7 +25,7 @@ def load_dataset(
     """The data set `name`, on the CPU.
 
     Args:
-        name: of the catalogue, or `npz:PATH`, or `folder:PATH`.
+        name: of the catalogue, or a kind of the user's own data and a path, as `npz:PATH`.
         data_dir: where named data sets lie, in torchvision's layout; what is absent is fetched into it.
         progress: told of images read one by one and of bytes fetched.
         reading: how the user's own data are read.
@@ -39,11 +38,7 @@ def load_dataset(
             `resized` does.
     """
     entry, how = catalogue.dataset_entry(name), reading or Reading()
-    for field in fields(Reading):
-        value = getattr(how, field.name)
-        if value != field.default and field.name not in (*entry.reads, "image_size"):
-            option = "--" + field.name.replace("_", "-")
-            raise PactlError(f"{option} {value}: it has no meaning for --dataset {name}", "leave it out")
+    how.refuse(f"it has no meaning for --dataset {name}", but=(*entry.reads, "image_size"))
     more = {"reading": how} if entry.takes_path else {}
     directory = DataDirectory(data_dir, may_write)
     dataset: Dataset = entry.maker()(name, directory, progress, **more)

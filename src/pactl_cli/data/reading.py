@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+
+from pactl_cli.errors import PactlError, option_name
+
+OF_TEXTS = ("tokenizer", "sequence_length", "text_form")
 
 
 @dataclass(frozen=True)
@@ -31,3 +35,15 @@ class Reading:
     tokenizer: str = "bytes"
     sequence_length: int = 256
     text_form: str = "padded"
+
+    def refuse(self, why: str, *, only: Collection[str] = (), but: Collection[str] = ()) -> None:
+        """Raise PactlError if a setting was given that means nothing for the data at hand.
+
+        Args:
+            only: the settings to look at; all where nothing is given.
+            but: those that may be given.
+        """
+        for field in fields(self):
+            value, looked_at = getattr(self, field.name), not only or field.name in only
+            if looked_at and field.name not in but and value != field.default:
+                raise PactlError(f"{option_name(field.name)} {value}: {why}", "leave it out")

@@ -53,11 +53,7 @@ def resized(dataset: Dataset, size: int | None, data_dir: DataDirectory, progres
         raise PactlError(f"--image-size {size}: the data are {train.spec}, no images", "leave it out")
     if not (train.spec.is_image_of_bytes or _dtype(train.spec) == torch.float32):
         raise PactlError(f"--image-size {size}: the pixels are integers of 64 bits", "save them as uint8 or float32")
-    return replace(
-        dataset,
-        train=_of_rows(train, size, progress),
-        test=None if dataset.test is None else _of_rows(dataset.test, size, progress),
-    )
+    return dataset.each(lambda examples: _of_rows(examples, size, progress))
 
 
 def _dtype(spec: InputSpec) -> torch.dtype:
@@ -66,7 +62,7 @@ def _dtype(spec: InputSpec) -> torch.dtype:
 
 def _require_one_size(dataset: Dataset) -> None:
     """Raise PactlError if pictures have several sizes, naming one that is unlike most."""
-    files = [part.files for part in (dataset.train, dataset.test) if isinstance(part, FileExamples)]
+    files = [part.files for part in dataset.parts if isinstance(part, FileExamples)]
     sides = np.concatenate([some.sides for some in files if some.sides is not None] or [np.zeros((0, 2), np.int32)])
     if not len(sides):
         return
@@ -85,7 +81,7 @@ def _require_one_size(dataset: Dataset) -> None:
 
 def _of_files(dataset: Dataset, frame: Frame, data_dir: DataDirectory, progress: Progress) -> Dataset:
     """Return pictures from files in a frame: decoded once where they fit into memory."""
-    parts = [part for part in (dataset.train, dataset.test) if isinstance(part, FileExamples)]
+    parts = [part for part in dataset.parts if isinstance(part, FileExamples)]
     if exceeds_memory(sum(map(len, parts)), frame):
         framed: Sequence[LabelledExamples] = [replace(part, frame=frame, by_file=False) for part in parts]
     else:
@@ -156,7 +152,7 @@ class ResizedRows:
 
 
 def _in_frame(image: Tensor, frame: Frame) -> Tensor:
-    """Return an image, shape (C, H, W), scaled and cut, each plane alone: Pillow has no other way for all of them."""
+    """Return an image, shape (C, H, W), scaled and cut plane by plane, as Pillow can for every type."""
     from PIL import Image
 
     planes = [np.asarray(frame.fit(Image.fromarray(plane))) for plane in image.contiguous().numpy()]

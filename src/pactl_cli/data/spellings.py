@@ -24,7 +24,7 @@ class Pair:
 
 
 def find_parts(dataset: str, names: Sequence[str], listed: str, hint: str) -> tuple[Pair, Pair | None, tuple[str, ...]]:
-    """Return what the arrays of the training set and of the test set are called, and notes where that is not usual.
+    """Return the names of the arrays of the training set and of the test set, and notes on unusual names.
 
     Args:
         dataset: its name, for messages.

@@ -192,13 +192,13 @@ class FileExamples:
 
 
 def streamed(samples: Samples, frame: Frame) -> FileExamples:
-    """Examples from pairs of a path and a label, as `list_images` lists them. Where they are scaled, files stand for
-    them."""
+    """Return examples from pairs of a path and a label, as `list_images` lists them; scaled ones are identified by
+    their files."""
     return _of_files(samples, frame, by_file=frame.shorter_side is not None)
 
 
 def unsized(samples: Samples, channels: int, sides: NDArray[np.int32]) -> FileExamples:
-    """Examples that have no size yet: as they are, they are a single pixel, so that no size is chosen.
+    """Return examples of several sizes. Until a size is given, each stands as a single pixel.
 
     Args:
         sides: height and width of each.

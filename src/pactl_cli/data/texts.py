@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.by_batch import MadeExamples
-from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.dataset import Dataset, Examples, Origins
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.data.files.image_listing import Listing
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.files.tokenizing import BYTES, TokenIds, Tokenizer
+from pactl_cli.data.files.tokenizing import BUILT_IN, TokenIds, Tokenizer
 from pactl_cli.data.labels import Labels
 from pactl_cli.data.reading import Reading
+from pactl_cli.data.recognition import text_fingerprints
 from pactl_cli.errors import PactlError, printable, reason
 from pactl_cli.models.inputs import FEATURES, ONLY, TOKENS, InputSpec, TensorSpec
 
 EXTENSION = ".txt"
 PADDED, BAGGED, MASKED = "padded", "bagged", "masked"
 
-_SETTINGS = ("tokenizer", "sequence_length", "text_form")
 _LARGEST_TEXT = 1 << 24
 _PROGRESS_STEP = 1000
 
@@ -89,34 +89,33 @@ class _TextRows:
         return self.tokens.ids[self.starts[rows][text] + place].astype(np.int64), text, place
 
 
-def text_dataset(
-    name: str, labels: Labels, train: Sequence[str], test: Sequence[str] | None, reading: Reading
-) -> Dataset:
+def text_dataset(name: str, labels: Labels, parts: Sequence[Sequence[str]], reading: Reading) -> Dataset:
     """Return the data set of texts with labels, in the order of these.
 
     Args:
         name: of the data set.
-        train, test: the texts.
+        parts: the texts of the training set, and of the test set where there is one.
         reading: how they are split, and in which form an example has them.
 
     Raises:
         PactlError: if they cannot be split, or take more memory than there is.
     """
     tokenizer = Tokenizer.named(reading.tokenizer)
-    texts = [*train, *(test or ())]
+    texts = [text for part in parts for text in part]
     tokens = tokenizer.split(texts, reading.sequence_length)
     rows = _TextRows(tokens, reading.text_form, reading.sequence_length)
-    places = np.arange(len(texts))
-    parts = [(places[: len(train)], labels.train)]
-    if test is not None and labels.test is not None:
-        parts.append((places[len(train) :], labels.test))
-    made = [_examples(name, rows, *part) for part in parts]
-    notes = (*labels.notes, *_notes(texts, tokens, reading))
-    later = made[1] if len(made) > 1 else None
-    return Dataset(name, labels.classes, made[0], later, labels.names, notes, tokenizer_sha256=tokenizer.sha256)
+    places, origins = np.split(np.arange(len(texts)), [len(parts[0])]), text_fingerprints(texts)
+    made, *tests = (
+        _examples(name, rows, place, numbers, origins[place])
+        for place, numbers in zip(places[: len(parts)], labels.parts, strict=True)
+    )
+    notes, later = (*labels.notes, *_notes(texts, tokens, reading)), tests[0] if tests else None
+    return Dataset(name, labels.classes, made, later, labels.names, notes, tokenizer_sha256=tokenizer.sha256)
 
 
-def _examples(name: str, rows: _TextRows, places: NDArray[np.int64], labels: Tensor) -> Examples | MadeExamples:
+def _examples(
+    name: str, rows: _TextRows, places: NDArray[np.int64], labels: Tensor, origins: Origins
+) -> Examples | MadeExamples:
     """Return some texts as examples; those that are more than fits into memory are made by batch."""
     is_large = len(places) * rows.spec.size_bytes > available_memory() // 4
     if rows.form == MASKED:
@@ -127,15 +126,15 @@ def _examples(name: str, rows: _TextRows, places: NDArray[np.int64], labels: Ten
                 "choose a smaller --sequence-length, or --text-form padded",
             )
         inputs = {key: tensor[torch.from_numpy(places)] for key, tensor in rows.masked().items()}
-        return Examples(inputs, labels)
+        return Examples(inputs, labels, origins=origins)
     if is_large:
-        return MadeExamples(rows, places, labels, rows.vocabulary)
-    return Examples(rows.read(places), labels, rows.vocabulary)
+        return MadeExamples(rows, places, labels, rows.vocabulary, origins)
+    return Examples(rows.read(places), labels, rows.vocabulary, origins)
 
 
 def _notes(texts: Sequence[str], tokens: TokenIds, reading: Reading) -> list[str]:
     """Return what became of the texts, in sentences."""
-    notes, what = [], "bytes" if reading.tokenizer == BYTES else "tokens"
+    notes, what = [], reading.tokenizer if reading.tokenizer in BUILT_IN else "tokens"
     if tokens.cut:
         notes.append(
             f"{tokens.cut:,} of {len(texts):,} texts are longer than {reading.sequence_length:,} {what} and are cut: "
@@ -158,8 +157,7 @@ def load_texts(
     Raises:
         PactlError: if a file cannot be read, or is not UTF-8, or an option is for images.
     """
-    if reading.image_size is not None:
-        raise PactlError(f"--image-size {reading.image_size}: --dataset {name} has texts", "leave it out")
+    reading.refuse(f"--dataset {name} has texts", only=("image_size",))
     train, test = parts[0].samples, parts[1].samples if parts[1] else []
     samples, texts = [*train, *test], []
     for path, _ in samples:
@@ -169,7 +167,7 @@ def load_texts(
     of_train, of_test = (torch.tensor([label for _, label in part]) for part in (train, test))
     classes = tuple(map(printable, parts[0].classes))
     labels = Labels(len(classes), of_train, of_test if test else None, classes, notes)
-    return text_dataset(name, labels, texts[: len(train)], texts[len(train) :] if test else None, reading)
+    return text_dataset(name, labels, [texts[: len(train)], texts[len(train) :]] if test else [texts], reading)
 
 
 def _text(name: str, path: str) -> str:
@@ -188,12 +186,3 @@ def _text(name: str, path: str) -> str:
             f"--dataset {name}: {path} is not UTF-8: byte {content[error.start]:#04x} at place {error.start:,}",
             "write it anew, such as: iconv -f LATIN1 -t UTF-8",
         ) from error
-
-
-def refuse_text_settings(name: str, reading: Reading) -> None:
-    """Raise PactlError if an option is for texts, where the data are something else."""
-    for field in fields(Reading):
-        value = getattr(reading, field.name)
-        if field.name in _SETTINGS and value != field.default:
-            option = "--" + field.name.replace("_", "-")
-            raise PactlError(f"{option} {value}: --dataset {name} has no texts", "leave it out")

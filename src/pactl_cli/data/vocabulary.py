@@ -1,4 +1,4 @@
-"""How many tokens there are, where the inputs of arrays are sequences of tokens."""
+"""How many tokens there are, where arrays hold sequences of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ _AT_ONCE = 1 << 14
 
 
 def with_vocabulary(dataset: Dataset) -> Dataset:
-    """Return a data set whose integers of shape (n, L) are known for tokens, as many as the largest says.
+    """Return a data set whose integers of shape (n, L) are taken for tokens: the largest says how many there are.
 
-    Other inputs stay as they are, and so do integers below 0 or of a vocabulary that is larger than any.
+    Other inputs stay as they are, and so do integers below 0 or beyond every vocabulary.
     """
-    parts = [part for part in (dataset.train, dataset.test) if part is not None]
-    if dataset.spec.kind != TOKENS or min(int(some.min()) for part in parts for some in _inputs(part)) < 0:
+    if dataset.spec.kind != TOKENS or min(int(some.min()) for part in dataset.parts for some in _inputs(part)) < 0:
         return dataset
-    count = 1 + max(int(some.max()) for part in parts for some in _inputs(part))
+    count = 1 + max(int(some.max()) for part in dataset.parts for some in _inputs(part))
     if count > MOST_TOKENS:
         return dataset
     note = f"integers of shape (n, L) are sequences of tokens, here of {count:,}: save features as float32"
@@ -37,7 +36,7 @@ def widened(dataset: Dataset, vocabulary: int) -> Dataset:
     def change(part: LabelledExamples) -> LabelledExamples:
         return replace(part, vocabulary=vocabulary) if isinstance(part, Examples | MadeExamples) else part
 
-    return replace(dataset, train=change(dataset.train), test=dataset.test and change(dataset.test))
+    return dataset.each(change)
 
 
 def _inputs(part: LabelledExamples) -> Iterator[Tensor]:

@@ -93,7 +93,7 @@ def layer13s(classes: int, inputs: InputSpec, width: int) -> nn.Module:
 
 
 class Beside(nn.Module):
-    """What comes in, with what layers make of it beside it."""
+    """The inputs, and beside them what layers make of them."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()

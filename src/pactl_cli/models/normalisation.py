@@ -1,4 +1,4 @@
-"""What networks learn of calibration examples: the scale of inputs, and BatchNorm's running statistics."""
+"""What is computed from calibration examples: the scale of inputs, and BatchNorm's running statistics."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from pactl_cli.models.inputs import FEATURES, TOKENS
 from pactl_cli.models.normalisation import statistics_of
 
 _FEWEST = 2
-"""Calibration examples, of which there is a mean and a deviation."""
+"""A mean and a deviation need so many examples."""
 
 
 def encoded_by(dataset: Dataset, calibration: Indices) -> Dataset:
-    """Return a data set, a table as features: categories that nobody listed are those of calibration examples.
+    """Return a data set whose rows, if it is a table, are features: unlisted categories come from calibration examples.
 
     Raises:
         PactlError: if there are no such examples.

@@ -12,16 +12,15 @@ from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
 from pactl_cli.certificate.format import CALIBRATION
 from pactl_cli.data.dataset import Dataset
-from pactl_cli.data.files.tokenizing import BYTES
-from pactl_cli.data.labels import names_in_words
+from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, names_in_words, option_name
 from pactl_cli.models.brought import describe
 from pactl_cli.runs.config_file import config_text
 from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
-from pactl_cli.runs.settings import TrainSettings, option_name
+from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
 
@@ -149,7 +148,7 @@ def resolved(
     chosen |= {name: value for name, value in configuration.as_dict().items() if name in given}
     chosen |= {name: _absolute(value) for name, value in given.items() if isinstance(value, Path)}
     chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
-    if settings.tokenizer != BYTES:
+    if settings.tokenizer not in BUILT_IN:
         chosen["tokenizer"] = str(_absolute(Path(settings.tokenizer)))
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))

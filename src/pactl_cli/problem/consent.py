@@ -7,22 +7,21 @@ come from places that the user names, and code is loaded only if the user names 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from shlex import quote
 
 from pactl_cli import catalogue
-from pactl_cli.data.files.tokenizing import BYTES
+from pactl_cli.data.files.tokenizing import BUILT_IN
+from pactl_cli.data.tables.loading import ENDINGS
 from pactl_cli.errors import MissingError, quoted
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import TrainSettings
 
-_PARTS = [
-    part + ending
-    for part in ("train", "test", "val")
-    for ending in ("", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
-]
+_PARTS = [part + ending for part in ("train", "test", "val") for ending in ("", *chain(*ENDINGS.values()))]
 """What a directory of one's own data may hold."""
 
 
@@ -32,7 +31,7 @@ class Named:
 
     Attributes:
         data_dir: where named data sets lie.
-        dataset: the data, where they are the user's own: npz:PATH or folder:PATH.
+        dataset: the data, where they are the user's own: csv:PATH, npz:PATH, ...
         model_name: the network, if it is code or very large.
         tokenizer: the file that splits texts, if there is one.
         option: with which `dataset` is named.
@@ -101,16 +100,16 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
     """
     place = _place_of_examples(run, trained, named, only_read=only_read)
     if named.tokenizer is None:
-        if trained.tokenizer == BYTES:
+        if trained.tokenizer in BUILT_IN:
             return place
         _require_tokenizer(run, trained.tokenizer)
         return replace(place, tokenizer=trained.tokenizer, is_tokenizer_by_run=True)
-    if BYTES in (trained.tokenizer, named.tokenizer) and trained.tokenizer != named.tokenizer:
+    if {*BUILT_IN} & {trained.tokenizer, named.tokenizer} and trained.tokenizer != named.tokenizer:
         raise MissingError(
             f"--tokenizer {named.tokenizer}: the texts of {run.path} are split by {quoted(trained.tokenizer)}",
-            "leave it out" if trained.tokenizer == BYTES else "name that file",
+            "leave it out" if trained.tokenizer in BUILT_IN else "name that file",
         )
-    return replace(place, tokenizer=None if named.tokenizer == BYTES else named.tokenizer)
+    return replace(place, tokenizer=None if named.tokenizer in BUILT_IN else named.tokenizer)
 
 
 def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
@@ -131,8 +130,10 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
         return DataPlace(trained.dataset, found, may_write=False, by_run=True)
     directory = data_directory(named.data_dir)
     if named.dataset is None:
-        _require_outside(run, trained.dataset, named.option)
-        hint = f"if they lie elsewhere now: {named.option} {_perhaps(trained.dataset, named.data_dir)}"
+        path = trained.dataset.partition(":")[2]
+        known = f"if you know them: {named.option} {quote(trained.dataset)}"
+        _require_outside(run, f"data, {trained.dataset}", [path, *(os.path.join(path, part) for part in _PARTS)], known)
+        hint = f"if they lie elsewhere now: {named.option} {_likely_place(trained.dataset, named.data_dir)}"
         return DataPlace(trained.dataset, directory, may_write=not only_read, by_run=True, if_absent=hint)
     if catalogue.dataset_entry(named.dataset) != entry:
         raise MissingError(
@@ -144,20 +145,13 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
 def _require_tokenizer(run: RunDirectory, path: str) -> None:
     """Raise MissingError if the tokenizer's file that a run names is not there, or lies in the run itself."""
     hint = "name it: --tokenizer PATH"
-    try:
-        inside = os.path.realpath(run.path)
-        if os.path.commonpath([os.path.realpath(path), inside]) == inside:
-            raise MissingError(
-                f"{run.path} has its tokenizer in itself: nothing says that it is the one you mean", hint
-            )
-        if not os.path.isfile(path):
-            raise MissingError(f"the tokenizer of {run.path} does not lie at {quoted(path)}", hint)
-    except (OSError, ValueError) as error:
-        raise MissingError(f"{run.path} has its tokenizer at no path: {error}", hint) from error
+    _require_outside(run, "tokenizer", [path], hint)
+    if not os.path.isfile(path):
+        raise MissingError(f"the tokenizer of {run.path} does not lie at {quoted(path)}", hint)
 
 
-def _perhaps(dataset: str, data_dir: Path | None) -> str:
-    """Return what of that name lies where the user says that data lie, or is; else what the user has to fill in."""
+def _likely_place(dataset: str, data_dir: Path | None) -> str:
+    """Return data of that name that lie in the user's data directory, or in the working one; else a gap to fill in."""
     kind, _, name = catalogue.own_name(dataset).partition(":")
     for place in (data_dir, Path()):
         if place is not None and os.path.lexists(place / name):
@@ -165,15 +159,12 @@ def _perhaps(dataset: str, data_dir: Path | None) -> str:
     return f"{kind}:PATH"
 
 
-def _require_outside(run: RunDirectory, dataset: str, option: str) -> None:
-    """Raise MissingError if a run's own data lie in the run itself, which cannot vouch for them."""
-    path, inside = dataset.partition(":")[2], os.path.realpath(run.path)
+def _require_outside(run: RunDirectory, what: str, paths: Iterable[str], hint: str) -> None:
+    """Raise MissingError if something that a run names lies in the run itself, which cannot vouch for it."""
+    inside = os.path.realpath(run.path)
     try:
-        places = [os.path.realpath(place) for place in (path, *(os.path.join(path, part) for part in _PARTS))]
+        is_inside = any(os.path.commonpath([os.path.realpath(path), inside]) == inside for path in paths)
     except (OSError, ValueError) as error:
-        raise MissingError(f"{run.path} has its data at no path: {error}", f"name them with {option}") from error
-    if any(os.path.commonpath([place, inside]) == inside for place in places):
-        raise MissingError(
-            f"{run.path} has its data, {dataset}, in itself: nothing says that they are what you take them for",
-            f"if you know them: {option} {quote(dataset)}",
-        )
+        raise MissingError(f"{run.path} has its {what} at no path: {error}", hint) from error
+    if is_inside:
+        raise MissingError(f"{run.path} has its {what} in itself, where nothing says that it is what you mean", hint)

@@ -41,4 +41,4 @@ class Silence:
 
 
 def _unseen(done: int, total: int, note: str = "") -> None:
-    """For those who do not want to know."""
+    """Show nothing."""

@@ -32,7 +32,7 @@ def within_memory(configuration: Configuration, classes: int, inputs: InputSpec,
     """Return a configuration whose network can be built, with no more dimensions than it has weights.
 
     Args:
-        given_dim: whether the user has said how many there are; then they stay.
+        given_dim: whether the user has given the number of dimensions, which then stays.
 
     Raises:
         MissingError: if the weights alone take more memory than there is.

@@ -28,8 +28,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError, reason, shell_command
-from pactl_cli.runs.advice import finishing
 from pactl_cli.runs.config_file import LARGEST, config_text, parse_config
+from pactl_cli.runs.finishing import finishing
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
 from pactl_cli.runs.settings import TrainSettings

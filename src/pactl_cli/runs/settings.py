@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ from pydantic import (
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED, MOST_DELTAS
-from pactl_cli.errors import PactlError, seek_help
+from pactl_cli.errors import PactlError, option_name, seek_help
 
 DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
 QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
@@ -71,7 +71,7 @@ class Settings(BaseModel):
         name = info.field_name or ""
         kinds = _alternatives(cls.model_fields[name].annotation)
         if isinstance(value, bool) and bool not in kinds:
-            words = ", ".join(kind for kind in kinds if isinstance(kind, str))
+            words = ", ".join(word for kind in kinds for word in (kind, *get_args(kind)) if isinstance(word, str))
             choices = next((t.choices for t in catalogue.TABLES if t.option == option_name(name)), words)
             raise ValueError(f"must not be true or false{choices and f': choose from {choices}'}")
         return value
@@ -105,13 +105,9 @@ class Settings(BaseModel):
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type alone."""
-    return get_args(annotation) or (annotation,)
-
-
-def option_name(field: str) -> str:
-    """`intrinsic_dim` as `--intrinsic-dim`."""
-    return "--" + field.replace("_", "-")
+    """The members of a union, words spelt out, or the type alone."""
+    members = get_args(annotation) or (annotation,)
+    return tuple(word for one in members for word in (get_args(one) if get_origin(one) is Literal else (one,)))
 
 
 def _complaint(item: Any) -> str:
@@ -141,56 +137,50 @@ class TrainSettings(Settings):
     dataset: DatasetName = _setting("digits", DATA, "a name, or npz:, folder:, csv: or parquet:PATH")
     data_dir: Path | None = _DATA_DIR
     image_size: int | None = _setting(None, DATA, "side of images; paid for", ge=1, le=4096, shown="their own")
-    channels: Literal["first", "last"] | None = _setting(
-        None, DATA, "their axis: first or last", shown="as its shape says"
-    )
+    channels: Literal["first", "last"] | None = _setting(None, DATA, "channel axis, first or last", shown="by shape")
     label: str | None = _setting(None, DATA, "a table's column of labels", shown="none")
     text: str | None = _setting(None, DATA, "a table's column of texts", shown="none")
     missing: Literal["refuse", "constant"] = _setting("refuse", DATA, "refuse, or constant: fill in 0")
     categories: dict[str, tuple[str, ...]] | None = _setting(
         None,
         DATA,
-        "values of columns, YAML or JSON",
-        shown="those of calibration examples",
+        "values of columns, YAML",
+        shown="calibration's",
         metavar="FILE",
     )
-    tokenizer: str = _setting("bytes", DATA, "bytes or a tokenizer.json")
+    tokenizer: str = _setting("bytes", DATA, "bytes, words or a file")
     sequence_length: int = _setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
     text_form: Literal["padded", "bagged", "masked"] = _setting("padded", DATA, "padded, bagged or masked")
     class_names: tuple[str, ...] | None = _setting(None, "", "what the data call the classes")
-    train_subset: float = _setting(
-        1.0, DATA, "share of the training set to learn from, S; negative: the others", ge=-1, le=1
-    )
+    train_subset: float = _setting(1.0, DATA, "share that is S; negative: rest", ge=-1, le=1)
     indices_path: Path | None = _setting(None, DATA, "a permutation, .npy", shown="a fixed one")
     label_noise: float = _setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
     duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop, refuse")
-    calibration_examples: int | None = _setting(None, DATA, "taken out of S", ge=0, shown="512 where needed, else 0")
+    calibration_examples: int | None = _setting(None, DATA, "left out of S, for statistics", ge=0, shown="512 or 0")
     normalise: Literal["fixed", "calibration", "published"] | None = _setting(
         None, DATA, "fixed, calibration or published", shown="fixed; of tables calibration"
     )
     model_name: ModelName | None = _setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
-    base_width: int | None = _setting(
-        None, NETWORK, "its width, where it has one", ge=1, le=4096, shown="the network's own"
-    )
+    base_width: int | None = _setting(None, NETWORK, "width of the network", ge=1, le=4096, shown="the network's own")
 
     intrinsic_dim: int | None = _setting(
         None,
         SUBSPACE,
-        "d, the coordinates to train; 0: all weights, or the prior alone",
+        "d; 0: all weights, or the prior alone",
         ge=0,
         shown="one for ten examples",
     )
     intrinsic_mode: Annotated[str, _named_in(catalogue.PROJECTORS)] = _setting(
         next(iter(catalogue.PROJECTORS)), SUBSPACE, "projector"
     )
-    seed: int = _setting(DEFAULT_SEED, SUBSPACE, "of all that is drawn", ge=0, le=MAX_SEED)
+    seed: int = _setting(DEFAULT_SEED, SUBSPACE, "seed of all random draws", ge=0, le=MAX_SEED)
 
     optimizer: Annotated[str, _named_in(catalogue.RECIPES)] = _setting("adam_cos", TRAINING, "optimiser and schedule")
     epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown=_BY_DATASET)
     batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown=_BY_DATASET)
     lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown=_BY_DATASET)
-    momentum: float = _setting(0.9, TRAINING, "of the SGD recipes", ge=0, lt=1)
-    weight_decay: float = _setting(5e-4, TRAINING, "of the SGD and AdamW recipes", ge=0)
+    momentum: float = _setting(0.9, TRAINING, "momentum of the SGD recipes", ge=0, lt=1)
+    weight_decay: float = _setting(5e-4, TRAINING, "decay of the SGD and AdamW recipes", ge=0)
     warmup_epochs: float = _setting(0.0, TRAINING, "warm-up from 0 before the schedule", ge=0)
     warmup_lr: float | None = _setting(None, TRAINING, "rate that the warm-up reaches", gt=0, follows="lr")
     augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(
@@ -204,7 +194,7 @@ class TrainSettings(Settings):
         "auto", MACHINE, "auto, fp32, tf32 or bf16, of training"
     )
     num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = _setting(
-        "auto", MACHINE, "that decode data too large for memory"
+        "auto", MACHINE, "processes that decode large data"
     )
 
     @field_validator("label_noise")
@@ -227,15 +217,8 @@ class TransferSettings(TrainSettings):
 
     command = "transfer"
     source: str = _setting("", NETWORK, "a run directory, or torchvision:NAME")
-    source_dataset: DatasetName | None = _setting(
-        None,
-        DATA,
-        "where a source run's own data lie now: npz:PATH or folder:PATH",
-        shown="where it was trained on them",
-    )
-    weights: Path | None = _setting(
-        None, NETWORK, "weights of torchvision:NAME, as .pth or .safetensors", shown="downloaded"
-    )
+    source_dataset: DatasetName | None = _setting(None, DATA, "the source run's own data", shown="as it names them")
+    weights: Path | None = _setting(None, NETWORK, "torchvision weights", shown="downloaded")
     normalise: Literal["source", "fixed", "calibration", "published"] = _setting(  # type: ignore[assignment]
         "source", DATA, "source, fixed, calibration or published"
     )

@@ -1,4 +1,4 @@
-"""What to say of a certificate that promises no less error than an answer that looks at nothing: why, and what next."""
+"""What to say of a certificate that is no better than guessing, or than one constant answer: why, and what next."""
 
 from __future__ import annotations
 

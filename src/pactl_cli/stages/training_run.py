@@ -12,9 +12,9 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.data.dataset import LabelledExamples
-from pactl_cli.data.files.tokenizing import BYTES
+from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.data.splits import Indices
-from pactl_cli.errors import BAD_INPUT, PactlError
+from pactl_cli.errors import BAD_INPUT, PactlError, option_name
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
 from pactl_cli.problem.display import Bar, Display
 from pactl_cli.problem.loading import Request, load_problem
@@ -37,7 +37,7 @@ from pactl_cli.runs.directory import (
     require_writable,
 )
 from pactl_cli.runs.following import FollowedRun
-from pactl_cli.runs.settings import TrainSettings, TransferSettings, option_name
+from pactl_cli.runs.settings import TrainSettings, TransferSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.subspace.quantise import grid
@@ -82,7 +82,7 @@ class Destination:
         kept = begun.read_settings() if CONFIG in begun.manifest.files else None
         if kept and catalogue.dataset_entry(kept.dataset) == catalogue.dataset_entry(settings.dataset):
             elsewhere = settings.dataset if settings.dataset != kept.dataset else None
-            is_moved = BYTES not in (settings.tokenizer, kept.tokenizer)
+            is_moved = not {settings.tokenizer, kept.tokenizer} & {*BUILT_IN}
             named = Named(settings.data_dir, elsewhere, tokenizer=settings.tokenizer if is_moved else None)
             place = place_of_data(begun, kept, named, only_read=False)
             moved = {"dataset": kept.dataset} | ({"tokenizer": kept.tokenizer} if is_moved else {})

@@ -76,7 +76,8 @@ def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
         data_directory(named.data_dir)
     run = RunDirectory.open(path)
     if run.manifest.stages.get(STAGE) != "complete":
-        raise MissingError(f"{path} has no complete certificate", f"run {shell_command('bound', path, **vars(named))}")
+        said = {name: value for name, value in vars(named).items() if name != "option"}
+        raise MissingError(f"{path} has no complete certificate", f"run {shell_command('bound', path, **said)}")
     try:
         return _check(run, named, device, display)
     except MissingError:

@@ -64,14 +64,14 @@ def list_arrays(path: Path) -> dict[str, ArrayHeader]:
         is_archive = file.read(4) in _ARCHIVE
         file.seek(0)
         if not is_archive:
-            return {"": _said(file)}
+            return {"": _claimed(file)}
         found = {}
         with ZipFile(file) as archive:
             members = _named(archive)
             _require_kinds(members)
             for name, member in members.items():
                 with suppress(ValueError), archive.open(member) as content:
-                    found[name] = _said(content)
+                    found[name] = _claimed(content)
         return found
 
 
@@ -168,8 +168,8 @@ def _member(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
         return _array(file)
 
 
-def _said(file: IO[bytes]) -> ArrayHeader:
-    """What the header of an `.npy` file says."""
+def _claimed(file: IO[bytes]) -> ArrayHeader:
+    """The header of an `.npy` file, unchecked."""
     start = BytesIO(file.read(_LONGEST_START))
     if not start.getvalue().startswith(npy.MAGIC_PREFIX):
         raise ValueError(_FOREIGN)
@@ -183,7 +183,7 @@ def _said(file: IO[bytes]) -> ArrayHeader:
 
 def _header(file: IO[bytes], size_bytes: int) -> ArrayHeader:
     """The header of an `.npy` file of that size, which must have as many bytes left as the header says."""
-    header = _said(file)
+    header = _claimed(file)
     if header.dtype.hasobject:
         raise ValueError(_FOREIGN)
     if not header.dtype.itemsize or header.size_bytes != size_bytes - header.start:

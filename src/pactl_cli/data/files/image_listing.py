@@ -10,6 +10,8 @@ from heapq import heappop, heappush
 from pathlib import Path
 from stat import S_ISREG
 
+from pactl_cli.errors import names_in_words
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jfif", ".jpe")
 """Of image files, in any case: those of torchvision, and others of the same formats."""
 
@@ -98,7 +100,7 @@ def list_images(
         )
     labels = {name: label for label, name in enumerate(names if classes is None else classes)}
     if others := [name for name, paths in images.items() if paths and name not in labels]:
-        raise FileNotFoundError(f"{part} has classes that the training set lacks: {', '.join(others[:8])}")
+        raise FileNotFoundError(f"{part} has classes that the training set lacks: {names_in_words(others)}")
     if not any(images.values()):
         raise FileNotFoundError(f"there is no file of a class in {part}")
     samples = [(path, labels[name]) for name, paths in images.items() for path in paths]

@@ -1,4 +1,4 @@
-"""Texts as tokens: UTF-8 bytes, or those of a tokenizer's file, which may be a stranger's.
+"""Texts as tokens: UTF-8 bytes, words, or those of a tokenizer's file, which may be a stranger's.
 
 The `tokenizers` library runs regular expressions and replacements that the file names, which can take all the memory
 and time there is, and ends in panics. So it works in a process of its own, with limits, where it can do no harm.
@@ -7,13 +7,14 @@ and time there is, and ends in panics. So it works in a process of its own, with
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,13 @@ from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.errors import MissingError, PactlError, on_one_line, reason
 
-BYTES = "bytes"
-"""The name of the tokenizer that has no file."""
+BYTES, WORDS = "bytes", "words"
+BUILT_IN = (BYTES, WORDS)
+"""The tokenizers that have no file."""
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+_WORD_NUMBERS = 1 << 13
+"""A word's number is one of so many, by its hash: no vocabulary is learned from texts."""
 
 _LARGEST_FILE = 1 << 26
 _MOST_TOKENS = 1 << 22
@@ -59,11 +65,11 @@ class Tokenizer:
     """What splits texts.
 
     Attributes:
-        path: of its file; "" for bytes.
+        name: as `--tokenizer` has it: one of `BUILT_IN`, or the path of its file.
         content: of the file.
     """
 
-    path: str = ""
+    name: str = BYTES
     content: bytes = b""
 
     @classmethod
@@ -74,8 +80,8 @@ class Tokenizer:
             MissingError: if there is no such file, or the library is not installed.
             PactlError: if it cannot be read, or is larger than any.
         """
-        if name == BYTES:
-            return cls()
+        if name in BUILT_IN:
+            return cls(name)
         if find_spec("tokenizers") is None:
             raise MissingError(
                 f"--tokenizer {name} needs the package tokenizers, which is not installed", "pip install 'pactl[text]'"
@@ -93,8 +99,8 @@ class Tokenizer:
 
     @property
     def sha256(self) -> str | None:
-        """A fingerprint of the file; None for bytes."""
-        return sha256(self.content).hexdigest() if self.path else None
+        """A fingerprint of the file; None where there is none."""
+        return None if self.name in BUILT_IN else sha256(self.content).hexdigest()
 
     def split(self, texts: Sequence[str], length: int) -> TokenIds:
         """Return the first `length` tokens of each text, with what the tokenizer puts around them.
@@ -102,10 +108,10 @@ class Tokenizer:
         Raises:
             PactlError: if the file is no tokenizer, or gives ids that it does not have, or takes too long.
         """
-        if not self.path:
-            rows = [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
-            cut = sum(len(row) > length for row in rows)
-            return _joined([row[:length] for row in rows], 256, cut)
+        if self.name == BYTES:
+            return _joined([np.frombuffer(text.encode(), dtype=np.uint8) for text in texts], length, 256)
+        if self.name == WORDS:
+            return _joined([_word_numbers(text) for text in texts], length, _WORD_NUMBERS)
         reply, ids = self._from_child(texts, length)
         vocabulary = reply["vocabulary"]
         if vocabulary > _MOST_TOKENS:
@@ -115,7 +121,7 @@ class Tokenizer:
         return TokenIds(ids, np.cumsum(reply["lengths"], dtype=np.int64), vocabulary, reply["cut"])
 
     def _from_child(self, texts: Sequence[str], length: int) -> tuple[dict[str, Any], NDArray[np.int32]]:
-        """Return what the process below says, and the ids."""
+        """Return the reply of the process that runs the library, and the ids."""
         try:
             request = {"tokenizer": self.content.decode(), "texts": list(texts), "length": length}
         except UnicodeDecodeError as error:
@@ -136,13 +142,21 @@ class Tokenizer:
 
     def _refused(self, why: str) -> PactlError:
         return PactlError(
-            f"--tokenizer {self.path} cannot split these texts: {why}",
-            "give a file that the library tokenizers has saved, or --tokenizer bytes",
+            f"--tokenizer {self.name} cannot split these texts: {why}",
+            "give a file that the library tokenizers has saved, or --tokenizer words",
         )
 
 
-def _joined(rows: Sequence[NDArray[Any]], vocabulary: int, cut: int) -> TokenIds:
-    """Return the tokens of texts, given each as an array."""
+def _word_numbers(text: str) -> NDArray[np.int64]:
+    """Return the number of each word, whatever its case, and of each sign that is neither word nor space."""
+    words = (blake2b(word.encode(), digest_size=4).digest() for word in _WORD.findall(text.casefold()))
+    numbers: NDArray[np.int64] = np.frombuffer(b"".join(words), dtype="<u4").astype(np.int64) % _WORD_NUMBERS
+    return numbers
+
+
+def _joined(whole: Sequence[NDArray[Any]], length: int, vocabulary: int) -> TokenIds:
+    """Return the first tokens of texts, given each as an array of all of its tokens."""
+    rows, cut = [row[:length] for row in whole], sum(len(row) > length for row in whole)
     ids = np.concatenate([np.zeros(0, dtype=np.int32), *rows]).astype(np.int32)
     return TokenIds(ids, np.cumsum([len(row) for row in rows], dtype=np.int64), vocabulary, cut)
 

@@ -31,7 +31,7 @@ class Column:
     """The values of one column.
 
     Attributes:
-        kind: one of `KINDS`; None for texts that are not read yet, whose kind their values tell.
+        kind: one of `KINDS`; None for texts whose kind is still to be found from their values.
         values: shape (n,): numbers, of which NaN is missing, and true is 1; or texts, of which None is missing.
     """
 
@@ -69,7 +69,7 @@ class Part:
         return f"{self.where}: row {self.rows[row]:,}, column {quoted(name)}"
 
     def read(self, name: str, kind: str | None) -> Column:
-        """Return a column as one of `kind`, or of that which its values tell.
+        """Return a column read as `kind`; for None, as the kind that fits its values.
 
         Raises:
             PactlError: naming the first cell that is of another kind.
@@ -128,7 +128,7 @@ class Part:
 
 
 def _kind(texts: Texts) -> str:
-    """Return the kind of which all values are that are not missing; numbers where there are none."""
+    """Return the kind that fits every value that is present; numbers where none is."""
     present = [text for text in texts if text is not None]
     for kind in (NUMBERS, TRUTH_VALUES):
         if all(_value(kind, text) is not None for text in present):

@@ -56,15 +56,6 @@ def read_csv(path: Path) -> Part:
     return Part(part.where, part.columns, part.rows, (f"its columns are separated by {said}",) if said else ())
 
 
-def count_csv(path: Path) -> int:
-    """Return how many rows there are.
-
-    Raises:
-        MissingError, PactlError: as `read_csv` does.
-    """
-    return len(read_csv(path))
-
-
 def _content(file: IO[bytes], path: Path) -> bytes:
     """Return the bytes of a file, unpacked."""
     is_packed = file.read(2) == _GZIP

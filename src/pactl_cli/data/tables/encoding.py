@@ -43,8 +43,8 @@ class Encoding:
 
     Attributes:
         fields: in the order of their numbers.
-        fills: whether a missing value is a constant: a number becomes 0, and another number says that it was missing; a
-            category is none of those that are known.
+        fills: whether missing values are allowed: a number becomes 0, and a second number marks it; a category becomes
+            0 in every place.
         texts: by code, all that occur in the tables that were read. Which of them stand for something, `fields` say.
     """
 
@@ -77,7 +77,7 @@ class Encoding:
         """Return raw examples as features, shape (n, F), in single precision; each row by itself.
 
         Raises:
-            PactlError: if nothing is known of any of their columns.
+            PactlError: if no column gives a number.
         """
         features: list[NDArray[np.float32]] = []
         for place, known in enumerate(self.fields):

@@ -9,23 +9,21 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.labels import LONGEST_NAME, Values, names_in_words, read_labels
-from pactl_cli.data.reading import Reading
+from pactl_cli.data.labels import LONGEST_NAME, Values, read_labels
+from pactl_cli.data.reading import OF_TEXTS, Reading
 from pactl_cli.data.tables.columns import CATEGORIES, KINDS, NUMBERS, Column, Part
-from pactl_cli.data.tables.csv_files import count_csv, read_csv
+from pactl_cli.data.tables.csv_files import read_csv
 from pactl_cli.data.tables.encoding import MOST_COLUMNS, Encoding, Field, raw_inputs, texts_of
-from pactl_cli.data.tables.parquet_files import count_parquet, read_parquet
-from pactl_cli.data.texts import refuse_text_settings, text_dataset
-from pactl_cli.errors import MissingError, PactlError, quoted
+from pactl_cli.data.tables.parquet_files import read_parquet
+from pactl_cli.data.texts import text_dataset
+from pactl_cli.errors import MissingError, PactlError, names_in_words, quoted
 
 _READERS = {"csv": read_csv, "parquet": read_parquet}
-_COUNTERS = {"csv": count_csv, "parquet": count_parquet}
-_ENDINGS = {"csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "parquet": (".parquet",)}
+ENDINGS = {"csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "parquet": (".parquet",)}
 _LEAST_PRECISION = 1e-3
 """Of the spread of a column's numbers."""
 
@@ -33,7 +31,7 @@ _LEAST_PRECISION = 1e-3
 def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
     """The data set `csv:PATH` or `parquet:PATH`: a table, or a directory with the tables `train` and `test` or `val`.
 
-    Its examples are raw: what stands in a category's place is known once there are calibration examples.
+    Its examples are raw: a category becomes a number once there are calibration examples.
 
     Raises:
         PactlError: if a file cannot be read, or is no table that `reading` fits.
@@ -43,12 +41,11 @@ def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, readin
     label = _label(name, parts[0], reading.label)
     _require_same_columns(parts)
     values = [_label_values(part, label) for part in parts]
-    labels = read_labels(name, values[0], values[1] if len(parts) > 1 else None, called=f"column {quoted(label)}")
+    labels = read_labels(name, *values, called=(f"column {quoted(label)}",) * 2)
+    labels = replace(labels, notes=(*parts[0].notes, *labels.notes))
     if reading.text is not None:
-        told = replace(labels, notes=(*parts[0].notes, *labels.notes))
-        of_parts = [_text_values(part, reading) for part in parts]
-        return text_dataset(name, told, of_parts[0], of_parts[1] if len(parts) > 1 else None, reading)
-    refuse_text_settings(name, reading)
+        return text_dataset(name, labels, [_text_values(part, reading) for part in parts], reading)
+    reading.refuse(f"--dataset {name} has no texts", only=OF_TEXTS)
     given = reading.categories or {}
     own = {name: parts[0].read(name, kind) for name, kind in _kinds(parts[0], label, given).items()}
     fields = tuple(Field(name, str(own[name].kind), given.get(name)) for name in own)
@@ -57,14 +54,10 @@ def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, readin
         _require_complete(parts, columns)
     texts = texts_of([column for part in columns for column in part.values()])
     encoding = Encoding(fields, reading.missing == "constant", texts)
-    train, *tests = (
-        Examples(raw_inputs(fields, part), numbers)
-        for part, numbers in zip(columns, (labels.train, labels.test), strict=False)
-        if isinstance(numbers, Tensor)
-    )
-    notes = (*parts[0].notes, *labels.notes, *_notes(columns[0]))
-    test = tests[0] if tests else None
-    return Dataset(name, labels.classes, train, test, labels.names, notes, encoding)
+    rows = [raw_inputs(fields, part) for part in columns]
+    train, *tests = (Examples(inputs, numbers) for inputs, numbers in zip(rows, labels.parts, strict=True))
+    notes = (*labels.notes, *_notes(columns[0]))
+    return Dataset(name, labels.classes, train, tests[0] if tests else None, labels.names, notes, encoding)
 
 
 def count_rows(name: str) -> int:
@@ -73,7 +66,7 @@ def count_rows(name: str) -> int:
     Raises:
         PactlError: if it cannot be read.
     """
-    return _COUNTERS[name.partition(":")[0]](table_files(name)[0])
+    return len(_READERS[name.partition(":")[0]](table_files(name)[0]))
 
 
 def table_files(name: str) -> list[Path]:
@@ -87,11 +80,11 @@ def table_files(name: str) -> list[Path]:
     if not place.is_dir():
         return [place]
     found = [
-        next((place / f"{part}{end}" for end in _ENDINGS[kind] if (place / f"{part}{end}").exists()), None)
+        next((place / f"{part}{end}" for end in ENDINGS[kind] if (place / f"{part}{end}").exists()), None)
         for part in ("train", "test", "val")
     ]
     if found[0] is None:
-        raise MissingError(f"--dataset {name}: there is no file {place / f'train{_ENDINGS[kind][0]}'}")
+        raise MissingError(f"--dataset {name}: there is no file {place / f'train{ENDINGS[kind][0]}'}")
     return [file for file in (found[0], found[1] or found[2]) if file]
 
 
@@ -99,10 +92,14 @@ def _label(name: str, part: Part, label: str | None) -> str:
     """Return the column of labels."""
     if label in part.columns:
         return str(label)
-    names = sorted(part.columns, key=lambda column: -SequenceMatcher(None, column.lower(), str(label).lower()).ratio())
-    there = names_in_words(list(part.columns) if label is None else names)
+    there = names_in_words(list(part.columns) if label is None else _nearest_first(label, part.columns))
     said = "which column holds the labels?" if label is None else f"there is no column {quoted(label)}."
     raise PactlError(f"--dataset {name}: {said} There are {there}", "name it: --label COLUMN")
+
+
+def _nearest_first(name: str, columns: Iterable[str]) -> list[str]:
+    """Return columns by how alike their names are to one that is none of them."""
+    return sorted(columns, key=lambda column: -SequenceMatcher(None, column.lower(), name.lower()).ratio())
 
 
 def _require_same_columns(parts: list[Part]) -> None:
@@ -172,8 +169,8 @@ def _kinds(part: Part, label: str, given: Mapping[str, tuple[str, ...]]) -> dict
         )
     for name, values in given.items():
         if name not in names:
-            nearest = sorted(names, key=lambda column: -SequenceMatcher(None, column, name).ratio())
-            raise PactlError(f"--categories names {quoted(name)}: there are {names_in_words(nearest)}")
+            there = names_in_words(_nearest_first(name, names))
+            raise PactlError(f"--categories names {quoted(name)}: there are {there}")
         if len(set(values)) < max(len(values), 1):
             raise PactlError(f"--categories has no values for {quoted(name)}, or one of them twice")
     return {name: CATEGORIES if name in given else None for name in names}

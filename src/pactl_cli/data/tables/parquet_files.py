@@ -39,15 +39,6 @@ def read_parquet(path: Path) -> Part:
     return Part(str(path), columns, range(1, table.num_rows + 1))
 
 
-def count_parquet(path: Path) -> int:
-    """Return how many rows there are.
-
-    Raises:
-        MissingError, PactlError: as `read_parquet` does.
-    """
-    return int(_table(path).num_rows)
-
-
 def _table(path: Path) -> Any:
     """Return the arrow table of a file."""
     try:
