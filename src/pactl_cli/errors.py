@@ -84,7 +84,7 @@ def option_name(field: str) -> str:
 
 def reason(error: Exception) -> str:
     """Return why a file cannot be read, without its name."""
-    return str((error.strerror or "") if isinstance(error, OSError) else error)
+    return str((isinstance(error, OSError) and error.strerror) or error)
 
 
 def on_one_line(text: str) -> str:

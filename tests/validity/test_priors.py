@@ -29,12 +29,28 @@ def leaky_partition(*arguments: Any, **options: Any) -> Partition:
     return replace(parts, bound=np.sort(np.concatenate([parts.prior, parts.bound])))
 
 
-def is_false(place: Path, random: np.random.Generator) -> bool:
-    """Whether the certificate of a prior on a fresh sample says that it errs on less than half."""
+def as_images(place: Path, random: np.random.Generator) -> dict[str, Any]:
     images = random.integers(256, size=(EXAMPLES, 4, 4), dtype=np.uint8)
     np.savez(place / "coins.npz", x_train=images, y_train=random.integers(2, size=EXAMPLES))
+    return {"dataset": f"npz:{place / 'coins.npz'}"}
+
+
+def as_table(place: Path, random: np.random.Generator) -> dict[str, Any]:
+    """Numbers, some of which are missing, and towns: scale and categories are those of calibration examples."""
+    numbers = np.where(random.random((EXAMPLES, 8)) < 0.1, "", random.normal(size=(EXAMPLES, 8)).round(3).astype(str))
+    rows = [*numbers.T, random.integers(30, size=EXAMPLES).astype(str), random.choice(["no", "yes"], EXAMPLES)]
+    lines = [
+        ",".join([*"abcdefgh", "town", "y"]),
+        *(",".join(row[:8]) + f",t{row[8]},{row[9]}" for row in zip(*rows, strict=True)),
+    ]
+    (place / "coins.csv").write_text("\n".join(lines))
+    return {"dataset": f"csv:{place / 'coins.csv'}", "label": "y", "missing": "constant"}
+
+
+def is_false(place: Path, random: np.random.Generator) -> bool:
+    """Whether the certificate of a prior on a fresh sample says that it errs on less than half."""
     options = {
-        "dataset": f"npz:{place / 'coins.npz'}",
+        **(as_images, as_table)[random.integers(2)](place, random),
         "base_width": 64,
         "intrinsic_dim": int(random.choice([0, 3, 10])),
         "train_subset": float(random.choice([0.5, -0.5, 0.7])),

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from pactl_cli.data.splits import permuted_indices
+from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Silence
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.problem import Problem
-from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.runs.settings import BoundSettings, TrainSettings
+from pactl_cli.stages.bound import bound
+from pactl_cli.stages.train import train
+from pactl_cli.stages.training_run import Destination
 
 ROWS = 200
 
@@ -64,3 +71,46 @@ def test_every_seed_takes_its_own_examples_out_and_is_comparable(tmp_path: Path)
     assert set(first.partition.bound) != set(second.partition.bound)
     assert not set(second.partition.bound) & set(second.partition.calibration)
     assert first.population() == second.population()
+
+
+def numbers_in_order(place: Path, order: str) -> dict[str, Any]:
+    """A table with its columns in some order, by the same name as in any other."""
+    columns = {name: np.random.default_rng(ord(name)).normal(size=ROWS).round(3) for name in "abc"}
+    rows = zip(*(columns[name] for name in order), np.arange(ROWS) % 2, strict=True)
+    (place / "x.csv").write_text("\n".join([",".join([*order, "y"]), *(",".join(map(str, row)) for row in rows)]))
+    return {"dataset": f"csv:{place / 'x.csv'}", "label": "y"}
+
+
+def rows_with_a_one(place: Path, classes: str) -> dict[str, Any]:
+    """Arrays with labels as rows of zeros and a single 1, for so many classes, of which two occur."""
+    inputs = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
+    np.savez(place / "x.npz", x_train=inputs, y_train=np.eye(int(classes), dtype=np.int64)[np.arange(ROWS) % 2])
+    return {"dataset": f"npz:{place / 'x.npz'}"}
+
+
+def tokens(place: Path, greatest: str) -> dict[str, Any]:
+    """Sequences of tokens, the greatest of which is in one that has no part in anything."""
+    inputs = np.random.default_rng(0).integers(1, 9, size=(ROWS, 3))
+    inputs[permuted_indices(ROWS)[-1]] = int(greatest)
+    np.savez(place / "x.npz", x_train=inputs, y_train=np.arange(ROWS) % 2)
+    return {"dataset": f"npz:{place / 'x.npz'}", "train_subset": 0.5}
+
+
+@pytest.mark.usefixtures("_no_fsync")
+@pytest.mark.parametrize(
+    ("make", "one", "other"), [(numbers_in_order, "abc", "cab"), (rows_with_a_one, "2", "5"), (tokens, "9", "20")]
+)
+def test_what_fingerprints_leave_open_is_not_chosen_for_nothing(
+    tmp_path: Path, make: Callable[[Path, str], dict[str, Any]], one: str, other: str
+) -> None:
+    """The order of columns, and classes or tokens that do not occur, change all weights drawn at random."""
+    runs = []
+    for name, choice in (("first", one), ("again", one), ("other", other)):
+        (tmp_path / name).mkdir()
+        settings = {**make(tmp_path / name, choice), "intrinsic_dim": 2, "epochs": 1, "device": "cpu"}
+        runs.append(tmp_path / name / "run")
+        train(TrainSettings.parse(settings), Destination(runs[-1]), Silence())
+    quick = BoundSettings(quant_epochs=0, device="cpu")
+    assert len(bound(runs[:2], quick, Silence())) == 2
+    with pytest.raises(PactlError, match="which their messages do not encode"):
+        bound(runs[1:], quick, Silence())

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.dataset import Examples, fingerprint
+from pactl_cli.data.dataset import Examples, Origins, chosen, fingerprint
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
 from pactl_cli.models.inputs import InputSpec
@@ -35,13 +35,14 @@ class MadeExamples:
     """Examples whose inputs are made batch by batch: that of example i from row `places[i]`; labels are resident.
 
     Attributes:
-        vocabulary: of inputs that are tokens, as `Examples` has it.
+        vocabulary, origins: of tokens and texts, as `Examples` has them.
     """
 
     rows: Rows
     places: NDArray[np.int64]
     labels: Tensor
     vocabulary: int | None = None
+    origins: Origins | None = None
 
     @classmethod
     def of(cls, rows: Rows, labels: Tensor) -> MadeExamples:
@@ -52,7 +53,8 @@ class MadeExamples:
         return len(self.places)
 
     def __getitem__(self, indices: Tensor) -> MadeExamples:
-        return replace(self, places=self.places[indices.cpu().numpy()], labels=self.labels[indices])
+        places, origins = self.places[indices.cpu().numpy()], chosen(self.origins, indices)
+        return replace(self, places=places, labels=self.labels[indices], origins=origins)
 
     @property
     def spec(self) -> InputSpec:
@@ -95,7 +97,7 @@ class MadeExamples:
             made = self.rows.read(self.places).to(self.labels.device)
         else:
             made = torch.cat([batch.inputs for batch in self.batches(self._in_order())])  # type: ignore[misc]
-        return Examples(made, self.labels, self.vocabulary)
+        return Examples(made, self.labels, self.vocabulary, self.origins)
 
     def sha256(self, progress: Progress = unheard) -> str:
         """The fingerprint that they would have as resident examples."""

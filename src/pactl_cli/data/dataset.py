@@ -22,6 +22,9 @@ from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import FEATURES, IMAGE, Inputs, InputSpec, change, select
 
+Origins = NDArray[np.uint64]
+"""Fingerprints of what examples were made from."""
+
 
 class LabelledExamples(Protocol):
     """n inputs and their labels, wherever the inputs are. What trains and counts knows no more than this."""
@@ -72,17 +75,20 @@ class Examples:
 
     Attributes:
         vocabulary: of inputs that are tokens: how many there are; None where that is not known.
+        origins: of inputs that were made from texts: a fingerprint of each text, shape (n,).
     """
 
     inputs: Inputs
     labels: Tensor
     vocabulary: int | None = None
+    origins: Origins | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> Examples:
-        return replace(self, inputs=select(self.inputs, indices), labels=self.labels[indices])
+        origins = chosen(self.origins, indices)
+        return replace(self, inputs=select(self.inputs, indices), labels=self.labels[indices], origins=origins)
 
     @property
     def spec(self) -> InputSpec:
@@ -140,6 +146,11 @@ class Examples:
         names = sorted(self.inputs)
         tensors = (_spelled(self.inputs[name]) for name in names)
         return _sha256([f"mapping{json.dumps(names)}".encode()], *tensors, _spelled(self.labels))
+
+
+def chosen(origins: Origins | None, indices: Tensor) -> Origins | None:
+    """Return some of the origins, if there are any."""
+    return None if origins is None else origins[indices.cpu().numpy()]
 
 
 def fingerprint(shape: Sequence[int], pieces: Iterable[NDArray[Any]], labels: Tensor) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, readi
         PactlError: if they are not there, or one cannot be read, or the test set has a class of its own.
     """
     folder = Path(os.path.expanduser(name.partition(":")[2]))
-    texts, pictures = count_files(folder, EXTENSION, EXTENSIONS)
+    with _explained(name):
+        texts, pictures = count_files(folder, EXTENSION, EXTENSIONS)
     if texts and not pictures:
         found = _listed(name, folder, (EXTENSION,))
         return load_texts(name, (found.train, found.test), found.notes, reading, progress)
@@ -93,20 +95,27 @@ def resident(images: Tensor, train: Sequence[int], test: Sequence[int] = ()) -> 
 
 def _listed(name: str, folder: Path, extensions: tuple[str, ...]) -> _Found:
     """The images, or the texts, of the training set, and of the test set where there is one."""
-    try:
+    with _explained(name):
         train, test, notes = _parts(name, folder)
         listed = list_images(train, None, extensions)
         other = list_images(test, listed.classes, extensions) if test and len(listed.classes) > 1 else None
-    except OSError as error:
-        raise PactlError(
-            f"--dataset {name}: {error}", "every class needs a folder with at least one image, or text"
-        ) from error
     if len(listed.classes) < 2:
         raise PactlError(
             f"--dataset {name} has a single class, the folder {listed.classes[0]} in {train}",
             "name the folder above those of the classes, or above train/",
         )
     return _Found(listed, other, (*notes, *note_of_unread(*filter(None, (listed, other)))))
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn whatever is wrong with a folder into an error that names the data set."""
+    try:
+        yield
+    except OSError as error:
+        raise PactlError(
+            f"--dataset {name}: {error}", "every class needs a folder with at least one image, or text"
+        ) from error
 
 
 def _parts(name: str, folder: Path) -> tuple[Path, Path | None, tuple[str, ...]]:

@@ -28,7 +28,7 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import MAPPING, InputSpec, TensorSpec
 
 _SHAPES = "use (n, H, W), (n, H, W, C), (n, C, H, W) or (n, F)"
-_FLOAT_BYTES = 4
+_FLOAT_BYTES, _LARGEST = 4, 1 << 62
 
 
 def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
@@ -111,6 +111,8 @@ class _Part:
             )
         if 0 in shape:
             raise PactlError(f"{called} is empty: its shape is {shape}")
+        if self.archive.headers[name].size_bytes > _LARGEST:
+            raise PactlError(f"{called} cannot be read: its header promises more numbers than there are", SAVE)
 
     def form(self) -> Form:
         """Return what becomes of the array.

@@ -17,7 +17,7 @@ from pactl_cli.errors import PactlError, names_in_words
 MOST_CLASSES = 100_000
 _FEW_CLASSES = 20
 """Up to so many different labels are classes, however few examples there are."""
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
 _WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,16}")
 """A whole number in its usual spelling: 01 and 1 may be two classes."""
 _MISSING = ("nan", "NaN", "<NA>", "NaT")
@@ -161,7 +161,7 @@ def _strings(what: str, values: Values) -> Values:
     if missing := [word for word in _MISSING if word in names]:
         count = int(np.isin(texts, missing).sum())
         raise PactlError(f"{what} lacks {count:,} of its labels: they are {missing[0]}", "remove these examples")
-    if len(longest := max(names, key=len)) > _LONGEST_NAME:
+    if len(longest := max(names, key=len)) > LONGEST_NAME:
         raise PactlError(f"{what} has a label of {len(longest):,} letters, {longest[:20]}...", "give shorter names")
     if all(map(_WHOLE_NUMBER.fullmatch, names)):
         return found.astype(np.int64)[places]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from hashlib import blake2b
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.adaptation import grey
-from pactl_cli.data.dataset import LabelledExamples
+from pactl_cli.data.by_batch import MadeExamples
+from pactl_cli.data.dataset import Examples, LabelledExamples, Origins
 from pactl_cli.data.files.decoding import own_pixels
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.workers import mapped, useful_workers
@@ -55,20 +56,36 @@ def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
     width; if one is the luma of the other; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may
     be flattened. Where files stand for the images, the forms are the file, and its picture's bytes before it is scaled.
     Integers are also taken for what they are in single precision, which is what networks of the catalogue see; a
-    mapping has but its exact form.
+    mapping has but its exact form. Rows of integers share one if they differ by zeros at the end, or at the beginning,
+    which pad sequences of tokens. What was made from a text has the text's, too, however that was split and cut.
     """
     if isinstance(examples, FileExamples) and examples.by_file:
         return np.stack([_file_fingerprints(examples, unheard), _own_pixels(examples)], axis=1)
     found = [np.zeros((0, 1), dtype=np.uint64), *(_forms(batch) for batch in _batches(examples))]
-    return np.concatenate(found[1:] or found)
+    forms: Fingerprints = np.concatenate(found[1:] or found)
+    origins = examples.origins if isinstance(examples, Examples | MadeExamples) else None
+    return forms if origins is None or not len(origins) else np.concatenate([forms, origins[:, None]], axis=1)
 
 
-def exact_fingerprints(examples: LabelledExamples, progress: Progress = unheard) -> Fingerprints:
+def text_fingerprints(texts: Sequence[str]) -> Origins:
+    """A fingerprint of the words of each text, whatever space is between them: shape (n,)."""
+    return np.array([_hash(f"text {' '.join(text.split())}".encode()) for text in texts], dtype=np.uint64)
+
+
+def exact_fingerprints(
+    examples: LabelledExamples, sized: Callable[[], LabelledExamples] | None = None, progress: Progress = unheard
+) -> Fingerprints:
     """A fingerprint of each example as it is, shape (n,): two are equal where one is a copy of the other.
 
-    Where images are streamed, of their files. Integers are what they are as numbers, in whatever width they are stored.
+    Where files stand for images, of the files; but where these have several sizes, of the sides of each and of the
+    pixels that it has in what `sized` gives, the same images in one size: however a picture is saved, it is told.
+    Integers are what they are as numbers, in whatever width they are stored.
     """
-    if isinstance(examples, FileExamples):
+    if isinstance(examples, FileExamples) and examples.files.sides is not None and sized is not None:
+        sides = examples.files.sides[examples.rows].astype(np.int64)
+        pixels = exact_fingerprints(sized(), progress=progress).view(np.int64)
+        return _hashes(torch.from_numpy(np.column_stack([sides, pixels])))
+    if isinstance(examples, FileExamples) and examples.by_file:
         return _file_fingerprints(examples, progress)
     return np.concatenate([np.zeros(0, dtype=np.uint64), *map(_exact, _batches(examples))])
 
@@ -127,7 +144,17 @@ def _forms(inputs: Inputs) -> Fingerprints:
     images = inputs.view(len(inputs), 1, 1, -1) if inputs.ndim == 2 else inputs
     if inputs.dtype in (torch.uint8, torch.float32):
         return _number_forms(images)
-    return np.concatenate([_number_forms(images.float()), _exact(inputs)[:, None]], axis=1)
+    forms = [_number_forms(images.float()), _exact(inputs)[:, None]]
+    return np.concatenate([*forms, _unpadded(inputs)] if inputs.ndim == 2 else forms, axis=1)
+
+
+def _unpadded(rows: Tensor) -> Fingerprints:
+    """The forms of rows of tokens without the zeros at their end, and at their beginning: shape (m, 2)."""
+    forms = [
+        (_hash(b"until " + np.trim_zeros(row, "b").tobytes()), _hash(b"from " + np.trim_zeros(row, "f").tobytes()))
+        for row in _plain(rows).numpy()
+    ]
+    return np.array(forms, dtype=np.uint64).reshape(-1, 2)
 
 
 def _number_forms(images: Tensor) -> Fingerprints:

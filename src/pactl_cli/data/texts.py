@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.by_batch import MadeExamples
-from pactl_cli.data.dataset import Dataset, Examples
+from pactl_cli.data.dataset import Dataset, Examples, Origins
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.data.files.image_listing import Listing
@@ -21,6 +21,7 @@ from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.files.tokenizing import BUILT_IN, TokenIds, Tokenizer
 from pactl_cli.data.labels import Labels
 from pactl_cli.data.reading import Reading
+from pactl_cli.data.recognition import text_fingerprints
 from pactl_cli.errors import PactlError, printable, reason
 from pactl_cli.models.inputs import FEATURES, ONLY, TOKENS, InputSpec, TensorSpec
 
@@ -103,13 +104,18 @@ def text_dataset(name: str, labels: Labels, parts: Sequence[Sequence[str]], read
     texts = [text for part in parts for text in part]
     tokens = tokenizer.split(texts, reading.sequence_length)
     rows = _TextRows(tokens, reading.text_form, reading.sequence_length)
-    places = np.split(np.arange(len(texts)), [len(parts[0])])
-    made, *tests = (_examples(name, rows, *part) for part in zip(places[: len(parts)], labels.parts, strict=True))
+    places, origins = np.split(np.arange(len(texts)), [len(parts[0])]), text_fingerprints(texts)
+    made, *tests = (
+        _examples(name, rows, place, numbers, origins[place])
+        for place, numbers in zip(places[: len(parts)], labels.parts, strict=True)
+    )
     notes, later = (*labels.notes, *_notes(texts, tokens, reading)), tests[0] if tests else None
     return Dataset(name, labels.classes, made, later, labels.names, notes, tokenizer_sha256=tokenizer.sha256)
 
 
-def _examples(name: str, rows: _TextRows, places: NDArray[np.int64], labels: Tensor) -> Examples | MadeExamples:
+def _examples(
+    name: str, rows: _TextRows, places: NDArray[np.int64], labels: Tensor, origins: Origins
+) -> Examples | MadeExamples:
     """Return some texts as examples; those that are more than fits into memory are made by batch."""
     is_large = len(places) * rows.spec.size_bytes > available_memory() // 4
     if rows.form == MASKED:
@@ -120,10 +126,10 @@ def _examples(name: str, rows: _TextRows, places: NDArray[np.int64], labels: Ten
                 "choose a smaller --sequence-length, or --text-form padded",
             )
         inputs = {key: tensor[torch.from_numpy(places)] for key, tensor in rows.masked().items()}
-        return Examples(inputs, labels)
+        return Examples(inputs, labels, origins=origins)
     if is_large:
-        return MadeExamples(rows, places, labels, rows.vocabulary)
-    return Examples(rows.read(places), labels, rows.vocabulary)
+        return MadeExamples(rows, places, labels, rows.vocabulary, origins)
+    return Examples(rows.read(places), labels, rows.vocabulary, origins)
 
 
 def _notes(texts: Sequence[str], tokens: TokenIds, reading: Reading) -> list[str]:

@@ -79,7 +79,7 @@ def load_problem(request: Request) -> Problem:
     permutation = _permutation(settings, request.permutation, len(clean.train))
     dataset, start = _fitted(clean, settings, request.start)
     source = start if kind.has_source else None
-    pool, identities = _divided(settings, original, dataset, source, permutation)
+    pool, identities = _divided(settings, (original, clean, dataset), source, permutation)
     task = task_of(settings, dataset, pool, source)
     configuration = configuration_of(settings, task, source)
     parts, calibration = _with_calibration(pool, configuration, identities)
@@ -174,20 +174,25 @@ def _permutation(settings: TrainSettings, recorded: Indices | None, examples: in
 
 
 def _divided(
-    settings: TrainSettings, original: Dataset, fitted: Dataset, source: Start | None, permutation: Indices | None
+    settings: TrainSettings,
+    seen_as: tuple[Dataset, Dataset, Dataset],
+    source: Start | None,
+    permutation: Indices | None,
 ) -> tuple[Partition, Identities]:
     """Return the parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
 
     Args:
-        original, fitted: the images as they are, and as the network sees them.
+        seen_as: the images as they are, in one size, and as the network sees them.
 
     Raises:
         PactlError: if nothing is left to count, or there are copies and they are not wanted.
     """
+    original, sized, fitted = seen_as
     examples, has_prior = len(original.train), kind_of(settings).has_prior
     parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
     identities = np.zeros(examples, dtype=np.uint64)
-    identities[parts.whole()] = exact_fingerprints(original.train[torch.from_numpy(parts.whole())])
+    whole = torch.from_numpy(parts.whole())
+    identities[parts.whole()] = exact_fingerprints(original.train[whole], lambda: sized.train[whole])
     if source is not None and len(source.seen):
         own = torch.from_numpy(parts.bound)
         forms = seen_forms(original.train[own], fitted.train[own])

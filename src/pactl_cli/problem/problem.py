@@ -99,11 +99,15 @@ class Problem:
         return sha256(pool.astype("<i8").tobytes()).hexdigest()
 
     def population(self) -> tuple[str | None, ...]:
-        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0, and
-        how the rows of a table are written as numbers, where calibration examples do not say it.
+        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0; and
+        how many classes and tokens there are, and how tables and texts are written as numbers, where neither
+        calibration examples nor fingerprints say it.
         """
-        found, division, settings = self.fingerprints, self.partition.division_sha256(), self.settings
-        written = json.dumps([settings.missing, settings.categories], sort_keys=True)
+        found, division, data = self.fingerprints, self.partition.division_sha256(), self.dataset
+        columns = [known.name for known in data.encoding.fields] if data.encoding else None
+        sizes = [data.classes, data.spec.vocabulary]
+        told = [*sizes, data.tokenizer_sha256, columns, self.settings.missing, self.settings.categories]
+        written = json.dumps(told, sort_keys=True)
         return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256, written
 
     def lineage(self) -> tuple[Training, ...]:

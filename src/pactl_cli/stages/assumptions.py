@@ -171,8 +171,9 @@ def _on_theta0(problem: Problem) -> Iterator[str]:
         "Copies of images that theta0 was trained on are recognised if both were written from the same bytes: as they "
         "are, as 0 .. 1 or -1 .. 1, repeated in three channels, in a frame of equal width, or as the program itself "
         "fits images to a network; and, if the bytes have at least 16 values, at another scale, as negatives, as luma, "
-        "or as svhn28 is made from svhn. Other copies are not, such as those encoded anew, resized, cropped otherwise "
-        "or changed, or rows of a table in other units; it is assumed that there are none."
+        "or as svhn28 is made from svhn; and texts if they have the same words, however they were split or cut. Other "
+        "copies are not, such as those encoded anew, resized, cropped otherwise or changed, or rows of a table in "
+        "other units; it is assumed that there are none."
     )
 
 

@@ -44,7 +44,7 @@ def _price(bench: Workbench, quantiser: Quantiser, trained: Counts) -> tuple[Pri
     """Return the price of a bit, None where the user has fixed rho, and rho at the start."""
     if bench.settings.rate_weight != "auto":
         return None, float(bench.settings.rate_weight)
-    price = Price.of(trained, bench.settings.deltas[0])
+    price = Price.of(trained, bench.problem.dataset.classes, bench.settings.deltas[0])
     bits = ideal_symbol_bits(quantiser.message_parts(bench.module.w)[1])
     return price, price.at(2 * trained.plain_error, bits / 2)
 

@@ -181,9 +181,8 @@ def are_comparable(reports: Sequence[Report]) -> bool:
     def population(certificate: Certificate) -> str:
         known = certificate.side_information
         brought = known["task"].get("brought") if isinstance(known.get("task"), dict) else None
-        return repr(
-            (certificate.dataset, certificate.delta, certificate.data_sha256, known.get("theta0_sha256"), brought)
-        )
+        fixed = (*(known.get(name) for name in ("theta0_sha256", "tokenizer_sha256", "classes")), brought)
+        return repr((certificate.dataset, certificate.delta, certificate.data_sha256, fixed))
 
     return len({population(run.certificate) for run in reports if run.certificate}) <= 1
 

@@ -16,19 +16,22 @@ class Price:
 
     Attributes:
         slope: change of the error per change of the mean cross-entropy, in nats: as between the classifier that was
-            counted and one that has neither.
+            counted and one that has neither; but at least `FLOOR` of that between it and guessing: after a short
+            training the loss is large where errors are few, and so dear a bit would drop all that was learned.
         examples: n.
     """
 
     HASTE = 1.7
     """A run of a few thousand steps ends before all that this price would drop is dropped: measured, not derived."""
+    FLOOR = 1 / 3
+    """Measured as well."""
 
     slope: float
     examples: int
     delta: float
 
     @classmethod
-    def of(cls, trained: Counts, delta: float) -> Price:
+    def of(cls, trained: Counts, classes: int, delta: float) -> Price:
         """Return the price for a classifier that was counted before it is quantised.
 
         Raises:
@@ -41,7 +44,11 @@ class Price:
                 FAILED,
             )
         nats = max(trained.nll_nats / trained.examples, 1e-9)
-        return cls(max(trained.plain_error, 1 / trained.examples) / nats, trained.examples, delta)
+        error = max(trained.plain_error, 1 / trained.examples)
+        slope, lost = error / nats, log(classes) - nats
+        if lost > 0:
+            slope = max(slope, cls.FLOOR * (1 - 1 / classes - error) / lost)
+        return cls(slope, trained.examples, delta)
 
     def at(self, error: float, bits: float) -> float:
         """rho where the classifier has this training error and this many bits.

@@ -5,6 +5,7 @@ The rules are part of the message format: see docs/data-sets.md. What they do no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ _ODD_KEYS = ("1", "L;2", "L;4", "RGB;16B")
 """How a PNG writes pixels of which Pillow compares the transparent one in other units."""
 _ORIENTATION, _BITS, _WHITE_IS_ZERO, _SAMPLE_FORMAT = 274, 258, 262, 339
 _UNSIGNED = {1, 4}
+_VALUES_AT_ONCE = 1 << 22
 
 
 class Facts(NamedTuple):
@@ -108,22 +110,32 @@ def _deep_bits(image: Any) -> int:
 
 def _of_eight_bits(image: Any, bits: int) -> Any:
     """Return deep grey scaled from its type's range, and rounded; 16 bits as round(v / 257). Transparent is white."""
-    from PIL import Image
+    most, transparent = (1 << bits) - 1, image.info.get("transparency", -1)
 
-    values = np.asarray(image).astype(np.int64)
-    most = (1 << bits) - 1
-    scaled = (2 * 255 * values + most) // (2 * most)
-    return Image.fromarray(np.where(values == image.info.get("transparency", -1), 255, scaled).astype(np.uint8))
+    def scaled(values: NDArray[Any]) -> NDArray[np.int64]:
+        values = values.astype(np.int64)
+        return np.where(values == transparent, 255, (2 * 255 * values + most) // (2 * most))
+
+    return _in_strips(np.asarray(image), scaled)
 
 
 def _over_white(image: Any) -> Any:
     """Return a picture with alpha, or a transparent colour, as it looks on white, rounded."""
+
+    def on_white(pixels: NDArray[Any]) -> NDArray[np.uint32]:
+        colours, alpha = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
+        return (colours * alpha + 255 * (255 - alpha) + 127) // 255
+
+    return _in_strips(np.asarray((image.convert("LA") if image.mode == "La" else image).convert("RGBA")), on_white)
+
+
+def _in_strips(pixels: NDArray[Any], change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
+    """Return a picture of changed pixels, made of a few rows at a time: in between, each takes many times its bytes."""
     from PIL import Image
 
-    pixels = np.asarray((image.convert("LA") if image.mode == "La" else image).convert("RGBA")).astype(np.uint32)
-    colours, alpha = pixels[..., :3], pixels[..., 3:]
-    on_white: NDArray[np.uint32] = (colours * alpha + 255 * (255 - alpha) + 127) // 255
-    return Image.fromarray(on_white.astype(np.uint8))
+    step = max(1, _VALUES_AT_ONCE // pixels[0].size)
+    strips = [change(pixels[top : top + step]).astype(np.uint8) for top in range(0, len(pixels), step)]
+    return Image.fromarray(np.concatenate(strips))
 
 
 def _is_grey(image: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -15,8 +16,11 @@ NUMBERS, TRUTH_VALUES, CATEGORIES = "numbers", "truth values", "categories"
 KINDS = (NUMBERS, TRUTH_VALUES, CATEGORIES)
 _MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"))
 """How files of text spell a missing value, in any case."""
+_THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 _TRUTH = {"true": 1.0, "false": 0.0}
 _LARGEST = float(np.finfo(np.float32).max)
+_FEW, _MOST_SHARE = 20, 0.9
+"""Of numbers among the values of categories: so many different ones, and such a share."""
 
 Numbers = NDArray[np.float64]
 Texts = list[str | None]
@@ -76,7 +80,7 @@ class Part:
         given = [str(text) for text in column.values]
         texts: Texts = [None if text.casefold() in _MISSING else text for text in given]
         if kind is None and (kind := _kind(texts)) == CATEGORIES:
-            self._require_no_commas(name, texts)
+            self._require_no_numbers(name, texts)
         if kind == CATEGORIES:
             return Column(kind, texts)
         found = [np.nan if text is None else _value(str(kind), text) for text in texts]
@@ -107,16 +111,19 @@ class Part:
         # a missing value has many spellings as a number, and a zero two
         return Column(column.kind, np.where(np.isnan(column.values), np.nan, column.values) + 0.0)
 
-    def _require_no_commas(self, name: str, texts: Texts) -> None:
-        """Raise PactlError if a column holds numbers with decimal commas."""
+    def _require_no_numbers(self, name: str, texts: Texts) -> None:
+        """Raise PactlError if texts are numbers with commas, or numbers but for a few, and so hardly categories."""
         present = [text for text in texts if text is not None]
-        if any("," in text for text in present) and all(
-            _value(NUMBERS, text.replace(",", ".")) is not None for text in present
-        ):
-            row = next(place for place, text in enumerate(texts) if text and "," in text)
+        numbers = {text for text in present if _value(NUMBERS, text) is not None}
+        count = sum(text in numbers for text in present)
+        with_commas = all(text in numbers or _has_commas(text) for text in present)
+        if with_commas or (len(numbers) > _FEW and count > _MOST_SHARE * len(present)):
+            row = next(place for place, text in enumerate(texts) if text is not None and text not in numbers)
+            why = ": is it a number with a comma?" if with_commas else f"; {count:,} of {len(present):,} are numbers"
             raise PactlError(
-                f"{self.place(row, name)} has {quoted(str(texts[row]))}: is it a number with a decimal comma?",
-                "write numbers with a point; if they are categories, list them with --categories",
+                f"{self.place(row, name)} has {quoted(str(texts[row]))}{why}",
+                "write numbers with a point, and nothing between thousands, and leave empty what is missing; if they "
+                "are categories, list them with --categories",
             )
 
 
@@ -127,6 +134,11 @@ def _kind(texts: Texts) -> str:
         if all(_value(kind, text) is not None for text in present):
             return kind
     return CATEGORIES
+
+
+def _has_commas(text: str) -> bool:
+    """Return whether a text is a number with a comma before its decimals, or between its thousands."""
+    return bool(_THOUSANDS.fullmatch(text)) or _value(NUMBERS, text.replace(",", ".")) is not None
 
 
 def _value(kind: str, text: str) -> float | None:

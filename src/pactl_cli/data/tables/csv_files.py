@@ -15,7 +15,9 @@ from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.data.tables.columns import Column, Part
 from pactl_cli.errors import MissingError, PactlError, quoted, reason
 
-_MEMORY_FOR_EACH_BYTE = 16
+_MEMORY_FOR_EACH_BYTE, _MEMORY_FOR_EACH_ROW, _MEMORY_FOR_EACH_VALUE = 16, 256, 72
+_LONGEST_VALUE = 1 << 24
+"""In letters: as long as a text in a file of its own. Python's own limit is 131,072 for all that use its reader."""
 _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -37,6 +39,7 @@ def read_csv(path: Path) -> Part:
         with open_file(path) as file:
             content = _content(file, path)
         text, is_whole = _decoded(content)
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_VALUE))
         separator = "\t" if ".tsv" in path.suffixes else _separator(text)
         reader = csv.reader(StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
         rows = [(number, [value.strip() for value in row]) for number, row in enumerate(reader, 1) if row]
@@ -63,10 +66,16 @@ def _content(file: IO[bytes], path: Path) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > most:
-            raise PactlError(
-                f"{path} is too large to be read as text: more than {most / 1e6:,.0f} MB", "write it as parquet"
-            )
-    return b"".join(pieces)
+            raise _too_large(path)
+    content = b"".join(pieces)
+    rows, values = (max(map(content.count, kinds)) for kinds in ((b"\n", b"\r"), map(str.encode, _SEPARATORS)))
+    if _MEMORY_FOR_EACH_ROW * rows + _MEMORY_FOR_EACH_VALUE * values > available_memory():
+        raise _too_large(path)
+    return content
+
+
+def _too_large(path: Path) -> PactlError:
+    return PactlError(f"{path} is too large to be read as text in the memory that is available", "write it as parquet")
 
 
 def _decoded(content: bytes) -> tuple[str, bool]:
@@ -96,14 +105,16 @@ def _part(path: Path, rows: _Rows) -> Part:
     if not rows:
         raise PactlError(f"{path} is empty", "its first row has the names of the columns")
     (_, names), *body = rows
+    seen: set[str] = set()
     for place, name in enumerate(names, 1):
         if not name:
             raise PactlError(
                 f"{path}: column {place:,} has no name",
                 "name it in the first row; if pandas wrote its index there: to_csv(PATH, index=False)",
             )
-        if name in names[place:]:
+        if name in seen:
             raise PactlError(f"{path} has two columns with the name {quoted(name)}", "give each a name of its own")
+        seen.add(name)
     for number, row in body:
         if len(row) != len(names):
             raise PactlError(

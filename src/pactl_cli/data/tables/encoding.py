@@ -16,7 +16,7 @@ from pactl_cli.data.tables.columns import CATEGORIES, KINDS, Column
 from pactl_cli.errors import PactlError, quoted
 from pactl_cli.models.inputs import Inputs
 
-_MOST_COLUMNS, _MOST_CATEGORIES = 1 << 16, 1 << 20
+MOST_COLUMNS, _MOST_CATEGORIES = 1 << 16, 1 << 20
 _CODES = 2
 """A text is as many integers of 64 bits: the beginning of its sha256."""
 
@@ -132,7 +132,7 @@ class Encoding:
         fields = tuple(_field(**row) for row in values["fields"])
         names = {known.name for known in fields}
         many = sum(len(known.categories or ()) for known in fields)
-        if len(names) != len(fields) or len(fields) > _MOST_COLUMNS or many > _MOST_CATEGORIES:
+        if len(names) != len(fields) or len(fields) > MOST_COLUMNS or many > _MOST_CATEGORIES:
             raise ValueError("its table has no columns that are told apart, or more than any")
         return cls(fields, bool(values["fills"]))
 

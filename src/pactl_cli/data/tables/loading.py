@@ -13,11 +13,11 @@ import numpy as np
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.labels import Values, read_labels
+from pactl_cli.data.labels import LONGEST_NAME, Values, read_labels
 from pactl_cli.data.reading import OF_TEXTS, Reading
 from pactl_cli.data.tables.columns import CATEGORIES, KINDS, NUMBERS, Column, Part
 from pactl_cli.data.tables.csv_files import read_csv
-from pactl_cli.data.tables.encoding import Encoding, Field, raw_inputs, texts_of
+from pactl_cli.data.tables.encoding import MOST_COLUMNS, Encoding, Field, raw_inputs, texts_of
 from pactl_cli.data.tables.parquet_files import read_parquet
 from pactl_cli.data.texts import text_dataset
 from pactl_cli.errors import MissingError, PactlError, names_in_words, quoted
@@ -121,6 +121,11 @@ def _label_values(part: Part, label: str) -> Values:
     texts = ["" if text is None else text for text in column.values]
     if "" in texts:
         raise PactlError(f"{part.place(texts.index(''), label)} has no label", "remove the row")
+    if len(longest := max(texts, key=len)) > LONGEST_NAME:
+        raise PactlError(
+            f"{part.place(texts.index(longest), label)} has a label of {len(longest):,} letters",
+            "give shorter names; a column of texts is named by --text",
+        )
     is_whole = all(text.lstrip("-").isdecimal() for text in texts)
     if column.kind is None and not is_whole and part.read(label, None).kind == NUMBERS:
         return np.asarray(part.read(label, NUMBERS).values)
@@ -158,6 +163,10 @@ def _kinds(part: Part, label: str, given: Mapping[str, tuple[str, ...]]) -> dict
     names = [name for name in part.columns if name != label]
     if not names:
         raise PactlError(f"{part.where} has the column {quoted(label)} alone: there is nothing to learn from")
+    if len(names) > MOST_COLUMNS:
+        raise PactlError(
+            f"{part.where} has {len(names):,} columns beside the labels: at most {MOST_COLUMNS:,} are read"
+        )
     for name, values in given.items():
         if name not in names:
             there = names_in_words(_nearest_first(name, names))

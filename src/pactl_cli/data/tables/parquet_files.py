@@ -12,7 +12,7 @@ from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.data.tables.columns import CATEGORIES, NUMBERS, TRUTH_VALUES, Column, Part
 from pactl_cli.errors import MissingError, PactlError, quoted, reason
 
-_MEMORY_FOR_EACH_BYTE = 4
+_MEMORY_FOR_EACH_BYTE, _MEMORY_FOR_EACH_VALUE = 4, 32
 _PANDAS_INDEX = "__index_level_"
 
 
@@ -49,11 +49,17 @@ def _table(path: Path) -> Any:
             f"--dataset parquet:{path} needs pyarrow, which is not installed", "pip install 'pactl[table]'"
         ) from error
     try:
-        with open_file(path) as file, parquet.ParquetFile(file) as found:
+        with open_file(path) as file:
+            # a text that many rows share is read once: else a small file could fill the memory
+            texts = [field.name for field in parquet.read_schema(file) if _is_text(field.type)]
+            file.seek(0)
+            found = parquet.ParquetFile(file, read_dictionary=texts)
             groups = (found.metadata.row_group(place) for place in range(found.metadata.num_row_groups))
             size = sum(group.total_byte_size for group in groups)
-            if size * _MEMORY_FOR_EACH_BYTE > available_memory():
-                raise ValueError(f"its {size / 1e6:,.0f} MB are more than a quarter of the memory that is available")
+            values = found.metadata.num_rows * found.metadata.num_columns
+            need = max(size * _MEMORY_FOR_EACH_BYTE, values * _MEMORY_FOR_EACH_VALUE)
+            if need > available_memory():
+                raise ValueError(f"it takes {need / 1e6:,.0f} MB, which is more memory than is available")
             return found.read()
     except FileNotFoundError as error:
         raise MissingError(f"{path} cannot be read: there is no such file") from error
@@ -63,13 +69,31 @@ def _table(path: Path) -> Any:
         raise PactlError(f"{path} cannot be read: {reason(error) or 'it is truncated or altered'}") from error
 
 
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _texts(column: Any) -> list[str | None]:
+    """Return the values of a column of dictionaries, each of them once, however many rows have it."""
+    texts: list[str | None] = []
+    for chunk in column.chunks:
+        known = [None if value is None else str(value).strip() for value in chunk.dictionary.to_pylist()]
+        texts += [None if place is None else known[place] for place in chunk.indices.to_pylist()]
+    return texts
+
+
 def _column(what: str, column: Any) -> Column:
     """Return a column of an arrow table."""
     from pyarrow import float64, types, uint8
 
     kind = column.type
-    if types.is_dictionary(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return Column(CATEGORIES, [None if value is None else str(value).strip() for value in column.to_pylist()])
+    if types.is_dictionary(kind) or _is_text(kind):
+        try:
+            return Column(CATEGORIES, _texts(column if types.is_dictionary(kind) else column.dictionary_encode()))
+        except UnicodeDecodeError as error:
+            raise PactlError(f"{what} has texts that are not UTF-8", "save them as strings") from error
     is_true = types.is_boolean(kind)
     if not (is_true or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
         raise PactlError(

@@ -1,0 +1,30 @@
+"""What a bit of the message is worth in fine-tuning."""
+
+from __future__ import annotations
+
+from pactl_cli.training.counting import Counts
+from pactl_cli.training.price import Price
+
+
+def price(errors: int, nats: float, classes: int = 2) -> Price:
+    """That of a classifier with so many errors of 1,000, and this mean cross-entropy."""
+    counts = Counts(1000, errors, errors, errors, errors, nll_nats=1000 * nats)
+    return Price.of(counts, classes, delta=0.05)
+
+
+def test_the_slope_is_the_error_per_nat() -> None:
+    assert price(100, 0.25).slope == 0.1 / 0.25
+
+
+def test_a_classifier_that_is_right_but_unsure_does_not_make_bits_dear() -> None:
+    """Photographs, 1 % of errors at 0.56 nats: at the price of 0.01 errors for 0.56 nats all that was learned went."""
+    assert price(10, 0.56).slope > 10 * 0.01 / 0.56
+
+
+def test_more_loss_than_that_of_guessing_has_a_price_too() -> None:
+    assert price(400, 0.9).slope == 0.4 / 0.9
+    assert price(400, 2.0, classes=10).slope > 0.4 / 2.0
+
+
+def test_fewer_errors_make_bits_cheaper() -> None:
+    assert price(10, 0.1).at(0.01, 300) < price(300, 0.7).at(0.3, 300)
