@@ -91,6 +91,11 @@ def test_a_fixed_price_becomes_automatic(made: Any) -> None:
     assert command(certificate, TRAIN) == "pactl bound 'runs/my run'"
 
 
+def test_what_was_not_worth_its_bits_is_trained_for_longer(made: Any) -> None:
+    certificate = made(errors=490, symbols=0, train_error=0.3)
+    assert command(certificate, TRAIN) == "pactl train --config 'runs/my run/config.yml' --epochs 12 | pactl bound -"
+
+
 @pytest.mark.parametrize("symbols", [500, 900, 4000])
 def test_too_many_bits_are_paid_for_fewer_coordinates(made: Any, symbols: int) -> None:
     """Half of what the errors leave room for, at the same bits a coordinate."""
@@ -127,6 +132,14 @@ def test_a_high_training_error_wants_more_training(made: Any) -> None:
     assert " --epochs 12 --intrinsic-dim 80 | pactl bound -" in command(bad, small)
     assert " --epochs 12 --intrinsic-dim 100 |" in command(bad, TRAIN.model_copy(update={"intrinsic_dim": 60}))
     assert command(bad, PRIOR).startswith("pactl prior --config 'runs/my run/config.yml' --prior-epochs 12 ")
+
+
+def test_bytes_of_texts_want_words(made: Any) -> None:
+    texts = TRAIN.model_copy(update={"dataset": "folder:reviews"})
+    of_bytes = made(side_information={"inputs": {"kind": "tokens", "vocabulary": 257}})
+    assert command(of_bytes, texts).startswith("pactl train --config 'runs/my run/config.yml' --tokenizer words |")
+    assert "--tokenizer" not in command(of_bytes, texts.model_copy(update={"tokenizer": "words"}))
+    assert "--tokenizer" not in command(made(side_information={"inputs": {"vocabulary": 300}}), texts)
 
 
 def test_a_source_and_own_code_are_named_again(made: Any) -> None:

@@ -24,6 +24,7 @@ from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.tables import csv_files, encoding, parquet_files
 from pactl_cli.errors import PactlError, reason
+from pactl_cli.runs.config_file import LARGEST, config_text, parse_config
 
 TEN = [str(number % 2) for number in range(10)]
 
@@ -178,3 +179,12 @@ def test_link_to_itself_among_the_classes_is_refused_by_name(tmp_path: Path) -> 
         (tmp_path / name / "0.txt").write_text(name)
     os.symlink("self", tmp_path / "self")
     assert f"{tmp_path}/self" in complaint(f"folder:{tmp_path}", tmp_path)
+
+
+def test_settings_that_could_not_be_read_again_are_refused_before_they_are_written(tmp_path: Path) -> None:
+    names = [f"class {place:012d}" for place in range(20_000)]
+    with pytest.raises(PactlError, match="with the names of all classes"):
+        config_text({"class_names": names})
+    fitting = {"class_names": names[:10_000]}
+    assert len(config_text(fitting)) < LARGEST
+    assert parse_config(config_text(fitting).encode(), tmp_path) == fitting

@@ -71,6 +71,13 @@ def test_columns_are_numbers_truth_values_and_categories(table: Callable[..., Pa
     assert features(people, slice(2)) == [[31, 1, 1, 0], [44.5, 0, 0, 1], [18, 1, 1, 0], [70, 0, 0, 0]]
 
 
+def test_a_column_of_texts_or_of_names_is_pointed_out(table: Callable[..., Path]) -> None:
+    rows = [f"{number},customer {number},{'ab'[number % 2]},{'no' if number % 3 else 'yes'}" for number in range(60)]
+    [_, said] = load(table("\n".join(["age,who,plan,y", *rows]))).notes
+    assert said.startswith('most values of column "who" occur once: ')
+    assert "--text" in said
+
+
 @pytest.mark.parametrize(
     ("content", "name"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,17 @@ def test_padded_bytes_are_their_numbers_and_one() -> None:
         "2 of 8 texts are longer than 4 bytes and are cut: --sequence-length N reads more",
         "2 of 8 texts are empty: they are kept",
     )
+
+
+def test_words_have_numbers_by_their_hashes_whatever_their_case() -> None:
+    """The numbers are part of what an input is, so they must be the same everywhere and for ever."""
+    tokens = Tokenizer.named("words").split(["The film, THE film!", "", "naïve 1_2"], length=4)
+    the, film, comma = 7794, 2386, 1279
+    assert tokens.ids[:4].tolist() == [the, film, comma, the]
+    assert tokens.ends.tolist() == [4, 4, 6]
+    assert (tokens.vocabulary, tokens.cut) == (8192, 1)
+    assert tokens.ids[0] == int.from_bytes(blake2b(b"the", digest_size=4).digest(), "little") % 8192
+    assert Tokenizer.named("words").sha256 is None
 
 
 def test_bagged_bytes_are_roots_of_their_shares() -> None:

@@ -17,6 +17,7 @@ from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError, names_in_words, option_name
 from pactl_cli.models.brought import describe
+from pactl_cli.runs.config_file import config_text
 from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
@@ -133,7 +134,7 @@ def resolved(
         data: what they are about.
 
     Raises:
-        PactlError: if the settings name other classes than the data.
+        PactlError: if the settings name other classes than the data, or too many to be written.
     """
     class_names = data.class_names
     if settings.class_names not in (None, class_names):
@@ -152,7 +153,9 @@ def resolved(
     if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))
     chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view, "class_names": class_names}
-    return settings.model_copy(update=chosen)
+    resolved = settings.model_copy(update=chosen)
+    config_text(resolved.as_dict())  # which says now whether it is too long
+    return resolved
 
 
 def _at_absolute_path(dataset: str) -> str:

@@ -41,6 +41,22 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
 
+def config_text(settings: dict[str, Any]) -> str:
+    """Return settings as a file of them, in ASCII: of other line breaks, which a path can have, YAML makes blanks.
+
+    Raises:
+        PactlError: if it would be longer than what is read again.
+    """
+    text = yaml.safe_dump(settings, sort_keys=False)
+    if len(text) > LARGEST:
+        raise PactlError(
+            f"the settings take {len(text):,} bytes with the names of all classes and categories, of at most "
+            f"{LARGEST:,} that config.yml has room for",
+            "number the classes from 0, or give them shorter names; list fewer --categories",
+        )
+    return text
+
+
 def read_config_file(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping from names to values.
 

@@ -22,14 +22,13 @@ from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError, reason, shell_command
-from pactl_cli.runs.config_file import LARGEST, parse_config
+from pactl_cli.runs.config_file import LARGEST, config_text, parse_config
 from pactl_cli.runs.finishing import finishing
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
@@ -211,8 +210,8 @@ class RunDirectory:
         self.write_bytes(name, text.encode())
 
     def write_config(self, settings: dict[str, Any]) -> None:
-        """Writes `config.yml`, in ASCII: of other line breaks, which a path can have, YAML makes blanks."""
-        self.write_text(CONFIG, yaml.safe_dump(settings, sort_keys=False))
+        """Writes `config.yml`."""
+        self.write_text(CONFIG, config_text(settings))
 
     def read_config(self) -> dict[str, Any]:
         """The settings of `config.yml`, unchecked."""

@@ -23,6 +23,9 @@ SHORTEST_MESSAGE = 64
 _FEWER, _MORE_EPOCHS, _MORE_DIMS = 4, 3, 4
 """Factors by which the next try has fewer coordinates, more epochs, more coordinates."""
 
+_VOCABULARY_OF_BYTES = 257
+"""That of padded texts: the bytes, and padding."""
+
 _ANEW = ("train_subset", "calibration_examples", "normalise", "categories")
 """What a prior says anew of its data."""
 
@@ -120,13 +123,15 @@ def free_bits(certificate: Certificate, errors: int) -> float:
 def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, str, _Options]:
     """Return what to try next: in words, the command, and its options that are to change."""
     kind, told, dim = kind_of(settings), certificate.made_with, certificate.intrinsic_dim
+    if _is_of_bytes(certificate, settings):
+        return "split the texts into words", kind.name, {"tokenizer": "words"}
     learned = free_bits(certificate, round(certificate.train_error * certificate.bound_examples))
     if free_bits(certificate, 0) < SHORTEST_MESSAGE:
         return _another_prior(certificate, settings, "there are too few examples for a message")
     if dim and not told.get("quant_epochs"):
         default = BoundSettings.model_fields["quant_epochs"].default
         return "fine-tune through the quantiser", "bound", {"quant_epochs": default}
-    if learned < SHORTEST_MESSAGE:
+    if learned < SHORTEST_MESSAGE or (told.get("rate_weight") == "auto" and dim and not certificate.bits.symbols):
         return _better_training(settings, certificate.bound_examples)
     if dim and told.get("rate_weight") != "auto":
         return "let the price of a bit be automatic", "bound", {}
@@ -136,6 +141,13 @@ def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, str, 
     if fewer >= 1:
         return f"pay for fewer coordinates than {dim:,}", kind.name, {"intrinsic_dim": fewer}
     return _another_prior(certificate, settings, "no message is short enough")
+
+
+def _is_of_bytes(certificate: Certificate, settings: TrainSettings) -> bool:
+    """Return whether examples are the bytes of texts, and a transfer does not have to keep to them."""
+    inputs: Any = certificate.side_information.get("inputs")
+    is_text = isinstance(inputs, dict) and inputs.get("vocabulary") == _VOCABULARY_OF_BYTES
+    return is_text and settings.tokenizer == "bytes" and not kind_of(settings).has_source
 
 
 def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, _Options]:
@@ -166,7 +178,7 @@ def _training(kind: str, changes: _Options, run: Path, settings: TrainSettings, 
         known = {name: value for name, value in named.items() if value is not None}
         return shell_command(kind, **(dict(_given(settings)) | known | changes))
     source = [settings.source] if isinstance(settings, TransferSettings) else []
-    return shell_command(kind, *source, config=run / CONFIG, **changes, **named)
+    return shell_command(kind, *source, config=run / CONFIG, **(changes | {**named, **changes}))
 
 
 def _given(settings: TrainSettings) -> Iterator[tuple[str, Any]]:

@@ -24,6 +24,8 @@ from pactl_cli.errors import MissingError, PactlError, names_in_words, quoted
 
 _READERS = {"csv": read_csv, "parquet": read_parquet}
 ENDINGS = {"csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "parquet": (".parquet",)}
+_MANY = 50
+"""So many categories, and no more, are no reason to ask what a column is."""
 _LEAST_PRECISION = 1e-3
 """Of the spread of a column's numbers."""
 
@@ -194,7 +196,10 @@ def _notes(columns: Mapping[str, Column]) -> Iterable[str]:
     names = f" ({names_in_words(counts[CATEGORIES])})" if counts[CATEGORIES] else ""
     yield f"its columns are {', '.join(said)}{names}"
     for name, column in columns.items():
-        if not isinstance(column.values, list):
+        if isinstance(column.values, list):
+            if len(set(column.values)) > max(_MANY, len(column.values) / 2):
+                yield f"most values of column {quoted(name)} occur once: is it a name or a text (--text)?"
+        else:
             values = column.values[~np.isnan(column.values)]
             error = np.abs(values - values.astype(np.float32)).max(initial=0)
             if error > _LEAST_PRECISION * (values.std() if len(values) else 0):
