@@ -256,11 +256,7 @@ def test_images_win_over_texts_which_are_said(tmp_path: Path, read: Callable[...
 # --- A tokenizer's file -----------------------------------------------------------------------------------------------
 
 
-def test_words_have_the_same_numbers_everywhere(read: Callable[..., Dataset], tmp_path: Path) -> None:
-    """By a hash, whatever their case: no text is looked at to find a vocabulary."""
-    found = Tokenizer.named("words").split(["Good film, good!", "", "stra\u00dfe STRASSE"], 3)
-    assert (found.ids.tolist(), found.ends.tolist()) == ([696, 2386, 1279, 1807, 1807], [3, 3, 5])
-    assert (found.vocabulary, found.cut, Tokenizer.named("words").sha256) == (8192, 1, None)
+def test_a_folder_is_read_by_words(read: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = read(folder(tmp_path, REVIEWS), tokenizer="words", sequence_length=3)
     assert inputs(dataset)[2].tolist() == [697, 2387, 1280]
     assert dataset.notes == ("1 of 5 texts are longer than 3 words and are cut: --sequence-length N reads more",)
