@@ -76,6 +76,9 @@ _MNIST_CONTENT = (
     "6d4950903bed79dc6247602637e27e02668fc0eb6afefcdbc397c4d8ec8821de",
 )
 
+_SCHEMES = {"npz": "npz", "csv": "csv", "tsv": "csv", "parquet": "parquet"}
+"""The kind of data of one's own that a file's ending stands for."""
+
 _FILES = "pactl_cli.data.published"
 
 DATASETS = Table(
@@ -190,7 +193,16 @@ def dataset_entry(name: str) -> Dataset:
     kind, colon, path = name.partition(":")
     if colon and f"{kind}:" in DATASETS and not path:
         raise PactlError(f"--dataset {name!r} names no path", f"write {kind}:PATH")
-    return DATASETS[DATASETS.resolve(kind + colon)]
+    try:
+        return DATASETS[DATASETS.resolve(kind + colon)]
+    except PactlError as error:
+        ending = name.lower().removesuffix(".gz").rpartition(".")[2]
+        scheme = _SCHEMES.get(ending, "folder" if os.path.isdir(name) else "")
+        if not scheme:
+            raise
+        raise PactlError(
+            error.message, f"your own data have their kind before them: --dataset {scheme}:{name}"
+        ) from error
 
 
 def own_name(name: str) -> str:

@@ -120,7 +120,7 @@ def _members(annotation: Any) -> list[Any]:
 def _plain_type(annotation: Any) -> Any:
     """What click should parse: settings check the rest, and say it better."""
     members = _members(annotation)
-    return members[0] if len(members) == 1 and members[0] in (int, float, bool, Path) else str
+    return members[0] if len(members) == 1 and members[0] in (bool, Path) else str
 
 
 def _words(annotation: Any) -> list[str]:

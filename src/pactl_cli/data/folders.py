@@ -123,7 +123,9 @@ def _parts(name: str, folder: Path) -> tuple[Path, Path | None, tuple[str, ...]]
     if os.path.isdir(folder / "train"):
         test = next((folder / part for part in _TEST_PARTS if os.path.isdir(folder / part)), None)
         return folder / "train", test, ()
-    names = list_folders(folder) if os.path.isdir(folder) else []
+    if not os.path.isdir(folder):
+        raise MissingError(f"--dataset {name}: there is no folder {folder}", "name one that is there")
+    names = list_folders(folder)
     odd = [part for part in names if part.lower() in _NO_CLASSES]
     if odd or not names:
         beside = f" beside {names_in_words(odd)}" if odd else ""

@@ -110,6 +110,10 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return tuple(word for one in members for word in (get_args(one) if get_origin(one) is Literal else (one,)))
 
 
+_PLAINER = {"int_parsing": "must be a whole number", "float_parsing": "must be a number"}
+"""What pydantic says at more length."""
+
+
 def _complaint(item: Any) -> str:
     """One wrong value in words."""
     field = str(item["loc"][0]) if item["loc"] else "settings"
@@ -118,6 +122,7 @@ def _complaint(item: Any) -> str:
         return str(text)
     if item["type"] == "extra_forbidden":
         return f"{field}: there is no such setting"
+    text = _PLAINER.get(item["type"], text)
     return f"{option_name(field)} {reprlib.repr(item['input'])}: {text[0].lower()}{text[1:]}"
 
 
