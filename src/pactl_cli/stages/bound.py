@@ -19,7 +19,7 @@ from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate, candidate
-from pactl_cli.stages.succession import earlier_certificate, successor
+from pactl_cli.stages.succession import Earlier, earlier_certificate, successor
 from pactl_cli.stages.workbench import STAGE
 
 Certified = tuple[Path, Certificate]
@@ -63,9 +63,9 @@ def bound(
         runs = world.from_first(lambda: _opened(paths, claims, shelf))
         if not world.leads:
             runs = [FollowedRun(run.path, run.manifest) for run in runs]
-        earlier: list[Certificate | None] = [None] * len(runs)
+        earlier: list[Earlier] = [None] * len(runs)
         if shelf == _IN_PLACE:
-            earlier = world.from_first(lambda: [earlier_certificate(run, settings, display) for run in runs])
+            earlier = world.from_first(lambda: [earlier_certificate(run, settings) for run in runs])
         named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
         problems = [reload_problem(run, named, settings.device, display, world) for run in runs]
         _require_comparable([run.path for run in runs], problems)
@@ -125,7 +125,7 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
         )
 
 
-def _written(found: Candidate, earlier: Certificate | None, shelf: Shelf, world: World) -> Path:
+def _written(found: Candidate, earlier: Earlier, shelf: Shelf, world: World) -> Path:
     """Return where a certificate is once it is written."""
     if shelf.out is None:
         if found.certificate != earlier:

@@ -18,9 +18,12 @@ from pactl_cli.stages.claims import read_certificate
 from pactl_cli.stages.verify import require_true
 from pactl_cli.stages.workbench import STAGE
 
+Earlier = Certificate | str | None
+"""The certificate that a run has; or why it cannot be kept; or None, if the run has none."""
 
-def earlier_certificate(run: RunDirectory, settings: BoundSettings, display: Display) -> Certificate | None:
-    """Return the certificate that a run has; None if it has none, or one that was altered, which is said.
+
+def earlier_certificate(run: RunDirectory, settings: BoundSettings) -> Earlier:
+    """Return the certificate that a run has, or in words why it cannot be kept: it was altered.
 
     Raises:
         PactlError: if it answers another question than `settings` ask: neither is then the better one.
@@ -32,8 +35,7 @@ def earlier_certificate(run: RunDirectory, settings: BoundSettings, display: Dis
             raise PactlError(f"{altered[0]} is truncated, altered or missing")
         earlier = read_certificate(run)
     except PactlError as error:
-        display.warn(f"the certificate in {run.path} is not kept: {error.message}")
-        return None
+        return error.message
     asked = {"--delta": settings.deltas[0], "--misc-extra-bits": settings.misc_extra_bits}
     answered = {"--delta": earlier.delta, "--misc-extra-bits": earlier.ledger_bits}
     if differs := [option for option, value in asked.items() if value != answered[option]]:
@@ -45,12 +47,15 @@ def earlier_certificate(run: RunDirectory, settings: BoundSettings, display: Dis
     return earlier
 
 
-def successor(earlier: Certificate | None, found: Candidate, problem: Problem, display: Display) -> Candidate:
+def successor(earlier: Earlier, found: Candidate, problem: Problem, display: Display) -> Candidate:
     """Return what a run is to have: what was found, or its earlier certificate, if that is better and still true.
 
     One that is kept says the same also at the deltas that are asked for now.
     """
     new = found.certificate
+    if isinstance(earlier, str):
+        display.warn(f"the certificate in {found.run.path} is not kept: {earlier}")
+        return found
     if earlier is None or earlier.error_bound >= new.error_bound:
         return found
     run, world = found.run, problem.world
