@@ -134,6 +134,12 @@ def test_a_high_training_error_wants_more_training(made: Any) -> None:
     assert command(bad, PRIOR).startswith("pactl prior --config 'runs/my run/config.yml' --prior-epochs 12 ")
 
 
+def test_a_short_training_wants_a_thousand_steps(made: Any) -> None:
+    bad = made(errors=480, symbols=100, examples=1000)
+    assert " --epochs 128 | pactl bound -" in command(bad, TRAIN.model_copy(update={"batch_size": 128}))
+    assert " --epochs 600 |" in command(bad, TRAIN.model_copy(update={"batch_size": 128, "epochs": 200}))
+
+
 def test_bytes_of_texts_want_words(made: Any) -> None:
     texts = TRAIN.model_copy(update={"dataset": "folder:reviews"})
     of_bytes = made(side_information={"inputs": {"kind": "tokens", "vocabulary": 257}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import log
+from math import ceil, log
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ SHORTEST_MESSAGE = 64
 """Bits: no classifier that has learned something was told in fewer."""
 _FEWER, _MORE_EPOCHS, _MORE_DIMS = 4, 3, 4
 """Factors by which the next try has fewer coordinates, more epochs, more coordinates."""
+
+_STEPS = 1000
+"""Fewer are hardly a training: a small data set needs many epochs for as many."""
 
 _VOCABULARY_OF_BYTES = 257
 """That of padded texts: the bytes, and padding."""
@@ -155,7 +158,8 @@ def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, 
     if isinstance(settings, PriorSettings):
         longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
         return "train the prior for longer, or name another network", "prior", {"prior_epochs": longer}
-    changes: _Options = {"epochs": _MORE_EPOCHS * (settings.epochs or 1)}
+    enough = ceil(_STEPS * (settings.batch_size or 0) / examples)
+    changes: _Options = {"epochs": max(_MORE_EPOCHS * (settings.epochs or 1), enough)}
     dim, more = settings.intrinsic_dim or 1, ""
     if dim < (usual := default_dim(examples)):
         changes, more = changes | {"intrinsic_dim": min(_MORE_DIMS * dim, usual)}, " with more coordinates"
