@@ -198,7 +198,7 @@ def dataset_entry(name: str) -> Dataset:
     except PactlError as error:
         ending = name.lower().removesuffix(".gz").rpartition(".")[2]
         scheme = _SCHEMES.get(ending, "folder" if os.path.isdir(name) else "")
-        if not scheme:
+        if colon or not scheme:
             raise
         raise PactlError(
             error.message, f"your own data have their kind before them: --dataset {scheme}:{name}"

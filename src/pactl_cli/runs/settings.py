@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,8 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 _PLAINER = {"int_parsing": "must be a whole number", "float_parsing": "must be a number"}
 """What pydantic says at more length."""
+_NUMBER = re.compile(r"[-+]?[0-9.]{1,40}")
+"""Text from the command line that is not quoted."""
 
 
 def _complaint(item: Any) -> str:
@@ -122,8 +125,9 @@ def _complaint(item: Any) -> str:
         return str(text)
     if item["type"] == "extra_forbidden":
         return f"{field}: there is no such setting"
-    text = _PLAINER.get(item["type"], text)
-    return f"{option_name(field)} {reprlib.repr(item['input'])}: {text[0].lower()}{text[1:]}"
+    text, value = _PLAINER.get(item["type"], text), item["input"]
+    said = value if isinstance(value, str) and _NUMBER.fullmatch(value) else reprlib.repr(value)
+    return f"{option_name(field)} {said}: {text[0].lower()}{text[1:]}"
 
 
 DatasetName = Annotated[str, _checked(catalogue.dataset_entry)]
