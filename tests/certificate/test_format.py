@@ -36,7 +36,7 @@ def format_description() -> dict[str, Any]:
         "numerical_margin": fm.NUMERICAL_MARGIN,
         "digits": [fm.DIGITS, fm.DIGIT_BITS],
         "largest": {
-            "frozen_bytes": fm.MAX_FROZEN_BYTES,
+            "frozen_bytes": fm.MAX_FREEZE_BYTES,
             "levels": fm.MAX_LEVELS,
             "dim": fm.MAX_DIM,
         },

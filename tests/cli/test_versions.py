@@ -137,7 +137,9 @@ def test_an_older_run_is_refused(pactl: Call, certified: Path, command: str, sch
 # --- Fields that no setting has yet -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", [{"image_size": 16}, {"frozen": "^0"}, {"rank": 2}, {"view": "crop-mirror"}], ids=str)
+@pytest.mark.parametrize(
+    "field", [{"image_size": 16}, {"freeze": "^0"}, {"lora_rank": 2}, {"view": "crop-mirror"}], ids=str
+)
 def test_a_message_of_a_field_that_no_setting_has(
     pactl: Call, certified: Path, agree: Call, field: dict[str, Any]
 ) -> None:

@@ -29,7 +29,7 @@ from pactl_cli.certificate.format import (
     DIGITS,
     FIELDS,
     HYPOTHESES,
-    MAX_FROZEN_BYTES,
+    MAX_FREEZE_BYTES,
     ROUND_DIMS,
     default_calibration,
     default_dim,
@@ -139,8 +139,8 @@ class Configuration:
         normalisation: mean and standard deviation per channel, four digits each; `CALIBRATION` for those of the
             calibration examples; None for .5 and .5.
         image_size: to which images are scaled; None for their own.
-        frozen: a regular expression of the names of weights that stay at theta0; "" for none.
-        rank: of low-rank factors; 0 for none.
+        freeze: a regular expression of the names of weights that stay at theta0; "" for none.
+        lora_rank: of low-rank factors; 0 for none.
         view: of the data, where it changes what is counted.
         hypothesis: the kind of hypothesis.
     """
@@ -154,8 +154,8 @@ class Configuration:
     calibration_examples: int
     label_noise: float
     image_size: int | None = None
-    frozen: str = ""
-    rank: int = 0
+    freeze: str = ""
+    lora_rank: int = 0
     view: str = catalogue.NO_VIEW
     hypothesis: str = HYPOTHESES[0]
 
@@ -259,16 +259,16 @@ def _read_rate(reader: BitReader, _: _Given) -> float:
 def _write_text(writer: BitWriter, text: str, _: _Given) -> None:
     """The number of bytes in UTF-8 in Elias delta, then the bytes."""
     data = text.encode()
-    if len(data) > MAX_FROZEN_BYTES:
-        raise ValueError(f"{len(data)} bytes are more than {MAX_FROZEN_BYTES}")
+    if len(data) > MAX_FREEZE_BYTES:
+        raise ValueError(f"{len(data)} bytes are more than {MAX_FREEZE_BYTES}")
     write_delta(writer, len(data))
     writer.write(int.from_bytes(data), 8 * len(data))
 
 
 def _read_text(reader: BitReader, _: _Given) -> str:
     size = read_delta(reader)
-    if size > MAX_FROZEN_BYTES:
-        raise DecodeError(f"a text in the message has more than {MAX_FROZEN_BYTES} bytes")
+    if size > MAX_FREEZE_BYTES:
+        raise DecodeError(f"a text in the message has more than {MAX_FREEZE_BYTES} bytes")
     try:
         return reader.read(8 * size).to_bytes(size).decode()
     except UnicodeDecodeError as error:
@@ -307,8 +307,8 @@ _CODES: dict[str, _Field] = {
     ),
     "label_noise": _Field(lambda *_: 0.0, _write_rate, _read_rate),
     "image_size": _Field(lambda *_: None, *_delta()),
-    "frozen": _Field(lambda *_: "", _write_text, _read_text),
-    "rank": _Field(lambda *_: 0, *_delta()),
+    "freeze": _Field(lambda *_: "", _write_text, _read_text),
+    "lora_rank": _Field(lambda *_: 0, *_delta()),
     "view": _Field(lambda *_: catalogue.NO_VIEW, *_place(lambda _: list(catalogue.VIEWS))),
     "hypothesis": _Field(lambda *_: HYPOTHESES[0], *_place(lambda _: list(HYPOTHESES))),
 }

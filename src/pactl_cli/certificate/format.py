@@ -14,7 +14,7 @@ FORMAT = 2
 
 FIELDS = (
     *("intrinsic_dim", "seed", "model_name", "intrinsic_mode", "base_width", "normalisation", "calibration_examples"),
-    *("label_noise", "image_size", "frozen", "rank", "view", "hypothesis"),
+    *("label_noise", "image_size", "freeze", "lora_rank", "view", "hypothesis"),
 )
 """A configuration's fields in their order: most often varied first, and none before what its default depends on."""
 
@@ -43,7 +43,7 @@ DIGITS = 10**4
 """Constants in a header are multiples of one over this, ..."""
 DIGIT_BITS = 14
 """... in as many bits."""
-MAX_FROZEN_BYTES = 200
+MAX_FREEZE_BYTES = 200
 MAX_LEVELS = 1 << 10
 MAX_DIM = 1 << 26
 MOST_DELTAS = 16

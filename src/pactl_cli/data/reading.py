@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from pactl_cli.errors import PactlError, option_name
 
@@ -24,6 +25,7 @@ class Reading:
         tokenizer: `bytes`, or the path of a tokenizer's file.
         sequence_length: how many tokens of a text are read.
         text_form: `padded`, `bagged` or `masked`.
+        fonts: the folder of the fonts that glyphs are drawn from; None for those of the packages that are installed.
     """
 
     image_size: int | None = None
@@ -35,6 +37,7 @@ class Reading:
     tokenizer: str = "bytes"
     sequence_length: int = 256
     text_form: str = "padded"
+    fonts: Path | None = None
 
     def refuse(self, why: str, *, only: Collection[str] = (), but: Collection[str] = ()) -> None:
         """Raise PactlError if a setting was given that means nothing for the data at hand.

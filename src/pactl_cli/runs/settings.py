@@ -160,6 +160,7 @@ class TrainSettings(Settings):
     tokenizer: str = _setting("bytes", DATA, "bytes, words or a file")
     sequence_length: int = _setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
     text_form: Literal["padded", "bagged", "masked"] = _setting("padded", DATA, "padded, bagged or masked")
+    fonts: Path | None = _setting(None, DATA, "folder of fonts, for glyphs", shown="installed")
     class_names: tuple[str, ...] | None = _setting(None, "", "what the data call the classes")
     train_subset: float = _setting(1.0, DATA, "share that is S; negative: rest", ge=-1, le=1)
     indices_path: Path | None = _setting(None, DATA, "a permutation, .npy", shown="a fixed one")
@@ -171,6 +172,12 @@ class TrainSettings(Settings):
     )
     model_name: ModelName | None = _setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
     base_width: int | None = _setting(None, NETWORK, "width of the network", ge=1, le=4096, shown="the network's own")
+    source: str | None = _setting(None, NETWORK, "what to start from, as transfer", shown="the seed")
+    source_dataset: DatasetName | None = _setting(None, DATA, "a source run's own data", shown="as named")
+    weights: Path | None = _setting(None, NETWORK, "the source's weights: a file", shown="downloaded")
+    head: str | None = _setting(None, NETWORK, "the source's head, a layer", shown="its last")
+    freeze: str = _setting("", NETWORK, "names of weights that stay; paid for", metavar="REGEX", shown="none")
+    lora_rank: int = _setting(0, NETWORK, "rank of changes of dense layers; paid for", ge=0, le=4096)
 
     intrinsic_dim: int | None = _setting(
         None,
@@ -195,6 +202,8 @@ class TrainSettings(Settings):
     augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(
         None, TRAINING, "random view of images", shown=_BY_DATASET
     )
+    smoothing: float = _setting(0.0, TRAINING, "label smoothing", ge=0, lt=1)
+    ema: float = _setting(0.0, TRAINING, "decay of the average of weights", ge=0, lt=1)
     rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss", ge=0)
     rate_from: float = _setting(0.5, TRAINING, "share of the run without that price", ge=0, le=1)
 
@@ -225,9 +234,7 @@ class TransferSettings(TrainSettings):
     """`config.yml` of a transfer."""
 
     command = "transfer"
-    source: str = _setting("", NETWORK, "a run directory, or torchvision:NAME")
-    source_dataset: DatasetName | None = _setting(None, DATA, "the source run's own data", shown="as it names them")
-    weights: Path | None = _setting(None, NETWORK, "torchvision weights", shown="downloaded")
+    source: str = _setting("", NETWORK, "a run directory, torchvision:NAME, ...")
     normalise: Literal["source", "fixed", "calibration", "published"] = _setting(  # type: ignore[assignment]
         "source", DATA, "source, fixed, calibration or published"
     )
@@ -240,7 +247,7 @@ class PriorSettings(TrainSettings):
     train_subset: float = _setting(
         0.5, DATA, "the prior's share of the training set, S is the rest; negative: the others", ge=-1, le=1
     )
-    prior_epochs: int | None = _setting(None, TRAINING, "passes over the prior's examples", ge=1, follows="epochs")
+    prior_epochs: int | None = _setting(None, TRAINING, "passes over the prior's examples", ge=0, follows="epochs")
     prior_lr: float | None = _setting(None, TRAINING, "learning rate of the prior", gt=0, follows="lr")
 
 

@@ -119,7 +119,7 @@ def messages(draw: Any, message: Message) -> Message:
     elif action == "configuration":
         changes: Document = {"seed": st.integers(0, 2**63 - 1), "calibration_examples": st.integers(0, 300)}
         changes |= {"intrinsic_mode": st.sampled_from(["dense", "sparse"]), "base_width": st.integers(1, 4096)}
-        changes |= {"image_size": st.integers(1, 64), "rank": st.integers(1, 8), "frozen": st.text(max_size=9)}
+        changes |= {"image_size": st.integers(1, 64), "lora_rank": st.integers(1, 8), "freeze": st.text(max_size=9)}
         changes |= {"view": st.sampled_from(list(catalogue.VIEWS))}
         name = draw(st.sampled_from(sorted(changes)))
         return replace(message, configuration=replace(message.configuration, **{name: draw(changes[name])}))
