@@ -27,6 +27,7 @@ GOLDEN = {
     "resnet20": (-1.4100331, 2.4368958),
     "resnet18k": (0.04942559, -0.12692304),
     "mlp": (0.3829892, -0.03232836),
+    "convnet": (0.00769873, -0.05876467),
 }
 
 
@@ -56,6 +57,8 @@ def images(count: int, shape: tuple[int, int, int]) -> torch.Tensor:
         ("resnet20", CIFAR, None, 269_818),
         ("resnet18k", CIFAR, None, 11_173_962),
         ("mlp", MNIST, None, 58_730),
+        ("convnet", MNIST, None, 29_178),
+        ("convnet", (3, 8, 8), 32, 94_762),
     ],
 )
 def test_parameter_counts(name: str, shape: tuple[int, int, int], width: int | None, parameters: int) -> None:

@@ -27,6 +27,12 @@ def warm_stable_cosine(share: float) -> float:
     return 1.0 if share < 0.15 else half_cosine((share - 0.15) / 0.85, 0.1)
 
 
+def one_cycle(share: float) -> float:
+    if share < 0.1:
+        return 1 / 25 + (1 - 1 / 25) * (1 - cos(pi * share / 0.1)) / 2
+    return half_cosine((share - 0.1) / 0.9, 1 / 250_000)
+
+
 DEFINITIONS = {
     "adam_cos": lambda share: half_cosine(share, 0),
     "adam": lambda share: 1.0,
@@ -39,6 +45,7 @@ DEFINITIONS = {
     "ssc": lambda share: 1.0 if share < 0.2 else half_cosine((share - 0.2) / 0.8, 0.01),
     "wsc": warm_stable_cosine,
     "rmsprop": lambda share: half_cosine(share, 0),
+    "adamw_cycle": one_cycle,
 }
 
 
@@ -69,6 +76,18 @@ def test_every_recipe_of_the_catalogue_is_built() -> None:
         if named == "SGD":
             assert optimizer.defaults["momentum"] == 0.8
         assert optimizer.defaults.get("weight_decay", 0) == (0.01 if named in ("SGD", "AdamW") else 0)
+
+
+def test_one_cycle_is_that_of_torch() -> None:
+    """Its phases end on the last step, ours beyond it: in a long run that is less than the tolerance."""
+    steps = 20_000
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=steps, pct_start=0.1)
+    plan = Plan("adamw_cycle", 1, 32, lr=0.3)
+    for step in range(steps):
+        assert learning_rate(plan, step, steps) == pytest.approx(optimizer.param_groups[0]["lr"], abs=3e-4)
+        optimizer.step()
+        theirs.step()
 
 
 # --- As the optimiser has it ------------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ RECIPES = Table(
         Row("ssc", "SGD, constant for a fifth, then cosine to lr/100", f"{_RECIPES}:SSC"),
         Row("wsc", "SGD, linear from lr/100 for 1 %, constant to 15 %, cosine to lr/10", f"{_RECIPES}:WSC"),
         Row("rmsprop", "RMSprop, cosine to 0", f"{_RECIPES}:RMSPROP"),
+        Row("adamw_cycle", "AdamW, one cycle: up from lr/25 for 10 %, down to lr/250,000", f"{_RECIPES}:ADAMW_CYCLE"),
     ),
 )
 """`made_by`: a `Recipe`."""

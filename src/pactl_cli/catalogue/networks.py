@@ -39,6 +39,7 @@ _LENET = "two 5x5 convolutions and three dense layers; 44,426 parameters on MNIS
 _RESNET20 = "nine residual blocks, shortcuts without weights; 269,818 parameters on CIFAR-10"
 _RESNET18K = "ResNet-18 for small images; 11,173,962 parameters on CIFAR-10"
 _BAG = "the mean of the vectors of a text's tokens, and a dense layer: for sequences of tokens"
+_CONVNET = "three 3x3 convolutions with BatchNorm, and a dense layer; 29,178 parameters on MNIST"
 
 _MLP = "one hidden layer, with a linear way around it, for tables"
 
@@ -51,6 +52,7 @@ OWN_MODELS = (
     Model("resnet18k", _RESNET18K, f"{_RESNETS}:resnet18k", 64, True),
     Model("mlp", _MLP, f"{_OWN}:mlp", 64),
     Model("bag", _BAG, f"{_OWN}:bag", 64),
+    Model("convnet", _CONVNET, f"{_OWN}:convnet", 16, True),
 )
 
 _TORCHVISION = """

@@ -92,6 +92,17 @@ def layer13s(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     return nn.Sequential(*layers, Mean(), nn.Linear(2 * k, classes))
 
 
+def convnet(classes: int, inputs: InputSpec, width: int) -> nn.Module:
+    """Three 3 x 3 convolutions with BatchNorm, each pooled; 29,178 parameters on MNIST at width 16."""
+    channels, height, breadth = _shape_from("convnet", inputs, 8)
+    layers: list[nn.Module] = []
+    for before, outputs in pairwise((channels, width, 2 * width, 4 * width)):
+        # A rectifier after the maximum is the same function as before it, at a quarter of the work.
+        layers += [nn.Conv2d(before, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)]
+        layers += [nn.MaxPool2d(2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * (height // 8) * (breadth // 8), classes))
+
+
 class Beside(nn.Module):
     """The inputs, and beside them what layers make of them."""
 

@@ -46,6 +46,13 @@ def stable_cosine(share: float, *, warm: float, stable: float, start: float, fin
     return 1.0 if share < stable else cosine((share - stable) / (1 - stable), final=final)
 
 
+def one_cycle(share: float, *, rise: float, start: float, final: float) -> float:
+    """From `start` to 1 along half a cosine until `rise`, then along another to `final`: OneCycleLR's shape."""
+    if share < rise:
+        return cosine(1 - share / rise, final=start)
+    return cosine((share - rise) / (1 - rise), final=final)
+
+
 _WARM_STABLE_COSINE = partial(stable_cosine, warm=0.01, stable=0.15, start=0.01, final=0.1)
 
 
@@ -67,6 +74,7 @@ SGD_ONLY = Recipe(torch.optim.SGD, lambda share: 1.0)
 SSC = Recipe(torch.optim.SGD, partial(stable_cosine, warm=0.0, stable=0.2, start=1.0, final=0.01))
 WSC = Recipe(torch.optim.SGD, _WARM_STABLE_COSINE)
 RMSPROP = Recipe(torch.optim.RMSprop, partial(cosine, final=0.0))
+ADAMW_CYCLE = Recipe(torch.optim.AdamW, partial(one_cycle, rise=0.1, start=1 / 25, final=1 / 250_000))
 
 
 def _recipe(plan: Plan) -> Recipe:
