@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from pactl_cli import randomness
+from pactl_cli.catalogue import VIEWS as VIEW_NAMES
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.views import PADDING, Augmentation, Draws, crop_mirror
 
@@ -111,6 +112,19 @@ def test_another_distribution_would_be_seen(wrong: type[Draws]) -> None:
     assert p_value(frequencies(crop_mirror(draws, IMAGE.expand(count, -1, -1, -1), torch.arange(count)))) < UNLIKELY
 
 
+def test_a_crop_is_the_same_without_mirrors() -> None:
+    images = IMAGE.expand(100, -1, -1, -1)
+    cropped, both = (
+        Augmentation(view, 1, "any").over(100, CPU)(images, torch.arange(100)) for view in ("crop", "crop-mirror")
+    )
+    mirrored = randomness.integers(1, "any/mirrored", 100, 2) == 1
+    for view, other, is_mirrored in zip(cropped, both, mirrored, strict=True):
+        place = POSSIBLE[other.numpy().tobytes()]
+        assert place[2] == is_mirrored
+        assert POSSIBLE[view.numpy().tobytes()][::2] == (place[0], 0)
+        assert is_mirrored or torch.equal(view, other)
+
+
 STREAMS = (("row", OFFSETS), ("column", OFFSETS), ("mirrored", 2))
 """What the draws of earlier versions were, and so must be."""
 
@@ -128,7 +142,7 @@ def test_each_image_gets_its_own_crop(shape: tuple[int, int, int], dtype: torch.
         assert torch.equal(view, functional.horizontal_flip(expected) if mirrored else expected)
 
 
-@pytest.mark.parametrize("view", ["crop-mirror", "resized-crop"])
+@pytest.mark.parametrize("view", [name for name in VIEW_NAMES if name != "none"])
 def test_a_view_depends_on_seed_epoch_and_example_and_not_on_the_batch(view: str) -> None:
     images = torch.randint(256, (60, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     examples = Examples(images, torch.arange(60))

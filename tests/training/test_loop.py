@@ -52,9 +52,10 @@ def examples() -> Examples:
     return Examples(images, images.flatten(1)[:, :3].argmax(1))
 
 
-def trainer(lr: float = 0.1, recipe: str = "adam_cos") -> Trainer:
+def trainer(lr: float = 0.1, recipe: str = "adam_cos", ema: float = 0.0, smoothing: float = 0.0) -> Trainer:
     torch.manual_seed(0)
-    return Trainer(Linear(), examples(), Plan(recipe, 6, 8, lr), seed=1, stage="train")
+    plan = Plan(recipe, 6, 8, lr, ema=ema, smoothing=smoothing)
+    return Trainer(Linear(), examples(), plan, seed=1, stage="train")
 
 
 def weights(of: Trainer) -> Tensor:
@@ -70,21 +71,60 @@ def test_it_learns_and_reports_every_epoch() -> None:
     assert watcher.records[-1]["error"] < watcher.records[0]["error"]
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("recipe", ["adam_cos", "sgd", "rmsprop"])
-@pytest.mark.parametrize("step", [1, 7, 24])
-def test_interrupted_and_resumed_is_uninterrupted_to_the_last_bit(recipe: str, step: int) -> None:
-    whole, watched = trainer(recipe=recipe), Watcher()
+@pytest.mark.parametrize("step", [1, 7, 24, 42])
+def test_interrupted_and_resumed_is_uninterrupted_to_the_last_bit(recipe: str, step: int, ema: float) -> None:
+    whole, watched = trainer(recipe=recipe, ema=ema), Watcher()
     whole.run(watched)
-    first, before = trainer(recipe=recipe), Watcher(interrupt_at=step)
+    first, before = trainer(recipe=recipe, ema=ema), Watcher(interrupt_at=step)
     with pytest.raises(PactlError) as caught:
         first.run(before)
     assert caught.value.exit_code == INTERRUPTED
     assert before.states[-1].step == step
-    second, after = trainer(recipe=recipe), Watcher()
+    second, after = trainer(recipe=recipe, ema=ema), Watcher()
     torch.manual_seed(99)
     second.run(after, before.states[-1])
     assert torch.equal(weights(second), weights(whole))
     assert before.records + after.records == watched.records
+
+
+def test_the_result_is_the_average_of_the_weights_after_every_step() -> None:
+    passed: list[Tensor] = []
+
+    class Follower(Watcher):
+        def advance(self, now: Moment) -> None:
+            passed.append(weights(averaged).clone())
+
+    averaged, plain = trainer(ema=0.8), trainer()
+    expected = weights(averaged).clone()
+    averaged.run(Follower())
+    plain.run(Watcher())
+    assert torch.equal(passed[-1], weights(plain)), "the steps are the same"
+    for step, point in enumerate(passed, 1):
+        decay = min(0.8, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * point
+    torch.testing.assert_close(weights(averaged), expected)
+    assert not torch.allclose(weights(averaged), weights(plain), rtol=1e-3)
+
+
+def test_a_state_without_averages_is_of_another_training() -> None:
+    watcher = Watcher(interrupt_at=5)
+    with pytest.raises(PactlError):
+        trainer().run(watcher)
+    with pytest.raises(PactlError, match="of another training"):
+        trainer(ema=0.5).run(Watcher(), watcher.states[-1])
+
+
+def test_smoothed_labels_are_spread_over_all_classes() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.25, 3.0]]), torch.tensor([0, 1])
+    targets = 0.7 * nn.functional.one_hot(labels, 3) + 0.3 / 3
+    expected = -(targets * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(Linear().loss(logits, labels, 0.3), expected)
+    plain, smoothed = trainer(), trainer(smoothing=0.3)
+    for run in (plain, smoothed):
+        run.run(Watcher())
+    assert weights(smoothed).norm() < weights(plain).norm(), "less sure"
 
 
 def test_a_handler_for_signals_is_put_back() -> None:

@@ -130,6 +130,7 @@ COLOUR_VIEW = "crop-mirror"
 """The view of colour images of bytes where neither the user nor the data set names one."""
 
 _VIEWS = "pactl_cli.data.views"
+_DISTORTIONS = "pactl_cli.data.distortions"
 
 VIEWS = Table(
     "--augment",
@@ -142,6 +143,10 @@ VIEWS = Table(
         View(
             "resized-crop", "a crop of 8 to 100 % of the area, resized, mirrored or not", f"{_VIEWS}:resized_crop", True
         ),
+        View("crop", "the same crop as crop-mirror, not mirrored", f"{_VIEWS}:crop"),
+        View("affine", "turned by 0.2 radians at most, slanted, scaled and shifted a little", f"{_DISTORTIONS}:affine"),
+        View("elastic", "as affine, and bent by three sine waves", f"{_DISTORTIONS}:elastic"),
+        View("trivial", "one of torchvision's TrivialAugmentWide", "pactl_cli.data.trivial:trivial"),
     ),
 )
 

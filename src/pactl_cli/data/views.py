@@ -41,10 +41,18 @@ class Draws:
     def uniforms(self, name: str, *shape: int) -> Tensor:
         """Return float32 numbers in [0, 1] for each example, shape (n, *shape)."""
 
+        return self._numbers(randomness.uniforms, name, shape)
+
+    def gaussians(self, name: str, *shape: int) -> Tensor:
+        """Return standard normal float32 numbers for each example, shape (n, *shape)."""
+        return self._numbers(randomness.gaussians, name, shape)
+
+    def _numbers(
+        self, drawn: Callable[[int, str, int], NDArray[np.float64]], name: str, shape: tuple[int, ...]
+    ) -> Tensor:
         def draw(stream: str) -> NDArray[np.float32]:
-            count = self._examples * int(np.prod(shape))
-            drawn = randomness.uniforms(self._seed, stream, count).astype(np.float32)
-            return drawn.reshape(self._examples, *shape)
+            numbers = drawn(self._seed, stream, self._examples * int(np.prod(shape)))
+            return numbers.astype(np.float32).reshape(self._examples, *shape)
 
         return self._kept((name, shape), draw)
 
@@ -110,14 +118,24 @@ def as_it_is(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
     return images
 
 
+def crop(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
+    """Return views as torchvision's RandomCrop(size, padding=4) draws them."""
+    return _cropped(draws, images, indices, torch.arange(images.shape[-1], device=images.device))
+
+
 def crop_mirror(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
     """Return views as torchvision's RandomCrop(size, padding=4) and RandomHorizontalFlip() draw them."""
+    mirrored = draws.integers("mirrored", 2)[indices, None] == 1
+    x = torch.arange(images.shape[-1], device=images.device)
+    return _cropped(draws, images, indices, torch.where(mirrored, images.shape[-1] - 1 - x, x))
+
+
+def _cropped(draws: Draws, images: Tensor, indices: Tensor, columns: Tensor) -> Tensor:
+    """Return crops of as many columns, in that order, counted from the first that is seen."""
     count, channels, height, width = images.shape
     first_row, first_column = (draws.integers(name, 2 * PADDING + 1)[indices, None] for name in ("row", "column"))
-    mirrored = draws.integers("mirrored", 2)[indices, None] == 1
-    x = torch.arange(width, device=images.device)
     rows = first_row + torch.arange(height, device=images.device)
-    columns = first_column + torch.where(mirrored, width - 1 - x, x)
+    columns = first_column + columns
     places = rows[:, :, None] * (width + 2 * PADDING) + columns[:, None, :]
     padded = nn.functional.pad(images, (PADDING,) * 4).flatten(2)
     return padded.gather(2, places.view(count, 1, -1).expand(-1, channels, -1)).view(images.shape)

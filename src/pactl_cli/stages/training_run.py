@@ -213,7 +213,7 @@ def _require_same(run: RunDirectory, problem: Problem, dataset: str) -> None:
 def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> None:
     """Train w on S, or, where d is 0, all the weights; then the run is complete."""
     settings = problem.settings
-    objective: Objective
+    objective: NetworkObjective
     if settings.intrinsic_dim == 0:
         network = problem.blueprint.network().to(problem.device)
         objective, trained = NetworkObjective(problem.blueprint.prepared(network)), network.state_dict(keep_vars=True)
@@ -229,6 +229,8 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
         trained = {"w": module.w}
     trainer = trainer_of(problem, objective, problem.sample, plan(settings), STAGE)
     fit(run, trainer, "training", display)
+    if settings.ema and not settings.intrinsic_dim:  # running statistics are of other weights
+        problem.calibrate(objective.module)
     finish(run, trained)
 
 

@@ -30,9 +30,9 @@ _STREAMS_APART = 1 << 40
 class Objective(nn.Module):
     """What is minimised. Its parameters that require gradients are what is trained."""
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch; mean cross-entropy unless there is more to pay for."""
-        return nn.functional.cross_entropy(logits, labels)
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        """The loss of a batch; mean cross-entropy with smoothed labels unless there is more to pay for."""
+        return nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
 
     def begin(self, step: int, steps: int) -> None:
         """Called before every step, counted from 0."""
@@ -104,6 +104,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._trained = {n: p for n, p in self.objective.named_parameters() if p.requires_grad}
+        self._averages: dict[str, Tensor] = {}
         self._optimizer = build_optimizer(self.plan, [{"params": [p], "name": n} for n, p in self._trained.items()])
         require_batches(self.objective, self.plan.batch_size)
         whole, rest = divmod(len(self.examples), self.plan.batch_size)
@@ -111,15 +112,17 @@ class Trainer:
         self.steps = self.plan.epochs * self.steps_per_epoch
 
     def run(self, observer: Observer, state: State | None = None) -> None:
-        """Trains to the end of the plan, from the beginning or from `state`.
+        """Trains to the end of the plan, from the beginning or from `state`; then the parameters are the averages, if
+        the plan asks for them.
 
         Raises:
             PactlError: with exit code 1 if the loss is no longer finite, with 130 if
                 SIGINT or SIGTERM came; then the observer was given the state first.
         """
         state = state or State(0, {})
+        self._averages = {n: p.detach().clone() for n, p in self._trained.items()} if self.plan.ema else {}
         self._load(state)
-        self.world.copy_first(self._trained.values())
+        self.world.copy_first([*self._trained.values(), *self._averages.values()])
         last_save = time.monotonic()
         echo = _ECHO_SECONDS if self.world.size > 1 else 0.0
         with Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
@@ -138,6 +141,8 @@ class Trainer:
                     last_save = time.monotonic()
                 if stop:
                     raise StoppedError(f"interrupted after step {state.step:,} of {self.steps:,}", "", INTERRUPTED)
+        for name, average in self._averages.items():
+            self._trained[name].data.copy_(average)
 
     def _step(self, state: State, batch: Examples, share: Share, interruption: Interruption) -> bool:
         """One step of the optimiser; `state` moves on. Gives whether any process is to stop."""
@@ -148,7 +153,7 @@ class Trainer:
         stream = self.seed * 1_000_003 + state.step + self.world.rank * _STREAMS_APART
         with _seeded(stream), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
             logits = self.objective(batch.inputs)
-            loss = self.objective.loss(logits, batch.labels)
+            loss = self.objective.loss(logits, batch.labels, self.plan.smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         (loss if share.weight == 1 else loss * share.weight).backward()
         errors = (logits.detach().argmax(1) != batch.labels).sum() if share.weight else torch.zeros(())
@@ -159,6 +164,9 @@ class Trainer:
             )
         self._optimizer.step()
         state.step += 1
+        decay = min(self.plan.ema, (1 + state.step) / (10 + state.step))
+        for name, average in self._averages.items():
+            average.lerp_(self._trained[name].detach(), 1 - decay)
         state.loss_sum += value * share.whole
         state.errors += wrong
         return stop
@@ -223,8 +231,9 @@ class Trainer:
         state.loss_sum, state.errors, state.seconds = 0.0, 0, 0.0
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Trained parameters, the network's buffers and the optimiser's state, by name, copied."""
+        """Trained parameters, their averages, the network's buffers and the optimiser's state, by name, copied."""
         tensors = {f"parameter/{name}": p.detach().clone() for name, p in self._trained.items()}
+        tensors |= {f"average/{name}": average.clone() for name, average in self._averages.items()}
         tensors |= {f"buffer/{name}": buffer.detach().clone() for name, buffer in self._buffers().items()}
         for name, parameter in self._trained.items():
             for key, value in self._optimizer.state.get(parameter, {}).items():
@@ -259,6 +268,8 @@ class Trainer:
             buffer.copy_(state.tensors[name])
         for name, parameter in self._trained.items():
             parameter.copy_(state.tensors[f"parameter/{name}"])
+            if self._averages:
+                self._averages[name].copy_(state.tensors[f"average/{name}"])
             prefix = f"optimizer/{name}/"
             if kept := {key.removeprefix(prefix): v for key, v in state.tensors.items() if key.startswith(prefix)}:
                 self._optimizer.state[parameter] = {
@@ -273,6 +284,7 @@ class Trainer:
         optimizer.step()
         kept = {key: torch.as_tensor(value).shape for key, value in optimizer.state[probe].items()}
         shapes = {f"parameter/{name}": parameter.shape for name, parameter in self._trained.items()}
+        shapes |= {f"average/{name}": average.shape for name, average in self._averages.items()}
         shapes |= {f"buffer/{name}": buffer.shape for name, buffer in self._buffers().items()}
         for name, parameter in self._trained.items():
             shapes |= {

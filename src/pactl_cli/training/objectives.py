@@ -61,9 +61,9 @@ class RateObjective(NetworkObjective):
         out: Tensor = self.module(inputs, self.quantiser(self.module.w))
         return out
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy and price."""
-        loss = super().loss(logits, labels)
+        loss = super().loss(logits, labels, smoothing)
         if not self._quantised or not self.rate_weight:
             return loss
         return loss + self.rate_weight / self._examples * self.quantiser.rate_nats(self.module.w)

@@ -22,6 +22,8 @@ class Plan:
 
     Attributes:
         warmup_epochs: linear from 0 to `warmup_lr` before the recipe's schedule begins.
+        smoothing: of labels: so much of each is spread evenly over all classes.
+        ema: decay of the average of weights that is the result; 0 for the last weights.
     """
 
     recipe: str
@@ -32,6 +34,8 @@ class Plan:
     weight_decay: float = 0.0
     warmup_epochs: float = 0.0
     warmup_lr: float | None = None
+    smoothing: float = 0.0
+    ema: float = 0.0
 
 
 def cosine(share: float, *, final: float) -> float:
