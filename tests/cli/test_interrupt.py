@@ -24,7 +24,7 @@ EPOCHS = 20
 @pytest.fixture(scope="session")
 def train(npz: Path, quick: tuple[object, ...]) -> tuple[object, ...]:
     """A training that takes half a second, but for `--out`."""
-    rate = ("--rate-weight", 0.5, "--rate-from", 0.5)
+    rate = ("--rate-weight", 0.5, "--rate-from", 0.5, "--ema", 0.9, "--smoothing", 0.1)
     return ("train", "--dataset", f"npz:{npz}", *quick, "--epochs", EPOCHS, "--batch-size", 32, *rate, "--out")
 
 

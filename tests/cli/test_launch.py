@@ -115,7 +115,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray[A
 @pytest.fixture(scope="session")
 def train(odd: Path, quick: tuple[object, ...]) -> tuple[object, ...]:
     """A short training that pays for bits, its last batches of 5 examples, but for `--out`."""
-    rate = ("--rate-weight", 0.5, "--rate-from", 0.5)
+    rate = ("--rate-weight", 0.5, "--rate-from", 0.5, "--ema", 0.9, "--smoothing", 0.1)
     return ("train", "--dataset", f"npz:{odd}", *quick, "--batch-size", 32, *rate, "--out")
 
 
