@@ -27,7 +27,7 @@ def trivial(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
     """Return views in each of which one of fourteen operations was applied, equally likely."""
     operation = draws.integers("operation", len(OPERATIONS))[indices]
     step = draws.integers("strength", STRENGTHS)[indices]
-    sign = (1 - 2 * draws.integers("sign", 2)[indices].double()).view(-1, 1, 1, 1)
+    sign = (1 - 2 * draws.integers("sign", 2)[indices].float()).view(-1, 1, 1, 1)
     seen = torch.empty_like(images)
     for number, apply in enumerate(OPERATIONS):
         places = (operation == number).nonzero().squeeze(1)
@@ -37,8 +37,8 @@ def trivial(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
 
 
 def _strength(step: Tensor, most: float, least: float = 0) -> Tensor:
-    """Return strengths of shape (m, 1, 1, 1), in double precision, but rounded as torchvision's table of them is."""
-    return torch.linspace(least, most, STRENGTHS, device=step.device).double()[step].view(-1, 1, 1, 1)
+    """Return strengths of shape (m, 1, 1, 1), from torchvision's table of them."""
+    return torch.linspace(least, most, STRENGTHS, device=step.device)[step].view(-1, 1, 1, 1)
 
 
 def _as_it_is(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
@@ -77,9 +77,7 @@ def _turned(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
 def _places(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the columns and the rows of images, counted in pixels from the middle."""
     height, width = images.shape[-2:]
-    rows, columns = (
-        torch.arange(size, device=images.device, dtype=torch.float64) - (size - 1) / 2 for size in (height, width)
-    )
+    rows, columns = (torch.arange(size, device=images.device) - (size - 1) / 2 for size in (height, width))
     return columns.view(1, 1, 1, -1), rows.view(1, 1, -1, 1)
 
 
@@ -87,7 +85,7 @@ def _nearest(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Return the pixels nearest to places that are counted from the middle; beyond the border is black."""
     height, width = images.shape[-2:]
     x, y = (2 * places.expand(len(images), 1, height, width)[:, 0] for places in (x, y))
-    places = torch.stack([x / width, y / height], -1).float()
+    places = torch.stack([x / width, y / height], -1)
     return grid_sample(images.float(), places, mode="nearest", align_corners=False).to(images.dtype)
 
 
@@ -134,8 +132,7 @@ def _equalised(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
 
 def _blended(images: Tensor, others: Tensor, more: Tensor) -> Tensor:
     """Return 1 + more of the images, and the rest of the others, rounded down."""
-    factor = 1 + more
-    return (factor.float() * images + (1 - factor).float() * others).clamp(0, 255).to(images.dtype)
+    return ((1 + more) * images - more * others).clamp(0, 255).to(images.dtype)
 
 
 def _grey(images: Tensor) -> Tensor:
