@@ -31,7 +31,7 @@ class Dataset(Row):
         package: that has it inside; "" for files in a data directory.
         features: the default network of features; "" for `model`.
         normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
-        reads: settings of that name that say how the user's own data are read.
+        reads: settings of that name that say how the data are read; a maker of such is given a `Reading` too.
         counted_by: a function of the name that counts training examples without being told how to read them, if any.
         resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
     """
@@ -153,6 +153,20 @@ DATASETS = Table(
             view="resized-crop",
             resized=("tiny-imagenet",),
         ),
+        *(
+            Dataset(
+                name,
+                f"60,000 + 10,000 {what} that the program draws, 28x28 in grey: to start from",
+                f"pactl_cli.data.glyphs.drawing:{maker}",
+                *("lenet5", 4, 4e-3, 128, 60_000),
+                package="pactl",
+                reads=("fonts",),
+            )
+            for name, what, maker in (
+                ("glyphs", "letters and scribbles", "load_letters"),
+                ("glyphs:digits", "digits", "load_digits"),
+            )
+        ),
         Dataset(
             "npz:",
             "your own arrays x_train, y_train and optionally x_test, y_test",
@@ -191,6 +205,8 @@ def dataset_entry(name: str) -> Dataset:
         PactlError: if there is none.
     """
     kind, colon, path = name.partition(":")
+    if name in DATASETS and path:  # glyphs:digits is a name, no path
+        return DATASETS[name]
     if colon and f"{kind}:" in DATASETS and not path:
         raise PactlError(f"--dataset {name!r} names no path", f"write {kind}:PATH")
     try:
@@ -208,10 +224,12 @@ def dataset_entry(name: str) -> Dataset:
 def own_name(name: str) -> str:
     """Return what a certificate calls a data set: of a path, which can tell a user's name, the last part alone.
 
-    >>> print(own_name("mnist"), own_name("npz:/home/jane/x.npz"), own_name("folder:/"))
-    mnist npz:x.npz folder:/
+    >>> print(own_name("glyphs:digits"), own_name("npz:/home/jane/x.npz"), own_name("folder:/"))
+    glyphs:digits npz:x.npz folder:/
     """
     kind, colon, path = name.partition(":")
+    if name in DATASETS:
+        return name
     return f"{kind}:{os.path.basename(os.path.abspath(os.path.expanduser(path))) or path}" if colon else name
 
 

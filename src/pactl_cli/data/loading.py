@@ -39,7 +39,7 @@ def load_dataset(
     """
     entry, how = catalogue.dataset_entry(name), reading or Reading()
     how.refuse(f"it has no meaning for --dataset {name}", but=(*entry.reads, "image_size"))
-    more = {"reading": how} if entry.takes_path else {}
+    more = {"reading": how} if entry.takes_path or entry.reads else {}
     directory = DataDirectory(data_dir, may_write)
     dataset: Dataset = entry.maker()(name, directory, progress, **more)
     if isinstance(dataset.train, Examples) and entry.train_examples not in (None, len(dataset.train)):

@@ -161,7 +161,7 @@ def resolved(
 def _at_absolute_path(dataset: str) -> str:
     """Return a data set's name, with an absolute path where it has one."""
     kind, colon, path = dataset.partition(":")
-    return f"{kind}:{_absolute(Path(path))}" if colon else kind
+    return f"{kind}:{_absolute(Path(path))}" if colon and dataset not in catalogue.DATASETS else dataset
 
 
 def _absolute(path: Path) -> Path:

@@ -1,0 +1,131 @@
+"""Drawings of outlines: each a field of distances from its edge, which is bent, thickened, and looked at from afar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.glyphs.chance import Bending, Chance, Numbers
+from pactl_cli.data.glyphs.fonts import Mask
+
+SIDE, BOX = 28, 20
+"""Of a drawing, and of the square in its middle that the larger side fills, in pixels."""
+_FIELD, _FILLED = 64, 44
+"""Of a field, and of the glyph in it."""
+_AT_ONCE = 32
+_SEEN = 1.25
+"""How much of a field is seen at first, in halves of its side: all, and a margin."""
+
+Fields = NDArray[np.float32]
+Images = NDArray[np.uint8]
+
+
+def distance_field(mask: Mask) -> Fields:
+    """Return distances from the edge of what has ink, positive inside, in steps of the field, shape (64, 64).
+
+    The middle of a stroke is at 0, however thick its strokes are: fonts are thin or bold, but pens are what they are.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    height, width = mask.shape
+    side = max(mask.shape)
+    margin = -(-side * (_FIELD - _FILLED) // (2 * _FILLED))
+    whole = side + 2 * margin
+    square = np.zeros((whole, whole), np.bool_)
+    top, left = (whole - height) // 2, (whole - width) // 2
+    square[top : top + height, left : left + width] = mask
+    inside = distance_transform_edt(square)
+    depths = np.sort(inside[square])
+    middle = depths[len(depths) * 9 // 10] / 0.9
+    signed = (inside - distance_transform_edt(~square) - middle) * (_FILLED / side)
+    places = ((np.arange(_FIELD) + 0.5) * (whole / _FIELD)).astype(np.int64)
+    return np.ascontiguousarray(signed[places][:, places], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class _Pens:
+    """What draws each of some outlines."""
+
+    field: NDArray[np.int64]
+    bending: Bending
+    radius: Numbers
+    softness: Numbers
+    size: Numbers
+    shift_x: Numbers
+    shift_y: Numbers
+
+    def __getitem__(self, some: slice) -> _Pens:
+        return _Pens(*(getattr(self, name)[some] for name in self.__dataclass_fields__))
+
+
+def draw_outlines(chance: Chance, fields: Fields, chosen: NDArray[np.int64], progress: Progress) -> Images:
+    """Return a drawing of each chosen field, shape (n, 28, 28)."""
+    pens = _Pens(
+        chosen,
+        Bending.drawn(chance, turn=0.12, slant=0.22, stretch=0.2, waves=0.07),
+        chance.uniform("radius", 1.3, 5.0, 1),
+        chance.uniform("softness", 2.0, 4.0, 1),
+        chance.factor("size", 0.03, 1),
+        chance.bell("shift x", 0.35, 1),
+        chance.bell("shift y", 0.35, 1),
+    )
+    drawn = np.empty((len(chosen), SIDE, SIDE), np.uint8)
+    for start in range(0, len(chosen), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        drawn[some] = _drawn(fields, pens[some])
+        progress(min(start + _AT_ONCE, len(chosen)), len(chosen))
+    return drawn
+
+
+_ROWS, _COLUMNS = (axis.reshape(1, -1).astype(np.float64) for axis in np.indices((SIDE, SIDE)))
+_MIDDLE = (SIDE - 1) / 2
+
+
+def _drawn(fields: Fields, pens: _Pens) -> Images:
+    """Return drawings: looked at once to find each one's box and centre of mass, and once more from there."""
+    step = 2 * _SEEN / SIDE
+    first = _looked(fields, pens, (_COLUMNS - _MIDDLE) * step, (_ROWS - _MIDDLE) * step).astype(np.int64)
+    rows, columns = ((first.reshape(-1, SIDE, SIDE) > 127).any(axis=axis) for axis in (2, 1))
+    side = np.clip(np.maximum(_extent(rows), _extent(columns)), 6, SIDE)[:, None]
+    mass = np.maximum(first.sum(axis=1), 1)[:, None]
+    centre_x, centre_y = ((first * axis.astype(np.int64)).sum(axis=1)[:, None] / mass for axis in (_COLUMNS, _ROWS))
+    scale = side / BOX * pens.size
+    x = (centre_x - _MIDDLE + (_COLUMNS - _MIDDLE + pens.shift_x) * scale) * step
+    y = (centre_y - _MIDDLE + (_ROWS - _MIDDLE + pens.shift_y) * scale) * step
+    return _looked(fields, pens, x, y).reshape(-1, SIDE, SIDE)
+
+
+def _extent(lines: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return from the first to the last of the lines with ink, how many there are."""
+    return np.where(lines.any(axis=1), SIDE - lines.argmax(axis=1) - lines[:, ::-1].argmax(axis=1), 0)
+
+
+def _looked(fields: Fields, pens: _Pens, x: Numbers, y: Numbers) -> Images:
+    """Return what is seen at places of bent fields, given in halves of their side from the middle."""
+    x, y = (np.clip((axis + 1.0) * (_FIELD / 2) - 0.5, 0.0, _FIELD - 1.001) for axis in pens.bending(x, y))
+    column, row = x.astype(np.int64), y.astype(np.int64)
+    x, y = x - column, y - row
+    corner = (pens.field[:, None] * _FIELD + row) * _FIELD + column
+    flat = fields.reshape(-1)
+    upper, lower = (_between(flat[corner + down], flat[corner + (down + 1)], x) for down in (0, _FIELD))
+    return shade((_between(upper, lower, y) + pens.radius) / pens.softness)
+
+
+def _between(one: Any, other: Any, share: Numbers) -> Numbers:
+    """Return numbers between two, at shares of the way."""
+    return np.asarray(one + (other - one) * share)
+
+
+def shade(depth: Numbers) -> Images:
+    """Return the grey of points, given how deep in the ink they are, in widths of the edge."""
+    return np.rint(np.clip(depth + 0.5, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def fields_of(masks: Sequence[tuple[int, Mask]]) -> tuple[Fields, NDArray[np.int64]]:
+    """Return a field of each mask, and whose each is."""
+    return np.stack([distance_field(mask) for _, mask in masks]), np.array([place for place, _ in masks])
