@@ -1,14 +1,16 @@
 """The code of a configuration: what it costs to say which network, which subspace, which seed.
 
-A list of what differs from the data set's default configuration: the bit 1 ends it; otherwise 0, the gap to the next
-field that differs in Elias gamma, and its value in a code of its own. Whoever tries many values of a field and keeps
-the best pays for exactly the one kept: the bound holds for all at once. A field appended changes no older message.
+A list of what differs from the default configuration: the data set's or, where a run starts from theta0, theta0 as it
+came. The bit 1 ends it; otherwise 0, the gap to the next field that differs in Elias gamma, and its value in a code of
+its own, after one bit that says whether it is the data set's default where theta0 says another. Whoever tries many
+values of a field and keeps the best pays for exactly the one kept: the bound holds for all at once. A field appended
+changes no older message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pactl_cli import catalogue
@@ -35,8 +37,27 @@ from pactl_cli.certificate.format import (
     default_dim,
 )
 
-_FREE_DEFAULTS = ("model_name", "base_width", "normalisation")
+_FREE_INTEGERS = ("intrinsic_dim", "seed", "base_width", "calibration_examples", "image_size")
+_FREE_DEFAULTS = (*_FREE_INTEGERS, "model_name", "normalisation")
 """The fields of a configuration for which the weights that training starts from can say more than the data set."""
+
+
+def free_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults that weights give a configuration, from a stranger's JSON.
+
+    Raises:
+        TypeError, ValueError: if a value is not of its field.
+    """
+    found = {name: values[name] for name in _FREE_DEFAULTS if name in values}
+    if not isinstance(found.get("model_name", ""), str):
+        raise TypeError("a network's name is a string")
+    for name in _FREE_INTEGERS:
+        if found.get(name) is not None and type(found[name]) is not int:
+            raise TypeError(f"{name} is an integer")
+    if found.get("normalisation") not in (None, CALIBRATION):
+        mean, std = (tuple(map(float, row)) for row in found["normalisation"])
+        found["normalisation"] = mean, std
+    return found
 
 
 @dataclass(frozen=True)
@@ -71,7 +92,8 @@ class Task:
         brought: the network that the receiver brings, if there is one that the catalogue lacks.
         inputs: the kind of an example, as in `models.inputs.InputSpec`.
         calibration_pool: how many examples calibration draws from; None for as many as `train_examples`.
-        defaults: of fields for which the weights that training starts from say more than the data set.
+        defaults: of fields for which the weights that training starts from say more than the data set. That of
+            `calibration_examples` holds where d = 0 and nothing else needs such examples.
     """
 
     dataset: str
@@ -94,14 +116,7 @@ class Task:
         Raises:
             KeyError, TypeError, ValueError: if there is none.
         """
-        brought, defaults = values["brought"], dict(values["defaults"])
-        if not isinstance(defaults.get("model_name", ""), str):
-            raise TypeError("a network's name is a string")
-        if defaults.get("base_width") is not None:
-            defaults["base_width"] = int(defaults["base_width"])
-        if defaults.get("normalisation") not in (None, CALIBRATION):
-            mean, std = (tuple(map(float, row)) for row in defaults["normalisation"])
-            defaults["normalisation"] = mean, std
+        brought = values["brought"]
         return cls(
             dataset=str(values["dataset"]),
             train_examples=int(values["train_examples"]),
@@ -109,7 +124,7 @@ class Task:
             brought=None if brought is None else Brought.from_dict(brought),
             inputs=str(values["inputs"]),
             calibration_pool=None if values["calibration_pool"] is None else int(values["calibration_pool"]),
-            defaults={name: defaults[name] for name in _FREE_DEFAULTS if name in defaults},
+            defaults=free_defaults(dict(values["defaults"])),
         )
 
     @property
@@ -315,8 +330,17 @@ _CODES: dict[str, _Field] = {
 
 
 def _default(name: str, known: dict[str, Any], task: Task) -> Any:
-    """What a field has where nothing is said of it."""
-    return task.defaults[name] if name in task.defaults else _CODES[name].default(known, task)
+    """What a field has where nothing is said of it: as theta0 came, else the data set's."""
+    is_free = name in task.defaults
+    if name == "calibration_examples" and (known["intrinsic_dim"] or known["normalisation"] == CALIBRATION):
+        is_free = False
+    return task.defaults[name] if is_free else _CODES[name].default(known, task)
+
+
+def silent(configuration: Configuration, task: Task) -> Configuration:
+    """The configuration of the same classifier at w = 0 in the fewest bits: d = 0, and nothing said of P."""
+    mode = _default("intrinsic_mode", {}, task)
+    return replace(configuration, intrinsic_dim=0, intrinsic_mode=mode, freeze="", lora_rank=0)
 
 
 def complete(given: dict[str, Any], task: Task) -> Configuration:
@@ -343,8 +367,11 @@ def write_configuration(writer: BitWriter, configuration: Configuration, task: T
             raise ValueError(f"{name} has no meaning for {known['model_name']}")
         writer.write(0, 1)
         write_gamma(writer, place - last)
-        code.write(writer, known[name], _Given(task, default))
-        last = place
+        usual, last = code.default(known, task), place
+        if usual != default:
+            writer.write(known[name] == usual, 1)
+        if known[name] != usual:
+            code.write(writer, known[name], _Given(task, default))
     writer.write(1, 1)
 
 
@@ -364,7 +391,9 @@ def read_configuration(reader: BitReader, task: Task) -> Configuration:
         default, code = _default(name, known, task), _CODES[name]
         if not code.exists(known, task):
             raise DecodeError(f"the message gives {name} to {known['model_name']}, which has none")
-        known[name] = code.read(reader, _Given(task, default))
+        usual = code.default(known, task)
+        is_usual = usual != default and bool(reader.read(1))
+        known[name] = usual if is_usual else code.read(reader, _Given(task, default))
         if known[name] == default:
             raise DecodeError(f"the message spells out the default of {name}")
     _fill(known, len(FIELDS), task)
