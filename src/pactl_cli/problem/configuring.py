@@ -9,8 +9,9 @@ from typing import Any
 
 from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics
-from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
+from pactl_cli.certificate.configuration import Configuration, complete
 from pactl_cli.certificate.format import CALIBRATION, default_dim
+from pactl_cli.certificate.task import Brought, Task
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.data.reading import Reading

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
-from pactl_cli.certificate.configuration import free_defaults
+from pactl_cli.certificate.task import free_defaults
 from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.errors import PactlError
 from pactl_cli.models import sketch_network
