@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError
-from pactl_cli.certificate.configuration import (
-    Brought,
-    Configuration,
-    Task,
-    complete,
-    read_configuration,
-    write_configuration,
-)
+from pactl_cli.certificate.configuration import Configuration, complete, read_configuration, write_configuration
 from pactl_cli.certificate.format import DEFAULT_SEED, FIELDS, ROUND_DIMS, default_dim
+from pactl_cli.certificate.task import Brought, Task
 
 MNIST = Task("mnist", 60_000, 1)
 TASKS = [

@@ -12,8 +12,9 @@ import pytest
 from pactl_cli import catalogue
 from pactl_cli.certificate import format as fm
 from pactl_cli.certificate.codes import BitReader, BitWriter
-from pactl_cli.certificate.configuration import Brought, Task, complete, read_configuration, write_configuration
+from pactl_cli.certificate.configuration import complete, read_configuration, write_configuration
 from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS
+from pactl_cli.certificate.task import Brought, Task
 
 GOLDEN = Path(__file__).parent / "golden"
 ADVICE = (

@@ -15,10 +15,11 @@ from pactl_cli.certificate import codebook as codebook_module
 from pactl_cli.certificate import message as message_module
 from pactl_cli.certificate.codebook import Codebook, FreeLevels, Grid, write_codebook
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError, write_delta
-from pactl_cli.certificate.configuration import Task, complete, write_configuration
+from pactl_cli.certificate.configuration import complete, write_configuration
 from pactl_cli.certificate.format import MAX_DIM, default_dim
 from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.symbols import read_symbols
+from pactl_cli.certificate.task import Task
 
 MNIST = Task("mnist", 60_000, 1)
 

@@ -3,8 +3,9 @@
 import pytest
 
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError, write_delta
-from pactl_cli.certificate.configuration import Configuration, Task, read_configuration
+from pactl_cli.certificate.configuration import Configuration, read_configuration
 from pactl_cli.certificate.format import ROUND_DIMS, default_dim
+from pactl_cli.certificate.task import Task
 
 MNIST = Task("mnist", 60_000, 1)
 

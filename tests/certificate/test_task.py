@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pactl_cli.certificate.configuration import Brought, Task
+from pactl_cli.certificate.task import Brought, Task
 
 
 @given(st.booleans(), st.none() | st.integers(0, 10**6), st.booleans())

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from pactl_cli.certificate.codes import BitWriter, write_gamma
-from pactl_cli.certificate.configuration import Task, complete, write_configuration
+from pactl_cli.certificate.configuration import complete, write_configuration
+from pactl_cli.certificate.task import Task
 
 Call = Callable[..., Any]
 

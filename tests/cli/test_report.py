@@ -20,9 +20,10 @@ import pytest
 from pactl_cli.certificate.certificate import SCHEMA_VERSION, Certificate, all_bounds, sentence
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.certificate.codes import BitWriter, write_delta, write_gamma
-from pactl_cli.certificate.configuration import Task, complete
+from pactl_cli.certificate.configuration import complete
 from pactl_cli.certificate.format import FORMAT
 from pactl_cli.certificate.message import Message, encode
+from pactl_cli.certificate.task import Task
 from pactl_cli.runs.directory import Manifest
 
 HOSTILE = 'npz:/x</title><script src="//evil">alert(1)</script><img onerror=x>&"\'\x1b[31m\u202e'

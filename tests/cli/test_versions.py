@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from pactl_cli.certificate.certificate import SCHEMA_VERSION
-from pactl_cli.certificate.configuration import Task
 from pactl_cli.certificate.format import FORMAT
 from pactl_cli.certificate.message import encode, read_message
+from pactl_cli.certificate.task import Task
 
 Call = Callable[..., Any]
 

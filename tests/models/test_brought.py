@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pactl_cli import catalogue
-from pactl_cli.certificate.configuration import Brought
+from pactl_cli.certificate.task import Brought
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.brought import describe

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli.certificate.codebook import Grid
-from pactl_cli.certificate.configuration import Task, complete
+from pactl_cli.certificate.configuration import complete
 from pactl_cli.certificate.message import Message, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.certificate.task import Task
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.splits import Partition, partition, permuted_indices
 from pactl_cli.errors import PactlError

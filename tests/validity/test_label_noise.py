@@ -16,10 +16,11 @@ from scipy.stats import binom
 
 from pactl_cli import randomness
 from pactl_cli.certificate.codebook import Grid
-from pactl_cli.certificate.configuration import Task, complete
+from pactl_cli.certificate.configuration import complete
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.certificate.message import Message, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.certificate.task import Task
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.settings import TrainSettings

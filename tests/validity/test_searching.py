@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pactl_cli.certificate.codebook import Grid
-from pactl_cli.certificate.configuration import Configuration, Task, complete
+from pactl_cli.certificate.configuration import Configuration, complete
 from pactl_cli.certificate.message import Encoded, Message, decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
+from pactl_cli.certificate.task import Task
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout

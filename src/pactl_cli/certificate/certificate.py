@@ -72,7 +72,7 @@ class AtDelta(_Record):
     error_bound: Error
 
 
-_Word = Annotated[str, Field(max_length=2000, pattern="^[a-z0-9,._-]+$")]
+_Word = Annotated[str, Field(max_length=2000, pattern="^[a-z0-9,.:_-]+$")]
 MadeWith = Annotated[dict[_Word, _Word | Annotated[int, Field(ge=0, le=2**63)] | float | None], Field(max_length=40)]
 """What `bound` was told of how to find a message: a note, which leaves no room for a stranger's sentences."""
 

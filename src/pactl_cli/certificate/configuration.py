@@ -1,14 +1,16 @@
 """The code of a configuration: what it costs to say which network, which subspace, which seed.
 
-A list of what differs from the data set's default configuration: the bit 1 ends it; otherwise 0, the gap to the next
-field that differs in Elias gamma, and its value in a code of its own. Whoever tries many values of a field and keeps
-the best pays for exactly the one kept: the bound holds for all at once. A field appended changes no older message.
+A list of what differs from the default configuration: the data set's or, where a run starts from theta0, theta0 as it
+came. The bit 1 ends it; otherwise 0, the gap to the next field that differs in Elias gamma, and its value in a code of
+its own, after one bit that says whether it is the data set's default where theta0 says another. Whoever tries many
+values of a field and keeps the best pays for exactly the one kept: the bound holds for all at once. A field appended
+changes no older message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pactl_cli import catalogue
@@ -34,96 +36,7 @@ from pactl_cli.certificate.format import (
     default_calibration,
     default_dim,
 )
-
-_FREE_DEFAULTS = ("model_name", "base_width", "normalisation")
-"""The fields of a configuration for which the weights that training starts from can say more than the data set."""
-
-
-@dataclass(frozen=True)
-class Brought:
-    """What the code of a header knows of a network that the receiver brings."""
-
-    name: str
-    width: int | None = None
-    batch_statistics: bool = False
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Brought:
-        """Return the network of which a stranger's JSON says these things, and no others.
-
-        Raises:
-            KeyError, TypeError: if it says something else.
-        """
-        name, width, batch_statistics = (values[key] for key in ("name", "width", "batch_statistics"))
-        if len(values) > 3 or not isinstance(name, str) or not isinstance(batch_statistics, bool):
-            raise TypeError("a network that is brought has a name, a width and batch statistics or none")
-        return cls(name, None if width is None else int(width), batch_statistics)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What sender and receiver know before the message: the data set, never its examples' contents.
-
-    Attributes:
-        dataset: its name.
-        train_examples: how many examples S and the calibration examples are together.
-        channels: of an image.
-        brought: the network that the receiver brings, if there is one that the catalogue lacks.
-        inputs: the kind of an example, as in `models.inputs.InputSpec`.
-        calibration_pool: how many examples calibration draws from; None for as many as `train_examples`.
-        defaults: of fields for which the weights that training starts from say more than the data set.
-    """
-
-    dataset: str
-    train_examples: int
-    channels: int
-    brought: Brought | None = None
-
-    inputs: str = "image"
-    calibration_pool: int | None = None
-    defaults: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name: enough, as JSON, to read a message without the data."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Task:
-        """The task that `as_dict` described, after a way through JSON.
-
-        Raises:
-            KeyError, TypeError, ValueError: if there is none.
-        """
-        brought, defaults = values["brought"], dict(values["defaults"])
-        if not isinstance(defaults.get("model_name", ""), str):
-            raise TypeError("a network's name is a string")
-        if defaults.get("base_width") is not None:
-            defaults["base_width"] = int(defaults["base_width"])
-        if defaults.get("normalisation") not in (None, CALIBRATION):
-            mean, std = (tuple(map(float, row)) for row in defaults["normalisation"])
-            defaults["normalisation"] = mean, std
-        return cls(
-            dataset=str(values["dataset"]),
-            train_examples=int(values["train_examples"]),
-            channels=int(values["channels"]),
-            brought=None if brought is None else Brought.from_dict(brought),
-            inputs=str(values["inputs"]),
-            calibration_pool=None if values["calibration_pool"] is None else int(values["calibration_pool"]),
-            defaults={name: defaults[name] for name in _FREE_DEFAULTS if name in defaults},
-        )
-
-    @property
-    def row(self) -> catalogue.Dataset:
-        """The catalogue's, with the defaults for such inputs."""
-        return catalogue.dataset_entry(self.dataset).for_inputs(self.inputs)
-
-    def model(self, name: str) -> Brought | catalogue.Model:
-        """What is known of a network by its name.
-
-        Raises:
-            KeyError: if neither the catalogue nor the receiver has it.
-        """
-        return self.brought if self.brought and self.brought.name == name else catalogue.MODELS[name]
+from pactl_cli.certificate.task import Brought, Task
 
 
 @dataclass(frozen=True)
@@ -315,8 +228,17 @@ _CODES: dict[str, _Field] = {
 
 
 def _default(name: str, known: dict[str, Any], task: Task) -> Any:
-    """What a field has where nothing is said of it."""
-    return task.defaults[name] if name in task.defaults else _CODES[name].default(known, task)
+    """What a field has where nothing is said of it: as theta0 came, else the data set's."""
+    is_free = name in task.defaults
+    if name == "calibration_examples" and (known["intrinsic_dim"] or known["normalisation"] == CALIBRATION):
+        is_free = False
+    return task.defaults[name] if is_free else _CODES[name].default(known, task)
+
+
+def silent(configuration: Configuration, task: Task) -> Configuration:
+    """The configuration of the same classifier at w = 0 in the fewest bits: d = 0, and nothing said of P."""
+    mode = _default("intrinsic_mode", {}, task)
+    return replace(configuration, intrinsic_dim=0, intrinsic_mode=mode, freeze="", lora_rank=0)
 
 
 def complete(given: dict[str, Any], task: Task) -> Configuration:
@@ -343,8 +265,11 @@ def write_configuration(writer: BitWriter, configuration: Configuration, task: T
             raise ValueError(f"{name} has no meaning for {known['model_name']}")
         writer.write(0, 1)
         write_gamma(writer, place - last)
-        code.write(writer, known[name], _Given(task, default))
-        last = place
+        usual, last = code.default(known, task), place
+        if usual != default:
+            writer.write(known[name] == usual, 1)
+        if known[name] != usual:
+            code.write(writer, known[name], _Given(task, default))
     writer.write(1, 1)
 
 
@@ -364,7 +289,9 @@ def read_configuration(reader: BitReader, task: Task) -> Configuration:
         default, code = _default(name, known, task), _CODES[name]
         if not code.exists(known, task):
             raise DecodeError(f"the message gives {name} to {known['model_name']}, which has none")
-        known[name] = code.read(reader, _Given(task, default))
+        usual = code.default(known, task)
+        is_usual = usual != default and bool(reader.read(1))
+        known[name] = usual if is_usual else code.read(reader, _Given(task, default))
         if known[name] == default:
             raise DecodeError(f"the message spells out the default of {name}")
     _fill(known, len(FIELDS), task)

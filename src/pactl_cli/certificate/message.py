@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from pactl_cli.certificate.codebook import Codebook, read_codebook, write_codebook
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError
-from pactl_cli.certificate.configuration import Configuration, Task, read_configuration, write_configuration
+from pactl_cli.certificate.configuration import Configuration, read_configuration, write_configuration
 from pactl_cli.certificate.format import MAX_DIM
 from pactl_cli.certificate.symbols import Symbols, read_symbols, write_symbols
+from pactl_cli.certificate.task import Task
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pactl_cli.certificate.configuration import Brought
 from pactl_cli.certificate.format import DEFAULT_SEED
+from pactl_cli.certificate.task import Brought
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.models.initialisation import seeded
 from pactl_cli.models.normalisation import batch_norms

@@ -25,6 +25,9 @@ from pactl_cli.runs.start import Start, Training
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
+_OF_A_PRIOR = ("seed", "normalisation", "image_size")
+"""The fields of a configuration that a prior's training depends on, beside its network."""
+
 
 @dataclass(frozen=True)
 class Blueprint:
@@ -141,13 +144,16 @@ class Blueprint:
         seen_is_complete: bool,
         origin: str,
         lineage: tuple[Training, ...] = (),
+        is_prior: bool = False,
     ) -> Start:
         """Return what another training can start from: the network as it is, and what of this one goes with it.
 
         Args:
             network: of this blueprint, without preparation.
             seen, seen_is_complete, origin, lineage: as in `Start`.
+            is_prior: whether it goes on with other examples of the same data, as they are configured here.
         """
+        configured = {name: getattr(self.configuration, name) for name in _OF_A_PRIOR} if is_prior else {}
         return Start(
             tensors={name: tensor.cpu() for name, tensor in network.state_dict().items()},
             seen=seen,
@@ -162,4 +168,5 @@ class Blueprint:
             lineage=lineage,
             calibrated=self.has_calibrated_statistics,
             encoding=self.encoding,
+            configured=configured,
         )

@@ -9,8 +9,9 @@ from typing import Any
 
 from pactl_cli import catalogue
 from pactl_cli.catalogue import Statistics
-from pactl_cli.certificate.configuration import Brought, Configuration, Task, complete
-from pactl_cli.certificate.format import CALIBRATION
+from pactl_cli.certificate.configuration import Configuration, complete
+from pactl_cli.certificate.format import CALIBRATION, default_dim
+from pactl_cli.certificate.task import Brought, Task
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.data.reading import Reading
@@ -30,16 +31,16 @@ def reading_of(settings: TrainSettings, tokenizer: str | None = None) -> Reading
     return Reading(**said | ({"tokenizer": tokenizer} if tokenizer else {}))
 
 
-def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, source: Start | None) -> Task:
+def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, start: Start | None) -> Task:
     """Return what sender and receiver know before the message."""
     return Task(
         catalogue.own_name(settings.dataset),
         len(pool.bound),
         dataset.spec.channels,
-        _brought(settings.model_name, dataset, source),
+        _brought(settings.model_name, dataset, start),
         inputs=dataset.kind,
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
-        defaults=_defaults(source, settings.dataset) if source else {},
+        defaults=_defaults(start, settings.dataset) if start else {},
     )
 
 
@@ -88,6 +89,8 @@ def configuration_of(settings: TrainSettings, task: Task, source: Start | None) 
     elif chosen == "fixed" and task.defaults.get("normalisation", own) is not None:
         normalisation = ((0.5,) * task.channels, (0.5,) * task.channels)
     given = settings.model_dump(include=set(Configuration.__dataclass_fields__) - {"normalisation"})
+    if given["intrinsic_dim"] is None:
+        given["intrinsic_dim"] = default_dim(task.train_examples)
     if given["model_name"]:
         given["model_name"] = catalogue.model_name(given["model_name"])
     for name in ("model_name", "base_width"):

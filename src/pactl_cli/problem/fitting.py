@@ -15,6 +15,7 @@ from pactl_cli.data.recognition import image_fingerprints
 from pactl_cli.data.vocabulary import widened
 from pactl_cli.errors import PactlError, quoted
 from pactl_cli.models.inputs import IMAGE
+from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
@@ -39,6 +40,16 @@ def require_unrelated(source: Start, settings: TrainSettings) -> None:
                 "same stream of random numbers, and so on the labels that this run would get",
                 "transfer from a source without label noise, or to labels without it",
             )
+
+
+def require_own_head(source: Start, settings: TrainSettings, classes: int) -> None:
+    """Raise PactlError if a source is to be certified as it is, and cannot: its head would be drawn anew, and guess."""
+    if settings.intrinsic_dim == 0 and kind_of(settings).certifies_theta0 and source.classes != classes:
+        raise PactlError(
+            f"--intrinsic-dim 0: {quoted(source.origin)} tells {source.classes} classes apart, and --dataset "
+            f"{settings.dataset} has {classes}: its head would be drawn anew, and guess",
+            "leave --intrinsic-dim out, or name data with the classes of the source",
+        )
 
 
 def fit_inputs(dataset: Dataset, source: Start) -> Dataset:

@@ -31,7 +31,7 @@ from pactl_cli.problem.configuring import configuration_of, reading_of, resolved
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
-from pactl_cli.problem.fitting import fit_inputs, require_unrelated, seen_forms
+from pactl_cli.problem.fitting import fit_inputs, require_own_head, require_unrelated, seen_forms
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.problem.memory import within_memory
 from pactl_cli.problem.problem import Problem
@@ -80,7 +80,7 @@ def load_problem(request: Request) -> Problem:
     dataset, start = _fitted(clean, settings, request.start)
     source = start if kind.has_source else None
     pool, identities = _divided(settings, (original, clean, dataset), source, permutation)
-    task = task_of(settings, dataset, pool, source)
+    task = task_of(settings, dataset, pool, start)
     configuration = configuration_of(settings, task, source)
     parts, calibration = _with_calibration(pool, configuration, identities)
     dataset, is_given = encoded_by(dataset, calibration), settings.intrinsic_dim is not None
@@ -125,6 +125,7 @@ def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tup
     if start is None or not kind_of(settings).has_source:
         return dataset, start
     require_unrelated(start, settings)
+    require_own_head(start, settings, dataset.classes)
     return fit_inputs(dataset, start), start.for_classes(dataset.classes)
 
 

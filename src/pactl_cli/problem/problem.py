@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import catalogue
-from pactl_cli.certificate.configuration import Configuration, Task
+from pactl_cli.certificate.configuration import Configuration
+from pactl_cli.certificate.task import Task
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.splits import Indices, Partition
 from pactl_cli.errors import printable

@@ -28,7 +28,7 @@ class Kind(Row):
     @property
     def certifies_theta0(self) -> bool:
         """Whether there is a message for d = 0: theta0 as it is. Otherwise all weights are trained, as a source."""
-        return self.has_prior
+        return self.has_prior or self.has_source
 
 
 _STAGES = "pactl_cli.stages"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -278,6 +279,26 @@ def _deltas(text: str) -> str:
     return text
 
 
+MAX_PRICES = 64
+AUTOMATIC_PRICES = 2
+
+
+def _prices(text: str) -> float | str:
+    """What a bit may cost: a number alone as one; else `auto`, `auto:N`, or a list of numbers and `auto`, checked."""
+    automatic, _, many = text.partition(":")
+    if automatic == "auto" and many.isdecimal() and 1 <= int(many) <= MAX_PRICES:
+        return f"auto:{int(many)}"
+    try:
+        found = [part if part.strip() == "auto" else float(part) for part in text.split(",")]
+    except ValueError:
+        found = [-1.0]
+    if len(found) > MAX_PRICES or not all(part == "auto" or 0 <= float(part) < inf for part in found):
+        raise ValueError("must be auto, auto:N, or 0 or more, or several such numbers with commas between them")
+    if len(found) == 1:
+        return found[0]
+    return ",".join(part.strip() if isinstance(part, str) else f"{part:g}" for part in found)
+
+
 class BoundSettings(Settings):
     """How a trained run is quantised and certified."""
 
@@ -293,7 +314,9 @@ class BoundSettings(Settings):
     )
     quant_epochs: int = _setting(30, QUANTISATION, "epochs of fine-tuning through the quantiser", ge=0)
     lr: float = _setting(0.2, QUANTISATION, "learning rate of fine-tuning, in units of the coordinates' spread", gt=0)
-    rate_weight: float | Literal["auto"] = _setting("auto", QUANTISATION, "price of the message's bits in the loss")
+    rate_weight: Annotated[float | str, BeforeValidator(str), AfterValidator(_prices)] = _setting(
+        "auto", QUANTISATION, "price of the message's bits in the loss; auto:N or a list such as 2,4,8: tries several"
+    )
     batch_size: int | None = _setting(None, QUANTISATION, "examples a step", ge=1, shown="as trained")
     delta: Annotated[float | str, BeforeValidator(str), AfterValidator(_deltas)] = _setting(
         "0.05",
@@ -320,13 +343,6 @@ class BoundSettings(Settings):
     )
     device: Device = _DEVICE
 
-    @field_validator("rate_weight")
-    @classmethod
-    def _not_negative(cls, weight: float | str) -> float | str:
-        if isinstance(weight, float) and weight < 0:
-            raise ValueError("must be auto, or 0 or more")
-        return weight
-
     @property
     def deltas(self) -> tuple[float, ...]:
         """The probabilities to fail, that of the headline first."""
@@ -338,6 +354,18 @@ class BoundSettings(Settings):
         names = ("quant_epochs", "lr", "rate_weight", "batch_size")
         levels = self.levels if catalogue.CODEBOOKS[self.effective_codebook].takes_levels else None
         return {"codebook": self.effective_codebook, "levels": levels} | {name: getattr(self, name) for name in names}
+
+    @property
+    def fixed_prices(self) -> list[float | None]:
+        """The prices to try; None for the automatic one."""
+        listed = str(self.rate_weight).split(",") if ":" not in str(self.rate_weight) else ["auto"]
+        return [None if price == "auto" else float(price) for price in listed]
+
+    @property
+    def automatic_prices(self) -> int:
+        """How many prices are tried where that is left to the program; 0 where prices are listed."""
+        automatic, _, many = str(self.rate_weight).partition(":")
+        return int(many or AUTOMATIC_PRICES) if automatic == "auto" else 0
 
     @property
     def level_counts(self) -> list[int | None]:

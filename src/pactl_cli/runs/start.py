@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pactl_cli.catalogue import Statistics
+from pactl_cli.certificate.task import free_defaults
 from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.errors import PactlError
 from pactl_cli.models import sketch_network
@@ -62,6 +63,7 @@ class Start:
         lineage: the trainings that led to it, the last one first; none for a prior, whose settings say it.
         calibrated: whether the normalisation is that of calibration examples, and so for all numbers, not bytes alone.
         encoding: of the rows of a table that it was trained on; None where that was something else.
+        configured: what a prior's training took from the configuration, by field; empty for what comes from other data.
     """
 
     tensors: dict[str, Tensor]
@@ -77,10 +79,13 @@ class Start:
     lineage: tuple[Training, ...] = ()
     calibrated: bool = False
     encoding: Encoding | None = None
+    configured: dict[str, Any] = field(default_factory=dict)
 
     def defaults(self) -> dict[str, Any]:
-        """The fields of a configuration that follow from it."""
-        return {"model_name": self.model_name, "base_width": self.base_width, "normalisation": self.statistics}
+        """The fields of a configuration under which it is as it came: d = 0, and of a source its batch statistics."""
+        network = {"intrinsic_dim": 0, "model_name": self.model_name, "base_width": self.base_width}
+        as_it_came = {"normalisation": self.statistics, "calibration_examples": 0}
+        return network | (self.configured or as_it_came)
 
     def for_classes(self, classes: int) -> Start:
         """The same where the classes agree, else without the head."""
@@ -135,7 +140,7 @@ class Start:
         save_tensors(run, INIT, tensors, {"start": json.dumps(self._facts())})
 
     def _facts(self) -> dict[str, Any]:
-        facts = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        facts = {each.name: getattr(self, each.name) for each in fields(self)[2:]}
         facts["encoding"] = self.encoding and self.encoding.as_dict()
         return facts | {"spec": self.spec.as_dict(), "lineage": [asdict(training) for training in self.lineage]}
 
@@ -185,6 +190,7 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
         "lineage": tuple(_training(**row) for row in facts["lineage"]),
         "calibrated": bool(facts["calibrated"]),
         "encoding": None if facts["encoding"] is None else Encoding.from_dict(facts["encoding"]),
+        "configured": free_defaults(dict(facts["configured"])),
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.message import Message, decode, encode
 from pactl_cli.certificate.risk_bounds import catoni_lambda
 from pactl_cli.problem.display import Display
@@ -20,10 +22,10 @@ from pactl_cli.problem.reloading import restore, trained_coordinates
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.evidence import Claim, Measured, assemble, recount
-from pactl_cli.stages.fine_tuning import fine_tune
+from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount
+from pactl_cli.stages.fine_tuning import fine_tune, tariffs
 from pactl_cli.stages.posthoc import Comparison
-from pactl_cli.stages.workbench import Workbench
+from pactl_cli.stages.workbench import SILENCE, STAGE, Attempt, Workbench
 from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.counting import Counts
 
@@ -57,17 +59,23 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     if settings.compare_posthoc and len(bench.module.w):
         comparison = Comparison(problem, bench.module, display, claim.delta, claim.extra_bits)
         claim = replace(claim, comparison=comparison.best())
-    tried = [(levels, *_certified(bench, message, trained, claim)) for levels, message in _messages(bench, trained)]
-    levels, certificate, data = min(tried, key=lambda entry: entry[1].error_bound)
-    if len(tried) > 1:
-        bench.note_search("levels", [entry[0] for entry in tried], levels)
-    low, best, high = catoni_lambda(
+    tried = [(attempt, *_certified(bench, message, trained, claim)) for attempt, message in _messages(bench, trained)]
+    best, certificate, data = min(tried, key=lambda entry: entry[1].error_bound)
+    for attempt, found, _ in tried:
+        line = {"bits": found.message_bits, "errors": found.errors, "error_bound": found.error_bound}
+        bench.metrics.append({"stage": STAGE, "attempt": asdict(attempt)} | line | {"chosen": attempt is best})
+    for what in ("levels", "price"):
+        values = [getattr(attempt, what) for attempt, *_ in tried]
+        numbers = list(dict.fromkeys(value for value in values if isinstance(value, int | float)))
+        if "auto" not in values:
+            bench.note_search(what, numbers, getattr(best, what))
+    low, middle, high = catoni_lambda(
         errors=certificate.errors,
         examples=certificate.bound_examples,
         bits=certificate.paid_bits,
         delta=certificate.delta,
     )
-    bench.note_search("lambda", (low, high), best)
+    bench.note_search("lambda", (low, high), middle)
     return Candidate(run, certificate, data, bench.metrics)
 
 
@@ -77,7 +85,7 @@ def _certified(bench: Workbench, message: Message, trained: Counts, claim: Claim
     encoded = encode(message, problem.task)
     problem.world.require_same("the message", encoded.data)
     decoded, _ = decode(encoded.data, problem.task)
-    quantised, test = recount(problem, bench.module, torch.from_numpy(decoded.coordinates()), bench.display)
+    quantised, test = recount(problem, bench.module, coordinates_of(decoded, bench.module), bench.display)
     measured = Measured(
         errors=quantised.cautious,
         train_errors=trained.plain,
@@ -88,23 +96,24 @@ def _certified(bench: Workbench, message: Message, trained: Counts, claim: Claim
     return assemble(problem, decoded, encoded, measured, claim), encoded.data
 
 
-def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[int, Message]]:
-    """The messages to choose from, which is free, each with the number of levels that was asked for: 0 for a grid."""
-    configuration, module, settings = bench.problem.configuration, bench.module, bench.settings
+def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[Attempt, Message]]:
+    """The messages to choose from, which is free: each is made from the trained w; the last one is empty, w = 0."""
+    problem, module, settings = bench.problem, bench.module, bench.settings
     w = module.w.detach().clone()
-    if not len(w):
-        yield 0, Message(configuration, None, np.zeros(0, dtype=np.int64))
-        return
-    for levels in settings.level_counts:
-        with torch.no_grad():
-            module.w.copy_(w)
-        quantiser: Quantiser = catalogue.CODEBOOKS[settings.effective_codebook].maker()(levels)
-        quantiser.to(w.device).fit(w)
-        if settings.quant_epochs:
-            fine_tune(bench, quantiser, trained, levels)
-        else:
-            quantiser = _best_candidate(bench, quantiser)
-        yield levels or 0, Message(configuration, *quantiser.message_parts(module.w))
+    for levels in settings.level_counts if len(w) else ():
+        fitted: Quantiser = catalogue.CODEBOOKS[settings.effective_codebook].maker()(levels)
+        fitted.to(w.device).fit(w)
+        attempt = Attempt(settings.effective_codebook, levels)
+        for tariff in list(tariffs(bench, fitted, trained)) if settings.quant_epochs else ():
+            quantiser, tried = deepcopy(fitted), replace(attempt, price=tariff.name)
+            fine_tune(bench, quantiser, tariff, tried)
+            yield tried, Message(problem.configuration, *quantiser.message_parts(module.w))
+            with torch.no_grad():
+                module.w.copy_(w)
+        if not settings.quant_epochs:
+            yield attempt, Message(problem.configuration, *_best_candidate(bench, fitted).message_parts(w))
+    nothing = np.zeros(0, dtype=np.int64)
+    yield Attempt(SILENCE), Message(silent(problem.configuration, problem.task), None, nothing)
 
 
 def _best_candidate(bench: Workbench, quantiser: Quantiser) -> Quantiser:

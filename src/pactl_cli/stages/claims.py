@@ -29,10 +29,10 @@ from pactl_cli.certificate.certificate import (
     at_deltas,
     sentence,
 )
-from pactl_cli.certificate.configuration import Task
 from pactl_cli.certificate.format import FORMAT, MAX_DIM, MAX_LEVELS
 from pactl_cli.certificate.message import Message, read_message
 from pactl_cli.certificate.symbols import learned_probabilities
+from pactl_cli.certificate.task import Task
 from pactl_cli.errors import PactlError, shell_command
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
 

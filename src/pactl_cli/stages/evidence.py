@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pactl_cli import __version__
@@ -66,6 +67,11 @@ class Measured:
     test_errors: int | None
     train_nll_bits: float | None
     network: NetworkFacts
+
+
+def coordinates_of(message: Message, module: SubspaceModule) -> Tensor:
+    """Return a message's coordinates as a module has them: all of them are 0 where the message has none."""
+    return torch.from_numpy(message.coordinates()) if len(message.symbols) else torch.zeros(len(module.w))
 
 
 def recount(

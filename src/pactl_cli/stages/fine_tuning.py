@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pactl_cli.catalogue import NO_VIEW
 from pactl_cli.problem.display import Bar
-from pactl_cli.stages.workbench import STAGE, Workbench, ideal_symbol_bits
+from pactl_cli.stages.workbench import STAGE, Attempt, Workbench, ideal_symbol_bits
 from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.counting import Counts
 from pactl_cli.training.loop import Moment, State, Trainer
 from pactl_cli.training.objectives import RateObjective
 from pactl_cli.training.price import Price
 
+FACTORS = tuple(map(float, os.environ.get("X_FACTORS", "1,0.5,2,0.25,4").split(",")))
+"""The automatic price at the start times these is what is tried beside it, held constant."""
 
-def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts, levels: int | None) -> None:
+
+@dataclass(frozen=True)
+class Tariff:
+    """The price of a bit at the start, and how it goes on; None where it is constant."""
+
+    first: float
+    price: Price | None = None
+
+    @property
+    def name(self) -> float | str:
+        """What it is called in the metrics."""
+        return self.first if self.price is None else "auto"
+
+
+def tariffs(bench: Workbench, quantiser: Quantiser, trained: Counts) -> Iterator[Tariff]:
+    """Yield the prices of a bit to try, each in a training of its own.
+
+    Args:
+        trained: counts before quantising, which say what a bit is worth.
+    """
+    settings = bench.settings
+    automatic = [price for price in settings.fixed_prices if price is None]
+    if automatic:
+        price = Price.of(trained, bench.problem.dataset.classes, settings.deltas[0])
+        bits = ideal_symbol_bits(quantiser.message_parts(bench.module.w)[1])
+        first = price.at(2 * trained.plain_error, bits / 2)
+        price = replace(price, most=first * float(os.environ.get("X_MOST", "inf")))
+    for constant in settings.fixed_prices:
+        yield Tariff(first, price) if constant is None else Tariff(constant)
+    for factor in FACTORS[: max(settings.automatic_prices - 1, 0)]:
+        yield Tariff(float(f"{factor * first:.3g}"))
+
+
+def fine_tune(bench: Workbench, quantiser: Quantiser, tariff: Tariff, attempt: Attempt) -> None:
     """Train w and the levels through the quantiser; in the same random views as training.
 
     Args:
-        trained: counts before quantising, which say what a bit is worth where its price is automatic.
-        levels: as many as were asked for, which tell this try from others in the metrics.
+        tariff: the price of a bit.
+        attempt: which tells this try from others in the metrics.
     """
     problem, module = bench.problem, bench.module
-    price, rate_weight = _price(bench, quantiser, trained)
-    objective = RateObjective(module, quantiser, rate_weight=rate_weight, examples=len(problem.sample))
+    objective = RateObjective(module, quantiser, rate_weight=tariff.first, examples=len(problem.sample))
     trainer = Trainer(
         objective,
         problem.sample,
@@ -34,19 +71,8 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts, levels: i
         lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
         world=problem.world,
     )
-    settings = bench.settings
-    attempt = {"codebook": settings.effective_codebook, "levels": levels, "price": settings.rate_weight}
     with bench.display.progress("fine-tuning") as advance:
-        trainer.run(_Observer(bench.metrics, objective, price, advance, attempt))
-
-
-def _price(bench: Workbench, quantiser: Quantiser, trained: Counts) -> tuple[Price | None, float]:
-    """Return the price of a bit, None where the user has fixed rho, and rho at the start."""
-    if bench.settings.rate_weight != "auto":
-        return None, float(bench.settings.rate_weight)
-    price = Price.of(trained, bench.problem.dataset.classes, bench.settings.deltas[0])
-    bits = ideal_symbol_bits(quantiser.message_parts(bench.module.w)[1])
-    return price, price.at(2 * trained.plain_error, bits / 2)
+        trainer.run(_Observer(bench.metrics, objective, tariff.price, advance, attempt))
 
 
 class _Observer:
@@ -58,7 +84,7 @@ class _Observer:
         objective: RateObjective,
         price: Price | None,
         advance: Bar,
-        attempt: dict[str, Any],
+        attempt: Attempt,
     ) -> None:
         self._metrics, self._objective, self._price, self._advance = metrics, objective, price, advance
         self._attempt = attempt
@@ -72,7 +98,7 @@ class _Observer:
         symbols = self._objective.quantiser.message_parts(self._objective.module.w)[1]
         bits = ideal_symbol_bits(symbols)
         found = {"symbols_bits": round(bits, 1), "rate_weight": self._objective.rate_weight}
-        self._metrics.append(record | found | {"attempt": self._attempt})
+        self._metrics.append(record | found | {"attempt": asdict(self._attempt)})
         if self._price is not None:
             self._objective.rate_weight = self._price.at(record["error"], bits)
 

@@ -52,7 +52,7 @@ def _train_prior(run: RunDirectory, problem: Problem, display: Display) -> None:
     objective = NetworkObjective(problem.blueprint.prepared(network))
     fit(run, trainer_of(problem, objective, examples, budget, STAGE), "training the prior", display)
     nothing = np.zeros(0, dtype=np.uint64)  # its examples are known by their indices
-    theta0 = problem.blueprint.start_from(network, seen=nothing, seen_is_complete=True, origin="")
+    theta0 = problem.blueprint.start_from(network, seen=nothing, seen_is_complete=True, origin="", is_prior=True)
     run.manifest.parent = theta0.sha256()
     theta0.save(run)
     run.set_stage(STAGE, "running", (INIT,))

@@ -48,12 +48,13 @@ class Attempt(BaseModel):
 
     codebook: Annotated[str, Field(max_length=40)]
     levels: Annotated[int, Field(ge=1, le=MAX_LEVELS)] | None
-    price: float | Literal["auto"]
+    price: float | Literal["auto"] | None
 
     def in_words(self) -> str:
         """Return it in words."""
         many = f" of {self.levels} levels" if self.levels else ""
-        return f"{self.codebook}{many}, price {self.price}"
+        price = "" if self.price is None else f", price {self.price}"
+        return f"{self.codebook}{many}{price}"
 
 
 class Epoch(BaseModel):
@@ -80,7 +81,20 @@ class Search(BaseModel):
     at_edge: Literal[True]
 
 
-_LINE: TypeAdapter[Epoch | Search] = TypeAdapter(Epoch | Search)
+class Tried(BaseModel):
+    """One line of metrics: a message that was tried, and whether it is the one that was certified."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="forbid")
+
+    stage: Literal["bound"]
+    attempt: Attempt
+    bits: Annotated[int, Field(ge=0)]
+    errors: Annotated[int, Field(ge=0)]
+    error_bound: Annotated[float, Field(ge=0, le=1)]
+    chosen: bool
+
+
+_LINE: TypeAdapter[Epoch | Search | Tried] = TypeAdapter(Epoch | Search | Tried)
 
 
 @dataclass(frozen=True)
@@ -217,7 +231,7 @@ def _read_metrics(run: RunDirectory) -> tuple[tuple[Epoch, ...], int]:
         lines = run.read_bytes(METRICS, _LARGEST_METRICS).splitlines()
     except PactlError:
         return (), int((run.path / METRICS).exists())
-    found: list[Epoch | Search] = []
+    found: list[Epoch | Search | Tried] = []
     for line in lines:
         try:
             if len(line) <= _LONGEST_LINE:

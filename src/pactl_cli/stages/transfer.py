@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import torch
+
 from pactl_cli import catalogue
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.machine import find_device
+from pactl_cli.problem.problem import Problem
 from pactl_cli.processes.world import ALONE, World
-from pactl_cli.runs.directory import INIT
+from pactl_cli.runs.directory import INIT, RunDirectory
 from pactl_cli.runs.settings import TransferSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.sources import find_source
-from pactl_cli.stages.training_run import Destination, train_into
+from pactl_cli.stages.training_run import Destination, finish, train_coordinates, train_into
 
 
 def transfer(settings: TransferSettings, destination: Destination, display: Display, world: World = ALONE) -> None:
@@ -21,7 +24,15 @@ def transfer(settings: TransferSettings, destination: Destination, display: Disp
     """
     find_device(settings.device, world)
     start = world.from_first(lambda: _start(settings, destination, display))
-    train_into(destination, settings, display, world, start)
+    train_into(destination, settings, display, world, start, _train)
+
+
+def _train(run: RunDirectory, problem: Problem, display: Display) -> None:
+    """Train the coordinates, if there are any: d = 0 is the source as it is."""
+    if problem.settings.intrinsic_dim:
+        train_coordinates(run, problem, display)
+    else:
+        finish(run, {"w": torch.zeros(0)})
 
 
 def _start(settings: TransferSettings, destination: Destination, display: Display) -> Start:

@@ -9,10 +9,9 @@ from math import isclose, isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
+from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
 from pactl_cli.errors import FAILED, MissingError, PactlError, quoted, shell_command
@@ -25,7 +24,7 @@ from pactl_cli.problem.reloading import reload_problem, restore, trained_coordin
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
 from pactl_cli.stages import posthoc
 from pactl_cli.stages.claims import read_certificate
-from pactl_cli.stages.evidence import Claim, Measured, assemble, recount
+from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount
 from pactl_cli.stages.workbench import STAGE
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
@@ -107,7 +106,7 @@ def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, 
     module = problem.build_module()
     restore(module, run)
     trained, _ = recount(problem, module, module.w.detach(), display, test=False)
-    decoded, test = recount(problem, module, torch.from_numpy(message.coordinates()), display)
+    decoded, test = recount(problem, module, coordinates_of(message, module), display)
     measured = _agreed(run, certificate, (trained, decoded, test), network)
     claim = Claim(
         *(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc),
@@ -163,12 +162,12 @@ def _agreed_network(run: RunDirectory, certificate: Certificate, problem: Proble
 
 
 def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded]:
-    """Return the decoded message, which must speak of the run's own configuration."""
+    """Return the decoded message, which must speak of the run's own configuration, or say that w = 0 there."""
     try:
         message, encoded = decode(run.read_bytes(MESSAGE), problem.task, problem.configuration.intrinsic_dim)
     except DecodeError as error:
         raise PactlError(f"{run.path / MESSAGE} cannot be decoded: {error}") from error
-    if message.configuration != problem.configuration:
+    if message.configuration not in (problem.configuration, silent(problem.configuration, problem.task)):
         raise PactlError(f"{run.path / MESSAGE} and config.yml name different configurations")
     return message, encoded
 

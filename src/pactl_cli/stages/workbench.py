@@ -19,6 +19,22 @@ from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.recipes import Plan
 
 STAGE = "bound"
+SILENCE = "none"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One of the messages that are tried, in the words of its line of metrics.
+
+    Attributes:
+        codebook: by its name; `SILENCE` for the message without coordinates.
+        levels: as many as were asked for; None where nobody can.
+        price: of a bit, or "auto"; None where nothing is trained.
+    """
+
+    codebook: str
+    levels: int | None = None
+    price: float | str | None = None
 
 
 @dataclass(frozen=True)

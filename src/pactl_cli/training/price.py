@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite, log
+from math import inf, isfinite, log
 
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.errors import FAILED, PactlError
@@ -19,6 +19,7 @@ class Price:
             counted and one that has neither; but at least `FLOOR` of that between it and guessing: after a short
             training the loss is large where errors are few, and so dear a bit would drop all that was learned.
         examples: n.
+        most: it is never above this: where few bits are left it would grow without limit, and then none would be.
     """
 
     HASTE = 1.7
@@ -29,6 +30,7 @@ class Price:
     slope: float
     examples: int
     delta: float
+    most: float = inf
 
     @classmethod
     def of(cls, trained: Counts, classes: int, delta: float) -> Price:
@@ -59,4 +61,4 @@ class Price:
         errors = min(max(1, round(error * self.examples)), self.examples - 1)
         q = errors / self.examples
         p = min(binomial_bound(errors=errors, examples=self.examples, bits=bits, delta=self.delta), 1 - 1e-9)
-        return self.HASTE / (self.slope * log(p * (1 - q) / (q * (1 - p))))
+        return min(self.HASTE / (self.slope * log(p * (1 - q) / (q * (1 - p)))), self.most)

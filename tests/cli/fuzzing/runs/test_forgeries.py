@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import all_bounds, sentence
 from pactl_cli.certificate.codebook import FreeLevels, Grid
-from pactl_cli.certificate.configuration import Task
 from pactl_cli.certificate.message import Message, encode, read_message
 from pactl_cli.certificate.risk_bounds import catoni_bound
+from pactl_cli.certificate.task import Task
 
 Draw = Callable[[Any], Any]
 Document = dict[str, Any]
