@@ -19,7 +19,6 @@ from pactl_cli.errors import PactlError, names_in_words, option_name
 from pactl_cli.models.brought import describe
 from pactl_cli.runs.config_file import config_text
 from pactl_cli.runs.defaults import with_plain_defaults
-from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
@@ -70,7 +69,7 @@ def _defaults(source: Start, dataset: str) -> dict[str, Any]:
 def configuration_of(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
     """Return the settings that a message carries, the rest of its fields at their defaults."""
     normalisation: Statistics | str | None = None
-    chosen: str | None = settings.normalise
+    chosen = settings.normalise or ("source" if settings.has_source else None)
     own = task.row.normalisation
     if chosen == "published":
         normalisation = catalogue.dataset_entry(settings.dataset).published
@@ -150,7 +149,7 @@ def resolved(
     chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
     if settings.tokenizer not in BUILT_IN:
         chosen["tokenizer"] = str(_absolute(Path(settings.tokenizer)))
-    if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
+    if settings.has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))
     chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view, "class_names": class_names}
     resolved = settings.model_copy(update=chosen)
@@ -159,9 +158,9 @@ def resolved(
 
 
 def _at_absolute_path(dataset: str) -> str:
-    """Return a data set's name, with an absolute path where it has one."""
-    kind, colon, path = dataset.partition(":")
-    return f"{kind}:{_absolute(Path(path))}" if colon else kind
+    """Return a data set's name, or several, with an absolute path where it has one."""
+    parts = (part.partition(":") for part in catalogue.joined(dataset))
+    return ",".join(f"{kind}:{_absolute(Path(path))}" if path else kind for kind, _, path in parts)
 
 
 def _absolute(path: Path) -> Path:
