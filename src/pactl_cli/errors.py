@@ -78,7 +78,7 @@ def shell_command(*words: object, launched: str = "", **options: object) -> str:
 
 
 def option_name(field: str) -> str:
-    """Return `--intrinsic-dim` for the setting `intrinsic_dim`; and for `continued` `--continue`, a word of Python's."""
+    """Return `--intrinsic-dim` for the setting `intrinsic_dim`; and `--continue`, a word of Python, for `continued`."""
     return "--" + {"continued": "continue"}.get(field, field).replace("_", "-")
 
 

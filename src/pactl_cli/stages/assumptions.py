@@ -144,17 +144,17 @@ def _on_theta0(problem: Problem) -> Iterator[str]:
     start, counted = problem.blueprint.start, len(problem.sample)
     if start is None:
         return
-    weights = "The weights theta0, "
+    weights = "The weights theta0"
     if problem.kind.has_prior:
         yield (
             f"The prior, the weights theta0, was trained on the {len(problem.partition.prior):,} examples recorded for "
             f"it alone, and not chosen by looking at the {counted:,} that are counted."
         )
-        weights = "The weights that the prior's training started "
+        weights = "The weights that the prior's training started from"
     if not problem.settings.has_source:
         return
     yield (
-        f"{weights}from what the run calls {quoted(start.origin)}, were not chosen by looking at the {counted:,} "
+        f"{weights}, from what the run calls {quoted(start.origin)}, were not chosen by looking at the {counted:,} "
         "examples."
     )
     yield (
