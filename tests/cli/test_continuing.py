@@ -31,7 +31,7 @@ def end(run: Path | str) -> dict[str, torch.Tensor]:
 def other(arrays: dict[str, np.ndarray[Any, Any]]) -> str:
     random = np.random.default_rng(1)
     images = {k: random.integers(256, size=a.shape, dtype=np.uint8) for k, a in arrays.items() if k.startswith("x")}
-    np.savez("other.npz", **(arrays | images))  # type: ignore[arg-type]
+    np.savez("other.npz", **(arrays | images))
     return "npz:other.npz"
 
 

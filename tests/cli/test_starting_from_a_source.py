@@ -110,9 +110,8 @@ def test_a_prior_from_a_source_counts_nothing_that_either_has_seen(
     pactl: Call, source: str, sets: list[str], arrays: Arrays
 ) -> None:
     dataset = mixed(sets, arrays)
-    done = pactl("prior", "--source", source, "--dataset", dataset, *PRIOR, "--train-subset", 0.4, "--out", "run")
-    assert done.code == 0, done
-    assert "the source was trained on them" in done.err
+    run = ("prior", "--source", source, "--dataset", dataset, *PRIOR, "--train-subset", 0.4, "--out", "run")
+    assert pactl(*run).code == 0
     shutil.rmtree(source)
     document = pactl("bound", "run", "--quant-epochs", 1).json()
     with np.load("run/indices.npz") as file:

@@ -169,7 +169,7 @@ class TrainSettings(Settings):
     duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop, refuse")
     calibration_examples: int | None = _setting(None, DATA, "left out of S, for statistics", ge=0, shown="512 or 0")
     normalise: Literal["source", "fixed", "calibration", "published"] | None = _setting(
-        None, DATA, "source, fixed, calibration or published", shown="source if any, fixed; of tables calibration"
+        None, DATA, "source, fixed, calibration or published", shown="source, fixed; of tables calibration"
     )
     model_name: ModelName | None = _setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
     base_width: int | None = _setting(None, NETWORK, "width of the network", ge=1, le=4096, shown="the network's own")
