@@ -183,3 +183,14 @@ def test_a_source_comes_through_a_pipe(pactl: Call, source: str, sets: list[str]
     run = ("prior", "--source", "-", "--dataset", sets[1], *PRIOR, "--out", "run")
     assert pactl(*run, stdin=f"{source}\n").out == "run\n"
     assert facts("run")["origin"] == "source"
+
+
+def test_an_interruption_names_the_source_again(start: Call, pactl: Call, source: str, sets: list[str]) -> None:
+    run = ("prior", "--source", source, "--dataset", sets[1], *PRIOR[:-2], "--lr", 0.0015, "--out", "run")
+    line = start(*run, blow=(14, signal.SIGINT)).end().complaint(130)
+    assert f"pactl prior --dataset {sets[1]} --source {source}" in line
+    assert "--out run --resume" in line
+    assert "pactl prior --resume --out run" in pactl("bound", "run").complaint(2)
+    shutil.rmtree(source)
+    assert pactl("prior", "--resume", "--out", "run").code == 0
+    assert pactl("bound", "run", "--quant-epochs", 0).code == 0

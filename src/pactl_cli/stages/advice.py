@@ -159,7 +159,7 @@ def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, 
         longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
         return "train the prior for longer, or name another network", "prior", {"prior_epochs": longer}
     enough = ceil(_STEPS * (settings.batch_size or 0) / examples)
-    changes: _Options = {"epochs": max(_MORE_EPOCHS * (settings.epochs or 1), enough)}
+    changes: _Options = {"epochs": max(_MORE_EPOCHS * (settings.epochs_before + (settings.epochs or 1)), enough)}
     dim, more = settings.intrinsic_dim or 1, ""
     if dim < (usual := default_dim(examples)):
         changes, more = changes | {"intrinsic_dim": min(_MORE_DIMS * dim, usual)}, " with more coordinates"
