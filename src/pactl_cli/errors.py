@@ -69,7 +69,7 @@ def shell_command(*words: object, launched: str = "", **options: object) -> str:
     said = [str(word) for word in words]
     line = [f"./{word}" if word.startswith("-") else word for word in said]
     for name, value in options.items():
-        flag = name.replace("_", "-")
+        flag = option_name(name)[2:]
         if isinstance(value, bool):
             line.append(f"--{flag}" if value else f"--no-{flag}")
         elif value is not None:
@@ -78,8 +78,8 @@ def shell_command(*words: object, launched: str = "", **options: object) -> str:
 
 
 def option_name(field: str) -> str:
-    """Return `--intrinsic-dim` for the setting `intrinsic_dim`."""
-    return "--" + field.replace("_", "-")
+    """Return `--intrinsic-dim` for the setting `intrinsic_dim`; and `--continue`, a word of Python, for `continued`."""
+    return "--" + {"continued": "continue"}.get(field, field).replace("_", "-")
 
 
 def reason(error: Exception) -> str:

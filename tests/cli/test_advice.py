@@ -155,7 +155,21 @@ def test_a_source_and_own_code_are_named_again(made: Any) -> None:
     assert found.startswith("pactl transfer runs/first --config 'runs/my run/config.yml' --intrinsic-dim 35 ")
     assert found.count("--model-name nets:small") == 2
     few = command(made(errors=5, examples=40), settings, {"model_name": "nets:small"})
-    assert few.startswith("pactl prior --dataset 'npz:/my data.npz' --model-name nets:small --train-subset 0.5 | ")
+    begun = "--model-name nets:small --source runs/first --train-subset 0.5 | "
+    assert few.startswith(f"pactl prior --dataset 'npz:/my data.npz' {begun}")
+
+
+def test_what_was_begun_with_is_named_again(made: Any) -> None:
+    """A prior of the same source; and, as a run's file says what it continues, the training of both as one."""
+    transfer = TransferSettings(source="my source", dataset="digits", intrinsic_dim=400, weights="w.pth")
+    few = made(errors=10, symbols=100, examples=20)
+    said = command(few, transfer)
+    assert said.startswith("pactl prior --source 'my source' --weights w.pth --train-subset 0.5 |")
+    more = TRAIN.model_copy(update={"continued": Path("first"), "epochs_before": 10, "train_subset": 0.9})
+    said = command(made(errors=480, symbols=100), more)
+    assert said.startswith("pactl train --dataset 'npz:/my data.npz' --train-subset 0.9 --epochs 42")
+    again = PriorSettings(dataset="digits", source="s", intrinsic_dim=400)
+    assert command(few, again).startswith("pactl prior --config 'runs/my run/config.yml' --intrinsic-dim 0")
 
 
 def test_nobody_is_told_to_run_code_because_a_file_names_it(made: Any) -> None:

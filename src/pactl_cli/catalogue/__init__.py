@@ -15,6 +15,7 @@ from pactl_cli.catalogue.datasets import Statistics as Statistics
 from pactl_cli.catalogue.datasets import dataset_entry as dataset_entry
 from pactl_cli.catalogue.datasets import dataset_in_words as dataset_in_words
 from pactl_cli.catalogue.datasets import is_published as is_published
+from pactl_cli.catalogue.datasets import joined as joined
 from pactl_cli.catalogue.datasets import own_name as own_name
 from pactl_cli.catalogue.methods import BOUNDS as BOUNDS
 from pactl_cli.catalogue.methods import CODEBOOKS as CODEBOOKS

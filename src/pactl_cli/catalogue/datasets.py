@@ -199,17 +199,21 @@ DATASETS = Table(
 
 
 def dataset_entry(name: str) -> Dataset:
-    """Return the row of a data set by name, or of its kind for `kind:PATH`.
+    """Return the row of a data set by name, or of its kind for `kind:PATH`; of several, the defaults of the first.
 
     Raises:
         PactlError: if there is none.
     """
+    if len(parts := joined(name)) > 1:
+        return replace(dataset_entry(parts[0]), content=None, train_examples=None, package="", counted_by="")
     kind, colon, path = name.partition(":")
     if name in DATASETS and path:  # glyphs:digits is a name, no path
         return DATASETS[name]
     if colon and f"{kind}:" in DATASETS and not path:
         raise PactlError(f"--dataset {name!r} names no path", f"write {kind}:PATH")
     try:
+        for part in name.split(",") if "," in kind else ():
+            dataset_entry(part)
         return DATASETS[DATASETS.resolve(kind + colon)]
     except PactlError as error:
         ending = name.lower().removesuffix(".gz").rpartition(".")[2]
@@ -221,12 +225,25 @@ def dataset_entry(name: str) -> Dataset:
         ) from error
 
 
+def joined(name: str) -> tuple[str, ...]:
+    """Return the data sets that a name joins by commas; itself alone where not each part names one, as in a path.
+
+    >>> joined("digits,npz:a.npz"), joined("npz:a,b.npz")
+    (('digits', 'npz:a.npz'), ('npz:a,b.npz',))
+    """
+    parts = tuple(name.split(","))
+    are_names = all(part in DATASETS or (":" in part and part.partition(":")[0] + ":" in DATASETS) for part in parts)
+    return parts if are_names else (name,)
+
+
 def own_name(name: str) -> str:
     """Return what a certificate calls a data set: of a path, which can tell a user's name, the last part alone.
 
     >>> print(own_name("glyphs:digits"), own_name("npz:/home/jane/x.npz"), own_name("folder:/"))
     glyphs:digits npz:x.npz folder:/
     """
+    if len(parts := joined(name)) > 1:
+        return ",".join(map(own_name, parts))
     kind, colon, path = name.partition(":")
     if name in DATASETS:
         return name

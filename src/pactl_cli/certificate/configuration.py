@@ -215,6 +215,7 @@ _CODES: dict[str, _Field] = {
         lambda known, task: default_calibration(
             task.train_examples if task.calibration_pool is None else task.calibration_pool,
             needed=_network(known, task).batch_statistics or known["normalisation"] == CALIBRATION,
+            of_prior=task.calibration_pool is not None,
         ),
         *_delta(1),
     ),

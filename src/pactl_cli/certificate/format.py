@@ -27,7 +27,7 @@ FROZEN_BOUNDS = ("binomial", "kl", "catoni", "mcallester")
 DEFAULT_SEED = 137
 DEFAULT_CALIBRATION = 512
 MAX_CALIBRATION_SHARE = 10
-"""At most one example in ten is taken for calibration."""
+"""At most one example in ten is taken out of S for calibration."""
 CALIBRATION_BATCH = 128
 """Largest batch in calibration: part of what a receiver repeats."""
 EXAMPLES_PER_DIM = 10
@@ -63,9 +63,14 @@ def default_dim(train_examples: int) -> int:
     return max(dim for dim in ROUND_DIMS if dim <= max(1, train_examples // EXAMPLES_PER_DIM))
 
 
-def default_calibration(examples: int, *, needed: bool) -> int:
+def most_calibration(examples: int, *, of_prior: bool) -> int:
+    """Return how many of the examples can be for calibration: all of a prior's own, else a tenth, as S loses them."""
+    return examples if of_prior else examples // MAX_CALIBRATION_SHARE
+
+
+def default_calibration(examples: int, *, needed: bool, of_prior: bool = False) -> int:
     """Return how many calibration examples there are where no number is given: none where nothing needs them."""
-    return min(DEFAULT_CALIBRATION, examples // MAX_CALIBRATION_SHARE) if needed else 0
+    return min(DEFAULT_CALIBRATION, most_calibration(examples, of_prior=of_prior)) if needed else 0
 
 
 def codebook_forms() -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pactl_cli import __version__, catalogue
+from pactl_cli import __version__
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands import completion
@@ -26,6 +26,7 @@ from pactl_cli.commands.launch import (
     require_launchable,
     require_sound,
     with_paths,
+    with_piped,
 )
 from pactl_cli.commands.layout import Command, Group
 from pactl_cli.commands.names import HINT as NAMES_HINT
@@ -33,7 +34,7 @@ from pactl_cli.commands.names import names
 from pactl_cli.commands.next_steps import advising, certify_command, certifying, going_on, launcher
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
-from pactl_cli.commands.piped import run_directories
+from pactl_cli.commands.piped import run_directories, with_named_runs
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import PANEL, RunOptions
 from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
@@ -41,7 +42,7 @@ from pactl_cli.commands.verification import VerifyOptions, advice_on, verificati
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.defaults import in_words
-from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.kinds import KINDS, kind_of
 from pactl_cli.runs.settings import (
     CERTIFICATE,
     DATA,
@@ -107,9 +108,7 @@ def transfer(
     ],
 ) -> None:
     """Train in a subspace around the weights of another run, or of torchvision. Prints the run directory."""
-    is_run = catalogue.source_reference(source).scheme == catalogue.RUN
-    given["source"] = str(run_directories([Path(source)])[-1]) if is_run else source
-    _begin_run("transfer", given, options)
+    _begin_run("transfer", given | {"source": source}, options)
 
 
 @_command(epilog="Example:  pactl prior --dataset mnist --train-subset 0.5 | pactl bound -")
@@ -122,6 +121,7 @@ def prior(given: dict[str, Any], options: RunOptions) -> None:
 
 def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
     """Runs the stage of that name and prints where, or prints the settings only."""
+    given = with_named_runs(given)
     settings = options.settings(kind, given)
     if options.print_config:
         print(in_words(settings), end="")
@@ -133,13 +133,14 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
         with starting():
             from pactl_cli.stages.training_run import Destination
 
-            stage = KINDS[kind].maker()
+            made = kind_of(settings)
+            stage = made.maker()
         named = settings.model_name if given.get("model_name") else None
         destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
         with _shared() as (world, display):
             stage(settings, destination, display, world)
             print(target)
-            if sys.stdout.isatty() and (settings.intrinsic_dim != 0 or KINDS[kind].certifies_theta0):
+            if sys.stdout.isatty() and made.certifies(settings):
                 display.say(f"Certify it: {certify_command(target, given, launcher())}")
 
 
@@ -243,6 +244,8 @@ def launch(
             inner.invoke(parsed)
             return
     device = require_device(given["device"], options.gpus)
+    piped = run_directories([Path("-")])[-1 if name in KINDS else 0 :] if "-" in words else []
+    given = with_piped(given, piped)
     place = require_sound(name, given)
     if options.nnodes > 1 and place and not given["out"]:
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
@@ -250,8 +253,6 @@ def launch(
     target = context.with_resource(place) if place else None
     if target:
         crew = replace(crew, words=[*crew.words, "--out", str(target)])
-    takes_one = name in KINDS and KINDS[name].has_source
-    piped = run_directories([Path("-")])[-1 if takes_one else 0 :] if "-" in words else []
     crew = replace(crew, words=[*crew.words, *with_paths(words, piped)])
     code, said = run_crew(crew, advice_for(name, given, target, piped, crew.called))
     print(said, end="", file=sys.stderr)

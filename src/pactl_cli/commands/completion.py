@@ -30,7 +30,7 @@ def run_directory(incomplete: str) -> Offers:
 
 
 def source(incomplete: str) -> Offers:
-    """What `transfer` starts from: run directories and torchvision's networks."""
+    """What can be started from: run directories and torchvision's networks."""
     pretrained = ((f"{row.package}:{row.name}", row.summary) for row in _PRETRAINED)
     return run_directory(incomplete) + among(pretrained)(incomplete)
 
@@ -56,3 +56,6 @@ def _is_run(place: str) -> bool:
 
 NAMES = {table.option: among((row.name, row.summary) for row in table.values()) for table in catalogue.TABLES}
 """By the option that takes them."""
+
+STARTS: dict[str, Completer] = {"--source": source, "--continue": run_directory}
+"""By the option that names what to start from."""

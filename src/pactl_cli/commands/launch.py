@@ -128,10 +128,13 @@ def advice_for(name: str, given: dict[str, Any], target: Path | None, piped: lis
     if target is None:
         named = [path for each in given["run_dirs"] for path in (piped if str(each) == "-" else [each])]
         return certifying(named, _settings(name, given), launched)
-    settings = _settings(name, given)
-    if piped:
-        settings["source"] = piped[-1]
-    return going_on(name, settings, RunOptions.among(given), target, launched)
+    return going_on(name, _settings(name, given), RunOptions.among(given), target, launched)
+
+
+def with_piped(given: dict[str, Any], piped: list[Path]) -> dict[str, Any]:
+    """A command's parameters in which the run that came through the pipe stands for the `-` of one to start from."""
+    starts = {name: piped[-1] for name in ("source", "continued") if str(given.get(name)) == "-"}
+    return given | {name: str(path) for name, path in starts.items()}
 
 
 def with_paths(words: list[str], directories: list[Path]) -> list[str]:

@@ -28,7 +28,7 @@ def going_on(kind: str, given: dict[str, Any], options: RunOptions, target: Path
         launched: the launcher's command line, if there is one.
     """
     settings = dict(given)
-    source = settings.pop("source", None)
+    source = settings.pop("source", None) if kind == "transfer" else None
     if launched:
         settings.pop("device", None)  # the launcher says it
     replaces = options.force and not _is_running(target)

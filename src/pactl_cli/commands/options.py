@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from pactl_cli.commands.completion import NAMES, among
+from pactl_cli.commands.completion import NAMES, STARTS, among
 from pactl_cli.commands.layout import with_default
 from pactl_cli.errors import option_name
 from pactl_cli.runs.config_file import read_config_file, read_lists
@@ -89,7 +89,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         rich_help_panel=extra.get("panel"),
         show_default=False,
         metavar=extra.get("metavar") or (None if kind is bool else _metavar(name, field)),
-        autocompletion=NAMES.get(option_name(name)) or (among((word, "") for word in words) if words else None),
+        autocompletion=(NAMES | STARTS).get(option_name(name))
+        or (among((word, "") for word in words) if words else None),
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+from pactl_cli import catalogue
 from pactl_cli.errors import MissingError
 from pactl_cli.runs.directory import MANIFEST
 
@@ -22,6 +24,16 @@ def run_directories(paths: list[Path]) -> list[Path]:
             raise MissingError("no run directory came through the pipe", "the command before this one failed")
         found += map(Path, lines)
     return [run_directory(path) for path in found]
+
+
+def with_named_runs(given: dict[str, Any]) -> dict[str, Any]:
+    """Return settings in which the runs to start from are run directories, one of which may come through a pipe."""
+    named = dict(given)
+    if "source" in named and catalogue.source_reference(named["source"]).scheme == catalogue.RUN:
+        named["source"] = str(run_directories([Path(named["source"])])[-1])
+    if "continued" in named:
+        named["continued"] = run_directories([Path(named["continued"])])[-1]
+    return named
 
 
 def run_directory(path: Path) -> Path:

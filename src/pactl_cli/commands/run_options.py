@@ -18,6 +18,8 @@ from pactl_cli.commands.options import merge
 from pactl_cli.errors import PactlError
 from pactl_cli.processes.placement import Placement
 from pactl_cli.runs.config_file import read_plain_config
+from pactl_cli.runs.continuing import continued_settings
+from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
 
@@ -64,9 +66,14 @@ class RunOptions:
             kept = read_plain_config(begun)
             for place in ("data_dir", "source_dataset"):  # data come from where the user says
                 kept.pop(place, None)  # and nothing is fetched to where a run does
+            kind = RunDirectory.open(self.out).manifest.kind if self.out and kept.get("continued") else kind
             settings = KINDS[kind].settings.parse(kept | given)
+        elif continued := (merged := merge(given, self.config)).get("continued"):
+            if self.out is not None and self.out.resolve() == Path(continued).resolve():
+                raise PactlError(f"--out {self.out} is the run to continue, which stays as it is", "name another place")
+            settings = continued_settings(Path(continued), merged)
         else:
-            settings = KINDS[kind].settings.parse(merge(given, self.config))
+            settings = KINDS[kind].settings.parse(merged)
         catalogue.require_named(settings.model_name, given.get("model_name"), "these settings")
         return settings
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from pactl_cli.errors import PactlError, option_name
 
@@ -38,6 +39,11 @@ class Reading:
     sequence_length: int = 256
     text_form: str = "padded"
     fonts: Path | None = None
+
+    def only(self, names: Collection[str]) -> Reading:
+        """Return the same but for settings of other names, which are as if nobody had given them."""
+        unsaid: dict[str, Any] = {each.name: each.default for each in fields(self) if each.name not in names}
+        return replace(self, **unsaid)
 
     def refuse(self, why: str, *, only: Collection[str] = (), but: Collection[str] = ()) -> None:
         """Raise PactlError if a setting was given that means nothing for the data at hand.

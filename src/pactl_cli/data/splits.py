@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli import randomness
-from pactl_cli.certificate.format import DEFAULT_SEED, MAX_CALIBRATION_SHARE
+from pactl_cli.certificate.format import DEFAULT_SEED, most_calibration
 from pactl_cli.data.files.arrays import ArrayHeader, read_array
 from pactl_cli.errors import PactlError
 
@@ -199,16 +199,19 @@ def partition(order: Indices | None, examples: int, *, share: float, has_prior: 
     return Partition(prior, _NONE, sample, _NONE)
 
 
-def draw_calibration(pool: Indices, count: int, seed: int) -> Indices:
+def draw_calibration(pool: Indices, count: int, seed: int, *, of_prior: bool = False) -> Indices:
     """The places in a pool of those drawn for calibration, by the seed's own stream.
 
+    Args:
+        of_prior: whether the pool is the prior's own, of which nobody counts any.
+
     Raises:
-        PactlError: if they are more than a tenth.
+        PactlError: if they are more than a tenth of S, or than there are.
     """
-    most = len(pool) // MAX_CALIBRATION_SHARE
-    if count > most:
+    if count > (most := most_calibration(len(pool), of_prior=of_prior)):
+        share = "" if of_prior else "a tenth of "
         raise PactlError(
-            f"--calibration-examples {count} is more than a tenth of the {len(pool):,} examples they are drawn from",
+            f"--calibration-examples {count} is more than {share}the {len(pool):,} examples they are drawn from",
             f"at most {most}",
         )
     return randomness.permutation(seed, "calibration", len(pool))[:count]

@@ -136,6 +136,22 @@ class Blueprint:
             return module.network
         return self.prepared(self.network()).to(module.theta0.device)
 
+    def prior_from(self, network: nn.Module) -> Start:
+        """Return a prior: what it has seen is what its source has, as its own examples are known by their indices.
+
+        Args:
+            network: of this blueprint, trained, without preparation.
+        """
+        source = self.start
+        return self.start_from(
+            network,
+            seen=np.zeros(0, dtype=np.uint64) if source is None else source.seen,
+            seen_is_complete=source is None or source.seen_is_complete,
+            origin="" if source is None else source.origin,
+            lineage=() if source is None else source.lineage,
+            is_prior=True,
+        )
+
     def start_from(
         self,
         network: nn.Module,

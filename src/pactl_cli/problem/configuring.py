@@ -20,7 +20,6 @@ from pactl_cli.errors import PactlError, names_in_words, option_name
 from pactl_cli.models.brought import describe
 from pactl_cli.runs.config_file import config_text
 from pactl_cli.runs.defaults import with_plain_defaults
-from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
@@ -71,7 +70,7 @@ def _defaults(source: Start, dataset: str) -> dict[str, Any]:
 def configuration_of(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
     """Return the settings that a message carries, the rest of its fields at their defaults."""
     normalisation: Statistics | str | None = None
-    chosen: str | None = settings.normalise
+    chosen = settings.normalise or ("source" if settings.has_source else None)
     own = task.row.normalisation
     if chosen == "published":
         normalisation = catalogue.dataset_entry(settings.dataset).published
@@ -153,7 +152,7 @@ def resolved(
     chosen |= {name: _at_absolute_path(given[name]) for name in ("dataset", "source_dataset") if given.get(name)}
     if settings.tokenizer not in BUILT_IN:
         chosen["tokenizer"] = str(_absolute(Path(settings.tokenizer)))
-    if kind_of(settings).has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
+    if settings.has_source and catalogue.source_reference(given["source"]).scheme == catalogue.RUN:
         chosen["source"] = str(_absolute(Path(given["source"])))
     chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view, "class_names": class_names}
     resolved = settings.model_copy(update=chosen)
@@ -162,9 +161,13 @@ def resolved(
 
 
 def _at_absolute_path(dataset: str) -> str:
-    """Return a data set's name, with an absolute path where it has one."""
-    kind, colon, path = dataset.partition(":")
-    return f"{kind}:{_absolute(Path(path))}" if colon and dataset not in catalogue.DATASETS else dataset
+    """Return a data set's name, or several, with an absolute path where it has one."""
+
+    def absolute(part: str) -> str:
+        kind, colon, path = part.partition(":")
+        return f"{kind}:{_absolute(Path(path))}" if colon and part not in catalogue.DATASETS else part
+
+    return ",".join(map(absolute, catalogue.joined(dataset)))
 
 
 def _absolute(path: Path) -> Path:

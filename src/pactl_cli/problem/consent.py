@@ -113,7 +113,9 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
 
 
 def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
-    """Return where to read the examples of a run, as `place_of_data` says."""
+    """Return where to read the examples of a run, as `place_of_data` says; those of several data sets in one place."""
+    if len(catalogue.joined(trained.dataset)) > 1:
+        return _place_of_joined(run, trained, named, only_read=only_read)
     entry = catalogue.dataset_entry(trained.dataset)
     if not entry.takes_path:
         if named.dataset not in (None, trained.dataset):
@@ -140,6 +142,27 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
             f"{named.option} {named.dataset} is of another kind than {trained.dataset}, which {run.path} is about"
         )
     return DataPlace(named.dataset, directory, may_write=not only_read)
+
+
+def _place_of_joined(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
+    """Return where to read several data sets: each as if it were alone, but named ones all in one directory."""
+    known = catalogue.joined(trained.dataset)
+    said = catalogue.joined(named.dataset) if named.dataset else (None,) * len(known)
+    if len(said) != len(known):
+        raise MissingError(f"{named.option} {named.dataset} is not what {run.path} is about, {len(known)} data sets")
+    places = [
+        _place_of_examples(
+            run, trained.model_copy(update={"dataset": part}), replace(named, dataset=one), only_read=only_read
+        )
+        for part, one in zip(known, said, strict=True)
+    ]
+    common = next((place for place in places if place.may_write), places[0])
+    return replace(
+        common,
+        dataset=",".join(place.dataset for place in places),
+        by_run=any(place.by_run for place in places),
+        if_absent=next((place.if_absent for place in places if place.if_absent), ""),
+    )
 
 
 def _require_tokenizer(run: RunDirectory, path: str) -> None:

@@ -73,16 +73,16 @@ def load_problem(request: Request) -> Problem:
         PactlError: if the data, or what is asked of it, is wrong.
     """
     keep_freed_memory()
-    settings, kind = request.settings, kind_of(request.settings)
+    settings = request.settings
     place = request.place or DataPlace(settings.dataset, data_directory(settings.data_dir))
     original, clean = _read(request, place)
     permutation = _permutation(settings, request.permutation, len(clean.train))
     dataset, start = _fitted(clean, settings, request.start)
-    source = start if kind.has_source else None
+    source = start if settings.has_source else None
     pool, identities = _divided(settings, (original, clean, dataset), source, permutation)
     task = task_of(settings, dataset, pool, start)
     configuration = configuration_of(settings, task, source)
-    parts, calibration = _with_calibration(pool, configuration, identities)
+    parts, calibration = _with_calibration(pool, configuration, identities, kind_of(settings).certifies(settings))
     dataset, is_given = encoded_by(dataset, calibration), settings.intrinsic_dim is not None
     configuration = within_memory(configuration, dataset.classes, dataset.spec, given_dim=is_given)
     dataset = dataset.to(request.device)
@@ -94,7 +94,7 @@ def load_problem(request: Request) -> Problem:
         settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean),
         dataset=dataset,
         task=task,
-        blueprint=_blueprint(configuration, dataset, start, given, keeps=kind.has_source and not len(calibration)),
+        blueprint=_blueprint(configuration, dataset, start, given, keeps=settings.has_source and not len(calibration)),
         partition=parts,
         permutation=permutation,
         repetitions=parts.repetitions(identities),
@@ -119,13 +119,14 @@ def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tup
     """Return the data as the network sees them, and what it starts from, for their classes.
 
     Raises:
-        PactlError: if the source of a transfer may have seen them, or they do not fit its network.
+        PactlError: if they do not fit the source's network, or are to be certified and it may have seen them.
     """
     dataset = clean.with_label_noise(settings.label_noise)
-    if start is None or not kind_of(settings).has_source:
+    if start is None or not settings.has_source:
         return dataset, start
-    require_unrelated(start, settings)
-    require_own_head(start, settings, dataset.classes)
+    if kind_of(settings).certifies(settings):
+        require_unrelated(start, settings)
+        require_own_head(start, settings, dataset.classes)
     return fit_inputs(dataset, start), start.for_classes(dataset.classes)
 
 
@@ -182,6 +183,9 @@ def _divided(
 ) -> tuple[Partition, Identities]:
     """Return the parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
 
+    What the source has seen is left out of S, which is counted; not out of a prior's share, which is not. What makes a
+    source counts nothing.
+
     Args:
         seen_as: the images as they are, in one size, and as the network sees them.
 
@@ -189,12 +193,12 @@ def _divided(
         PactlError: if nothing is left to count, or there are copies and they are not wanted.
     """
     original, sized, fitted = seen_as
-    examples, has_prior = len(original.train), kind_of(settings).has_prior
-    parts = partition(permutation, examples, share=settings.train_subset, has_prior=has_prior)
+    examples, kind = len(original.train), kind_of(settings)
+    parts = partition(permutation, examples, share=settings.train_subset, has_prior=kind.has_prior)
     identities = np.zeros(examples, dtype=np.uint64)
     whole = torch.from_numpy(parts.whole())
     identities[parts.whole()] = exact_fingerprints(original.train[whole], lambda: sized.train[whole])
-    if source is not None and len(source.seen):
+    if source is not None and len(source.seen) and kind.certifies(settings):
         own = torch.from_numpy(parts.bound)
         forms = seen_forms(original.train[own], fitted.train[own])
         parts = parts.without_seen(np.atleast_1d(np.isin(forms, source.seen).any(axis=1)))
@@ -210,17 +214,19 @@ def _divided(
 
 
 def _with_calibration(
-    pool: Partition, configuration: Configuration, identities: Identities
+    pool: Partition, configuration: Configuration, identities: Identities, is_certified: bool
 ) -> tuple[Partition, Indices]:
-    """The parts once calibration examples are drawn, and which these are: the prior's own, or some taken out of S.
+    """The parts once calibration examples are drawn, and which these are: the prior's own, or some taken out of S; and
+    with them their copies, if S is to be counted.
 
     Raises:
         PactlError: if they are too many, or nothing but copies of them is left.
     """
     drawn = configuration.calibration_examples, configuration.seed
     if len(pool.prior):
-        return pool, pool.prior[draw_calibration(pool.prior, *drawn)]
-    parts = pool.with_calibration(*drawn).without_copies(identities)
+        return pool, pool.prior[draw_calibration(pool.prior, *drawn, of_prior=True)]
+    parts = pool.with_calibration(*drawn)
+    parts = parts.without_copies(identities) if is_certified else parts
     return parts, parts.calibration
 
 

@@ -112,11 +112,12 @@ class Problem:
         return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256, written
 
     def lineage(self) -> tuple[Training, ...]:
-        """Return the trainings that led to this run's weights, its own first."""
+        """Return the trainings that led to this run's weights, its own first, one for each of its data sets."""
         settings, start = self.settings, self.blueprint.start
-        name, noisy = printable(catalogue.own_name(settings.dataset)), settings.label_noise > 0
-        own = Training(name, settings.indices_path is not None, noisy=noisy)
-        return (own, *(start.lineage if start else ()))
+        names = map(printable, catalogue.joined(catalogue.own_name(settings.dataset)))
+        permuted, noisy = settings.indices_path is not None, settings.label_noise > 0
+        own = (Training(name, permuted, noisy=noisy) for name in names)
+        return (*own, *(start.lineage if start else ()))
 
     def few_examples(self) -> Examples:
         """Return the first of S, on which a network is tried."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,7 @@ def reload_problem(
     trained = run.read_settings()
     catalogue.require_named(trained.model_name, named.model_name, str(run.path))
     place = place_of_data(run, trained, named, only_read=only_read)
-    start = _start(run, trained)
+    start = start_of(run, trained)
     permutation = _recorded_permutation(run) if trained.indices_path else None
     request = Request(trained, find_device(device, world), display, world, start, place, permutation)
     problem = load_problem(request)
@@ -51,18 +53,20 @@ def reload_problem(
     return problem
 
 
-def _start(run: RunDirectory, trained: TrainSettings) -> Start | None:
+def start_of(run: RunDirectory, trained: TrainSettings, name: str = INIT) -> Start | None:
     """Return the weights that a run started from; None if a seed alone gives them.
+
+    Args:
+        name: of the file that has them.
 
     Raises:
         PactlError: if they are not those that the manifest names.
     """
-    kind = kind_of(trained)
-    if not (kind.has_source or kind.has_prior):
+    if not (trained.has_source or kind_of(trained).has_prior):
         return None
-    start = Start.load(run, trained)
+    start = Start.load(run, trained, name)
     if run.manifest.parent != start.sha256():
-        raise PactlError(f"{run.path / INIT} is not what the run in {run.path} started from")
+        raise PactlError(f"{run.path / name} is not what the run in {run.path} started from")
     return start
 
 
@@ -110,6 +114,18 @@ def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
     if w is None or w.shape != (dim,) or w.dtype != torch.float32 or not w.isfinite().all():
         raise PactlError(f"{run.path / CHECKPOINT} does not hold {dim:,} finite coordinates")
     return w
+
+
+def trained_weights(run: RunDirectory, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the checkpoint of a complete run that trained all its weights.
+
+    Raises:
+        PactlError: if its names and shapes are not those `expected`.
+    """
+    tensors, _ = load_tensors(run.path / CHECKPOINT)
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in expected.items()}:
+        raise PactlError(f"{run.path / CHECKPOINT} does not hold the weights of its network")
+    return tensors
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ def with_plain_defaults(settings: TrainSettings, inputs: str | None) -> dict[str
         inputs: the kind of an example; None where it is not known, and then what depends on it stays open.
     """
     entry, chosen = catalogue.dataset_entry(settings.dataset), dict(settings)
+    chosen["normalise"] = chosen["normalise"] or ("source" if settings.has_source else None)
     if inputs is not None or not entry.takes_path:
         entry = entry.for_inputs(inputs or "")
         chosen["normalise"] = chosen["normalise"] or entry.normalisation or "fixed"
@@ -36,7 +37,7 @@ def with_known_defaults(settings: TrainSettings) -> TrainSettings:
     known: dict[str, Any] = {}
     if not entry.takes_path:
         known["augment"] = view_of_dataset(entry)
-    if not kind.has_source:
+    if not settings.has_source:
         name = chosen["model_name"] or (None if entry.takes_path else entry.model)
         known["model_name"] = name
         model = catalogue.MODELS.get(catalogue.model_name(name)) if name else None
@@ -49,7 +50,7 @@ def with_known_defaults(settings: TrainSettings) -> TrainSettings:
             first = round(abs(settings.train_subset) * entry.train_examples)
             share = first if settings.train_subset > 0 else entry.train_examples - first
             if needs:
-                known["calibration_examples"] = default_calibration(share, needed=True)
+                known["calibration_examples"] = default_calibration(share, needed=True, of_prior=kind.has_prior)
             if not kind.has_prior and settings.duplicates != "drop":
                 known["intrinsic_dim"] = default_dim(share)
     return settings.model_copy(update=chosen | {name: v for name, v in known.items() if chosen[name] is None})
@@ -68,7 +69,7 @@ def in_words(settings: TrainSettings) -> str:
     lines = []
     for name, value in known.as_dict().items():
         extra: Any = fields[name].json_schema_extra or {}
-        words = "the source's" if kind_of(settings).has_source and name == "model_name" else extra.get("shown")
+        words = "the source's" if settings.has_source and name == "model_name" else extra.get("shown")
         comment = f"  # {words}" if value is None and words else ""
         lines.append(yaml.safe_dump({name: value}, sort_keys=False).rstrip("\n") + comment)
     return "\n".join(lines) + "\n"

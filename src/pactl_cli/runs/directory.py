@@ -45,6 +45,8 @@ CERTIFICATE = "bound.json"
 RESUME = "resume"
 FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFICATE)
 
+_RESUMED = ("state.safetensors", "source.safetensors", "beginning.safetensors")
+
 SCHEMA_VERSION = 3
 _LARGEST_TEXT = 1 << 26
 _LARGEST_MANIFEST = 1 << 20
@@ -370,7 +372,7 @@ def _is_record(line: bytes) -> bool:
 
 def _is_temporary(path: Path) -> bool:
     """Whether a name is one that `write_bytes` writes under."""
-    return any(path.name.startswith(f".{name}.") for name in (*FILES, "state.safetensors"))
+    return any(path.name.startswith(f".{name}.") for name in (*FILES, *_RESUMED))
 
 
 def is_vacant(path: Path) -> bool:

@@ -15,20 +15,19 @@ class Kind(Row):
     Attributes:
         made_by: the stage, a function of settings, destination, display and world.
         settings: what `config.yml` holds.
-        has_source: whether theta0 is what a source was trained to, which must not be on these data. Inputs are fitted
-            to it, and without calibration examples its batch statistics are kept.
         has_prior: whether theta0 is trained on a share of these data, the prior's, which S has not. Calibration
             examples are then the prior's own.
+        certifies_theta0: whether there is a message for d = 0: theta0 as it is. Otherwise all weights are trained, as a
+            source.
     """
 
     settings: type[TrainSettings]
-    has_source: bool = False
     has_prior: bool = False
+    certifies_theta0: bool = False
 
-    @property
-    def certifies_theta0(self) -> bool:
-        """Whether there is a message for d = 0: theta0 as it is. Otherwise all weights are trained, as a source."""
-        return self.has_prior or self.has_source
+    def certifies(self, settings: TrainSettings) -> bool:
+        """Return whether there is a message for a run of such settings; else it makes a source, and counts nothing."""
+        return settings.intrinsic_dim != 0 or self.certifies_theta0
 
 
 _STAGES = "pactl_cli.stages"
@@ -38,8 +37,8 @@ KINDS = Table(
     "Kinds of runs",
     (
         Kind("train", "from the seed's own theta0", f"{_STAGES}.train:train", TrainSettings),
-        Kind("transfer", "from other data", f"{_STAGES}.transfer:transfer", TransferSettings, has_source=True),
-        Kind("prior", "from a share of the data", f"{_STAGES}.prior:prior", PriorSettings, has_prior=True),
+        Kind("transfer", "from other data", f"{_STAGES}.transfer:transfer", TransferSettings, certifies_theta0=True),
+        Kind("prior", "from a share of the data", f"{_STAGES}.prior:prior", PriorSettings, True, certifies_theta0=True),
     ),
 )
 

@@ -137,6 +137,7 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 _DEVICE = _setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
 _DATA_DIR = _setting(None, DATA, "where named data sets lie", shown="$PACTL_DATA_DIR or the cache")
 _BY_DATASET = "by data set"
+_IN_FILES_ALONE = _setting(None, "", "the run that this one continues")
 
 
 class TrainSettings(Settings):
@@ -168,8 +169,8 @@ class TrainSettings(Settings):
     label_noise: float = _setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
     duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop, refuse")
     calibration_examples: int | None = _setting(None, DATA, "left out of S, for statistics", ge=0, shown="512 or 0")
-    normalise: Literal["fixed", "calibration", "published"] | None = _setting(
-        None, DATA, "fixed, calibration or published", shown="fixed; of tables calibration"
+    normalise: Literal["source", "fixed", "calibration", "published"] | None = _setting(
+        None, DATA, "source, fixed, calibration or published", shown="source, fixed; of tables calibration"
     )
     model_name: ModelName | None = _setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
     base_width: int | None = _setting(None, NETWORK, "width of the network", ge=1, le=4096, shown="the network's own")
@@ -193,6 +194,8 @@ class TrainSettings(Settings):
     seed: int = _setting(DEFAULT_SEED, SUBSPACE, "seed of all random draws", ge=0, le=MAX_SEED)
 
     optimizer: Annotated[str, _named_in(catalogue.RECIPES)] = _setting("adam_cos", TRAINING, "optimiser and schedule")
+    continued: Path | None = _setting(None, TRAINING, "a run to train for more epochs", shown="none", metavar="RUN")
+    epochs_before: int = _setting(0, "", "how many epochs a run that is continued has had", ge=0)
     epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown=_BY_DATASET)
     batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown=_BY_DATASET)
     lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown=_BY_DATASET)
@@ -230,15 +233,40 @@ class TrainSettings(Settings):
             raise ValueError("must not be 0: it leaves no example")
         return share
 
+    @property
+    def has_source(self) -> bool:
+        """Whether the weights of a source are what is begun with. Inputs are fitted to it, and without calibration
+        examples its batch statistics are kept."""
+        return self.source is not None
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Self:
+        """Check what is said of a source, and that what only a source can be made of makes one."""
+        if not self.has_source:
+            said = [n for n in ("source_dataset", "weights", "head") if getattr(self, n) is not None]
+            if said or self.normalise == "source":
+                name = said[0] if said else "normalise"
+                raise ValueError(f"{option_name(name)} {getattr(self, name)}: there is no --source that it could be of")
+        makes_source = self.command == "train" and self.intrinsic_dim == 0
+        if self.command == "train" and self.has_source and not makes_source:
+            raise ValueError(
+                f"--source {self.source}: train makes a better source of it with --intrinsic-dim 0; to certify, "
+                f"pactl transfer {self.source}"
+            )
+        if len(catalogue.joined(self.dataset)) > 1 and not makes_source:
+            raise ValueError(
+                f"--dataset {self.dataset}: several data sets make a source (train --intrinsic-dim 0); a certificate "
+                "is about one"
+            )
+        return self
+
 
 class TransferSettings(TrainSettings):
     """`config.yml` of a transfer."""
 
     command = "transfer"
     source: str = _setting("", NETWORK, "a run directory, torchvision:NAME, ...")
-    normalise: Literal["source", "fixed", "calibration", "published"] = _setting(  # type: ignore[assignment]
-        "source", DATA, "source, fixed, calibration or published"
-    )
+    continued: Path | None = _IN_FILES_ALONE
 
 
 class PriorSettings(TrainSettings):
@@ -250,6 +278,7 @@ class PriorSettings(TrainSettings):
     )
     prior_epochs: int | None = _setting(None, TRAINING, "passes over the prior's examples", ge=0, follows="epochs")
     prior_lr: float | None = _setting(None, TRAINING, "learning rate of the prior", gt=0, follows="lr")
+    continued: Path | None = _IN_FILES_ALONE
 
 
 MAX_LEVELS = 256

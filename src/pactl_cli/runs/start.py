@@ -19,9 +19,11 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models import sketch_network
 from pactl_cli.models.inputs import FEATURES, InputSpec
 from pactl_cli.runs.checkpoint import load_tensors, save_tensors
-from pactl_cli.runs.directory import CONFIG, INIT, RunDirectory
+from pactl_cli.runs.directory import CONFIG, INIT, RESUME, RunDirectory
 from pactl_cli.runs.settings import TrainSettings
 
+SOURCE = f"{RESUME}/source.safetensors"
+"""What a prior's training begins with, until the prior is there."""
 _NETWORK, _SEEN = "network/", "seen"
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool)
 _MOST_CLASSES = 100_000
@@ -60,7 +62,7 @@ class Start:
         statistics: the normalisation of its inputs; None for .5 and .5.
         seen_is_complete: whether `seen` has all of them.
         origin: where it came from, in the words of whoever made it.
-        lineage: the trainings that led to it, the last one first; none for a prior, whose settings say it.
+        lineage: the trainings that led to it, the last one first; without a prior's own, which its settings say.
         calibrated: whether the normalisation is that of calibration examples, and so for all numbers, not bytes alone.
         encoding: of the rows of a table that it was trained on; None where that was something else.
         configured: what a prior's training took from the configuration, by field; empty for what comes from other data.
@@ -133,11 +135,11 @@ class Start:
             digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
 
-    def save(self, run: RunDirectory) -> None:
+    def save(self, run: RunDirectory, name: str = INIT) -> None:
         """Writes it into a run directory."""
         tensors = {_NETWORK + name: tensor for name, tensor in self.tensors.items()}
         tensors[_SEEN] = torch.from_numpy(self.seen.view(np.int64))
-        save_tensors(run, INIT, tensors, {"start": json.dumps(self._facts())})
+        save_tensors(run, name, tensors, {"start": json.dumps(self._facts())})
 
     def _facts(self) -> dict[str, Any]:
         facts = {each.name: getattr(self, each.name) for each in fields(self)[2:]}
@@ -145,16 +147,17 @@ class Start:
         return facts | {"spec": self.spec.as_dict(), "lineage": [asdict(training) for training in self.lineage]}
 
     @classmethod
-    def load(cls, run: RunDirectory, settings: TrainSettings) -> Start:
+    def load(cls, run: RunDirectory, settings: TrainSettings, name: str = INIT) -> Start:
         """The one of a run directory.
 
         Args:
             settings: of the run, which name the network: nothing is built, and no code of a user's loaded, for another.
+            name: of the file.
 
         Raises:
             PactlError: if it is missing, truncated or altered.
         """
-        tensors, metadata = load_tensors(run.path / INIT)
+        tensors, metadata = load_tensors(run.path / name)
         try:
             seen = tensors.pop(_SEEN).numpy()
             if seen.dtype != np.int64 or seen.ndim != 1:
@@ -167,7 +170,7 @@ class Start:
             named = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
             return cls(tensors=named, seen=seen.view(np.uint64), **_checked(facts))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
-            raise PactlError(f"{run.path / INIT} is altered: {error}") from error
+            raise PactlError(f"{run.path / name} is altered: {error}") from error
 
 
 def _checked(facts: dict[str, Any]) -> dict[str, Any]:

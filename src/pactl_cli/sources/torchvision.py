@@ -19,7 +19,7 @@ from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import head_names
 from pactl_cli.problem.display import Display
-from pactl_cli.runs.settings import TransferSettings
+from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start, Training
 from pactl_cli.sources.weights import read_weights
 
@@ -31,7 +31,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")
 """The names that published weights of densenets have: norm.1 for norm1."""
 
 
-def load(name: str, settings: TransferSettings, display: Display) -> Start:
+def load(name: str, settings: TrainSettings, display: Display) -> Start:
     """Return the weights that torchvision offers for one of its networks, or those of a file.
 
     Raises:
@@ -61,7 +61,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
         seen_is_complete=False,
         origin=f"{settings.source} with weights of {printable(settings.weights.name)}"
         if settings.weights
-        else settings.source,
+        else settings.source or "",
         lineage=(Training("" if settings.weights else "imagenet", published=True),),
     )
 

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from pactl_cli.data.loading import load_dataset
+from pactl_cli.data.joining import rows_in_parts
+from pactl_cli.data.loading import load_parts
+from pactl_cli.data.recognition import image_fingerprints
 from pactl_cli.errors import PactlError, printable
 from pactl_cli.problem.configuring import reading_of
 from pactl_cli.problem.consent import DataPlace, Named, place_of_data
 from pactl_cli.problem.display import Display
-from pactl_cli.problem.fitting import seen_forms
 from pactl_cli.problem.problem import Problem
-from pactl_cli.problem.reloading import reload_problem, restore
-from pactl_cli.runs.checkpoint import load_tensors
-from pactl_cli.runs.directory import CHECKPOINT, RunDirectory
-from pactl_cli.runs.settings import TransferSettings
+from pactl_cli.problem.reloading import reload_problem, restore, trained_weights
+from pactl_cli.runs.directory import RunDirectory
+from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
 
-def load(name: str, settings: TransferSettings, display: Display) -> Start:
+def load(name: str, settings: TrainSettings, display: Display) -> Start:
     """Return the network of a complete run, as it was trained, with its batch statistics.
 
     Raises:
@@ -44,7 +44,7 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
     else:
         network = problem.blueprint.network()
         if not problem.kind.certifies_theta0:
-            network.load_state_dict(_full_weights(run, network.state_dict()))
+            network.load_state_dict(trained_weights(run, network.state_dict()))
         problem.calibrate(problem.blueprint.prepared(network).to(problem.device))
     return problem.blueprint.start_from(
         network,
@@ -55,21 +55,14 @@ def load(name: str, settings: TransferSettings, display: Display) -> Start:
     )
 
 
-def _full_weights(run: RunDirectory, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the checkpoint of a run that trained all its weights."""
-    tensors, _ = load_tensors(run.path / CHECKPOINT)
-    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in expected.items()}:
-        raise PactlError(f"{run.path / CHECKPOINT} does not hold the weights of its network")
-    return tensors
-
-
-def _seen(problem: Problem, place: DataPlace) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def _seen(problem: Problem, place: DataPlace) -> NDArray[np.uint64]:
     """Return fingerprints of all images that a run's weights may depend on, those of its own start included."""
-    parts = problem.partition
+    parts, reading, start = problem.partition, reading_of(problem.settings), problem.blueprint.start
     used = np.concatenate([parts.prior, parts.calibration, parts.bound])
-    reading = reading_of(problem.settings)
-    raw = load_dataset(place.dataset, place.directory, may_write=place.may_write, reading=reading, original=True)
-    own = seen_forms(
-        raw.train[torch.from_numpy(used)], problem.dataset.train[torch.from_numpy(used).to(problem.device)]
-    ).ravel()
-    return np.unique(np.concatenate([own, problem.blueprint.start.seen if problem.blueprint.start else own[:0]]))
+    raw = load_parts(place.dataset, place.directory, reading, may_write=place.may_write)
+    forms = [start.seen] if start else []
+    for part, rows in zip(raw, rows_in_parts([len(part.train) for part in raw], used), strict=True):
+        forms.append(image_fingerprints(part.train[torch.from_numpy(rows)]).ravel())
+    if len(raw) > 1 or raw[0].spec != problem.dataset.spec:
+        forms.append(image_fingerprints(problem.dataset.train[torch.from_numpy(used).to(problem.device)]).ravel())
+    return np.unique(np.concatenate(forms))

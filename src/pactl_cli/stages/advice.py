@@ -150,7 +150,7 @@ def _is_of_bytes(certificate: Certificate, settings: TrainSettings) -> bool:
     """Return whether examples are the bytes of texts, and a transfer does not have to keep to them."""
     inputs: Any = certificate.side_information.get("inputs")
     is_text = isinstance(inputs, dict) and inputs.get("vocabulary") == _VOCABULARY_OF_BYTES
-    return is_text and settings.tokenizer == "bytes" and not kind_of(settings).has_source
+    return is_text and settings.tokenizer == "bytes" and not settings.has_source
 
 
 def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, _Options]:
@@ -159,7 +159,7 @@ def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, 
         longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
         return "train the prior for longer, or name another network", "prior", {"prior_epochs": longer}
     enough = ceil(_STEPS * (settings.batch_size or 0) / examples)
-    changes: _Options = {"epochs": max(_MORE_EPOCHS * (settings.epochs or 1), enough)}
+    changes: _Options = {"epochs": max(_MORE_EPOCHS * (settings.epochs_before + (settings.epochs or 1)), enough)}
     dim, more = settings.intrinsic_dim or 1, ""
     if dim < (usual := default_dim(examples)):
         changes, more = changes | {"intrinsic_dim": min(_MORE_DIMS * dim, usual)}, " with more coordinates"
@@ -178,9 +178,11 @@ def _another_prior(certificate: Certificate, settings: TrainSettings, because: s
 
 def _training(kind: str, changes: _Options, run: Path, settings: TrainSettings, named: _Options) -> str:
     """Return a command that trains with a run's own settings but for some."""
-    if kind == "prior" and not isinstance(settings, PriorSettings):  # what was chosen for all of the data does not fit
+    is_new = kind == "prior" and not isinstance(settings, PriorSettings)
+    if is_new or settings.continued:  # what was chosen for all of the data does not fit a prior
         known = {name: value for name, value in named.items() if value is not None}
-        return shell_command(kind, **(dict(_given(settings)) | known | changes))
+        said = {name: value for name, value in _given(settings) if not (is_new and name in _ANEW)} | known | changes
+        return shell_command(kind, *([said.pop("source")] if kind == "transfer" else []), **said)
     source = [settings.source] if isinstance(settings, TransferSettings) else []
     return shell_command(kind, *source, config=run / CONFIG, **(changes | {**named, **changes}))
 
@@ -190,6 +192,6 @@ def _given(settings: TrainSettings) -> Iterator[tuple[str, Any]]:
     usual = {"model_name": catalogue.dataset_entry(settings.dataset).model}
     for name, field in TrainSettings.model_fields.items():
         extra: Any = field.json_schema_extra
-        is_kept = (extra["panel"] == DATA or name == "model_name") and name not in _ANEW
+        is_kept = extra["panel"] == DATA or name in ("model_name", "source", "weights", "head")
         if is_kept and (value := getattr(settings, name)) not in (None, usual.get(name, field.default)):
             yield name, value

@@ -108,8 +108,8 @@ def _made_from(problem: Problem) -> str:
         made_from.append(f"the {len(parts.prior):,} examples of the prior")
     elif len(parts.calibration):
         made_from.append(f"the {len(parts.calibration):,} calibration examples")
-    if problem.kind.has_source:
-        made_from.append("what theta0 was trained on")
+    if problem.settings.has_source:
+        made_from.append("what theta0 was trained on" if not len(parts.prior) else "what the prior started from saw")
     return " and ".join(made_from)
 
 
@@ -144,15 +144,18 @@ def _on_theta0(problem: Problem) -> Iterator[str]:
     start, counted = problem.blueprint.start, len(problem.sample)
     if start is None:
         return
+    weights = "The weights theta0"
     if problem.kind.has_prior:
         yield (
             f"The prior, the weights theta0, was trained on the {len(problem.partition.prior):,} examples recorded for "
             f"it alone, and not chosen by looking at the {counted:,} that are counted."
         )
+        weights = "The weights that the prior's training started from"
+    if not problem.settings.has_source:
         return
     yield (
-        f"The weights theta0, from what the run calls {quoted(start.origin)}, were not chosen by looking at the "
-        f"{counted:,} examples."
+        f"{weights}, from what the run calls {quoted(start.origin)}, were not chosen by looking at the {counted:,} "
+        "examples."
     )
     yield (
         "What theta0 was trained on was not chosen by looking at them either, nor were its settings or what was left "

@@ -105,7 +105,7 @@ def _opened(paths: list[Path], claims: ExitStack, shelf: Shelf) -> list[RunDirec
 def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
     """Raise PactlError if there is no message for a run, or if runs differ in something that no message encodes."""
     for path, problem in zip(paths, problems, strict=True):
-        if not (problem.configuration.intrinsic_dim or problem.kind.certifies_theta0):
+        if not problem.kind.certifies(problem.settings):
             raise PactlError(
                 f"{path} has trained all its weights (d = 0), for which there is no message",
                 f"use it as a source: {_transfer(path, problem)} --dataset ANOTHER",

@@ -22,6 +22,8 @@ def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
     Raises:
         PactlError: if the data set is unknown or absent, or the file holds something else or cannot be written.
     """
+    if len(catalogue.joined(dataset)) > 1:
+        raise PactlError(f"--dataset {dataset}: a permutation is of one data set", "name one of them")
     examples = catalogue.dataset_entry(dataset).train_examples or _count(dataset, data_dir)
     buffer = BytesIO()
     np.save(buffer, permuted_indices(examples, seed))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from pactl_cli.problem.display import Display
@@ -47,12 +46,12 @@ def _train_prior(run: RunDirectory, problem: Problem, display: Display) -> None:
     network = problem.blueprint.network().to(problem.device)
     settings = problem.settings
     assert isinstance(settings, PriorSettings)
-    budget = replace(plan(settings), epochs=settings.prior_epochs or 1, lr=settings.prior_lr or 1.0)
-    examples = problem.dataset.train[torch.from_numpy(problem.partition.prior).to(problem.device)]
-    objective = NetworkObjective(problem.blueprint.prepared(network))
-    fit(run, trainer_of(problem, objective, examples, budget, STAGE), "training the prior", display)
-    nothing = np.zeros(0, dtype=np.uint64)  # its examples are known by their indices
-    theta0 = problem.blueprint.start_from(network, seen=nothing, seen_is_complete=True, origin="", is_prior=True)
+    if settings.prior_epochs:
+        budget = replace(plan(settings), epochs=settings.prior_epochs, lr=settings.prior_lr or 1.0)
+        examples = problem.dataset.train[torch.from_numpy(problem.partition.prior).to(problem.device)]
+        objective = NetworkObjective(problem.blueprint.prepared(network))
+        fit(run, trainer_of(problem, objective, examples, budget, STAGE), "training the prior", display)
+    theta0 = problem.blueprint.prior_from(network)
     run.manifest.parent = theta0.sha256()
     theta0.save(run)
     run.set_stage(STAGE, "running", (INIT,))

@@ -1,4 +1,4 @@
-"""`pactl train`: a network trained in a random subspace, from its seeded initialisation."""
+"""`pactl train`: a network trained in a random subspace from its seeded initialisation; or, as a source, all of it."""
 
 from __future__ import annotations
 

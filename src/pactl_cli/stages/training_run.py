@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pactl_cli import catalogue
+from pactl_cli import catalogue, randomness
 from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.data.splits import Indices
@@ -29,7 +29,6 @@ from pactl_cli.runs.directory import (
     CHECKPOINT,
     CONFIG,
     INDICES,
-    INIT,
     METRICS,
     RESUME,
     RunDirectory,
@@ -37,9 +36,16 @@ from pactl_cli.runs.directory import (
     require_writable,
 )
 from pactl_cli.runs.following import FollowedRun
-from pactl_cli.runs.settings import TrainSettings, TransferSettings
-from pactl_cli.runs.start import Start
+from pactl_cli.runs.settings import MAX_SEED, TrainSettings
 from pactl_cli.stages.acceptance import require_trainable
+from pactl_cli.stages.starting import (
+    continued_run,
+    find_start,
+    is_begun,
+    load_beginning,
+    require_continuable,
+    save_start,
+)
 from pactl_cli.subspace.quantise import grid
 from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
@@ -76,6 +82,8 @@ class Destination:
         The data are where the user says, or as `bound` finds them; the permutation is not looked for where it lay.
         """
         begun = self.existing()
+        if not is_begun(begun):
+            begun = continued_run(settings) or begun
         if begun is None:
             return settings, None, None
         place = permutation = None
@@ -97,15 +105,15 @@ def train_into(
     settings: TrainSettings,
     display: Display,
     world: World,
-    start: Start | None = None,
     work: Callable[[RunDirectory, Problem, Display], None] | None = None,
 ) -> None:
     """Begin a run, or go on with what its directory says, and train; a run that is complete stays as it is.
 
+    What it starts from, weights or the end of a run that it continues, is then no longer needed.
+
     Of several processes rank 0 does all writing; the others follow. Nobody else writes meanwhile.
 
     Args:
-        start: what a transfer starts from.
         work: what trains; `train_coordinates` where nothing is given.
 
     Raises:
@@ -113,8 +121,12 @@ def train_into(
             memory, or if the directory holds another run or other files, or another process writes into it.
     """
     device = find_device(settings.device, world)
+    begun, named = destination.existing(), destination.model_name
+    start = world.from_first(lambda: find_start(settings, begun, named, display))
     settings, place, permutation = world.from_first(lambda: destination.recorded(settings))
     problem = load_problem(Request(settings, device, display, world, start, place, permutation))
+    if not is_begun(begun):
+        world.from_first(lambda: require_continuable(problem, place))
     world.from_first(lambda: _require_modest(destination, settings, problem))
     require_trainable(problem, problem.build_module(), problem.settings.batch_size or 1)
     with ExitStack() as claims:
@@ -127,8 +139,8 @@ def train_into(
 def _require_modest(destination: Destination, settings: TrainSettings, problem: Problem) -> None:
     """Raise MissingError if a run that may be a stranger's makes us take much memory: the one that is gone on with, or
     the source that says how large frames are."""
-    run = destination.existing()
-    if run is None and problem.is_framed and isinstance(settings, TransferSettings):
+    run = destination.existing() or continued_run(settings)
+    if run is None and problem.is_framed and settings.source:
         source = catalogue.source_reference(settings.source)
         run = RunDirectory.open(Path(source.name)) if source.scheme == catalogue.RUN else None
     if run is not None:
@@ -172,7 +184,7 @@ def _mention_copies(problem: Problem, display: Display) -> None:
         )
     if len(parts.repeated):
         display.say(f"{len(parts.repeated):,} training examples are left out: they are exact copies of others")
-    if problem.repetitions:
+    if problem.repetitions and problem.kind.certifies(problem.settings):
         display.warn(
             f"{problem.repetitions:,} of {len(problem.sample):,} examples to count are exact copies of others; if "
             "somebody made them, they are no independent draws (--duplicates drop counts each once)"
@@ -190,10 +202,7 @@ def _begin(run: RunDirectory, problem: Problem) -> None:
     if problem.has_indices:
         run.write_arrays(INDICES, problem.indices())
         files += (INDICES,)
-    if problem.blueprint.start is not None:
-        run.manifest.parent = problem.blueprint.start.sha256()
-        problem.blueprint.start.save(run)
-        files += (INIT,)
+    files += save_start(run, problem)
     run.set_stage(run.manifest.kind, "running", files)
 
 
@@ -227,6 +236,7 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
             start=settings.rate_from if settings.rate_weight else 1.0,
         )
         trained = {"w": module.w}
+    load_beginning(run, problem, trained)
     trainer = trainer_of(problem, objective, problem.sample, plan(settings), STAGE)
     fit(run, trainer, "training", display)
     if settings.ema and not settings.intrinsic_dim:  # running statistics are of other weights
@@ -254,12 +264,19 @@ def trainer_of(problem: Problem, objective: Objective, examples: LabelledExample
         objective.to(problem.device),
         examples,
         plan,
-        seed=settings.seed,
+        seed=_order_seed(settings),
         stage=stage,
         augment=settings.augment or catalogue.NO_VIEW,
         autocast=_precision(settings.precision),
         world=problem.world,
     )
+
+
+def _order_seed(settings: TrainSettings) -> int:
+    """Return the seed of the order and the views of examples, which a run that continues another does not repeat."""
+    if not settings.epochs_before:
+        return settings.seed
+    return int(randomness.integers(settings.seed, f"continued/{settings.epochs_before}", 1, MAX_SEED)[0])
 
 
 def fit(run: RunDirectory, trainer: Trainer, what: str, display: Display) -> None:
