@@ -35,7 +35,7 @@ from pactl_cli.certificate.format import (
     default_dim,
 )
 
-_FREE_DEFAULTS = ("model_name", "base_width", "normalisation")
+_FREE_DEFAULTS = ("model_name", "base_width", "normalisation", "image_size")
 """The fields of a configuration for which the weights that training starts from can say more than the data set."""
 
 
@@ -97,8 +97,9 @@ class Task:
         brought, defaults = values["brought"], dict(values["defaults"])
         if not isinstance(defaults.get("model_name", ""), str):
             raise TypeError("a network's name is a string")
-        if defaults.get("base_width") is not None:
-            defaults["base_width"] = int(defaults["base_width"])
+        for name in ("base_width", "image_size"):
+            if defaults.get(name) is not None:
+                defaults[name] = int(defaults[name])
         if defaults.get("normalisation") not in (None, CALIBRATION):
             mean, std = (tuple(map(float, row)) for row in defaults["normalisation"])
             defaults["normalisation"] = mean, std

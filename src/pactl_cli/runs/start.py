@@ -62,6 +62,7 @@ class Start:
         lineage: the trainings that led to it, the last one first; none for a prior, whose settings say it.
         calibrated: whether the normalisation is that of calibration examples, and so for all numbers, not bytes alone.
         encoding: of the rows of a table that it was trained on; None where that was something else.
+        takes_any: whether nothing says on what inputs it was trained: of `spec` at most the channels have a meaning.
     """
 
     tensors: dict[str, Tensor]
@@ -77,6 +78,7 @@ class Start:
     lineage: tuple[Training, ...] = ()
     calibrated: bool = False
     encoding: Encoding | None = None
+    takes_any: bool = False
 
     def defaults(self) -> dict[str, Any]:
         """The fields of a configuration that follow from it."""
@@ -184,6 +186,7 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
         "statistics": None if facts["statistics"] is None else _statistics(facts["statistics"], spec),
         "lineage": tuple(_training(**row) for row in facts["lineage"]),
         "calibrated": bool(facts["calibrated"]),
+        "takes_any": bool(facts["takes_any"]),
         "encoding": None if facts["encoding"] is None else Encoding.from_dict(facts["encoding"]),
     }
 
