@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pactl_cli.data.adaptation import framed, grey
+from pactl_cli.data.adaptation import grey
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
 
@@ -34,6 +34,12 @@ def per_channel(images: Tensor) -> Tensor:
     return (images / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
+def framed(images: Tensor, side: int) -> Tensor:
+    """Images in the middle of a black square."""
+    left, top = ((side - own) // 2 for own in (images.shape[3], images.shape[2]))
+    return nn.functional.pad(images, (left, side - images.shape[3] - left, top, side - images.shape[2] - top))
+
+
 COLOUR: dict[str, Callable[[Tensor], Tensor]] = {
     "the same": lambda x: x,
     "floating point": lambda x: x.float(),
@@ -50,7 +56,7 @@ COLOUR: dict[str, Callable[[Tensor], Tensor]] = {
     "svhn28 of svhn": lambda x: grey(x[:, :, 2:30, 2:30]),
     "svhn28 of svhn in 0 .. 1": lambda x: grey(x[:, :, 2:30, 2:30]) / 255,
     "normalised, then framed with zeros": lambda x: nn.functional.pad(per_channel(x), (3, 3, 3, 3)),
-    "in a black frame": lambda x: framed(x, 40, 40),
+    "in a black frame": lambda x: framed(x, 40),
     "in a white frame, grey": lambda x: nn.functional.pad(grey(x), (3, 3, 3, 3), value=255),
     "flattened grey": lambda x: grey(x).flatten(1),
     "of larger integers": lambda x: x.long(),
@@ -70,7 +76,7 @@ GREY: dict[str, Callable[[Tensor], Tensor]] = {
     "flattened, of larger integers": lambda x: x.flatten(1).int(),
     "in half precision": lambda x: (x / 255).half().float(),
     "-1 .. 1 in half precision": lambda x: (x / 127.5 - 1).half().float(),
-    "inverted and framed": lambda x: framed(255 - x, 32, 32),
+    "inverted and framed": lambda x: framed(255 - x, 32),
 }
 
 

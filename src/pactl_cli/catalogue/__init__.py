@@ -29,12 +29,15 @@ from pactl_cli.catalogue.methods import SOURCES as SOURCES
 from pactl_cli.catalogue.methods import VIEWS as VIEWS
 from pactl_cli.catalogue.methods import Codebook as Codebook
 from pactl_cli.catalogue.methods import View as View
+from pactl_cli.catalogue.methods import code_of as code_of
 from pactl_cli.catalogue.methods import source_reference as source_reference
 from pactl_cli.catalogue.networks import MODEL_CHOICES as MODEL_CHOICES
 from pactl_cli.catalogue.networks import MODELS as MODELS
 from pactl_cli.catalogue.networks import OWN_MODELS as OWN_MODELS
+from pactl_cli.catalogue.networks import TIMM as TIMM
 from pactl_cli.catalogue.networks import Model as Model
 from pactl_cli.catalogue.networks import is_brought as is_brought
+from pactl_cli.catalogue.networks import model_entry as model_entry
 from pactl_cli.catalogue.networks import model_name as model_name
 from pactl_cli.catalogue.networks import require_named as require_named
 from pactl_cli.catalogue.tables import Row as Row

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pactl_cli.catalogue.references import Reference, parse_reference
+from pactl_cli.catalogue.networks import TIMM
+from pactl_cli.catalogue.references import CODE, Reference, parse_reference
 from pactl_cli.catalogue.tables import Row, Table
 
 _KRONECKER, _FILM = "pactl_cli.subspace.kronecker", "pactl_cli.subspace.film"
@@ -159,9 +160,11 @@ SOURCES = Table(
     (
         Row(RUN, "the final weights of a run directory, named by its path", "pactl_cli.sources.trained_run:load"),
         Row("torchvision", "torchvision:NAME, a network that it has pretrained", "pactl_cli.sources.torchvision:load"),
+        Row(TIMM, "timm:NAME, a network that it has pretrained; an extra", "pactl_cli.sources.timm:load"),
+        Row(CODE, "your own network, with --weights FILE", "pactl_cli.sources.brought:load"),
     ),
 )
-"""`made_by`: a function of what the user wrote without the scheme, the settings of the transfer, and the display of
+"""`made_by`: a function of what the user wrote without the scheme, the settings of the run, and the display of
 progress, that returns the `Start`. A name with a colon after it is a scheme."""
 
 
@@ -172,6 +175,13 @@ def source_reference(text: str) -> Reference:
     Reference(scheme='torchvision', name='resnet18')
     >>> source_reference("runs/mnist").scheme
     'run'
+    >>> source_reference("nets:small").scheme
+    'module:function'
     """
-    reference = parse_reference(text, frozenset(SOURCES) - {RUN})
+    reference = parse_reference(text, frozenset(SOURCES) - {RUN, CODE})
     return reference if reference.scheme in SOURCES else Reference(RUN, text)
+
+
+def code_of(source: str | None) -> str | None:
+    """Return the user's own network that a source is, by its name; None of any other, or none."""
+    return source if source and source_reference(source).scheme == CODE else None

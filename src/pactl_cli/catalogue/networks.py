@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ _BAG = "the mean of the vectors of a text's tokens, and a dense layer: for seque
 _CONVNET = "three 3x3 convolutions with BatchNorm, and a dense layer; 29,178 parameters on MNIST"
 
 _MLP = "one hidden layer, with a linear way around it, for tables"
+
+TIMM = "timm"
+"""The package whose networks, far more than there are rows here, are `timm:NAME`."""
 
 OWN_MODELS = (
     Model("lenet5", _LENET5, f"{_OWN}:lenet5", 20, aliases=("LeNet5",)),
@@ -101,7 +105,8 @@ def _torchvision_models() -> Iterator[Model]:
 MODELS = Table("--model-name", "Networks", (*OWN_MODELS, *_torchvision_models()))
 
 MODEL_CHOICES = (
-    f"{', '.join(row.name for row in OWN_MODELS)}, a torchvision classification model, or your own MODULE:FUNCTION"
+    f"{', '.join(row.name for row in OWN_MODELS)}, a torchvision classification model, timm:NAME, "
+    "or your own MODULE:FUNCTION"
 )
 
 
@@ -112,7 +117,9 @@ def model_name(text: str) -> str:
         PactlError: if there is none.
     """
     packages = frozenset(row.package for row in MODELS.values())
-    reference = parse_reference(text, packages)
+    reference = parse_reference(text, packages | {TIMM})
+    if reference.scheme == TIMM and re.fullmatch(r"\w+(\.\w*)?", reference.name):
+        return f"{TIMM}:{reference.name.partition('.')[0]}"  # what follows names weights
     if reference.scheme in packages and reference.name in MODELS:
         text = reference.name
     if reference.scheme == CODE:
@@ -123,9 +130,21 @@ def model_name(text: str) -> str:
     return MODELS.resolve(aliases.get(text, text), MODEL_CHOICES)
 
 
+def model_entry(name: str) -> Model:
+    """Return the row of a network: of the table, or made for one of timm's.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    package, _, own = name.partition(":")
+    if package != TIMM:
+        return MODELS[name]
+    return Model(name, "timm's", "pactl_cli.models.timm_models:timm_network", package=TIMM, arguments=(own,))
+
+
 def is_brought(name: str) -> bool:
-    """Return whether a network's name stands for code that the user brings: no row has it."""
-    return name not in MODELS and parse_reference(name, frozenset()).scheme == CODE
+    """Return whether a network's name stands for code that the user brings: no row has it, and no package."""
+    return name not in MODELS and parse_reference(name, frozenset({TIMM})).scheme == CODE
 
 
 def require_named(needed: str | None, named: str | None, whose: str) -> None:

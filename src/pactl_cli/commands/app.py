@@ -36,7 +36,7 @@ from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.piped import run_directories, with_named_runs
 from pactl_cli.commands.report import report
-from pactl_cli.commands.run_options import PANEL, RunOptions
+from pactl_cli.commands.run_options import PANEL, RunOptions, named_code
 from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
 from pactl_cli.commands.verification import VerifyOptions, advice_on, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
@@ -104,10 +104,13 @@ def transfer(
     options: RunOptions,
     source: Annotated[
         str,
-        typer.Argument(help="A run directory, or - for stdin, or torchvision:NAME.", autocompletion=completion.source),
+        typer.Argument(
+            help="A run directory, - for stdin, torchvision:NAME, timm:NAME or MODULE:FUNCTION.",
+            autocompletion=completion.source,
+        ),
     ],
 ) -> None:
-    """Train in a subspace around the weights of another run, or of torchvision. Prints the run directory."""
+    """Train in a subspace around the weights of another run, of a package or a file. Prints the run directory."""
     _begin_run("transfer", given | {"source": source}, options)
 
 
@@ -135,7 +138,7 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
 
             made = kind_of(settings)
             stage = made.maker()
-        named = settings.model_name if given.get("model_name") else None
+        named = settings.model_name if named_code(given) else None
         destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
         with _shared() as (world, display):
             stage(settings, destination, display, world)

@@ -74,7 +74,8 @@ class RunOptions:
             settings = continued_settings(Path(continued), merged)
         else:
             settings = KINDS[kind].settings.parse(merged)
-        catalogue.require_named(settings.model_name, given.get("model_name"), "these settings")
+        for needed in (settings.model_name, catalogue.code_of(settings.source)):
+            catalogue.require_named(needed, named_code(given), "these settings")
         return settings
 
     @contextmanager
@@ -99,6 +100,11 @@ class RunOptions:
     def among(cls, parameters: dict[str, Any]) -> RunOptions:
         """Those among all parameters of a command."""
         return cls(**{field.name: parameters[field.name] for field in fields(cls)})
+
+
+def named_code(given: dict[str, Any]) -> str | None:
+    """Return the network that options name: by `--model-name`, or by a source that is code."""
+    return given.get("model_name") or catalogue.code_of(given.get("source"))
 
 
 def _claimed_directory(settings: TrainSettings) -> Path:

@@ -1,11 +1,19 @@
-"""Images made to fit a network that was trained on others: grey to colour and back, and a black frame."""
+"""Images made to fit a network that was trained on others: grey to colour and back."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass, replace
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pactl_cli.data.by_batch import Rows, at_once_or_by_batch, made_of
+from pactl_cli.data.dataset import Dataset, LabelledExamples
+from pactl_cli.data.streaming import FileExamples
 from pactl_cli.errors import PactlError
+from pactl_cli.models.inputs import InputSpec
 
 GREY_WEIGHTS = (19595, 38470, 7471)
 """ITU-R 601 weights of red, green and blue, in 65,536ths: those of Pillow's conversion to grey."""
@@ -49,7 +57,39 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
     )
 
 
-def framed(images: Tensor, height: int, width: int) -> Tensor:
-    """Images in the middle of a black frame of the given size, which is at least theirs."""
-    down, right = height - images.shape[2], width - images.shape[3]
-    return nn.functional.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
+def recoloured(dataset: Dataset, channels: int) -> Dataset:
+    """Return a data set with as many channels in its images as asked: at once where they fit into memory, else by
+    batch.
+
+    Raises:
+        PactlError: if that is neither grey repeated nor colours summed, or the images are files.
+    """
+
+    def changed(examples: LabelledExamples) -> LabelledExamples:
+        if isinstance(examples, FileExamples):
+            raise PactlError(
+                f"--dataset {dataset.name}: photographs that do not fit into memory cannot be made grey",
+                "give a smaller --image-size",
+            )
+        made = made_of(examples)
+        return at_once_or_by_batch(replace(made, rows=RecolouredRows(made.rows, channels)))
+
+    return dataset if dataset.spec.channels == channels else dataset.each(changed)
+
+
+@dataclass(frozen=True)
+class RecolouredRows:
+    """Images that get other channels when they are read."""
+
+    rows: Rows
+    channels: int
+
+    @property
+    def spec(self) -> InputSpec:
+        """Images of the same size."""
+        _, height, width = self.rows.spec.image_shape
+        return InputSpec.image(self.channels, height, width, self.rows.spec.tensors[0][1].dtype)
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the images of some rows, shape (m, channels, H, W)."""
+        return with_channels(self.rows.read(rows), self.channels)

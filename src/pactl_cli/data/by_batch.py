@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.dataset import Examples, Origins, chosen, fingerprint
+from pactl_cli.data.dataset import Examples, LabelledExamples, Origins, chosen, fingerprint
+from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
 from pactl_cli.models.inputs import InputSpec
 
 _VALUES_AT_ONCE = 1 << 24
+_AT_ONCE = 256
 
 
 class Rows(Protocol):
@@ -111,3 +113,44 @@ class MadeExamples:
                 progress(done, len(self))
 
         return fingerprint((len(self), *shape), pieces(), self.labels)
+
+
+@dataclass(frozen=True)
+class _Resident:
+    """Inputs in memory."""
+
+    inputs: Tensor
+
+    @property
+    def spec(self) -> InputSpec:
+        return InputSpec.of(self.inputs)
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        return self.inputs[torch.from_numpy(rows)]
+
+
+def made_of(examples: LabelledExamples) -> MadeExamples:
+    """Return images as rows that can be changed.
+
+    Raises:
+        TypeError: if they are files.
+    """
+    if isinstance(examples, Examples):
+        return MadeExamples.of(_Resident(examples.images), examples.labels)
+    if not isinstance(examples, MadeExamples):
+        raise TypeError("files are decoded in their frame")
+    return examples
+
+
+def at_once_or_by_batch(examples: MadeExamples, progress: Progress = unheard) -> Examples | MadeExamples:
+    """Return examples made at once where they fit into memory, else as they are: made by batch."""
+    spec, count = examples.rows.spec, len(examples)
+    if count * spec.size_bytes > available_memory() // 2:
+        return examples
+    (_, tensor), *_ = spec.tensors
+    made = torch.empty((count, *tensor.shape), dtype=tensor.dtype)
+    for start in range(0, count, _AT_ONCE):
+        some = examples.places[start : start + _AT_ONCE]
+        made[start : start + len(some)] = examples.rows.read(some)
+        progress(start + len(some), count)
+    return Examples(made, examples.labels)

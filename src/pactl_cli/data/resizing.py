@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.by_batch import MadeExamples, Rows
-from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
-from pactl_cli.data.files.capacity import available_memory, cores
+from pactl_cli.data.by_batch import Rows, at_once_or_by_batch, made_of
+from pactl_cli.data.dataset import Dataset, LabelledExamples
+from pactl_cli.data.files.capacity import cores
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
 from pactl_cli.data.files.decoding import Frame
@@ -96,34 +96,8 @@ def _of_files(dataset: Dataset, frame: Frame, data_dir: DataDirectory, progress:
 
 def _of_rows(examples: LabelledExamples, size: int, progress: Progress) -> LabelledExamples:
     """Return images in a square: made at once where they fit into memory, else by batch."""
-    if isinstance(examples, Examples):
-        examples = MadeExamples.of(_Resident(examples.images), examples.labels)
-    if not isinstance(examples, MadeExamples):
-        raise TypeError("files are decoded in their frame")
-    rows = ResizedRows(examples.rows, size)
-    count, shape = len(examples), rows.spec.image_shape
-    if count * rows.spec.size_bytes > available_memory() // 2:
-        return replace(examples, rows=rows)
-    images = torch.empty((count, *shape), dtype=_dtype(rows.spec))
-    for start in range(0, count, _AT_ONCE):
-        some = examples.places[start : start + _AT_ONCE]
-        images[start : start + len(some)] = rows.read(some)
-        progress(start + len(some), count)
-    return Examples(images, examples.labels)
-
-
-@dataclass(frozen=True)
-class _Resident:
-    """Images in memory."""
-
-    images: Tensor
-
-    @property
-    def spec(self) -> InputSpec:
-        return InputSpec.of(self.images)
-
-    def read(self, rows: NDArray[np.int64]) -> Tensor:
-        return self.images[torch.from_numpy(rows)]
+    made = made_of(examples)
+    return at_once_or_by_batch(replace(made, rows=ResizedRows(made.rows, size)), progress)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _builder(name: str, classes: int, inputs: InputSpec, width: int | None) -> C
             f"--model-name {name} takes one tensor, the data are {inputs}",
             "bring a network of your own: MODULE:FUNCTION",
         )
-    row = catalogue.MODELS[name]
+    row = catalogue.model_entry(name)
     build = partial(row.maker(), *row.arguments, classes, inputs, width)
     _require_fit(name, build, classes, inputs)
     return build

@@ -176,7 +176,7 @@ class Blueprint:
             model_name=self.configuration.model_name,
             base_width=self.configuration.base_width,
             classes=self.classes,
-            head=head_names(network),
+            head=self.start.head if self.start else head_names(network),
             spec=self.spec,
             statistics=self.statistics,
             seen_is_complete=seen_is_complete,

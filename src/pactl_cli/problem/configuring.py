@@ -17,7 +17,10 @@ from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError, names_in_words, option_name
+from pactl_cli.models import sketch_network
 from pactl_cli.models.brought import describe
+from pactl_cli.models.normalisation import batch_norms
+from pactl_cli.problem.fitting import own_size
 from pactl_cli.runs.config_file import config_text
 from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.settings import TrainSettings
@@ -39,7 +42,7 @@ def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, start: S
         _brought(settings.model_name, dataset, start),
         inputs=dataset.kind,
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
-        defaults=_defaults(start, settings.dataset) if start else {},
+        defaults=_defaults(start, dataset, settings.dataset) if start else {},
     )
 
 
@@ -48,18 +51,22 @@ def _brought(named: str | None, dataset: Dataset, source: Start | None) -> Broug
     if source:
         catalogue.require_named(source.model_name, named, "the source")
     name = source.model_name if source else named
+    if name and name.startswith(f"{catalogue.TIMM}:"):
+        width = None if source is None else source.base_width
+        sketch = sketch_network(name, classes=dataset.classes, inputs=dataset.spec, width=width)
+        return Brought(name, batch_statistics=bool(batch_norms(sketch)))
     if not name or not catalogue.is_brought(name):
         return None
     return describe(name, classes=dataset.classes, channels=dataset.spec.channels)
 
 
-def _defaults(source: Start, dataset: str) -> dict[str, Any]:
+def _defaults(source: Start, data: Dataset, dataset: str) -> dict[str, Any]:
     """Return what a message need not say because the source says it.
 
     Published constants are statistics of some training set, perhaps of this one under another name: they are free only
     where a package's network has them and this data set has others, and paid for where somebody chose them.
     """
-    defaults = source.defaults()
+    defaults = {"image_size": own_size(data, source)} | source.defaults()
     statistics, own = defaults["normalisation"], catalogue.dataset_entry(dataset).published
     is_of_package = bool(source.lineage) and source.lineage[-1].published
     if catalogue.is_published(statistics) and (statistics == own or not is_of_package):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli import catalogue
-from pactl_cli.data.adaptation import framed, with_channels
+from pactl_cli.data.adaptation import recoloured
 from pactl_cli.data.dataset import Dataset, LabelledExamples
-from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.recognition import image_fingerprints
 from pactl_cli.data.vocabulary import widened
 from pactl_cli.errors import PactlError, quoted
@@ -19,8 +19,20 @@ from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
-_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE = 1 << 29, 64
-"""Weights, which may be a stranger's, decide how large frames are; so they must be large themselves."""
+_LARGEST_SIDE = 640
+"""A source, which may be a stranger's, makes images no larger than this unasked."""
+
+
+def own_size(dataset: Dataset, source: Start) -> int | None:
+    """Return to which size images are brought for a source where the user names none: that of its training.
+
+    It follows from the source alone, and so no message has to say it. None, and images as they are, where there is
+    none, or where it is too large to be taken unasked.
+    """
+    if source.takes_any or not source.spec.kind == dataset.spec.kind == IMAGE:
+        return None
+    _, height, width = source.spec.image_shape
+    return height if height == width and height <= _LARGEST_SIDE else None
 
 
 def require_unrelated(source: Start, settings: TrainSettings) -> None:
@@ -53,15 +65,15 @@ def require_own_head(source: Start, settings: TrainSettings, classes: int) -> No
 
 
 def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
-    """Inputs as the network of a transfer can take them: images with its channels, and, where its weights have other
-    shapes for another size, in a black frame of its size; anything else as it is.
+    """Inputs as the network of a transfer can take them: images with its channels; anything else as it is.
 
     Raises:
-        PactlError: if they are not what it takes, or images too large for it, or its weights are of no size, or the
-            frames too large for memory.
+        PactlError: if they are not what it takes, or its weights have other shapes for images of their size.
     """
     if source.spec.kind == dataset.spec.kind == IMAGE:
         return _fit_images(dataset, source)
+    if source.takes_any:
+        return dataset
     if dataset.encoding or source.encoding:
         dataset = _encoded_as(dataset, source)
     is_code = catalogue.is_brought(source.model_name)
@@ -105,29 +117,30 @@ def _with_vocabulary_of(dataset: Dataset, source: Start) -> Dataset:
 def _fit_images(dataset: Dataset, source: Start) -> Dataset:
     """Return images as the network of a transfer can take them."""
     channels, height, width = source.spec.image_shape
-    if dataset.spec.channels != channels:
-        dataset = dataset.with_images(lambda images: with_channels(images, channels))
-    _, own_height, own_width = dataset.spec.image_shape
-    if (own_height, own_width) == (height, width) or source.fits(dataset.spec):
+    dataset = recoloured(dataset, channels)
+    if source.takes_any or dataset.spec.sides == (height, width) or source.fits(dataset.spec):
         return dataset
-    if own_height > height or own_width > width:
-        raise PactlError(
-            f"--dataset {dataset.name} has images of {own_height} x {own_width}, and {source.model_name} "
-            f"in {quoted(source.origin)} was trained on {height} x {width}: its weights have another shape for these",
-            f"give --image-size {min(height, width)}, or transfer from a network with a mean over the image, such as "
-            "layer13s, or from larger images",
+    own = " x ".join(map(str, dataset.spec.sides))
+    raise PactlError(
+        f"--dataset {dataset.name} has images of {own}, and {source.model_name} in {quoted(source.origin)} was trained "
+        f"on {height} x {width}: its weights have another shape for these",
+        f"--image-size {height}" if height == width else "transfer from a network with a mean over the image",
+    )
+
+
+def adaptations(original: Dataset, fitted: Dataset, source: Start) -> Iterator[str]:
+    """Yield what was done that a source and data fit one another, each in a line."""
+    if (size := own_size(fitted, source)) and (original.spec.sides, fitted.spec.sides) != ((size, size),) * 2:
+        own = " x ".join(map(str, fitted.spec.sides))
+        yield (
+            f"Images are scaled to {own}: {source.origin} was trained on {size} x {size}. A smaller --image-size is "
+            "faster."
         )
-    if not source.fits(source.spec):
-        raise PactlError(f"the weights of {quoted(source.origin)} do not fit {source.model_name} at any size known")
-    need = sum(len(part) for part in (dataset.train, dataset.test) if part)
-    need *= source.spec.values * dataset.spec.size_bytes // dataset.spec.values
-    weights = sum(tensor.nbytes for tensor in source.tensors.values())
-    if need > min(available_memory() // 2, max(_MODEST_FRAMES_BYTES, _FRAMES_FOR_EACH_BYTE * weights)):
-        raise PactlError(
-            f"--dataset {dataset.name} in frames of {height} x {width} would take {need >> 20:,} MB or more",
-            "transfer from a network for smaller images",
+    if fitted.classes != source.classes:
+        yield (
+            f"The head is drawn from the seed: {source.origin} has {source.classes:,} classes, the data "
+            f"{fitted.classes:,}."
         )
-    return dataset.with_images(lambda images: framed(images, height, width))
 
 
 def seen_forms(raw: LabelledExamples, fitted: LabelledExamples) -> NDArray[np.uint64]:

@@ -31,7 +31,14 @@ from pactl_cli.problem.configuring import configuration_of, reading_of, resolved
 from pactl_cli.problem.consent import DataPlace
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.fingerprints import Fingerprints
-from pactl_cli.problem.fitting import fit_inputs, require_own_head, require_unrelated, seen_forms
+from pactl_cli.problem.fitting import (
+    adaptations,
+    fit_inputs,
+    own_size,
+    require_own_head,
+    require_unrelated,
+    seen_forms,
+)
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.problem.memory import within_memory
 from pactl_cli.problem.problem import Problem
@@ -79,6 +86,9 @@ def load_problem(request: Request) -> Problem:
     permutation = _permutation(settings, request.permutation, len(clean.train))
     dataset, start = _fitted(clean, settings, request.start)
     source = start if settings.has_source else None
+    if request.start and source and not request.place:
+        for note in adaptations(original, dataset, request.start):
+            request.display.say(note)
     pool, identities = _divided(settings, (original, clean, dataset), source, permutation)
     task = task_of(settings, dataset, pool, start)
     configuration = configuration_of(settings, task, source)
@@ -102,7 +112,7 @@ def load_problem(request: Request) -> Problem:
         fingerprints=fingerprints,
         calibration=given,
         pool=pool.bound,
-        is_framed=dataset.spec.sides != clean.spec.sides,
+        is_framed=settings.image_size is None and dataset.spec.sides != original.spec.sides,
         world=request.world,
     )
 
@@ -151,7 +161,10 @@ def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
         except MissingError as error:
             raise MissingError(error.message, place.if_absent or error.hint) from error
         where = DataDirectory(place.directory, place.may_write)
-        sized = resized(dataset, settings.image_size, where, progress)
+        size = settings.image_size
+        if size is None and request.start and settings.has_source:
+            size = own_size(dataset, request.start)
+        sized = resized(dataset, size, where, progress)
     for note in () if request.place else dataset.notes:
         request.display.warn(f"--dataset {settings.dataset}: {note}")
     expected = catalogue.dataset_entry(settings.dataset).content

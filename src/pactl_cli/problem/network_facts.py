@@ -86,7 +86,7 @@ class NetworkFacts:
 
 def _is_definer(text: str) -> bool:
     """Return whether it is a package and a version, or a module and a function: no words of a stranger's."""
-    packages = "|".join({row.package for row in catalogue.MODELS.values()})
+    packages = "|".join({catalogue.TIMM, *(row.package for row in catalogue.MODELS.values())})
     return re.fullmatch(rf"({packages}) {VERSION}|[\w.]+:\w+", text) is not None
 
 
@@ -94,5 +94,5 @@ def _definer(model_name: str) -> str:
     """Return whose code a network is."""
     if catalogue.is_brought(model_name):
         return model_name
-    package = catalogue.MODELS[model_name].package
+    package = catalogue.model_entry(model_name).package
     return f"{package} {__version__ if package == 'pactl' else version(package)}"

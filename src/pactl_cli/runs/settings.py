@@ -219,6 +219,13 @@ class TrainSettings(Settings):
         "auto", MACHINE, "processes that decode large data"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_source(cls, values: Any) -> Any:
+        """A source that is a network of the user's own names the network."""
+        code = catalogue.code_of(values.get("source"))
+        return values | {"model_name": code} if code and values.get("model_name") is None else values
+
     @field_validator("label_noise")
     @classmethod
     def _four_digits(cls, rate: float) -> float:
@@ -265,7 +272,7 @@ class TransferSettings(TrainSettings):
     """`config.yml` of a transfer."""
 
     command = "transfer"
-    source: str = _setting("", NETWORK, "a run directory, torchvision:NAME, ...")
+    source: str = _setting("", NETWORK, "a run, torchvision:NAME, timm:NAME, ...")
     continued: Path | None = _IN_FILES_ALONE
 
 

@@ -66,6 +66,7 @@ class Start:
         calibrated: whether the normalisation is that of calibration examples, and so for all numbers, not bytes alone.
         encoding: of the rows of a table that it was trained on; None where that was something else.
         configured: what a prior's training took from the configuration, by field; empty for what comes from other data.
+        takes_any: whether nothing says on what inputs it was trained: of `spec` at most the channels have a meaning.
     """
 
     tensors: dict[str, Tensor]
@@ -82,6 +83,7 @@ class Start:
     calibrated: bool = False
     encoding: Encoding | None = None
     configured: dict[str, Any] = field(default_factory=dict)
+    takes_any: bool = False
 
     def defaults(self) -> dict[str, Any]:
         """The fields of a configuration under which it is as it came: d = 0, and of a source its batch statistics."""
@@ -192,6 +194,7 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
         "statistics": None if facts["statistics"] is None else _statistics(facts["statistics"], spec),
         "lineage": tuple(_training(**row) for row in facts["lineage"]),
         "calibrated": bool(facts["calibrated"]),
+        "takes_any": bool(facts["takes_any"]),
         "encoding": None if facts["encoding"] is None else Encoding.from_dict(facts["encoding"]),
         "configured": free_defaults(dict(facts["configured"])),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pactl_cli import catalogue
+from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Display
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
@@ -15,5 +16,7 @@ def find_source(settings: TrainSettings, display: Display) -> Start:
         PactlError: if there are none, or they cannot be read.
     """
     reference = catalogue.source_reference(settings.source or "")
+    if reference.scheme != catalogue.RUN and settings.source_dataset is not None:
+        raise PactlError(f"--source-dataset {settings.source_dataset}: {settings.source} is no run", "leave it out")
     start: Start = catalogue.SOURCES[reference.scheme].maker()(reference.name, settings, display)
     return start

@@ -1,10 +1,12 @@
-"""Files of weights."""
+"""Files of weights, in the forms that people have."""
 
 from __future__ import annotations
 
+import argparse
 import re
-import reprlib
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,18 +15,55 @@ from pactl_cli.errors import MissingError, PactlError, quoted
 from pactl_cli.runs.checkpoint import load_tensors
 
 _HINT = "save them with torch.save(network.state_dict(), PATH)"
+_WITHIN = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema", "state_dict", "model_state_dict"),
+    *("model", "network", "net", "weights", "params", "module"),
+)
+"""What a file calls the weights that it has among other things; averaged ones are better and come first."""
+_DEEPEST = 4
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return named tensors from a file that is only ever read as data.
+@dataclass(frozen=True)
+class Weights:
+    """Named tensors.
+
+    Attributes:
+        origin: where they are from, as the user said it.
+        forms: by layer, what torch notes of the form in which its weights were written.
+        note: which of a file's they are, in words; "" where it has no others.
+    """
+
+    origin: str
+    tensors: dict[str, Tensor]
+    forms: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+def read_weights(path: Path) -> Weights:
+    """Return the weights of a file that is only ever read as data.
 
     Raises:
         PactlError: if there is no such file, or it holds something else.
     """
+    content, origin = _content(path), f"--weights {path}"
+    if not isinstance(content, dict):
+        raise PactlError(f"{origin} holds {type(content).__name__}, not weights by name", _HINT)
+    content, note = _weights_within(content)
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise PactlError(
+                f"{origin} holds other things than weights: {quoted(str(name))} is {type(value).__name__}", _HINT
+            )
+    return Weights(origin, dict(content), dict(getattr(content, "_metadata", None) or {}), note and f"{origin}: {note}")
+
+
+def _content(path: Path) -> object:
+    """Return what a file holds; settings of a training, as argparse has them, are data."""
     try:
         if path.suffix == ".safetensors":
             return load_tensors(path)[0]
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise MissingError(f"--weights {path} cannot be read: there is no such file") from error
     except PactlError as error:
@@ -39,12 +78,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             else "it is truncated, or not what torch.save writes"
         )
         raise PactlError(f"--weights {path} cannot be read: {why}", _HINT) from error
-    if not isinstance(tensors, dict):
-        raise PactlError(f"--weights {path} holds {type(tensors).__name__}, not weights by name", _HINT)
-    for name, value in tensors.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise PactlError(
-                f"--weights {path} holds other things than weights: {reprlib.repr(name)} is {type(value).__name__}",
-                _HINT,
-            )
-    return dict(tensors)
+
+
+def _weights_within(content: dict[Any, Any]) -> tuple[dict[Any, Any], str]:
+    """Return what of a checkpoint are the weights, and which of its parts that are."""
+    taken: list[str] = []
+    left: list[str] = []
+    while len(taken) < _DEEPEST and (parts := [name for name in _WITHIN if isinstance(content.get(name), dict)]):
+        content = content[parts[0]]
+        taken.append(parts[0])
+        left += parts[1:]
+    if not taken:
+        return content, ""
+    others = f", not {', '.join(left)}" if left else ""
+    return content, f'its "{".".join(taken)}" is taken{others}'

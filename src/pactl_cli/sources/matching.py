@@ -1,0 +1,229 @@
+"""Weights brought to a network: their names, their numbers, their head."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.errors import PactlError, on_one_line, quoted
+from pactl_cli.models.layers import find_head, head_names
+from pactl_cli.sources.weights import Weights
+
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
+"""What wraps a network puts one of these before every name."""
+_NO_WEIGHTS = re.compile(
+    r"(^|\.)(AuxLogits|aux\w*)\.|(^|\.)(num_batches_tracked|relative_position_index|attn_mask|position_ids)$"
+)
+"""Auxiliary heads, and what is counted or constructed: where the network has no place for it, it is left out."""
+_COUNTER, _STATISTICS = "num_batches_tracked", ("running_mean", "running_var")
+_MOST = 100_000
+"""So many classes or channels are more than any."""
+_NAMED = 2
+"""So many misfits are named."""
+_ADVICE = "give the weights of that very network"
+
+Sketch = Callable[[int, int], nn.Module]
+"""A function of the numbers of classes and channels that returns a network, which may have shapes alone."""
+Shapes = dict[str, torch.Size]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Weights in the names and types of a network.
+
+    Attributes:
+        tensors: all of its parameters and buffers, but for a head that has to be drawn anew.
+        classes: of the head.
+        channels: of the images; None where nothing tells them.
+        head: names of its parameters, those of the layer that gives the logits.
+        notes: what was done, each in a line.
+    """
+
+    tensors: dict[str, Tensor]
+    classes: int
+    channels: int | None
+    head: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def match(weights: Weights, sketch: Sketch, whose: str, head: str | None) -> Match:
+    """Return weights as a network has them, which is made for the classes and channels of their own.
+
+    Args:
+        whose: the network, in words.
+        head: the layer that gives the logits; None for all that depends on the number of classes, else the last one.
+
+    Raises:
+        PactlError: if they are another network's, or there is no such head.
+    """
+    few, more = sketch(2, 3), _shapes(sketch(3, 3))
+    tensors, notes = _unwrapped(weights, few.state_dict().keys())
+    names = _head(few, more, head, whose)
+    classes = _scaled(tensors, names, 2, _shapes(few), more)
+    if classes is None and (own := tensors.get(names[0])) is not None and own.ndim and _shapes(few) == more:
+        classes = len(own)
+    channels = _channels(tensors, sketch, few)
+    network = sketch(classes or 2, channels or 3)
+    expected = _shapes(network)
+    if classes is None or any(name in tensors and tensors[name].shape != expected[name] for name in names):
+        inside = {name.rpartition(".")[0] for name in names}
+        tensors = {name: t for name, t in tensors.items() if not inside & {name, *_places(name)}}
+        notes.append(f"{weights.origin} have no head that fits {', '.join(sorted(inside))}: it is drawn from the seed")
+    tensors = _loaded(network, tensors, weights, whose, names)
+    return Match(tensors, classes or 2, channels, names, tuple(notes))
+
+
+def _shapes(network: nn.Module) -> Shapes:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+def _places(name: str) -> Iterator[str]:
+    """The layers in which a parameter is, the innermost first."""
+    while name := name.rpartition(".")[0]:
+        yield name
+
+
+def _unwrapped(weights: Weights, expected: Iterable[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return tensors without what wrappers put before their names, or with what the network itself has there."""
+    expected = set(expected)
+    additions = sorted({name.partition(".")[0] + "." for name in expected if "." in name})
+    candidates = list(_without_prefixes(weights.tensors, 3))
+    candidates += [{prefix + name: t for name, t in some.items()} for some in candidates for prefix in additions]
+    best = max(candidates, key=lambda some: len(some.keys() & expected))
+    notes = [weights.note] if weights.note else []
+    if left := len(weights.tensors) - len(best):
+        notes.append(f"{weights.origin}: {left:,} of {len(weights.tensors):,} tensors are outside of the network")
+    return best, notes
+
+
+def _without_prefixes(tensors: dict[str, Tensor], most: int) -> Iterator[dict[str, Tensor]]:
+    """Yield tensors as they are, then without a prefix what has it, then without another."""
+    yield tensors
+    for prefix in _PREFIXES if most else ():
+        if inner := {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}:
+            yield from _without_prefixes(inner, most - 1)
+
+
+def _head(network: nn.Module, more: Shapes, named: str | None, whose: str) -> tuple[str, ...]:
+    """Return the names of the head's parameters.
+
+    Args:
+        more: shapes of the same network for another number of classes.
+
+    Raises:
+        PactlError: if there is no head, or none of this name.
+    """
+    shapes, parameters = _shapes(network), dict(network.named_parameters())
+    grown = tuple(name for name in parameters if shapes[name] != more.get(name))
+    layers = {place for name in grown for place in _places(name)}
+    if named is None:
+        if not (grown or head_names(network)):
+            raise PactlError(f"{whose} has no head: no layer of it gives logits", "name it with --head LAYER")
+        return grown or head_names(network)
+    inside = [name for name in parameters if named in _places(name)]
+    if inside and (not grown or named in layers):
+        last = [f"{named}.{name}".rstrip(".") for name, _ in find_head(network.get_submodule(named))]
+        return tuple(
+            sorted(inside, key=lambda name: (name.rpartition(".")[0] not in last, not name.endswith("weight")))
+        )
+    known = sorted(layers or {place for name in parameters for place in _places(name)})
+    near = get_close_matches(named, known, 3)
+    why = "its size does not follow the number of classes" if inside else f"{whose} has no such layer"
+    raise PactlError(f"--head {named}: {why}", f"choose from {', '.join(near or known[:3])}, or leave it out")
+
+
+def _scaled(tensors: dict[str, Tensor], names: Iterable[str], few: int, small: Shapes, large: Shapes) -> int | None:
+    """Return the number of classes, or of channels, of tensors: what their sizes say that grow from `small`, which is
+    for `few`, to `large`; None if they do not say it.
+    """
+    for name in names:
+        own = tensors[name].shape if name in tensors else ()
+        if len(own) == len(small[name]) == len(large.get(name, ())):
+            for size, less, more in zip(own, small[name], large[name], strict=True):
+                if less != more and 0 < size * few // less <= _MOST and size * few % less == 0:
+                    return size * few // less
+    return None
+
+
+def _channels(tensors: dict[str, Tensor], sketch: Sketch, coloured: nn.Module) -> int | None:
+    """Return for images of how many channels weights are."""
+    try:
+        grey = _shapes(sketch(2, 1))
+    except PactlError:  # it may be for colours alone
+        grey = {}
+    colour = _shapes(coloured)
+    names = [name for name, shape in grey.items() if shape != colour.get(name)]
+    if found := _scaled(tensors, names, 1, grey, colour):
+        return found
+    layers = [layer for layer in coloured.modules() if isinstance(layer, nn.Conv2d)]
+    return layers[0].in_channels if layers else None
+
+
+def _loaded(
+    network: nn.Module, tensors: dict[str, Tensor], weights: Weights, whose: str, head: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """Return weights in the names and types of a network, which loads them as it loads its own: older names as well.
+
+    Raises:
+        PactlError: if they do not fit it.
+    """
+    expected = dict(network.state_dict())
+    same: dict[int, str] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):  # of tied weights a file may have one
+        other = same.setdefault(id(parameter), name)
+        for one, twin in ((name, other), (other, name)):
+            if one in tensors and twin not in tensors:
+                tensors = tensors | {twin: tensors[one]}
+    for name, tensor in tensors.items():
+        if (there := expected.get(name)) is not None and tensor.is_floating_point() and there.is_floating_point():
+            tensors = tensors | {name: tensor.to(there.dtype)}
+    misfits = [
+        f"{name} is {_form(tensor)}, not {_form(expected[name])}"
+        for name, tensor in tensors.items()
+        if name in expected and _form(tensor) != _form(expected[name])
+    ]
+    state = OrderedDict(tensors)
+    forms = {"": {"version": getattr(network, "_version", 1)}} | weights.forms
+    state._metadata = forms  # type: ignore[attr-defined]
+    if not misfits:
+        try:
+            found = network.load_state_dict(state, strict=False, assign=True)
+        except Exception as error:  # of code that is not ours, on numbers that may be anybody's
+            misfits = [on_one_line(str(error))[:200]]
+        else:
+            misfits = _unmatched(network, tensors, found.missing_keys, found.unexpected_keys, head)
+    if misfits:
+        raise PactlError(f"{weights.origin} are not those of {whose}: {'; '.join(misfits[:_NAMED])}", _ADVICE)
+    kept = {name: tensor for name, tensor in network.state_dict().items() if name in tensors or name not in head}
+    zero = torch.tensor(0)
+    return {name: (zero if name.endswith(_COUNTER) and t.is_meta else t).detach() for name, t in kept.items()}
+
+
+def _unmatched(
+    network: nn.Module, tensors: dict[str, Tensor], missing: list[str], unexpected: list[str], head: tuple[str, ...]
+) -> list[str]:
+    """Return what weights lack, and what they have too many, each in words, with the nearest name."""
+    made = {name for name, buffer in network.named_buffers() if not buffer.is_meta and not name.endswith(_STATISTICS)}
+    missing = [name for name in missing if name not in made | set(head) and not name.endswith(_COUNTER)]
+    unexpected = [name for name in unexpected if not _NO_WEIGHTS.search(name)]
+    return [
+        *(f"it has no place for {quoted(name)}{_nearest(name, missing)}" for name in unexpected[:1]),
+        *(f"{name} is missing{_nearest(name, tensors)}" for name in missing[:1]),
+    ]
+
+
+def _nearest(name: str, others: Iterable[str]) -> str:
+    """Return the name that is most like one, in brackets."""
+    near = get_close_matches(name, others, 1)
+    return f" (nearest: {quoted(near[0])})" if near else ""
+
+
+def _form(tensor: Tensor) -> str:
+    """The type and shape of a tensor."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
