@@ -24,19 +24,19 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, trained: Counts, levels: i
     problem, module = bench.problem, bench.module
     price, rate_weight = _price(bench, quantiser, trained)
     objective = RateObjective(module, quantiser, rate_weight=rate_weight, examples=len(problem.sample))
-    trainer = Trainer(
-        objective,
-        problem.sample,
-        bench.plan,
-        seed=problem.settings.seed,
-        stage=STAGE,
-        augment=problem.settings.augment or NO_VIEW,
-        lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
-        world=problem.world,
-    )
     settings = bench.settings
     attempt = {"codebook": settings.effective_codebook, "levels": levels, "price": settings.rate_weight}
-    with bench.display.progress("fine-tuning") as advance:
+    with bench.ground.under(objective) as examples, bench.display.progress("fine-tuning") as advance:
+        trainer = Trainer(
+            objective,
+            examples,
+            bench.plan,
+            seed=problem.settings.seed,
+            stage=STAGE,
+            augment=problem.settings.augment or NO_VIEW,
+            lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
+            world=problem.world,
+        )
         trainer.run(_Observer(bench.metrics, objective, price, advance, attempt))
 
 

@@ -40,6 +40,7 @@ from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import TrainSettings, TransferSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.acceptance import require_trainable
+from pactl_cli.stages.ground import find_ground
 from pactl_cli.subspace.quantise import grid
 from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
@@ -213,7 +214,7 @@ def _require_same(run: RunDirectory, problem: Problem, dataset: str) -> None:
 def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> None:
     """Train w on S, or, where d is 0, all the weights; then the run is complete."""
     settings = problem.settings
-    objective: Objective
+    objective: NetworkObjective
     if settings.intrinsic_dim == 0:
         network = problem.blueprint.network().to(problem.device)
         objective, trained = NetworkObjective(problem.blueprint.prepared(network)), network.state_dict(keep_vars=True)
@@ -227,8 +228,8 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
             start=settings.rate_from if settings.rate_weight else 1.0,
         )
         trained = {"w": module.w}
-    trainer = trainer_of(problem, objective, problem.sample, plan(settings), STAGE)
-    fit(run, trainer, "training", display)
+    with find_ground(problem, objective.module, problem.sample, display).under(objective) as examples:
+        fit(run, trainer_of(problem, objective, examples, plan(settings), STAGE), "training", display)
     finish(run, trained)
 
 
