@@ -18,6 +18,8 @@ from pactl_cli.subspace.projectors import Projector, ceil_sqrt
 SIZES = [(400, 49), (400, 50), (401, 49), (401, 50), (1000, 1), (7, 7), (9, 9), (1, 1), (30, 30)]
 NEEDS_MORE = {"stfilmkronqr": 5}
 """The least d of a projector for the layout below."""
+TAKES_LESS = {"head": 7}
+"""For a projector on a part of the network, the part of D that d may be at most."""
 
 # The first two and the last nonzero entry of the last column, by row, for seed 137, D = 401, d = 50.
 GOLDEN = {
@@ -54,6 +56,7 @@ def matrix(name: str, parameters: int, dim: int, seed: int = 137) -> torch.Tenso
 @pytest.mark.parametrize(("parameters", "dim"), SIZES)
 def test_matvec_adjoint_and_autograd_are_one_linear_map(name: str, parameters: int, dim: int) -> None:
     dim = max(dim, min(NEEDS_MORE.get(name, 1), parameters))
+    dim = min(dim, max(1, parameters // TAKES_LESS.get(name, 1)))
     projector = build(name, parameters, dim)
     dense = matrix(name, parameters, dim)
     generator = torch.Generator().manual_seed(0)
@@ -85,7 +88,7 @@ def test_seeds_give_different_maps_and_the_same_seed_the_same(name: str) -> None
 def test_no_coordinate_and_no_parameter_is_left_out(name: str) -> None:
     dense = matrix(name, 401, 50)
     assert (dense.abs().sum(0) > 0).all()
-    if name not in ("film", "sparse"):
+    if name not in ("film", "sparse", "head"):
         assert (dense.abs().sum(1) > 0).all()
 
 
@@ -93,6 +96,15 @@ def test_film_moves_normalisation_and_head_only() -> None:
     moved = (matrix("film", 401, 50).abs().sum(1) > 0).nonzero().flatten().tolist()
     parts = layout(401)
     assert moved == sorted([*parts.normalisation, *parts.head])
+
+
+def test_head_moves_the_head_only() -> None:
+    parts = layout(401)
+    assert (matrix("head", 401, 50).abs().sum(1) > 0).nonzero().flatten().tolist() == parts.head.tolist()
+    all_of_it = matrix("head", 401, len(parts.head))
+    torch.testing.assert_close(all_of_it[parts.head], torch.eye(len(parts.head)))
+    with pytest.raises(PactlError, match=f"58 .* which is {len(parts.head)}"):
+        build("head", 401, len(parts.head) + 1)
 
 
 def test_stfilmkronqr_gives_normalisation_its_own_coordinates() -> None:

@@ -20,6 +20,7 @@ from pactl_cli.catalogue.datasets import own_name as own_name
 from pactl_cli.catalogue.methods import BOUNDS as BOUNDS
 from pactl_cli.catalogue.methods import CODEBOOKS as CODEBOOKS
 from pactl_cli.catalogue.methods import COLOUR_VIEW as COLOUR_VIEW
+from pactl_cli.catalogue.methods import HEAD_ALONE as HEAD_ALONE
 from pactl_cli.catalogue.methods import HEADLINE as HEADLINE
 from pactl_cli.catalogue.methods import NO_VIEW as NO_VIEW
 from pactl_cli.catalogue.methods import PROJECTORS as PROJECTORS

@@ -10,6 +10,9 @@ from pactl_cli.catalogue.tables import Row, Table
 
 _KRONECKER, _FILM = "pactl_cli.subspace.kronecker", "pactl_cli.subspace.film"
 
+HEAD_ALONE = "head"
+"""The projector on the head alone: all other weights stay."""
+
 PROJECTORS = Table(
     "--intrinsic-mode",
     "Projectors",
@@ -36,6 +39,7 @@ PROJECTORS = Table(
             "normalisation parameters directly, rdkronqr on the others; networks with normalisation",
             f"{_FILM}:stfilmkronqr",
         ),
+        Row(HEAD_ALONE, "rdkronqr on the head alone, or each of its weights directly; any size", f"{_FILM}:head"),
     ),
 )
 """`made_by`: a function of the layout, d, the seed and a name for its streams, that returns a `Projector`."""

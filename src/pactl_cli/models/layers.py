@@ -1,4 +1,4 @@
-"""A network's layers, told by type and not by name: which are trained, which normalise, which is the head."""
+"""A network's layers, told by type and not by name: which are trained, and how, which normalise, which is the head."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+
+from pactl_cli.certificate.name_patterns import NamePattern
+from pactl_cli.errors import PactlError
 
 _NORMALISATION = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -34,17 +38,110 @@ def trained_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-def parameter_layout(network: nn.Module) -> Layout:
-    """The layout of a network's trained parameters."""
+def hold_matching(network: nn.Module, pattern: str) -> None:
+    """Keep the parameters in whose names a pattern is found from being trained.
+
+    Raises:
+        PactlError: if it is no pattern, or found in no name, or in those of all that is trained.
+    """
+    if not pattern:
+        return
+    parameters = dict(network.named_parameters())
+    try:
+        found = NamePattern(pattern).found_in(parameters)
+    except PactlError as error:
+        raise PactlError(f"--freeze {pattern}: {error.message}", error.hint) from error
+    for name in found:
+        parameters[name].requires_grad_(False)
+    if not found or not trained_parameters(network):
+        which = "every weight" if found else "no weight"
+        raise PactlError(f"--freeze {pattern} fits {which} of the network", f"a name there is {next(iter(parameters))}")
+
+
+def hold_all_but_head(network: nn.Module) -> None:
+    """Keep all parameters but the head's from being trained.
+
+    Raises:
+        PactlError: if nothing is left.
+    """
+    head = _head_parameters(network)
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in head)
+    if not trained_parameters(network):
+        raise PactlError("--intrinsic-mode head: the network has no head to train", "use --intrinsic-mode rdkronqr")
+
+
+def _head_parameters(network: nn.Module) -> set[int]:
+    return {id(parameter) for _, layer in find_head(network) for parameter in layer.parameters()}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of theta, the vector of what is trained.
+
+    Attributes:
+        name: of a network's parameter.
+        shape: of the part.
+        factor: "" for the parameter itself; "A" or "B" of one that is W0 + B A.
+    """
+
+    name: str
+    shape: torch.Size
+    factor: str = ""
+
+
+def pieces(network: nn.Module, rank: int = 0) -> list[Piece]:
+    """The parts of theta, in `named_parameters()` order.
+
+    Args:
+        rank: 0, or that of changes of dense layers other than the head, attention's included: then only these
+            changes, A before B, and the head are trained.
+
+    Raises:
+        PactlError: if there are no such layers, or some are too small.
+    """
+    trained, head = trained_parameters(network), _head_parameters(network)
+    if not rank:
+        return [Piece(name, parameter.shape) for name, parameter in trained.items()]
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.MultiheadAttention)]
+    matrices = {id(p) for layer in layers for p in layer.parameters(recurse=False) if p.ndim == 2} - head
+    found: list[Piece] = []
+    for name, parameter in trained.items():
+        if id(parameter) in head:
+            found.append(Piece(name, parameter.shape))
+        elif id(parameter) in matrices:
+            outputs, inputs = parameter.shape
+            if rank > min(outputs, inputs):
+                name = name.removeprefix("network.")
+                raise PactlError(
+                    f"--lora-rank {rank} is more than {name} has, which is {outputs} x {inputs}",
+                    f"give at most {min(outputs, inputs)}, or leave it out with --freeze",
+                )
+            shapes = {"A": (rank, inputs), "B": (outputs, rank)}
+            found += [Piece(name, torch.Size(shape), factor) for factor, shape in shapes.items()]
+    if not any(piece.factor for piece in found):
+        raise PactlError(
+            f"--lora-rank {rank}: no dense layer is trained but the head", "leave it out, or use --intrinsic-mode head"
+        )
+    return found
+
+
+def parameter_layout(network: nn.Module, rank: int = 0) -> Layout:
+    """The layout of theta: of a network's trained parameters, or of changes of some rank.
+
+    Raises:
+        PactlError: as `pieces` does.
+    """
     norms = [layer for layer in network.modules() if isinstance(layer, _NORMALISATION)]
     kinds = {id(p): "normalisation" for layer in norms for p in layer.parameters(recurse=False)}
-    kinds |= {id(p): "head" for _, layer in find_head(network) for p in layer.parameters(recurse=False)}
+    kinds |= dict.fromkeys(_head_parameters(network), "head")
     places: dict[str, list[NDArray[np.int64]]] = {"normalisation": [], "head": []}
     start = 0
-    for parameter in trained_parameters(network).values():
-        if kind := kinds.get(id(parameter)):
-            places[kind].append(np.arange(start, start + parameter.numel()))
-        start += parameter.numel()
+    trained = trained_parameters(network)
+    for piece in pieces(network, rank):
+        if kind := kinds.get(id(trained[piece.name])):
+            places[kind].append(np.arange(start, start + piece.shape.numel()))
+        start += piece.shape.numel()
     empty = np.zeros(0, dtype=np.int64)
     return Layout(start, *(np.concatenate([empty, *places[kind]]) for kind in ("normalisation", "head")))
 

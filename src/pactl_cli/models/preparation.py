@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +28,7 @@ class Prepared(nn.Module):
             told. For the networks of the catalogue, "", they become floating-point numbers.
     """
 
+    _entry: nn.Module | None
     _mean: Tensor
     _std: Tensor
 
@@ -32,6 +36,7 @@ class Prepared(nn.Module):
         super().__init__()
         self.network = network
         self._code, self._every_number = code, every_number
+        self.__dict__["_entry"] = None
         for name, row in zip(("_mean", "_std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(row).view(-1, 1, 1), persistent=False)
 
@@ -41,14 +46,23 @@ class Prepared(nn.Module):
         Raises:
             NetworkFailedError: if code of the user's raises something, other than that memory is short.
         """
-        prepared = self._prepared(inputs) if isinstance(inputs, Tensor) else inputs
+        prepared = self._prepared(inputs) if isinstance(inputs, Tensor) and self._entry is None else inputs
         try:
-            logits: Tensor = self.network(prepared)
+            logits: Tensor = (self._entry or self.network)(prepared)
         except Exception as error:
             if not self._code or isinstance(error, MemoryError) or "memory" in str(error):
                 raise
             raise NetworkFailedError(self._code, InputSpec.of(inputs), error) from error
         return logits
+
+    @contextmanager
+    def entered_at(self, layer: str | None) -> Iterator[None]:
+        """Within it, inputs are what the layer of this name takes, and its results are the logits; None for as ever."""
+        self.__dict__["_entry"] = None if layer is None else self.network.get_submodule(layer)  # not registered twice
+        try:
+            yield
+        finally:
+            self.__dict__["_entry"] = None
 
     def _prepared(self, tensor: Tensor) -> Tensor:
         """Return what the network sees of a tensor of inputs, shape (m, ...)."""

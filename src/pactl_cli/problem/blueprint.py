@@ -17,7 +17,7 @@ from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.models.layers import head_names, parameter_layout
+from pactl_cli.models.layers import Layout, head_names, hold_all_but_head, hold_matching, parameter_layout
 from pactl_cli.models.normalisation import batch_norms, freeze_statistics
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.network_facts import NetworkFacts
@@ -82,10 +82,10 @@ class Blueprint:
 
     def network(self) -> nn.Module:
         """Return the network at theta0, on the CPU, without preparation: drawn from the seed, but for what it starts
-        from.
+        from; what `--freeze` names asks for no gradients.
 
         Raises:
-            PactlError: if it does not fit the inputs, or the weights not it.
+            PactlError: if it does not fit the inputs, or the weights or the pattern not it.
         """
         network = build_network(
             self.configuration.model_name,
@@ -96,6 +96,7 @@ class Blueprint:
         )
         if self.start is not None:
             self.start.place_into(network)
+        hold_matching(network, self.configuration.freeze)
         if self.keeps_statistics:
             freeze_statistics(network)
         return network
@@ -123,10 +124,11 @@ class Blueprint:
                 "has BatchNorm",
                 "give at least 2, and enough training examples: at most a tenth of them is taken",
             )
-        projector = build_projector(
-            configuration.intrinsic_mode, parameter_layout(network), configuration.intrinsic_dim, configuration.seed
-        )
-        return SubspaceModule(self.prepared(network), projector)
+        rank, dim, seed = configuration.lora_rank, configuration.intrinsic_dim, configuration.seed
+        if rank and not dim:
+            raise PactlError(f"--lora-rank {rank} is for a subspace, and --intrinsic-dim is 0", "leave it out")
+        projector = build_projector(configuration.intrinsic_mode, trained_layout(network, configuration), dim, seed)
+        return SubspaceModule(self.prepared(network), projector, rank=rank, seed=seed)
 
     def network_to_evaluate(self, module: SubspaceModule) -> nn.Module:
         """Return a network in which training can have left nothing: the module's own, or, of the user's code, a new
@@ -186,3 +188,15 @@ class Blueprint:
             encoding=self.encoding,
             configured=configured,
         )
+
+
+def trained_layout(network: nn.Module, configuration: Configuration) -> Layout:
+    """Return the layout of what a configuration trains of a network in its subspace; the rest asks for no gradients.
+
+    Raises:
+        PactlError: if that is nothing.
+    """
+    hold_matching(network, configuration.freeze)
+    if configuration.intrinsic_mode == catalogue.HEAD_ALONE and configuration.intrinsic_dim:
+        hold_all_but_head(network)
+    return parameter_layout(network, configuration.lora_rank)

@@ -11,8 +11,8 @@ from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.errors import MissingError
 from pactl_cli.models import sketch_network
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.models.layers import parameter_layout
 from pactl_cli.models.size import Size
+from pactl_cli.problem.blueprint import trained_layout
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.subspace import projector_bytes
@@ -47,7 +47,7 @@ def within_memory(configuration: Configuration, classes: int, inputs: InputSpec,
             f"{_weights_bytes(size) >> 20:,} MB, and {available_memory() >> 20:,} MB are free",
             "choose a smaller --base-width, or another network",
         )
-    most = parameter_layout(sketch).size
+    most = trained_layout(sketch, configuration).size
     if given_dim or configuration.intrinsic_dim <= most:
         return configuration
     return replace(configuration, intrinsic_dim=max(dim for dim in ROUND_DIMS if dim <= most))
@@ -67,7 +67,8 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
     size = Size.of(sketch, inputs)
     counting = _COUNTED_COPIES * counted_at_once(inputs) * size.largest_bytes
     training = _TRAINED_COPIES * min(batch_size, len(problem.sample)) * size.activations_bytes
-    need = projector_bytes(configuration.intrinsic_mode, parameter_layout(sketch), configuration.intrinsic_dim)
+    layout = trained_layout(sketch, configuration)
+    need = projector_bytes(configuration.intrinsic_mode, layout, configuration.intrinsic_dim)
     is_ordinary = (
         (width or 0) <= (problem.task.model(configuration.model_name).width or 0)
         and size.parameters <= _ORDINARY_PARAMETERS

@@ -23,6 +23,7 @@ from pydantic import (
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED, MOST_DELTAS
+from pactl_cli.certificate.name_patterns import NamePattern
 from pactl_cli.errors import PactlError, option_name, seek_help
 
 DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
@@ -178,7 +179,9 @@ class TrainSettings(Settings):
     source_dataset: DatasetName | None = _setting(None, DATA, "a source run's own data", shown="as named")
     weights: Path | None = _setting(None, NETWORK, "the source's weights: a file", shown="downloaded")
     head: str | None = _setting(None, NETWORK, "the source's head, a layer", shown="its last")
-    freeze: str = _setting("", NETWORK, "names of weights that stay; paid for", metavar="REGEX", shown="none")
+    freeze: Annotated[str, _checked(NamePattern)] = _setting(
+        "", NETWORK, "names of weights that stay; paid for", metavar="REGEX", shown="none"
+    )
     lora_rank: int = _setting(0, NETWORK, "rank of changes of dense layers; paid for", ge=0, le=4096)
 
     intrinsic_dim: int | None = _setting(

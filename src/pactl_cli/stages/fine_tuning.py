@@ -61,17 +61,17 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, tariff: Tariff, attempt: A
     """
     problem, module = bench.problem, bench.module
     objective = RateObjective(module, quantiser, rate_weight=tariff.first, examples=len(problem.sample))
-    trainer = Trainer(
-        objective,
-        problem.sample,
-        bench.plan,
-        seed=problem.settings.seed,
-        stage=STAGE,
-        augment=problem.settings.augment or NO_VIEW,
-        lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
-        world=problem.world,
-    )
-    with bench.display.progress("fine-tuning") as advance:
+    with bench.ground.under(objective) as examples, bench.display.progress("fine-tuning") as advance:
+        trainer = Trainer(
+            objective,
+            examples,
+            bench.plan,
+            seed=problem.settings.seed,
+            stage=STAGE,
+            augment=problem.settings.augment or NO_VIEW,
+            lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
+            world=problem.world,
+        )
         trainer.run(_Observer(bench.metrics, objective, tariff.price, advance, attempt))
 
 

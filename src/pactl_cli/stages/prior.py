@@ -12,6 +12,7 @@ from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.directory import INIT, RunDirectory
 from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
+from pactl_cli.stages.ground import find_ground
 from pactl_cli.stages.training_run import Destination, finish, fit, plan, train_coordinates, train_into, trainer_of
 from pactl_cli.training.objectives import NetworkObjective
 
@@ -50,7 +51,8 @@ def _train_prior(run: RunDirectory, problem: Problem, display: Display) -> None:
         budget = replace(plan(settings), epochs=settings.prior_epochs, lr=settings.prior_lr or 1.0)
         examples = problem.dataset.train[torch.from_numpy(problem.partition.prior).to(problem.device)]
         objective = NetworkObjective(problem.blueprint.prepared(network))
-        fit(run, trainer_of(problem, objective, examples, budget, STAGE), "training the prior", display)
+        with find_ground(problem, objective.module, examples, display).under(objective) as ground:
+            fit(run, trainer_of(problem, objective, ground, budget, STAGE), "training the prior", display)
     theta0 = problem.blueprint.prior_from(network)
     run.manifest.parent = theta0.sha256()
     theta0.save(run)

@@ -38,6 +38,7 @@ from pactl_cli.runs.directory import (
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import MAX_SEED, TrainSettings
 from pactl_cli.stages.acceptance import require_trainable
+from pactl_cli.stages.ground import find_ground
 from pactl_cli.stages.starting import (
     continued_run,
     find_start,
@@ -237,8 +238,8 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
         )
         trained = {"w": module.w}
     load_beginning(run, problem, trained)
-    trainer = trainer_of(problem, objective, problem.sample, plan(settings), STAGE)
-    fit(run, trainer, "training", display)
+    with find_ground(problem, objective.module, problem.sample, display).under(objective) as examples:
+        fit(run, trainer_of(problem, objective, examples, plan(settings), STAGE), "training", display)
     if settings.ema and not settings.intrinsic_dim:  # running statistics are of other weights
         problem.calibrate(objective.module)
     finish(run, trained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.settings import BoundSettings
-from pactl_cli.stages.evidence import recount
+from pactl_cli.stages.ground import find_ground
 from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.training.counting import count
+from pactl_cli.training.features import Ground
 from pactl_cli.training.recipes import Plan
 
 STAGE = "bound"
@@ -52,6 +55,11 @@ class Workbench:
     display: Display
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
+    @cached_property
+    def ground(self) -> Ground:
+        """What fine-tuning is made on."""
+        return find_ground(self.problem, self.module, self.problem.sample, self.display)
+
     @property
     def plan(self) -> Plan:
         """How fine-tuning goes: Adam, cosine to 0."""
@@ -61,8 +69,9 @@ class Workbench:
 
     def bound_at(self, codebook: Codebook, symbols: Symbols) -> float:
         """Return about the bound that some symbols would be certified at, without the header."""
-        coordinates = torch.from_numpy(codebook.values()[symbols])
-        counts, _ = recount(self.problem, self.module, coordinates, self.display, test=False)
+        classifier = self.problem.classifier(self.module, torch.from_numpy(codebook.values()[symbols]))
+        with classifier.entered_at(self.ground.head), self.display.progress("counting errors") as advance:
+            counts = count(classifier, self.ground.examples, advance, self.problem.world)
         bits, delta = ideal_symbol_bits(symbols), self.settings.deltas[0]
         return binomial_bound(errors=counts.cautious, examples=counts.examples, bits=bits, delta=delta)
 

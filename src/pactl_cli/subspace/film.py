@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -61,3 +62,13 @@ def stfilmkronqr(layout: Layout, dim: int, seed: int, name: str) -> Projector:
     return DirectSum(
         Embedding(layout.size, layout.normalisation, Identity(direct)), Embedding(layout.size, others, kronecker)
     )
+
+
+@takes(kronecker_bytes)
+def head(layout: Layout, dim: int, seed: int, name: str) -> Projector:
+    """A Kronecker product on the head alone, or, with a coordinate for each of its parameters, these themselves."""
+    size = len(layout.head)
+    if dim > size:
+        raise too_large(dim, replace(layout, size=size))
+    inner = Identity(size) if dim == size else KroneckerProduct(size, dim, seed, name, orthogonal=True)
+    return inner if size == layout.size else Embedding(layout.size, layout.head, inner)

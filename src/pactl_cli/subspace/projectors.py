@@ -82,7 +82,7 @@ def everywhere(kind: Callable[[int, int, int, str], Projector]) -> Draw:
 def too_large(dim: int, layout: Layout) -> PactlError:
     """Return the error that d > D."""
     return PactlError(
-        f"--intrinsic-dim {dim} is larger than the network, which has {layout.size:,} parameters",
+        f"--intrinsic-dim {dim} is larger than the number of weights that are trained, which is {layout.size:,}",
         "choose a smaller dimension",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -13,11 +14,20 @@ from pactl_cli.training.loop import Objective
 
 
 class NetworkObjective(Objective):
-    """Mean cross-entropy of a network, all of whose weights are trained."""
+    """Mean cross-entropy of a network, all of whose weights are trained.
+
+    Attributes:
+        is_still: whether it is in evaluation mode while it is trained: nothing random, no batch statistics.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+        self.is_still = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Goes into training mode; if it is still, into evaluation mode."""
+        return super().train(mode and not self.is_still)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits of a batch."""

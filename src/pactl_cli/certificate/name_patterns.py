@@ -1,0 +1,162 @@
+"""Regular expressions on the names of weights, of a small language with one meaning everywhere, in bounded time.
+
+A message carries such a pattern, and a stranger may have written the message. Python's own `re` takes exponential time
+for some patterns, and what its classes mean depends on its version. Here a step maps the set of all places that are
+reached in a name, the bits of an integer, to the places after it: nothing is tried twice, and steps are counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import reduce
+from operator import or_
+from string import ascii_letters, digits
+
+from pactl_cli.certificate.format import MAX_FREEZE_BYTES
+from pactl_cli.errors import PactlError
+
+_MOST_STEPS = 5_000_000
+"""From one character to the next, for all names of a network: a second or two."""
+_CLASSES = {"d": frozenset(digits), "w": frozenset(ascii_letters + digits + "_")}
+_SPECIAL = "*+?{}[]()|\\"
+
+
+_Step = Callable[[str, int], int]
+"""Of a name and the places at which a match may stand, as bits: the places at which it may stand afterwards."""
+
+
+class NamePattern:
+    """A compiled pattern: letters, `.`, `[a-z]`, `[^a-z]`, `\\d`, `\\w`, `\\.`, `^`, `$`, `|`, `( )`, `(?: )`, `(?! )`,
+    `(?= )`, and `*`, `+` or `?` after any of these; it means what it means to Python's `re.search`.
+
+    Raises:
+        PactlError: if the text is no such pattern.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text, self._place, self._is_inside, self._steps = text, 0, False, 0
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise PactlError("it is no text") from error
+        if size > MAX_FREEZE_BYTES:
+            raise PactlError(f"it has {size} bytes, and a message carries at most {MAX_FREEZE_BYTES}")
+        self._step = self._alternatives()
+        if self._place < len(text):
+            raise PactlError(f"the {self._text[self._place]} at {self._place + 1} closes nothing", "write \\) for it")
+
+    def found_in(self, names: Iterable[str]) -> list[str]:
+        """Return the names in which the pattern is found, anywhere.
+
+        Raises:
+            PactlError: if that takes too many steps.
+        """
+        self._steps = 0
+        return [name for name in names if self._step(name, (2 << len(name)) - 1)]
+
+    def _where(self, name: str, holds: Callable[[str], bool]) -> int:
+        """The places of a name's characters for which something holds."""
+        self._steps += len(name)
+        if self._steps > _MOST_STEPS:
+            raise PactlError("it takes too many steps", "write a simpler one")
+        return sum(1 << place for place, character in enumerate(name) if holds(character))
+
+    def _take(self, *tokens: str) -> str:
+        """Go past the first of some tokens that stands here, and return it; "" if none does."""
+        for token in tokens:
+            if self._text.startswith(token, self._place):
+                self._place += len(token)
+                return token
+        return ""
+
+    def _alternatives(self) -> _Step:
+        steps = [self._sequence()]
+        while self._take("|"):
+            steps.append(self._sequence())
+        return steps[0] if len(steps) == 1 else lambda name, places: reduce(or_, (step(name, places) for step in steps))
+
+    def _sequence(self) -> _Step:
+        steps: list[_Step] = []
+        while self._place < len(self._text) and self._text[self._place] not in "|)":
+            step = self._atom()
+            if count := self._take("*", "+", "?"):
+                step = _repeated(step, count)
+            steps.append(step)
+
+        def run(name: str, places: int) -> int:
+            for step in steps:
+                places = step(name, places)
+            return places
+
+        return run
+
+    def _atom(self) -> _Step:
+        if opening := self._take("(?:", "(?!", "(?=", "("):
+            return self._group(opening)
+        if anchor := self._take("^", "$"):
+            if self._text[self._place : self._place + 1] in {"*", "+", "?"}:
+                raise PactlError(f"{anchor} cannot be repeated")
+            return lambda name, places: places & (1 if anchor == "^" else 1 << len(name))
+        holds = self._set() if self._take("[") else self._class(_SPECIAL)
+        return lambda name, places: (places & self._where(name, holds)) << 1
+
+    def _group(self, opening: str) -> _Step:
+        looks = opening in ("(?!", "(?=")
+        if looks and self._is_inside:
+            raise PactlError(f"{opening} stands inside another")
+        self._is_inside |= looks
+        step = self._alternatives()
+        self._is_inside &= not looks
+        if not self._take(")"):
+            raise PactlError(f"a {opening} is not closed", "write \\( for a bracket in a name")
+        return _looking(step, wanted=opening == "(?=") if looks else step
+
+    def _set(self) -> Callable[[str], bool]:
+        """What stands between square brackets."""
+        negated, parts = bool(self._take("^")), [self._class("[]\\")]
+        while not self._take("]"):
+            parts.append(self._class("[\\"))
+        return lambda character: any(holds(character) for holds in parts) != negated
+
+    def _class(self, special: str) -> Callable[[str], bool]:
+        """One character, escaped or not, all that are of its kind, or, within square brackets, a range."""
+        found = re.compile(r"\\(?P<escaped>.)|(?P<plain>.)", re.DOTALL).match(self._text, self._place)
+        if found is None or (found["plain"] and found["plain"] in special):
+            what = f"{found[0]} at {self._place + 1} has no meaning" if found else "it ends too early"
+            raise PactlError(what, "write \\ before a character that stands for itself")
+        self._place = found.end()
+        escaped, first = found["escaped"], found["escaped"] or found["plain"]
+        if escaped and escaped in _CLASSES:
+            return _CLASSES[escaped].__contains__
+        if escaped and escaped.isalnum():
+            raise PactlError(f"\\{escaped} has no meaning", "of classes there are \\d and \\w")
+        if special == _SPECIAL:
+            return (lambda _: True) if found["plain"] == "." else first.__eq__
+        last = first
+        if self._text.startswith("-", self._place) and not self._text.startswith("-]", self._place):
+            last = self._text[self._place + 1 : self._place + 2]
+            self._place += 2
+            if not first.isalnum() or not last.isalnum() or first > last:
+                raise PactlError(f"{first}-{last} is no range")
+        return lambda character: first <= character <= last
+
+
+def _repeated(step: _Step, count: str) -> _Step:
+    def run(name: str, places: int) -> int:
+        new = step(name, places)
+        ends = new if count == "+" else new | places
+        while new and count != "?":
+            new = step(name, new) & ~ends
+            ends |= new
+        return ends
+
+    return run
+
+
+def _looking(step: _Step, *, wanted: bool) -> _Step:
+    def run(name: str, places: int) -> int:
+        each = (1 << place for place in range(len(name) + 1) if places >> place & 1)
+        return sum(place for place in each if (step(name, place) != 0) == wanted)
+
+    return run

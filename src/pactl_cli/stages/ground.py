@@ -1,0 +1,36 @@
+"""What a network is trained on: its examples, or, where the head alone is trained, features that are computed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pactl_cli.catalogue import NO_VIEW
+from pactl_cli.data.dataset import LabelledExamples
+from pactl_cli.data.files.capacity import available_memory
+from pactl_cli.problem.display import Display
+from pactl_cli.problem.problem import Problem
+from pactl_cli.training.features import Ground, features_of, head_alone, prepared_of
+
+
+def find_ground(problem: Problem, module: nn.Module, examples: LabelledExamples, display: Display) -> Ground:
+    """Return what to train a network on; where the head alone is trained, the rest is as it will be counted.
+
+    Features are computed unless a random view changes the examples, or they take more than half of the free memory.
+
+    Args:
+        module: a prepared network, or one with weights theta0 + P w.
+    """
+    head, network = head_alone(module), prepared_of(module)
+    if head is None:
+        return Ground(examples, network)
+    problem.calibrate(network)
+    has_view = (problem.settings.augment or NO_VIEW) != NO_VIEW
+    most_bytes = 0 if has_view else _free_bytes(problem.device) // (2 * problem.world.local_size)
+    with display.progress("computing features") as advance:
+        return features_of(network, head, examples, advance, most_bytes)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Return how much memory a device has left."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()

@@ -1,0 +1,95 @@
+"""Training of the head alone: what comes before it is the same at every step, and is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pactl_cli.data.dataset import Examples, LabelledExamples
+from pactl_cli.models.layers import find_head, head_names, trained_parameters
+from pactl_cli.models.preparation import Prepared
+from pactl_cli.subspace.module import SubspaceModule
+from pactl_cli.training.counting import batch_size, full_precision
+from pactl_cli.training.objectives import NetworkObjective
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a network is trained on.
+
+    Attributes:
+        examples: inputs, or the features that the head takes in their place.
+        network: the network.
+        is_still: whether all but the head stays as it is, and the head gives the logits.
+        head: its name, where examples are features.
+    """
+
+    examples: LabelledExamples
+    network: Prepared
+    is_still: bool = False
+    head: str | None = None
+
+    @contextmanager
+    def under(self, objective: NetworkObjective) -> Iterator[LabelledExamples]:
+        """Give the examples to train an objective on, and let its network take them."""
+        objective.is_still = self.is_still
+        with self.network.entered_at(self.head):
+            yield self.examples
+
+
+def head_alone(module: nn.Module) -> str | None:
+    """Return the name of a network's head, if nothing else is trained, and nothing else has its weights; else None.
+
+    Args:
+        module: a prepared network, or one with weights theta0 + P w.
+    """
+    network = prepared_of(module)
+    trained = module.names if isinstance(module, SubspaceModule) else trained_parameters(network)
+    head = {f"network.{name}" for name in head_names(network.network)}
+    is_shared = len(list(network.named_parameters(remove_duplicate=False))) > len(list(network.parameters()))
+    return find_head(network.network)[0][0] if head.issuperset(trained) and head and not is_shared else None
+
+
+def prepared_of(module: nn.Module) -> Prepared:
+    """Return the prepared network in what is trained."""
+    network = module.network if isinstance(module, SubspaceModule) else module
+    assert isinstance(network, Prepared)
+    return network
+
+
+@torch.no_grad()
+def features_of(
+    network: Prepared, head: str, examples: LabelledExamples, advance: Callable[[int, int], None], most_bytes: int
+) -> Ground:
+    """Return what to train a head on: features, if its results are the logits and `most_bytes` hold all features.
+
+    Args:
+        network: as it is counted, batch statistics included.
+        advance: told of (examples computed, examples in all).
+    """
+    calls: list[tuple[tuple[Tensor, ...], Tensor, int]] = []
+    parts = torch.arange(len(examples), device=examples.labels.device).split(batch_size(examples.spec))
+    features, done = torch.zeros(0), 0
+    layer = network.network.get_submodule(head)
+    handle = layer.register_forward_hook(lambda _, inputs, output: calls.append((inputs, output, output._version)))
+    try:
+        with full_precision(), closing(examples.batches(parts)) as batches:
+            for batch in batches:
+                calls.clear()
+                logits = network.eval()(batch.inputs)
+                if len(calls) != 1 or logits is not calls[0][1] or logits._version != calls[0][2] or not calls[0][0]:
+                    return Ground(examples, network)
+                taken = calls[0][0][0]
+                if not done and taken[0].numel() * taken.element_size() * len(examples) > most_bytes:
+                    return Ground(examples, network, is_still=True)
+                features = features if done else taken.new_empty((len(examples), *taken.shape[1:]))
+                features[done : done + len(taken)] = taken
+                done += len(taken)
+                advance(done, len(examples))
+    finally:
+        handle.remove()
+    return Ground(Examples(features, examples.labels), network, is_still=True, head=head)
