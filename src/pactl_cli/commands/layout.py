@@ -14,7 +14,7 @@ _WIDTH = 79
 _WIDEST_NAME = 30
 _TOGETHER = "\N{NO-BREAK SPACE}"
 _ARGUMENTS, _OPTIONS = "Arguments", "Options"
-_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|\| pactl \w+ -""")
 _COMMAND = re.compile(r"""\bpactl(?: (?:'[^']*'|"[^"]*"|[^\s'";)])+)+""")
 """What a sentence tells people to type, to its end or to what closes it."""
 
