@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 from pactl_cli.errors import BAD_INPUT
 
@@ -14,6 +15,8 @@ def main() -> None:
     except ImportError:
         print(f"pactl: this is {sys.platform}, and pactl needs Linux or macOS (on Windows: in WSL)", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what a library says to programmers is nothing that a user can act on
     from pactl_cli.commands.app import main as run
 
     run()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +17,11 @@ import pytest
 import yaml
 from typer.main import get_command
 
+import pactl_cli
 from pactl_cli import catalogue
 from pactl_cli.commands import published
 from pactl_cli.commands.app import app
-from pactl_cli.commands.layout import definitions, help_of
+from pactl_cli.commands.layout import command_lines, definitions, help_of, wrapped
 from pactl_cli.runs.kinds import KINDS
 
 Call = Callable[..., Any]
@@ -207,6 +212,76 @@ def test_a_truth_value_from_an_old_file_is_told_the_names(pactl: Call, tmp_path:
     assert names in said
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --num-workers x", "--num-workers 'x': must be a whole number or 'auto' (see"),
+        ("train --num-workers -1", "--num-workers -1: must be 0 or more or 'auto' (see"),
+        ("train --epochs 0 --lr 0", "--epochs 0: must be 1 or more; --lr 0: must be above 0 (see"),
+        ("train --label-noise 2", "--label-noise 2: must be at most 1 (see"),
+        ("train --momentum 1", "--momentum 1: must be below 1 (see"),
+        ("train --seed 9223372036854775808", "must be at most 9223372036854775807 (see"),
+        ("train --missing no", "--missing 'no': must be 'refuse' or 'constant' (see"),
+        ("train --device tpu", "--device 'tpu': must be auto, cpu, cuda, cuda:1 or mps (see"),
+    ],
+)
+def test_a_wrong_value_is_told_once_in_plain_words(pactl: Call, words: str, said: str) -> None:
+    line = pactl(*words.split()).complaint(2)
+    assert said in line
+    assert line.count(words.split()[1]) == 1
+
+
+# --- Sentences on a terminal ------------------------------------------------------------------------------------------
+
+
+def test_words_numbers_and_commands_stay_whole_on_a_terminal() -> None:
+    text = "half of them, 50.00 %, are wrong (go on with: pactl train --out 'my (own) run' --resume); or stop"
+    assert wrapped(text, 21, "- ") == [
+        "- half of them,",
+        "  50.00 %, are wrong",
+        "  (go on with:",
+        "  pactl train --out 'my (own) run' --resume);",
+        "  or stop",
+    ]
+    assert wrapped(text, None, "- ") == [f"- {text}"], "elsewhere a sentence is a line"
+
+
+@pytest.mark.parametrize("width", [None, *range(8, 90, 9)])
+def test_a_shell_makes_one_command_of_its_lines(width: int | None) -> None:
+    words = ["my  run", "it's (a path) ", '"', "--epochs", "1280", "--tokenizer", "t.json"]
+    lines = command_lines(shlex.join(["printf", "%s\\n", *words]), width)
+    assert subprocess.run(["bash", "-c", lines], capture_output=True, text=True).stdout.splitlines() == words
+    assert width is None or width < 20 or max(map(len, lines.splitlines())) <= width
+
+
+def words_on(terminal: Any) -> list[str]:
+    """What was said on a terminal, word by word; no line is wider."""
+    lines = terminal.close().splitlines()
+    assert max(map(len, lines)) <= 80
+    return " ".join(lines).split()
+
+
+def test_a_complaint_breaks_no_word_on_a_terminal(start: Call, pactl: Call, terminal: Any) -> None:
+    arguments = "train", "--optimizer", "none", "--model-name", "x"
+    said = pactl(*arguments).complaint(2)
+    assert len(said) > 160
+    assert start(*arguments, stderr=terminal.path).end().code == 2
+    assert words_on(terminal) == said.split()
+
+
+def test_a_verdict_breaks_no_word_on_a_terminal(start: Call, pactl: Call, certified: Path, terminal: Any) -> None:
+    elsewhere = pactl("verify", certified.name).out
+    assert max(map(len, elsewhere.splitlines())) > 80, "a line for each assumption"
+    assert start("verify", certified.name, stdout=terminal.path).end().code == 0
+    assert words_on(terminal) == elsewhere.split()
+
+
+def test_one_level_is_no_levels(start: Call, trained: Path, terminal: Any) -> None:
+    words = ("--codebook", "kmeans", "--levels", 1, "--quant-epochs", 0)
+    assert start("bound", trained, *words, "--out", "one", stdout=terminal.path).end().code == 0
+    assert " symbols, 1 level " in terminal.close()
+
+
 # --- Progress ---------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +292,22 @@ def test_the_bar_says_epoch_loss_and_error_in_80_columns(start: Call, npz: Path,
     assert drawn[0].endswith("loading PyTorch"), "before the libraries are loaded"
     assert any(re.search(r"training .* epoch \d+/12  loss \d\.\d{3}  error \d+\.\d %", line) for line in drawn)
     assert not [line for line in drawn if "?" in line or len(line) > 80]
+
+
+def test_a_terminal_is_told_before_torch_is_loaded(tmp_path: Path, certified: Path, terminal: Any) -> None:
+    """Loading torch takes seconds: here something in its place says when that begins."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise MemoryError")
+    path = os.pathsep.join([str(tmp_path), str(Path(pactl_cli.__file__).parents[1])])
+    seen = []
+    for words in (["train"], ["bound", certified], ["verify", certified]):
+        with open(terminal.path, "w") as stream:
+            command = [sys.executable, "-m", "pactl_cli", *words]
+            code = subprocess.run(command, stderr=stream, env=os.environ | {"PYTHONPATH": path}).returncode
+        seen.append(code)
+    text = terminal.close()
+    assert (seen, text.count("out of memory")) == ([1, 1, 1], 3)
+    assert all("loading PyTorch" in part for part in text.split("out of memory")[:3])
 
 
 def test_off_a_terminal_nothing_is_drawn(start: Call, npz: Path) -> None:

@@ -37,7 +37,7 @@ def odd_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def told(line: str, before: str) -> list[str]:
     """The words of the command that a line gives after some text, as a shell would read them, without `pactl`."""
-    found = re.search(rf"{before}: (pactl .*?)\)?$", line.strip(), re.MULTILINE)
+    found = re.search(rf"{before}: (pactl .*?)\)?$", line.strip().replace("\\\n", ""), re.MULTILINE)
     assert found, line
     return shlex.split(found[1])[1:]
 

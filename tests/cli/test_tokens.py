@@ -162,7 +162,7 @@ def test_integers_that_are_no_tokens_are_numbers_at_most(pactl: Call, part: str,
 
 def test_that_integers_are_taken_for_tokens_is_said(pactl: Call) -> None:
     said = pactl("train", "--dataset", write("words.npz", sentences()), "--epochs", 1, "--out", "run").err
-    assert f"sequences of tokens, here of {WORDS}: save features as float32" in said
+    assert f"sequences of tokens, of which there are {WORDS}: save features as float32" in said
 
 
 def test_the_bag_of_a_larger_vocabulary_takes_a_smaller_one(pactl: Call) -> None:

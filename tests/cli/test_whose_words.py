@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,12 @@ def test_settings_that_are_no_yaml_are_told_where(pactl: Call) -> None:
     said = pactl("train", "--config", "settings.yml").complaint(2)
     assert "settings.yml cannot be read: line 3: " in said
     assert "unicode string" not in said
+
+
+def test_a_library_warns_programmers_not_users(shell: Call, tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps(Path.exists, protocol=4))
+    np.savez("images.npz", x_train=np.zeros((40, 32, 32, 3), np.uint8), y_train=np.arange(40) % 2)
+    transfer = "pactl transfer torchvision:resnet18 --weights weights.pth --dataset npz:images.npz --epochs 1"
+    with pytest.warns(UserWarning, match="protocol"), suppress(pickle.UnpicklingError):
+        torch.load("weights.pth", weights_only=True)
+    assert shell(transfer).complaint(2).startswith("pactl: --weights weights.pth cannot be read: ")

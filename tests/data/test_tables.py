@@ -162,7 +162,7 @@ def test_given_categories_are_taken_as_they_are(table: Callable[..., Path]) -> N
 
 def test_missing_values_are_refused_by_name_or_marked(table: Callable[..., Path]) -> None:
     path = table("n,m,c,y\n1,5,a,0\nNA,6,,1\n3,?,b,1\n")
-    assert 'row 3, column "n" has no value (one of 1 there) (fill it, or let --missing constant' in complaint(path)
+    assert 'row 3, column "n" has no value, the only one there (fill it, or let --missing constant' in complaint(path)
     found = features(load(path, missing="constant"))
     assert found == [[1, 0, 5, 0, 1, 0], [0, 1, 6, 0, 0, 0], [3, 0, 0, 1, 0, 1]]
     assert len(features(load(table("n,y\n1,0\n2,1\n"), missing="constant"))[0]) == 2

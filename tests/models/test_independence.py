@@ -130,6 +130,17 @@ def test_what_gives_no_logits(layer: nn.Module, complaint: str) -> None:
     assert f"--model-name mine {complaint}" in refusal.value.one_line()
 
 
+def test_a_network_that_wants_a_mapping_in_pieces_is_told() -> None:
+    class Pieces(nn.Module):
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return ids[:, :3] * mask[:, :3]
+
+    tokens = {"ids": torch.ones(4, 6), "mask": torch.ones(4, 6)}
+    with pytest.raises(PactlError, match=r"mapping of ids, mask: TypeError: .*mask") as refusal:
+        require_function_of_one_example(Pieces(), tokens, 3, "mine")
+    assert "its forward gets the mapping as one argument" in refusal.value.hint
+
+
 def test_what_is_tolerated_is_half_of_what_counting_leaves_room_for() -> None:
     assert NUMERICAL_MARGIN == 2 * TOLERANCE
 

@@ -1,17 +1,22 @@
-"""How help is laid out: 80 columns, most options on a line, every word and every default whole."""
+"""How help and sentences are laid out: 80 columns, most options on a line, every word and every default whole."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
-from typing import Any
+from typing import Any, TextIO
 
+from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 _WIDTH = 79
 _WIDEST_NAME = 30
 _TOGETHER = "\N{NO-BREAK SPACE}"
 _ARGUMENTS, _OPTIONS = "Arguments", "Options"
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|\| pactl \w+ -""")
+_COMMAND = re.compile(r"""\bpactl(?: (?:'[^']*'|"[^"]*"|[^\s'";)])+)+""")
+"""What a sentence tells people to type, to its end or to what closes it."""
 
 
 class Command(TyperCommand):
@@ -40,7 +45,7 @@ def definitions(rows: Iterable[tuple[str, str]], width: int | None = _WIDTH) -> 
     every = list(rows)
     column = min(max((len(name) for name, _ in every), default=0), _WIDEST_NAME) + 4
     for name, text in every:
-        lines = [text] if width is None else wrapped(text, width - column)
+        lines = wrapped(text, None if width is None else width - column)
         if len(name) + 4 > column:
             yield f"  {name}"
             name = ""
@@ -49,9 +54,40 @@ def definitions(rows: Iterable[tuple[str, str]], width: int | None = _WIDTH) -> 
             name = ""
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Return the lines of a text, no word of which is broken."""
-    return [line.replace(_TOGETHER, " ") for line in wrap(text, width, break_long_words=False, break_on_hyphens=False)]
+def columns(stream: TextIO) -> int | None:
+    """Return how long lines on a terminal may be; None for another stream, whose sentences stay on one line."""
+    return Console(file=stream).width - 1 if stream.isatty() else None
+
+
+def wrapped(text: str, width: int | None, before: str = "") -> list[str]:
+    """Return the lines of a text, no word, number or command of which is broken.
+
+    Args:
+        width: of a line, which a word that is longer may exceed; None for a single line.
+        before: what the first begins with, and the others with as many spaces.
+    """
+    whole = _COMMAND.sub(_joined, text).replace(" %", f"{_TOGETHER}%")
+    return [before + text] if width is None else _filled(whole, width, before)
+
+
+def command_lines(command: str, width: int | None, before: str = "  ") -> str:
+    """Return a command after some words, on lines of which a shell makes one again."""
+    lines = [before + command] if width is None else _filled(_QUOTED.sub(_joined, command), width - 2, before)
+    return " \\\n".join(lines)
+
+
+def _filled(text: str, width: int, before: str) -> list[str]:
+    """Lines with as many words as fit."""
+    margin = " " * len(before)
+    lines = wrap(
+        text, width, initial_indent=before, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace(_TOGETHER, " ") for line in lines]
+
+
+def _joined(found: re.Match[str]) -> str:
+    """What must stay on a line."""
+    return found[0].replace(" ", _TOGETHER)
 
 
 def _page(command: Any, ctx: Any, more: list[str]) -> Iterator[str]:

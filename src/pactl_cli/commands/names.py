@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from pactl_cli import catalogue
 from pactl_cli.commands.completion import among
-from pactl_cli.commands.layout import definitions
+from pactl_cli.commands.layout import columns, definitions
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.defaults import with_known_defaults
 from pactl_cli.runs.settings import TrainSettings
@@ -44,8 +43,7 @@ def names(
     rows = [(each, f"{len(table):>3}  {table.option}") for each, table in KINDS.items()]
     if kind is not None:
         rows = [(name, line(row)) for name, row in KINDS[kind].items()]
-    width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
-    print("\n".join(definitions(rows, width)))
+    print("\n".join(definitions(rows, columns(sys.stdout))))
 
 
 def facts(kind: str) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import NoReturn
 import typer
 
 from pactl_cli.commands import published
-from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError, on_one_line, seek_help
+from pactl_cli.commands.terminal import complain
+from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError, seek_help
 from pactl_cli.processes.placement import HANDOFF, Placement
 
 _OUT_OF_MEMORY = ("allocate memory", "out of memory")
@@ -123,9 +124,9 @@ def _command(error: typer.TyperException) -> str:
 
 
 def _complain(text: str, exit_code: int) -> int:
-    """One line on stderr, whatever the text, unless another process has said it or a launcher of ours will."""
+    """A complaint, unless another process has said it or a launcher of ours will."""
     if HANDOFF in os.environ or not _is_one_of_several() or _is_first_to_complain():
-        print(f"pactl: {on_one_line(text)}", file=sys.stderr)
+        complain(text)
     return exit_code
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.completion import run_directory
+from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.commands.page.markup import plain
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.terminal import Terminal
@@ -107,24 +107,25 @@ def _flat(facts: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
 def _print_table(reports: Sequence[Report]) -> None:
     """For each run its name, a line of numbers, and a line of what they are made of; 80 columns wide."""
     console = Console(file=sys.stdout, highlight=False)
-    lines: list[Text | Padding] = [_line(_COLUMNS.keys(), "bold")]
+    lines = [_line(_COLUMNS.keys(), "bold")]
     for run in reports:
         named = [plain(run.named(fact), 60) for fact in _NAMED if run.named(fact)]
         about = " ".join([plain(run.dataset or run.kind, 60), *named])
         lines += [Text(), Text.assemble((plain(run.path), "bold"), "  ", (about, "dim")), *_numbers(run)]
         lines += _notes(run)
     for line in [*lines, Text(), Text(_NOTE, "dim")]:
-        console.print(line, soft_wrap=isinstance(line, Text))  # what comes from files is Text, never rich's own markup
+        console.print(line, soft_wrap=True)  # what comes from files is Text, never rich's own markup
 
 
-def _notes(run: Report) -> Iterator[Text | Padding]:
+def _notes(run: Report) -> Iterator[Text]:
     """What else there is to say of a certificate: at other deltas, and where it says nothing."""
     if run.certificate and run.certificate.at_other_deltas:
         others = (f"{percent(each.error_bound)} at delta {each.delta:g}" for each in run.certificate.at_other_deltas)
         yield Text(f"  jointly: {', '.join(others)}")
     if advised := run.advice():
-        yield Padding(Text(plain(f"{advised.reason} Next, {advised.why}:", 1000)), (0, 2))
-        yield Text(f"  {advised.command}")
+        width = columns(sys.stdout)
+        yield from map(Text, wrapped(plain(f"{advised.reason} Next, {advised.why}:", 1000), width, "  "))
+        yield Text(command_lines(advised.command, width))
 
 
 def _line(cells: Iterable[str], style: str = "") -> Text:

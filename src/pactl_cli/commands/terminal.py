@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from rich.text import Text
 
 from pactl_cli.catalogue import HEADLINE
 from pactl_cli.certificate.percent import percent
+from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.errors import on_one_line
 
 if TYPE_CHECKING:
@@ -53,13 +54,18 @@ class Terminal:
             yield advance
 
     def say(self, text: str) -> None:
-        """One line, if somebody is there to read it."""
+        """A sentence, if somebody is there to read it."""
         if self._console.is_terminal:
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(Text("\n".join(wrapped(text, columns(sys.stderr)))), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """One line on stderr, whatever that is."""
-        print(f"pactl: note: {on_one_line(text)}", file=sys.stderr)
+        """A line on stderr, whatever that is."""
+        complain(f"note: {text}")
+
+
+def complain(text: str) -> None:
+    """Print a sentence on stderr: one line, or on a terminal as many as it needs, no word or command broken."""
+    print("\n".join(wrapped(f"pactl: {on_one_line(text)}", columns(sys.stderr))), file=sys.stderr)
 
 
 class _Left(ProgressColumn):
@@ -90,25 +96,29 @@ def print_certificate(certificate: Certificate, check: str, advice: Advice | Non
         check: the command that verifies it.
         advice: what to say of one that says nothing.
     """
-    console = Console(file=sys.stdout, highlight=False)
+    console, width = Console(file=sys.stdout, highlight=False), columns(sys.stdout)
     facts = Table.grid(padding=(0, 2))
     for row in _rows(certificate):
         facts.add_row(*row)
-    assumed = Table.grid(padding=(0, 1))
-    for line in certificate.assumptions:
-        assumed.add_row("-", Text(line))
-    console.print(Padding(Text(certificate.statement, "bold"), (1, 2, 0, 2)))
+    console.print(Text("\n".join(["", *wrapped(certificate.statement, width, "  ")]), "bold"), soft_wrap=True)
     if advice:
-        console.print(Padding(Text(f"{advice.reason} Next, {advice.why}:"), (1, 2, 0, 2)))
-        console.print(Text(f"  {advice.command}"), soft_wrap=True)
-    for part in (facts, "It assumes:", assumed):
-        console.print(Padding(part, (1 if part is not assumed else 0, 2, 0, 2)))
-    console.print(Text(f"\n  Check it: {check}\n"), soft_wrap=True)
+        reasons = wrapped(f"{advice.reason} Next, {advice.why}:", width, "  ")
+        console.print(Text("\n".join(["", *reasons, command_lines(advice.command, width)])), soft_wrap=True)
+    console.print(Padding(facts, (1, 2)))
+    said = ["  It assumes:", *_listed(certificate.assumptions, width), "", command_lines(check, width, "  Check it: ")]
+    console.print(Text("\n".join([*said, ""])), soft_wrap=True)
+
+
+def _listed(sentences: Iterable[str], width: int | None) -> Iterator[str]:
+    """Their lines."""
+    for each in sentences:
+        yield from wrapped(each, width, "  - ")
 
 
 def _rows(certificate: Certificate) -> list[tuple[str, str]]:
     """The certificate's numbers, each with what it is."""
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
+    levels = "1 level" if certificate.levels == 1 else f"{certificate.levels} levels"
     others = {name: bound for name, bound in certificate.bounds.items() if name != HEADLINE}
     rows = [
         ("certificate", f"[bold green]{percent(certificate.error_bound)}[/bold green]"),
@@ -122,7 +132,7 @@ def _rows(certificate: Certificate) -> list[tuple[str, str]]:
         ("message", f"{certificate.message_bits:,} bits"),
         ("  configuration", f"{certificate.bits.configuration:,}"),
         ("  codebook", f"{certificate.bits.codebook:,}"),
-        (f"  {certificate.intrinsic_dim:,} symbols, {certificate.levels} levels", f"{certificate.bits.symbols:,}"),
+        (f"  {certificate.intrinsic_dim:,} symbols, {levels}", f"{certificate.bits.symbols:,}"),
         ("ledger", f"{certificate.ledger_bits:g} bits"),
         ("", ""),
         (f"other bounds: {', '.join(others)}", "  ".join(map(percent, others.values()))),
@@ -169,10 +179,9 @@ def print_verdict(verdict: Verdict, directory: Path, *, as_json: bool) -> None:
         facts |= {"data": verdict.data, "not_looked_at": verdict.NOT_LOOKED_AT, "assumptions": certificate.assumptions}
         print(json.dumps(facts, indent=2))
         return
+    width, not_seen = columns(sys.stdout), "; ".join(verdict.NOT_LOOKED_AT)
     print(f"verified: {directory}")
-    print(f"  {certificate.statement}")
-    print(f"  Data: {verdict.data}.")
-    print(f"  Not looked at: {'; '.join(verdict.NOT_LOOKED_AT)}.")
+    for said in (certificate.statement, f"Data: {verdict.data}.", f"Not looked at: {not_seen}."):
+        print("\n".join(wrapped(said, width, "  ")))
     print("  What cannot be verified, and is assumed:")
-    for line in certificate.assumptions:
-        print(f"  - {line}")
+    print("\n".join(_listed(certificate.assumptions, width)))

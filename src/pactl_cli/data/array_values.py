@@ -124,8 +124,10 @@ def taken_type(what: str, dtype: np.dtype[Any], *, keeps: str = "") -> np.dtype[
     if dtype.kind in "iu":
         return np.dtype(np.int64)
     if dtype.kind not in "fb":
-        called = {"O": "Python objects", "V": f"the fields {', '.join(dtype.names or ())}"}.get(dtype.kind)
-        raise PactlError(f"{what} has {called or f'the type {dtype}'}, not numbers", _NO_NUMBERS.get(dtype.kind, ""))
+        called = f"the fields {', '.join(dtype.names)}" if dtype.names else f"the type {dtype}"
+        called = "Python objects" if dtype.kind == "O" else called
+        hint = "" if dtype.kind == "V" and not dtype.names else _NO_NUMBERS.get(dtype.kind, "")
+        raise PactlError(f"{what} has {called}, not numbers", hint)
     return np.dtype(np.float32)
 
 

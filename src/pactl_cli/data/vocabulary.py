@@ -25,7 +25,7 @@ def with_vocabulary(dataset: Dataset) -> Dataset:
     count = 1 + max(int(some.max()) for part in dataset.parts for some in _inputs(part))
     if count > MOST_TOKENS:
         return dataset
-    note = f"integers of shape (n, L) are sequences of tokens, here of {count:,}: save features as float32"
+    note = f"integers of shape (n, L) are sequences of tokens, of which there are {count:,}: save features as float32"
     known = widened(dataset, count)
     return replace(known, notes=(*dataset.notes, note))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,8 @@ def evaluated(network: Callable[[Inputs], object], inputs: Inputs, classes: int,
     try:
         logits = network(inputs)
     except Exception as error:
-        raise PactlError(f"--model-name {name} fails on {InputSpec.of(inputs)}: {described(error)}") from error
+        hint = 'its forward gets the mapping as one argument: inputs["KEY"]' if isinstance(inputs, Mapping) else ""
+        raise PactlError(f"--model-name {name} fails on {InputSpec.of(inputs)}: {described(error)}", hint) from error
     return require_logits(logits, count_inputs(inputs), classes, name)
 
 

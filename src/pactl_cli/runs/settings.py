@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -92,9 +94,7 @@ class Settings(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise PactlError(
-                "; ".join(_complaint(item) for item in error.errors()), seek_help(command or cls.command)
-            ) from error
+            raise PactlError("; ".join(_complaints(error.errors())), seek_help(command or cls.command)) from error
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as written to `config.yml`."""
@@ -113,23 +113,41 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return tuple(word for one in members for word in (get_args(one) if get_origin(one) is Literal else (one,)))
 
 
-_PLAINER = {"int_parsing": "must be a whole number", "float_parsing": "must be a number"}
+_PLAINER = {
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "string_pattern_mismatch": "must be auto, cpu, cuda, cuda:1 or mps",  # a device: nothing else has a pattern
+}
 """What pydantic says at more length."""
 _NUMBER = re.compile(r"[-+]?[0-9.]{1,40}")
 """Text from the command line that is not quoted."""
 
 
-def _complaint(item: Any) -> str:
-    """One wrong value in words."""
+def _complaints(items: Iterable[Any]) -> Iterator[str]:
+    """Yield each wrong value in words: once, if it is none of several kinds."""
+    for what, faults in groupby(map(_complaint, items), key=itemgetter(0)):
+        first, *others = (text for _, text in faults)
+        yield what + " or ".join([first, *(text.removeprefix("must be ") for text in others)])
+
+
+def _complaint(item: Any) -> tuple[str, str]:
+    """Where one wrong value is, if that is not said with the rest, and what is wrong with it."""
     field = str(item["loc"][0]) if item["loc"] else "settings"
     text = item["msg"].removeprefix("Value error, ")
     if text.startswith("--"):
-        return str(text)
+        return "", str(text)
     if item["type"] == "extra_forbidden":
-        return f"{field}: there is no such setting"
-    text, value = _PLAINER.get(item["type"], text), item["input"]
+        return f"{field}: ", "there is no such setting"
+    plainer, value = _PLAINER.get(item["type"]), item["input"]
+    limits = {name: str(limit).removesuffix(".0") for name, limit in item.get("ctx", {}).items()}
+    text = plainer.format_map(limits) if plainer else text.replace("Input should be", "must be")
     said = value if isinstance(value, str) and _NUMBER.fullmatch(value) else reprlib.repr(value)
-    return f"{option_name(field)} {said}: {text[0].lower()}{text[1:]}"
+    return f"{option_name(field)} {said}: ", f"{text[0].lower()}{text[1:]}"
 
 
 DatasetName = Annotated[str, _checked(catalogue.dataset_entry)]

@@ -52,7 +52,7 @@ class Attempt(BaseModel):
 
     def in_words(self) -> str:
         """Return it in words."""
-        many = f" of {self.levels} levels" if self.levels else ""
+        many = f" of {self.levels} level{'s' * (self.levels > 1)}" if self.levels else ""
         price = "" if self.price is None else f", price {self.price}"
         return f"{self.codebook}{many}{price}"
 

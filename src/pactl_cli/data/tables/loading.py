@@ -183,8 +183,9 @@ def _require_complete(parts: Iterable[Part], columns: Iterable[Mapping[str, Colu
     for part, named in zip(parts, columns, strict=True):
         for name, column in named.items():
             if (missing := column.missing()).size:
+                among = f"the first of {len(missing):,}" if len(missing) > 1 else "the only one"
                 raise PactlError(
-                    f"{part.place(int(missing[0]), name)} has no value (one of {len(missing):,} there)",
+                    f"{part.place(int(missing[0]), name)} has no value, {among} there",
                     "fill it, or let --missing constant mark it",
                 )
 
