@@ -161,7 +161,7 @@ def test_a_source_and_own_code_are_named_again(made: Any) -> None:
 
 def test_what_was_begun_with_is_named_again(made: Any) -> None:
     """A prior of the same source; and, as a run's file says what it continues, the training of both as one."""
-    transfer = TransferSettings(source="my source", dataset="digits", intrinsic_dim=400, weights="w.pth")
+    transfer = TransferSettings(source="my source", dataset="digits", intrinsic_dim=400, weights=Path("w.pth"))
     few = made(errors=10, symbols=100, examples=20)
     said = command(few, transfer)
     assert said.startswith("pactl prior --source 'my source' --weights w.pth --train-subset 0.5 |")
