@@ -150,7 +150,7 @@ def test_the_nearest_names_are_told() -> None:
 
 # --- torchvision's own files ------------------------------------------------------------------------------------------
 
-OLD_NAMES = {
+OLD_NAMES: dict[str, tuple[str, Any]] = {
     "densenet": (r"(denselayer\d+\.(?:norm|conv))(\d\.)", r"\1.\2"),
     "vit": (r"mlp\.([03])\.", lambda found: f"mlp.linear_{1 if found[1] == '0' else 2}."),
 }

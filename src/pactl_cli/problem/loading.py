@@ -77,11 +77,8 @@ def load_problem(request: Request) -> Problem:
     place = request.place or DataPlace(settings.dataset, data_directory(settings.data_dir))
     original, clean = _read(request, place)
     permutation = _permutation(settings, request.permutation, len(clean.train))
-    dataset, start = _fitted(clean, settings, request.start)
+    dataset, start = _fitted(request, original, clean)
     source = start if kind.has_source else None
-    if request.start and source and not request.place:
-        for note in adaptations(original, dataset, request.start):
-            request.display.say(note)
     pool, identities = _divided(settings, (original, clean, dataset), source, permutation)
     task = task_of(settings, dataset, pool, source)
     configuration = configuration_of(settings, task, source)
@@ -118,17 +115,22 @@ def _blueprint(
     return Blueprint(configuration, dataset.classes, dataset.spec, start, keeps, statistics, dataset.encoding)
 
 
-def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tuple[Dataset, Start | None]:
-    """Return the data as the network sees them, and what it starts from, for their classes.
+def _fitted(request: Request, original: Dataset, clean: Dataset) -> tuple[Dataset, Start | None]:
+    """Return the data as the network sees them, and what it starts from, for their classes. Tell who has named them
+    what was made to fit.
 
     Raises:
         PactlError: if the source of a transfer may have seen them, or they do not fit its network.
     """
+    settings, start = request.settings, request.start
     dataset = clean.with_label_noise(settings.label_noise)
     if start is None or not kind_of(settings).has_source:
         return dataset, start
     require_unrelated(start, settings)
-    return fit_inputs(dataset, start), start.for_classes(dataset.classes)
+    dataset = fit_inputs(dataset, start)
+    for note in () if request.place else adaptations(original, dataset, start):
+        request.display.say(note)
+    return dataset, start.for_classes(dataset.classes)
 
 
 def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
