@@ -106,7 +106,7 @@ def test_a_source_knows_what_it_has_seen_in_any_size(
     assert pactl("transfer", "source", "--dataset", f"npz:{npz}", *small, *size(target), "--out", "run").code == 0
     document = pactl("bound", "run", "--quant-epochs", 1).json()
     assert document["side_information"]["excluded_examples"] == 150
-    assert document["configuration"]["image_size"] == (target[0] if target else None)
+    assert document["configuration"]["image_size"] == (*target, *source, 8)[0]
     assert pactl("verify", "run").code == 0
 
 

@@ -74,8 +74,14 @@ def test_colour_to_grey_and_another_size_with_batch_statistics(pactl: Call, arra
     colour = write("colour.npz", other(arrays, 8, 3, 3))
     layer13s = ("--model-name", "layer13s", "--base-width", 1)
     assert pactl("train", "--dataset", colour, *layer13s, *QUICK, "--normalise", "fixed", "--out", "source").code == 0
-    document = shared(pactl, "source", write("grey.npz", other(arrays, 12)))
-    assert document["side_information"]["inputs"]["tensors"]["inputs"]["shape"] == [3, 12, 12]
+    grey = write("grey.npz", other(arrays, 12))
+    assert pactl("transfer", "source", "--dataset", grey, *QUICK, "--image-size", 12, "--out", "larger").code == 0
+    larger = pactl("bound", "larger", "--quant-epochs", 1).json()
+    document = shared(pactl, "source", grey)
+    for found, side in ((larger, 12), (document, 8)):
+        assert found["side_information"]["inputs"]["tensors"]["inputs"]["shape"] == [3, side, side]
+        assert found["configuration"]["image_size"] == side
+    assert larger["bits"]["configuration"] > document["bits"]["configuration"], "the source's own size is known"
     assert document["configuration"]["calibration_examples"] == 30
 
 
@@ -141,9 +147,12 @@ def test_what_does_not_fit_the_source(
     assert not Path("run").exists()
 
 
-def test_images_that_are_too_large(pactl: Call, trained: Path, arrays: Arrays) -> None:
+def test_images_of_a_size_that_the_weights_are_not_for(pactl: Call, trained: Path, arrays: Arrays) -> None:
     dataset = write("large.npz", other(arrays, 9))
-    assert "9 x 9" in pactl("transfer", trained, "--dataset", dataset, *QUICK).complaint(2)
+    line = pactl("transfer", trained, "--dataset", dataset, *QUICK, "--image-size", 9).complaint(2)
+    assert "9 x 9" in line
+    assert "(--image-size 8)" in line
+    assert shared(pactl, trained, dataset)["configuration"]["image_size"] == 8
 
 
 @pytest.mark.parametrize("source", ["absent", "torchvision:resnet19", "torchvision:layer13s"])

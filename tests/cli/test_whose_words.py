@@ -93,14 +93,14 @@ def test_weights_as_torchvision_publishes_them(name: str) -> None:
 def test_what_is_wrong_with_weights(pactl: Call) -> None:
     own = torchvision.models.resnet18().state_dict()
     bad = {
-        "'epoch' is int": {"epoch": 3, "state_dict": own},
+        '"epoch" is int': {"epoch": 3, "other": own},
         "holds list, not weights": [1, 2],
         'it holds "torch.nn.modules.linear.Linear", and is only read as data': torch.nn.Linear(1, 1),
-        "conv1.weight is missing": {key: t for key, t in own.items() if key != "conv1.weight"},
-        "conv1.weight is float16 (64, 3, 7, 7), not float32 (64, 3, 7, 7)": {key: t.half() for key, t in own.items()},
+        'conv1.weight is missing (nearest: "bn1.weight")': {key: t for key, t in own.items() if key != "conv1.weight"},
+        "conv1.weight is int8 (64, 3, 7, 7), not float32 (64, 3, 7, 7)": {key: t.char() for key, t in own.items()},
         "bn1.bias is float32 (65,), not float32 (64,)": own | {"bn1.bias": torch.zeros(65)},
-        "it has no place for 'extra'": own | {"extra": torch.zeros(1)},
-        "fc.weight is float32 (1000, 513), not float32 (2, 512)": own | {"fc.weight": torch.zeros(1000, 513)},
+        'it has no place for "extra"': own | {"extra": torch.zeros(1)},
+        "fc.weight is float32 (1000, 513), not float32 (1000, 512)": own | {"fc.weight": torch.zeros(1000, 513)},
     }
     for what, content in bad.items():
         torch.save(content, "bad.pth")

@@ -133,12 +133,12 @@ def adaptations(original: Dataset, fitted: Dataset, source: Start) -> Iterator[s
     if (size := own_size(fitted, source)) and (original.spec.sides, fitted.spec.sides) != ((size, size),) * 2:
         own = " x ".join(map(str, fitted.spec.sides))
         yield (
-            f"Images are scaled to {own}: {source.origin} was trained on {size} x {size}. A smaller --image-size is "
-            "faster."
+            f"Images are scaled to {own}, as those of {quoted(source.origin)} were {size} x {size}; a smaller "
+            "--image-size is faster."
         )
     if fitted.classes != source.classes:
         yield (
-            f"The head is drawn from the seed: {source.origin} has {source.classes:,} classes, the data "
+            f"The head is drawn from the seed: {quoted(source.origin)} has {source.classes:,} classes, the data have "
             f"{fitted.classes:,}."
         )
 

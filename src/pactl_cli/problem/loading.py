@@ -84,11 +84,8 @@ def load_problem(request: Request) -> Problem:
     place = request.place or DataPlace(settings.dataset, data_directory(settings.data_dir))
     original, clean = _read(request, place)
     permutation = _permutation(settings, request.permutation, len(clean.train))
-    dataset, start = _fitted(clean, settings, request.start)
+    dataset, start = _fitted(request, original, clean)
     source = start if settings.has_source else None
-    if request.start and source and not request.place:
-        for note in adaptations(original, dataset, request.start):
-            request.display.say(note)
     pool, identities = _divided(settings, (original, clean, dataset), source, permutation)
     task = task_of(settings, dataset, pool, start)
     configuration = configuration_of(settings, task, source)
@@ -125,19 +122,24 @@ def _blueprint(
     return Blueprint(configuration, dataset.classes, dataset.spec, start, keeps, statistics, dataset.encoding)
 
 
-def _fitted(clean: Dataset, settings: TrainSettings, start: Start | None) -> tuple[Dataset, Start | None]:
-    """Return the data as the network sees them, and what it starts from, for their classes.
+def _fitted(request: Request, original: Dataset, clean: Dataset) -> tuple[Dataset, Start | None]:
+    """Return the data as the network sees them, and what it starts from, for their classes. Tell who has named them
+    what was made to fit.
 
     Raises:
         PactlError: if they do not fit the source's network, or are to be certified and it may have seen them.
     """
+    settings, start = request.settings, request.start
     dataset = clean.with_label_noise(settings.label_noise)
     if start is None or not settings.has_source:
         return dataset, start
     if kind_of(settings).certifies(settings):
         require_unrelated(start, settings)
         require_own_head(start, settings, dataset.classes)
-    return fit_inputs(dataset, start), start.for_classes(dataset.classes)
+    dataset = fit_inputs(dataset, start)
+    for note in () if request.place else adaptations(original, dataset, start):
+        request.display.say(note)
+    return dataset, start.for_classes(dataset.classes)
 
 
 def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:

@@ -70,8 +70,7 @@ def match(weights: Weights, sketch: Sketch, whose: str, head: str | None) -> Mat
         classes = len(own)
     channels = _channels(tensors, sketch, few)
     network = sketch(classes or 2, channels or 3)
-    expected = _shapes(network)
-    if classes is None or any(name in tensors and tensors[name].shape != expected[name] for name in names):
+    if classes is None:
         inside = {name.rpartition(".")[0] for name in names}
         tensors = {name: t for name, t in tensors.items() if not inside & {name, *_places(name)}}
         notes.append(f"{weights.origin} have no head that fits {', '.join(sorted(inside))}: it is drawn from the seed")
@@ -181,7 +180,8 @@ def _loaded(
             if one in tensors and twin not in tensors:
                 tensors = tensors | {twin: tensors[one]}
     for name, tensor in tensors.items():
-        if (there := expected.get(name)) is not None and tensor.is_floating_point() and there.is_floating_point():
+        there = expected.get(name, tensor)
+        if tensor.is_floating_point() and (there.is_floating_point() or name.endswith(_COUNTER)):
             tensors = tensors | {name: tensor.to(there.dtype)}
     misfits = [
         f"{name} is {_form(tensor)}, not {_form(expected[name])}"
@@ -214,13 +214,13 @@ def _unmatched(
     unexpected = [name for name in unexpected if not _NO_WEIGHTS.search(name)]
     return [
         *(f"it has no place for {quoted(name)}{_nearest(name, missing)}" for name in unexpected[:1]),
-        *(f"{name} is missing{_nearest(name, tensors)}" for name in missing[:1]),
+        *(f"{name} is missing{_nearest(name, unexpected or tensors)}" for name in missing[:1]),
     ]
 
 
 def _nearest(name: str, others: Iterable[str]) -> str:
     """Return the name that is most like one, in brackets."""
-    near = get_close_matches(name, others, 1)
+    near = get_close_matches(name, others, 1, 0.4)
     return f" (nearest: {quoted(near[0])})" if near else ""
 
 
