@@ -17,6 +17,7 @@ from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import reload_problem, restore
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import RunDirectory
+from pactl_cli.training.features import Ground, features_of
 
 Call = Callable[..., Any]
 
@@ -130,23 +131,32 @@ def test_low_rank_of_a_network_of_the_users_own(pactl: Call, npz: Path, tmp_path
     certified(pactl, tmp_path / "run", *model)
 
 
+def note_grounds(monkeypatch: pytest.MonkeyPatch) -> list[Ground]:
+    """What is trained on from now on, where the head is alone."""
+    grounds: list[Ground] = []
+
+    def noted(*arguments: Any) -> Ground:
+        grounds.append(features_of(*arguments))
+        return grounds[-1]
+
+    monkeypatch.setattr("pactl_cli.stages.ground.features_of", noted)
+    return grounds
+
+
 @pytest.mark.parametrize("dim", [20, 0])
 def test_features_train_as_inputs_do(
     pactl: Call, npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dim: int
 ) -> None:
     """The same numbers are trained to the same values, by way of a network that is evaluated at every step."""
-    options = ("--dataset", f"npz:{npz}", "--model-name", "resnet20", "--base-width", 4, "--epochs", 3)
-    mode = (
-        ("--intrinsic-mode", "head", "--intrinsic-dim", dim)
-        if dim
-        else ("--freeze", "^(?!head|fc)", "--intrinsic-dim", 0)
-    )
-    kinds = []
+    options = ("--dataset", f"npz:{npz}", "--model-name", "layer13s", "--epochs", 3, "--intrinsic-dim", dim)
+    mode = ("--intrinsic-mode", "head") if dim else ("--freeze", "^(?!30)")
+    kinds, grounds = [], note_grounds(monkeypatch)
     for place, free in (("features", 1 << 30), ("inputs", 0)):
         monkeypatch.setattr("pactl_cli.stages.ground._free_bytes", lambda device, free=free: free)
         done = pactl("train", *options, *mode, "--out", tmp_path / place)
         assert done.code == 0, done
         kinds.append(load_tensors(tmp_path / place / "checkpoint.safetensors")[0])
+    assert [(ground.head, ground.is_still) for ground in grounds] == [("30", True), (None, True)]
     assert kinds[0].keys() == kinds[1].keys()
     for name, tensor in kinds[0].items():
         torch.testing.assert_close(tensor, kinds[1][name], rtol=1e-3, atol=1e-4)
@@ -176,13 +186,14 @@ def test_a_run_goes_on_from_features(pactl: Call, npz: Path, tmp_path: Path, mon
     torch.testing.assert_close(*runs, rtol=1e-3, atol=1e-4)
 
 
-def test_a_view_takes_no_features(pactl: Call, tmp_path: Path) -> None:
+def test_a_view_takes_no_features(pactl: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grounds = note_grounds(monkeypatch)
     options = ("--model-name", "layer13s", "--intrinsic-mode", "head", *SHORT, "--train-subset", 0.2)
     for view in ("none", "crop-mirror"):
         done = pactl("train", *options, "--augment", view, "--out", tmp_path / view)
         assert (done.code, done.err) == (0, "")
-    runs = [load_tensors(tmp_path / view / "checkpoint.safetensors")[0]["w"] for view in ("none", "crop-mirror")]
-    assert not torch.allclose(*runs)
+    assert pactl("bound", tmp_path / "none", "--quant-epochs", 1).code == 0
+    assert [(ground.head, ground.is_still) for ground in grounds] == [("30", True), (None, True), ("30", True)]
 
 
 @pytest.mark.parametrize(
