@@ -1,6 +1,7 @@
 """What sender and receiver know before the message, as a certificate says it."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from pactl_cli.certificate.task import Brought, Task
 @given(st.booleans(), st.none() | st.integers(0, 10**6), st.booleans())
 def test_a_task_goes_through_json(is_brought, pool, has_defaults):
     """What a certificate says of it is enough to read its message."""
-    known = {"intrinsic_dim": 0, "seed": 2**63 - 1, "calibration_examples": 0, "image_size": None}
+    known: dict[str, Any] = {"intrinsic_dim": 0, "seed": 2**63 - 1, "calibration_examples": 0, "image_size": None}
     known |= {"model_name": "fc", "base_width": 3, "normalisation": ((0.1, 0.2), (0.3, 0.4))}
     defaults = known if has_defaults else {}
     brought = Brought("own:net", batch_statistics=True) if is_brought else None
