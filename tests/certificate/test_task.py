@@ -1,6 +1,7 @@
 """What sender and receiver know before the message, as a certificate says it."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,9 @@ from pactl_cli.certificate.task import Brought, Task
 @given(st.booleans(), st.none() | st.integers(0, 10**6), st.booleans())
 def test_a_task_goes_through_json(is_brought, pool, has_defaults):
     """What a certificate says of it is enough to read its message."""
-    defaults = {"model_name": "fc", "base_width": 3, "normalisation": ((0.1, 0.2), (0.3, 0.4))} if has_defaults else {}
+    known: dict[str, Any] = {"intrinsic_dim": 0, "seed": 2**63 - 1, "calibration_examples": 0, "image_size": None}
+    known |= {"model_name": "fc", "base_width": 3, "normalisation": ((0.1, 0.2), (0.3, 0.4))}
+    defaults = known if has_defaults else {}
     brought = Brought("own:net", batch_statistics=True) if is_brought else None
     task = Task("npz:/x", 100, 2, brought, calibration_pool=pool, defaults=defaults)
     assert Task.from_dict(json.loads(json.dumps(task.as_dict()))) == task
@@ -27,6 +30,11 @@ def test_a_task_goes_through_json(is_brought, pool, has_defaults):
         {"defaults": {"model_name": 3}},
         {"defaults": {"base_width": "x"}},
         {"defaults": {"normalisation": 3}},
+        {"defaults": {"intrinsic_dim": "x"}},
+        {"defaults": {"intrinsic_dim": 0.0}},
+        {"defaults": {"seed": True}},
+        {"defaults": {"calibration_examples": [3]}},
+        {"defaults": {"image_size": 1.5}},
         {"brought": {"shape": 1}},
         {"brought": 3},
         {"brought": {"name": "own:net", "width": None}},

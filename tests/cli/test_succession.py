@@ -211,7 +211,12 @@ def test_it_is_a_note_without_room_for_sentences(pactl: Call, certified: Path, a
 
 
 def test_curves_are_labelled_by_try(pactl: Call, trained: Path) -> None:
-    assert pactl("bound", trained, "--codebook", "kmeans", "--levels", "3,5", "--quant-epochs", 2).code == 0
+    assert (
+        pactl(
+            "bound", trained, "--codebook", "kmeans", "--levels", "3,5", "--quant-epochs", 2, "--rate-weight", "auto:1"
+        ).code
+        == 0
+    )
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     tries = [line["attempt"] for line in lines if line["stage"] == "bound" and "epoch" in line]
     assert tries == [{"codebook": "kmeans", "levels": levels, "price": "auto"} for levels in (3, 5) for _ in range(2)]
@@ -234,7 +239,7 @@ def test_out_makes_a_run_of_its_own(pactl: Call, certified: Path, tree: Call, tm
     assert pactl("verify", "new/place").code == 0
     assert pactl("report", "new/place").json()[0]["delta"] == 0.01
     lines = [json.loads(line) for line in Path("new/place/metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines if line["stage"] == "bound" and "epoch" in line] == [1, 2]
+    assert [line["epoch"] for line in lines if line["stage"] == "bound" and "epoch" in line] == [1, 2] * 2
     assert any(line["stage"] == "train" for line in lines)
     assert pactl("bound", "new/place", "--quant-epochs", 0, "--delta", 0.01).code == 0
     assert not [name for name in tree(tmp_path / "new" / "place") if name.startswith(".")]

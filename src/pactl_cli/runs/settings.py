@@ -336,7 +336,7 @@ def _deltas(text: str) -> str:
     return text
 
 
-MAX_PRICES = 64
+MAX_PRICES = 8
 AUTOMATIC_PRICES = 2
 
 

@@ -101,7 +101,9 @@ def reason(certificate: Certificate) -> str:
         below = f"{percent(chance)}, that of guessing, nor below {below}"
     sentences = [
         f"This certificate says nothing: {percent(certificate.error_bound)} is not below {below}.",
-        f"Its {certificate.paid_bits:,.6g} bits cost {cost:.1f} points.",
+        f"Its {certificate.paid_bits:,.6g} bits cost {cost:.1f} points."
+        if certificate.intrinsic_dim
+        else "No message that was tried is better than none: it is of the weights that training started from.",
         f"The training error is {percent(certificate.quantised_train_error)}, before quantising "
         f"{percent(certificate.train_error)}.",
     ]
@@ -125,25 +127,26 @@ def free_bits(certificate: Certificate, errors: int) -> float:
 
 def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, str, _Options]:
     """Return what to try next: in words, the command, and its options that are to change."""
-    kind, told, dim = kind_of(settings), certificate.made_with, certificate.intrinsic_dim
+    kind, told, dim = kind_of(settings), certificate.made_with, certificate.intrinsic_dim or settings.intrinsic_dim or 0
+    is_automatic = str(told.get("rate_weight")).partition(":")[0] == "auto"
     if _is_of_bytes(certificate, settings):
         return "split the texts into words", kind.name, {"tokenizer": "words"}
     learned = free_bits(certificate, round(certificate.train_error * certificate.bound_examples))
     if free_bits(certificate, 0) < SHORTEST_MESSAGE:
-        return _another_prior(certificate, settings, "there are too few examples for a message")
+        return _another_prior(settings, "there are too few examples for a message")
     if dim and not told.get("quant_epochs"):
         default = BoundSettings.model_fields["quant_epochs"].default
         return "fine-tune through the quantiser", "bound", {"quant_epochs": default}
-    if learned < SHORTEST_MESSAGE or (told.get("rate_weight") == "auto" and dim and not certificate.bits.symbols):
+    if learned < SHORTEST_MESSAGE or (is_automatic and dim and not certificate.bits.symbols):
         return _better_training(settings, certificate.bound_examples)
-    if dim and told.get("rate_weight") != "auto":
+    if dim and not is_automatic:
         return "let the price of a bit be automatic", "bound", {}
     overhead = certificate.paid_bits - certificate.bits.symbols
     per_symbol = max(certificate.bits.symbols / max(dim, 1), 1.0)
     fewer = min(dim // _FEWER, int((learned - overhead) / (2 * per_symbol)))
     if fewer >= 1:
         return f"pay for fewer coordinates than {dim:,}", kind.name, {"intrinsic_dim": fewer}
-    return _another_prior(certificate, settings, "no message is short enough")
+    return _another_prior(settings, "no message is short enough")
 
 
 def _is_of_bytes(certificate: Certificate, settings: TrainSettings) -> bool:
@@ -166,12 +169,10 @@ def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, 
     return f"train for longer{more}, or name another network", kind_of(settings).name, changes
 
 
-def _another_prior(certificate: Certificate, settings: TrainSettings, because: str) -> tuple[str, str, _Options]:
+def _another_prior(settings: TrainSettings, because: str) -> tuple[str, str, _Options]:
     """Return how to start from weights that know more, so that less has to be told."""
     if not isinstance(settings, PriorSettings):
         return f"{because}: train a prior on half of the data", "prior", {"train_subset": 0.5}
-    if certificate.intrinsic_dim:
-        return f"{because}: certify the prior itself", "prior", {"intrinsic_dim": 0}
     share = round(0.5 + settings.train_subset / 2, 3) if 0 < settings.train_subset < 0.9 else 0.5
     return "give the prior another share of the data", "prior", {"train_subset": share}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,8 +15,12 @@ from pactl_cli.training.loop import Moment, State, Trainer
 from pactl_cli.training.objectives import RateObjective
 from pactl_cli.training.price import Price
 
-FACTORS = tuple(map(float, os.environ.get("X_FACTORS", "1,0.5,2,0.25,4").split(",")))
-"""The automatic price at the start times these is what is tried beside it, held constant."""
+_FACTORS = (0.5, 2.0, 0.25, 4.0, 0.125, 8.0, 1.0)
+"""The automatic price at the start times these is what is tried beside it, held constant, in this order."""
+_LEAST, _MOST = 2.0, 16.0
+"""For this the automatic price at the start is taken to be in between: where errors are many it says little."""
+_RUNAWAY, _FAR = 2.0, 8.0
+"""The automatic price stays below so many times that at the start, or below this."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ def tariffs(bench: Workbench, quantiser: Quantiser, trained: Counts) -> Iterator
         price = Price.of(trained, bench.problem.dataset.classes, settings.deltas[0])
         bits = ideal_symbol_bits(quantiser.message_parts(bench.module.w)[1])
         first = price.at(2 * trained.plain_error, bits / 2)
-        price = replace(price, most=first * float(os.environ.get("X_MOST", "inf")))
+        price = replace(price, most=max(first * _RUNAWAY, _FAR))
     for constant in settings.fixed_prices:
         yield Tariff(first, price) if constant is None else Tariff(constant)
-    for factor in FACTORS[: max(settings.automatic_prices - 1, 0)]:
-        yield Tariff(float(f"{factor * first:.3g}"))
+    for factor in _FACTORS[: max(settings.automatic_prices - 1, 0)]:
+        yield Tariff(float(f"{factor * min(max(first, _LEAST), _MOST):.3g}"))
 
 
 def fine_tune(bench: Workbench, quantiser: Quantiser, tariff: Tariff, attempt: Attempt) -> None:
