@@ -9,6 +9,8 @@ import sys
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,10 @@ from pactl_cli.data.glyphs.strokes import Form, draw_strokes, scribbles
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.errors import PactlError
+from pactl_cli.problem.consent import Named, place_of_data
+from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.runs.start import Training
+from pactl_cli.stages.assumptions import _on_its_lineage
 
 NAMES = ("glyphs", "glyphs:digits")
 SILENT = lambda done, total: None  # noqa: E731
@@ -126,17 +132,24 @@ def test_a_bell_is_nearly_normal_and_factors_are_balanced():
     assert np.log(factors).mean() == pytest.approx(0, abs=0.01)
 
 
-def test_a_folder_of_fonts_is_used_alone(few, folder, tmp_path, monkeypatch):
-    ours = load_dataset("glyphs", tmp_path, reading=Reading(fonts=folder)).train.sha256()
-    assert ours != load_dataset("glyphs", tmp_path).train.sha256()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_of_fonts_is_used_alone(few, folder, tmp_path, monkeypatch, name):
+    ours = load_dataset(name, tmp_path, reading=Reading(fonts=folder)).train.sha256()
+    assert ours != load_dataset(name, tmp_path).train.sha256()
     monkeypatch.setattr(ImageFont, "load_default", None)
-    assert ours == load_dataset("glyphs", tmp_path, reading=Reading(fonts=folder)).train.sha256()
+    assert ours == load_dataset(name, tmp_path, reading=Reading(fonts=folder)).train.sha256()
 
 
 def test_without_matplotlib_pillows_font_is_enough(few, tmp_path, monkeypatch):
     monkeypatch.setattr(fonts, "find_spec", lambda name: None)
     assert fonts.font_files(None) == ()
-    assert len(load_dataset("glyphs:digits", tmp_path).train) == 600
+    assert len(load_dataset("glyphs", tmp_path).train) == 600
+
+
+def test_digits_need_no_font(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing, "glyph_masks", None)
+    digits = load_dataset("glyphs:digits", tmp_path)
+    assert [part.sha256()[:16] for part in digits.parts] == ["TRAIN", "TEST"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -172,7 +185,7 @@ def test_fonts_have_no_meaning_for_other_data(tmp_path):
 def test_names_with_a_colon_inside_are_names():
     assert catalogue.dataset_entry("glyphs:digits").name == catalogue.own_name("glyphs:digits") == "glyphs:digits"
     assert not catalogue.dataset_entry("glyphs:digits").takes_path
-    with pytest.raises(PactlError, match="'glyphs:letters' is not known"):
+    with pytest.raises(PactlError, match="'glyphs:' is not known"):
         catalogue.dataset_entry("glyphs:letters")
     with pytest.raises(PactlError, match="names no path"):
         catalogue.dataset_entry("npz:")
@@ -191,3 +204,21 @@ def test_threads_do_not_change_a_byte(tmp_path):
         for n in ("1", "2")
     }
     assert len(found) == 1
+
+
+def test_what_was_trained_on_drawings_assumes_that_they_were_not_drawn_after_the_examples():
+    drawn: Any = SimpleNamespace(lineage=(Training("glyphs:digits,digits"), Training("glyphs:digits")))
+    other: Any = SimpleNamespace(lineage=(Training("svhn28"),))
+    sentence = "The generator that drew glyphs:digits was not tuned on the examples that are counted."
+    assert list(_on_its_lineage(drawn, "mnist")) == [sentence]
+    assert not list(_on_its_lineage(other, "mnist"))
+
+
+def test_fonts_that_a_run_names_are_told_and_never_read_in_itself(tmp_path):
+    run: Any = SimpleNamespace(path=tmp_path / "run")
+    settings = TrainSettings(dataset="glyphs", fonts=tmp_path / "fonts")
+    place = place_of_data(run, settings, Named(), only_read=True)
+    assert place.in_words() == f'glyphs from pactl, drawn with the fonts in "{tmp_path / "fonts"}"'
+    inside = settings.model_copy(update={"fonts": run.path / "fonts"})
+    with pytest.raises(PactlError, match="has its fonts in itself"):
+        place_of_data(run, inside, Named(), only_read=True)

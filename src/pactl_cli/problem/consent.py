@@ -76,7 +76,7 @@ class DataPlace:
             return f"{quoted(self.dataset)}{whose}{self._tokenizer_in_words()}"
         place = f"{entry.name} from {entry.package or quoted(str(self.directory))}"
         if "fonts" in entry.reads:
-            return f"{place}, drawn with the fonts in {quoted(str(self.fonts)) if self.fonts else 'installed packages'}"
+            return f"{place}, drawn with the fonts {f'in {quoted(str(self.fonts))}' if self.fonts else 'at hand'}"
         if entry.content:
             return f"{place}; its content has the sha256 that pactl knows"
         if entry.checked:

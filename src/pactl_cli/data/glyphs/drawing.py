@@ -23,24 +23,22 @@ from pactl_cli.data.reading import Reading
 
 _TRAIN, _TEST = 60_000, 10_000
 _SCRIBBLES = 60
-_WRITTEN = 0.75
-"""The share of digits that are strokes of a hand, not outlines of a font."""
 
 Labels = NDArray[np.int64]
 
 
 def load_digits(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """Digits, written by hand or in the fonts at hand: ten classes."""
+    """Digits as a hand writes them, half of them in the fonts of a folder where one is named: ten classes."""
     forms = tuple(tuple(Form.of(*form) for form in forms) for forms in DIGITS)
-    outlines = fields_of(glyph_masks(string.digits, reading.fonts))
-    return _Drawer(name, 10, *outlines, forms, progress).dataset()
+    masks = glyph_masks(string.digits, reading.fonts) if reading.fonts else []
+    return _Drawer(name, forms, fields_of(masks), progress).dataset()
 
 
 def load_letters(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
     """Letters in the fonts at hand, small ones and capitals, and scribbles: 112 classes."""
-    outlines = fields_of(glyph_masks(string.ascii_letters, reading.fonts))
+    masks = glyph_masks(string.ascii_letters, reading.fonts)
     forms = ((),) * len(string.ascii_letters) + scribbles(_SCRIBBLES)
-    return _Drawer(name, len(forms), *outlines, forms, progress).dataset()
+    return _Drawer(name, forms, fields_of(masks), progress).dataset()
 
 
 @dataclass(frozen=True)
@@ -48,29 +46,26 @@ class _Drawer:
     """Draws a data set.
 
     Attributes:
-        fields, whose: outlines, and the class of each.
-        forms: of strokes, by class.
+        forms: of strokes, of each class.
+        outlines: fields, and the class of each; where a class has forms too, half of its drawings are of either.
         progress: told of drawings of both parts.
     """
 
     name: str
-    classes: int
-    fields: Fields
-    whose: Labels
     forms: Forms
+    outlines: tuple[Fields, Labels]
     progress: Progress
 
     def dataset(self) -> Dataset:
         """Return both parts."""
-        return Dataset(self.name, self.classes, self._part("train", _TRAIN, 0), self._part("test", _TEST, _TRAIN))
+        return Dataset(self.name, len(self.forms), self._part("train", _TRAIN, 0), self._part("test", _TEST, _TRAIN))
 
     def _part(self, part: str, count: int, before: int) -> Examples:
         """Return one part, as many of each class, up to one, once others are drawn."""
-        stream = f"{self.name}/{part}"
-        labels = randomness.permutation(DEFAULT_SEED, f"glyphs/{stream}/labels", count) % self.classes
-        has_outlines, has_forms = np.isin(np.arange(self.classes), self.whose), np.array([bool(f) for f in self.forms])
-        share = np.where(has_outlines & has_forms, _WRITTEN, has_forms)[labels]
-        is_written = Chance(stream, count).uniform("written", 0.0, 1.0) < share
+        stream, classes = f"{self.name}/{part}", len(self.forms)
+        labels = randomness.permutation(DEFAULT_SEED, f"glyphs/{stream}/labels", count) % classes
+        ways = np.stack([[len(several) > 0 for several in self.forms], np.isin(np.arange(classes), self.outlines[1])])
+        is_written = Chance(stream, count).uniform("written", 0.0, 1.0) < (ways[0] / ways.sum(axis=0))[labels]
         images = np.empty((count, SIDE, SIDE), np.uint8)
         for draw, some in ((self._written, is_written), (self._printed, ~is_written)):
             images[some] = draw(stream, labels[some], before)
@@ -83,11 +78,11 @@ class _Drawer:
 
     def _printed(self, stream: str, labels: Labels, before: int) -> Images:
         """Return drawings of outlines, each font of a class as likely as the others."""
-        chance = Chance(f"{stream}/outlines", len(labels))
-        order, counts = np.argsort(self.whose, kind="stable"), np.bincount(self.whose, minlength=self.classes)
+        chance, (fields, whose) = Chance(f"{stream}/outlines", len(labels)), self.outlines
+        order, counts = np.argsort(whose, kind="stable"), np.bincount(whose, minlength=len(self.forms))
         place = (chance.uniform("font", 0.0, 1.0) * counts[labels]).astype(np.int64)
         chosen = order[(np.cumsum(counts) - counts)[labels] + place]
-        return draw_outlines(chance, self.fields, chosen, self._after(before))
+        return draw_outlines(chance, fields, chosen, self._after(before))
 
     def _after(self, before: int) -> Progress:
         return lambda done, _: self.progress(before + done, _TRAIN + _TEST)

@@ -128,5 +128,6 @@ def shade(depth: Numbers) -> Images:
 
 
 def fields_of(masks: Sequence[tuple[int, Mask]]) -> tuple[Fields, NDArray[np.int64]]:
-    """Return a field of each mask, and whose each is."""
-    return np.stack([distance_field(mask) for _, mask in masks]), np.array([place for place, _ in masks])
+    """Return a field of each mask, shape (k, 64, 64), and whose each is."""
+    fields = np.array([distance_field(mask) for _, mask in masks], np.float32).reshape(-1, _FIELD, _FIELD)
+    return fields, np.array([place for place, _ in masks], np.int64)
