@@ -30,6 +30,7 @@ class Dataset(Row):
         siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.
         package: that has it inside; "" for files in a data directory.
         features: the default network of features; "" for `model`.
+        assumes: what a certificate assumes whose theta0 was trained on it, in a sentence.
         normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
         reads: settings of that name that say how the data are read; a maker of such is given a `Reading` too.
         counted_by: a function of the name that counts training examples without being told how to read them, if any.
@@ -52,6 +53,7 @@ class Dataset(Row):
     normalisation: str | None = None
     counted_by: str = ""
     features: str = ""
+    assumes: str = ""
 
     @property
     def takes_path(self) -> bool:
@@ -161,9 +163,10 @@ DATASETS = Table(
                 *("lenet5", 4, 4e-3, 128, 60_000),
                 package="pactl",
                 reads=("fonts",),
+                assumes=f"The generator that drew {name} was not tuned on the examples that are counted.",
             )
             for name, what, maker in (
-                ("glyphs", "letters and scribbles", "load_letters"),
+                ("glyphs", "letters and scribbles in 112 classes", "load_letters"),
                 ("glyphs:digits", "digits", "load_digits"),
             )
         ),

@@ -311,8 +311,9 @@ def permute(
     ] = None,
 ) -> None:
     """Write a permutation of a training set's indices, the same everywhere. Prints the file's path."""
-    kind, colon, path = dataset.partition(":")
-    target = out or Path(f"{Path(path).stem if colon else kind}-permutation-{seed}.npy")
+    named = dataset in catalogue.DATASETS
+    name = dataset.replace(":", "-") if named else Path(dataset.rpartition(":")[2]).stem
+    target = out or Path(f"{name}-permutation-{seed}.npy")
     from pactl_cli.stages.permute import permute as run_stage
 
     run_stage(dataset, seed, target, data_dir)

@@ -112,8 +112,8 @@ def _claimed_directory(settings: TrainSettings) -> Path:
 
     Where none can be made, the one that could not: creating the run says why.
     """
-    dataset = settings.dataset.partition(":")[0]
     row = catalogue.dataset_entry(settings.dataset)
+    dataset = row.name.removesuffix(":").replace(":", "-")
     model = settings.model_name or (None if row.takes_path else row.model)  # which of their own takes is not known yet
     dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
     time = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -55,6 +55,7 @@ class DataPlace:
         by_run: whether the run, not the user, says where.
         tokenizer: the file that splits texts; None for the one of the settings, if that has one.
         is_tokenizer_by_run: whether the run says which.
+        fonts: the folder of fonts that the run names, if it names one.
         if_absent: what to do if they are not there; "" for what one would do to begin with.
     """
 
@@ -64,6 +65,7 @@ class DataPlace:
     by_run: bool = False
     tokenizer: str | None = None
     is_tokenizer_by_run: bool = False
+    fonts: Path | None = None
     if_absent: str = ""
 
     def in_words(self) -> str:
@@ -73,6 +75,8 @@ class DataPlace:
             whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
             return f"{quoted(self.dataset)}{whose}{self._tokenizer_in_words()}"
         place = f"{entry.name} from {entry.package or quoted(str(self.directory))}"
+        if "fonts" in entry.reads:
+            return f"{place}, drawn with the fonts {f'in {quoted(str(self.fonts))}' if self.fonts else 'at hand'}"
         if entry.content:
             return f"{place}; its content has the sha256 that pactl knows"
         if entry.checked:
@@ -98,7 +102,9 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
     Raises:
         MissingError: if the user has to name them.
     """
-    place = _place_of_examples(run, trained, named, only_read=only_read)
+    place = replace(_place_of_examples(run, trained, named, only_read=only_read), fonts=trained.fonts)
+    if trained.fonts is not None:
+        _require_outside(run, "fonts", [str(trained.fonts)], "train it with --fonts elsewhere")
     if named.tokenizer is None:
         if trained.tokenizer in BUILT_IN:
             return place

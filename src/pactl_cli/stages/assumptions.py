@@ -183,6 +183,8 @@ def _on_theta0(problem: Problem) -> Iterator[str]:
 def _on_its_lineage(start: Start, dataset: str) -> Iterator[str]:
     """Yield sentences on the trainings that led to theta0."""
     siblings = catalogue.dataset_entry(dataset).siblings
+    named = dict.fromkeys(name for training in start.lineage for name in training.dataset.split(","))
+    yield from (row.assumes for name in named if (row := catalogue.DATASETS.get(name)) and row.assumes)
     for training in start.lineage:
         if training.dataset in siblings:
             yield (

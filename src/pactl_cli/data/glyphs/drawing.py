@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,46 +16,73 @@ from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.glyphs.chance import Chance
 from pactl_cli.data.glyphs.fonts import glyph_masks
-from pactl_cli.data.glyphs.outlines import draw_outlines, fields_of
+from pactl_cli.data.glyphs.handwriting import DIGITS
+from pactl_cli.data.glyphs.outlines import SIDE, Fields, Images, draw_outlines, fields_of
+from pactl_cli.data.glyphs.strokes import Form, Forms, draw_strokes, scribbles
 from pactl_cli.data.reading import Reading
 
-_PARTS = {"train": 60_000, "test": 10_000}
+_TRAIN, _TEST = 60_000, 10_000
+_SCRIBBLES = 60
+
+Labels = NDArray[np.int64]
 
 
 def load_digits(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """Digits in the fonts at hand: ten classes."""
-    return _drawn(name, string.digits, reading, progress)
+    """Digits as a hand writes them, half of them in the fonts of a folder where one is named: ten classes."""
+    forms = tuple(tuple(Form.of(*form) for form in forms) for forms in DIGITS)
+    masks = glyph_masks(string.digits, reading.fonts) if reading.fonts else []
+    return _Drawer(name, forms, fields_of(masks), progress).dataset()
 
 
 def load_letters(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """Letters in the fonts at hand, capitals and small ones."""
-    return _drawn(name, string.ascii_letters, reading, progress)
+    """Letters in the fonts at hand, small ones and capitals, and scribbles: 112 classes."""
+    masks = glyph_masks(string.ascii_letters, reading.fonts)
+    forms = ((),) * len(string.ascii_letters) + scribbles(_SCRIBBLES)
+    return _Drawer(name, forms, fields_of(masks), progress).dataset()
 
 
-def _drawn(name: str, characters: Sequence[str], reading: Reading, progress: Progress) -> Dataset:
-    """Return characters in both parts, in the fonts that are read."""
-    fields, whose = fields_of(glyph_masks(characters, reading.fonts))
-    done, parts = 0, []
-    for part, count in _PARTS.items():
-        labels = _balanced(f"{name}/{part}", count, len(characters))
-        chance = Chance(f"{name}/{part}", count)
-        images = draw_outlines(
-            chance, fields, _chosen(chance, whose, labels), lambda n, _: progress(done + n, sum(_PARTS.values()))
-        )
-        parts.append(Examples(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels)))
-        done += count
-    return Dataset(name, len(characters), *parts)
+@dataclass(frozen=True)
+class _Drawer:
+    """Draws a data set.
 
+    Attributes:
+        forms: of strokes, of each class.
+        outlines: fields, and the class of each; where a class has forms too, half of its drawings are of either.
+        progress: told of drawings of both parts.
+    """
 
-def _balanced(name: str, count: int, classes: int) -> NDArray[np.int64]:
-    """Return as many labels of each class, up to one, in random order."""
-    return randomness.permutation(DEFAULT_SEED, f"glyphs/{name}/labels", count) % classes
+    name: str
+    forms: Forms
+    outlines: tuple[Fields, Labels]
+    progress: Progress
 
+    def dataset(self) -> Dataset:
+        """Return both parts."""
+        return Dataset(self.name, len(self.forms), self._part("train", _TRAIN, 0), self._part("test", _TEST, _TRAIN))
 
-def _chosen(chance: Chance, whose: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return one of the fields of each label."""
-    order = np.argsort(whose, kind="stable")
-    counts = np.bincount(whose)
-    first = np.cumsum(counts) - counts
-    share = chance.uniform("field", 0.0, 1.0)
-    return order[first[labels] + (share * counts[labels]).astype(np.int64)]
+    def _part(self, part: str, count: int, before: int) -> Examples:
+        """Return one part, as many of each class, up to one, once others are drawn."""
+        stream, classes = f"{self.name}/{part}", len(self.forms)
+        labels = randomness.permutation(DEFAULT_SEED, f"glyphs/{stream}/labels", count) % classes
+        ways = np.stack([[len(several) > 0 for several in self.forms], np.isin(np.arange(classes), self.outlines[1])])
+        is_written = Chance(stream, count).uniform("written", 0.0, 1.0) < (ways[0] / ways.sum(axis=0))[labels]
+        images = np.empty((count, SIDE, SIDE), np.uint8)
+        for draw, some in ((self._written, is_written), (self._printed, ~is_written)):
+            images[some] = draw(stream, labels[some], before)
+            before += int(some.sum())
+        return Examples(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels))
+
+    def _written(self, stream: str, labels: Labels, before: int) -> Images:
+        """Return drawings of strokes."""
+        return draw_strokes(Chance(f"{stream}/strokes", len(labels)), self.forms, labels, self._after(before))
+
+    def _printed(self, stream: str, labels: Labels, before: int) -> Images:
+        """Return drawings of outlines, each font of a class as likely as the others."""
+        chance, (fields, whose) = Chance(f"{stream}/outlines", len(labels)), self.outlines
+        order, counts = np.argsort(whose, kind="stable"), np.bincount(whose, minlength=len(self.forms))
+        place = (chance.uniform("font", 0.0, 1.0) * counts[labels]).astype(np.int64)
+        chosen = order[(np.cumsum(counts) - counts)[labels] + place]
+        return draw_outlines(chance, fields, chosen, self._after(before))
+
+    def _after(self, before: int) -> Progress:
+        return lambda done, _: self.progress(before + done, _TRAIN + _TEST)

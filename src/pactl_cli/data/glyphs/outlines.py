@@ -17,7 +17,7 @@ SIDE, BOX = 28, 20
 """Of a drawing, and of the square in its middle that the larger side fills, in pixels."""
 _FIELD, _FILLED = 64, 44
 """Of a field, and of the glyph in it."""
-_AT_ONCE = 32
+AT_ONCE = 32
 _SEEN = 1.25
 """How much of a field is seen at first, in halves of its side: all, and a margin."""
 
@@ -75,10 +75,10 @@ def draw_outlines(chance: Chance, fields: Fields, chosen: NDArray[np.int64], pro
         chance.bell("shift y", 0.35, 1),
     )
     drawn = np.empty((len(chosen), SIDE, SIDE), np.uint8)
-    for start in range(0, len(chosen), _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
+    for start in range(0, len(chosen), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
         drawn[some] = _drawn(fields, pens[some])
-        progress(min(start + _AT_ONCE, len(chosen)), len(chosen))
+        progress(min(start + AT_ONCE, len(chosen)), len(chosen))
     return drawn
 
 
@@ -90,8 +90,8 @@ def _drawn(fields: Fields, pens: _Pens) -> Images:
     """Return drawings: looked at once to find each one's box and centre of mass, and once more from there."""
     step = 2 * _SEEN / SIDE
     first = _looked(fields, pens, (_COLUMNS - _MIDDLE) * step, (_ROWS - _MIDDLE) * step).astype(np.int64)
-    rows, columns = ((first.reshape(-1, SIDE, SIDE) > 127).any(axis=axis) for axis in (2, 1))
-    side = np.clip(np.maximum(_extent(rows), _extent(columns)), 6, SIDE)[:, None]
+    ink = first.reshape(-1, SIDE, SIDE) > 127
+    side = np.clip(np.maximum(_extent(ink, 2), _extent(ink, 1)), 6, SIDE)[:, None]
     mass = np.maximum(first.sum(axis=1), 1)[:, None]
     centre_x, centre_y = ((first * axis.astype(np.int64)).sum(axis=1)[:, None] / mass for axis in (_COLUMNS, _ROWS))
     scale = side / BOX * pens.size
@@ -100,8 +100,9 @@ def _drawn(fields: Fields, pens: _Pens) -> Images:
     return _looked(fields, pens, x, y).reshape(-1, SIDE, SIDE)
 
 
-def _extent(lines: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return from the first to the last of the lines with ink, how many there are."""
+def _extent(ink: Mask, axis: int) -> NDArray[np.int64]:
+    """Return how many lines there are from the first to the last with ink, lines being along an axis."""
+    lines = np.asarray(ink.any(axis=axis))
     return np.where(lines.any(axis=1), SIDE - lines.argmax(axis=1) - lines[:, ::-1].argmax(axis=1), 0)
 
 
@@ -127,5 +128,6 @@ def shade(depth: Numbers) -> Images:
 
 
 def fields_of(masks: Sequence[tuple[int, Mask]]) -> tuple[Fields, NDArray[np.int64]]:
-    """Return a field of each mask, and whose each is."""
-    return np.stack([distance_field(mask) for _, mask in masks]), np.array([place for place, _ in masks])
+    """Return a field of each mask, shape (k, 64, 64), and whose each is."""
+    fields = np.array([distance_field(mask) for _, mask in masks], np.float32).reshape(-1, _FIELD, _FIELD)
+    return fields, np.array([place for place, _ in masks], np.int64)
