@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pactl_cli import __version__
+from pactl_cli import __version__, catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands import completion
