@@ -42,16 +42,9 @@ from pactl_cli.commands.verification import VerifyOptions, advice_on, verificati
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.defaults import in_words
+from pactl_cli.runs.fields import CERTIFICATE, DATA
 from pactl_cli.runs.kinds import KINDS, kind_of
-from pactl_cli.runs.settings import (
-    CERTIFICATE,
-    DATA,
-    MAX_SEED,
-    BoundSettings,
-    PriorSettings,
-    TrainSettings,
-    TransferSettings,
-)
+from pactl_cli.runs.settings import MAX_SEED, BoundSettings, PriorSettings, TrainSettings, TransferSettings
 
 if TYPE_CHECKING:
     from pactl_cli.problem.display import Display

@@ -15,7 +15,7 @@ from pactl_cli.commands.completion import NAMES, STARTS, among
 from pactl_cli.commands.layout import with_default
 from pactl_cli.errors import option_name
 from pactl_cli.runs.config_file import read_config_file, read_lists
-from pactl_cli.runs.settings import Settings
+from pactl_cli.runs.fields import Settings
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 

@@ -10,7 +10,8 @@ import typer
 
 from pactl_cli import catalogue
 from pactl_cli.errors import shell_command
-from pactl_cli.runs.settings import DATA, MACHINE, NETWORK, BoundSettings
+from pactl_cli.runs.fields import DATA, MACHINE, NETWORK
+from pactl_cli.runs.settings import BoundSettings
 
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate

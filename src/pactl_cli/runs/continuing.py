@@ -10,8 +10,9 @@ from pactl_cli import catalogue
 from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.errors import PactlError, option_name
 from pactl_cli.runs.directory import RunDirectory
+from pactl_cli.runs.fields import MACHINE, TRAINING
 from pactl_cli.runs.kinds import KINDS
-from pactl_cli.runs.settings import MACHINE, TRAINING, TrainSettings
+from pactl_cli.runs.settings import TrainSettings
 
 
 def _free() -> set[str]:

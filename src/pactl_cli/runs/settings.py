@@ -2,161 +2,40 @@
 
 from __future__ import annotations
 
-import re
-import reprlib
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
 from math import inf
-from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED, MOST_DELTAS
 from pactl_cli.certificate.name_patterns import NamePattern
-from pactl_cli.errors import PactlError, option_name, seek_help
-
-DATA, NETWORK, SUBSPACE, TRAINING, MACHINE = "Data", "Network", "Subspace", "Training", "Machine"
-QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
+from pactl_cli.errors import option_name
+from pactl_cli.runs.fields import (
+    CERTIFICATE,
+    DATA,
+    MACHINE,
+    NETWORK,
+    QUANTISATION,
+    SUBSPACE,
+    TRAINING,
+    Settings,
+    checked,
+    named_in,
+    setting,
+)
 
 MAX_SEED = 2**63 - 1
 MAX_WORKERS = 64
 
-
-def _setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
-    """A field with its help text and the group of options it is shown in; `shown` says the default in words.
-
-    `follows` names the field whose value it has where none is given.
-    """
-    follows = constraints.pop("follows", None)
-    shown = constraints.pop("shown", None) or (follows and f"= {follows}")
-    extra = {"panel": panel, "shown": shown, "follows": follows, "metavar": constraints.pop("metavar", None)}
-    return Field(default, description=text, json_schema_extra=extra, **constraints)
-
-
-def _checked(look_up: Callable[[str], object]) -> AfterValidator:
-    """A name that a catalogue look-up knows; its complaint is what pydantic wants."""
-
-    def check(name: str) -> str:
-        try:
-            found = look_up(name)
-        except PactlError as error:
-            raise ValueError(error.one_line()) from error
-        return found if isinstance(found, str) else name
-
-    return AfterValidator(check)
-
-
-def _named_in(table: catalogue.Table[Any]) -> AfterValidator:
-    return _checked(table.resolve)
-
-
-class Settings(BaseModel):
-    """Frozen, and without unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-    command: ClassVar[str]
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_words_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads yes and no as truth values, which Python takes for 1 and 0."""
-        name = info.field_name or ""
-        kinds = _alternatives(cls.model_fields[name].annotation)
-        if isinstance(value, bool) and bool not in kinds:
-            words = ", ".join(word for kind in kinds for word in (kind, *get_args(kind)) if isinstance(word, str))
-            choices = next((t.choices for t in catalogue.TABLES if t.option == option_name(name)), words)
-            raise ValueError(f"must not be true or false{choices and f': choose from {choices}'}")
-        return value
-
-    @classmethod
-    def parse(cls, values: dict[str, Any], command: str = "") -> Self:
-        """The settings, from options or a file.
-
-        Args:
-            command: whose they are; as the model says where nothing is given.
-
-        Raises:
-            PactlError: naming every wrong value at once.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise PactlError("; ".join(_complaints(error.errors())), seek_help(command or cls.command)) from error
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as written to `config.yml`."""
-        return self.model_dump(mode="json")
-
-    @classmethod
-    def followed(cls) -> dict[str, str]:
-        """Return, for each field that has another's value where none is given, that other field."""
-        extras: dict[str, Any] = {name: field.json_schema_extra or {} for name, field in cls.model_fields.items()}
-        return {name: extra["follows"] for name, extra in extras.items() if extra.get("follows")}
-
-
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, words spelt out, or the type alone."""
-    members = get_args(annotation) or (annotation,)
-    return tuple(word for one in members for word in (get_args(one) if get_origin(one) is Literal else (one,)))
-
-
-_PLAINER = {
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_parsing": "must be a number",
-    "greater_than_equal": "must be {ge} or more",
-    "greater_than": "must be above {gt}",
-    "less_than_equal": "must be at most {le}",
-    "less_than": "must be below {lt}",
-    "string_pattern_mismatch": "must be auto, cpu, cuda, cuda:1 or mps",  # a device: nothing else has a pattern
-}
-"""What pydantic says at more length."""
-_NUMBER = re.compile(r"[-+]?[0-9.]{1,40}")
-"""Text from the command line that is not quoted."""
-
-
-def _complaints(items: Iterable[Any]) -> Iterator[str]:
-    """Yield each wrong value in words: once, if it is none of several kinds."""
-    for what, faults in groupby(map(_complaint, items), key=itemgetter(0)):
-        first, *others = (text for _, text in faults)
-        yield what + " or ".join([first, *(text.removeprefix("must be ") for text in others)])
-
-
-def _complaint(item: Any) -> tuple[str, str]:
-    """Where one wrong value is, if that is not said with the rest, and what is wrong with it."""
-    field = str(item["loc"][0]) if item["loc"] else "settings"
-    text = item["msg"].removeprefix("Value error, ")
-    if text.startswith("--"):
-        return "", str(text)
-    if item["type"] == "extra_forbidden":
-        return f"{field}: ", "there is no such setting"
-    plainer, value = _PLAINER.get(item["type"]), item["input"]
-    limits = {name: str(limit).removesuffix(".0") for name, limit in item.get("ctx", {}).items()}
-    text = plainer.format_map(limits) if plainer else text.replace("Input should be", "must be")
-    said = value if isinstance(value, str) and _NUMBER.fullmatch(value) else reprlib.repr(value)
-    return f"{option_name(field)} {said}: ", f"{text[0].lower()}{text[1:]}"
-
-
-DatasetName = Annotated[str, _checked(catalogue.dataset_entry)]
-ModelName = Annotated[str, _checked(catalogue.model_name)]
+DatasetName = Annotated[str, checked(catalogue.dataset_entry)]
+ModelName = Annotated[str, checked(catalogue.model_name)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-_DEVICE = _setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
-_DATA_DIR = _setting(None, DATA, "where named data sets lie", shown="$PACTL_DATA_DIR or the cache")
+_DEVICE = setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
+_DATA_DIR = setting(None, DATA, "where named data sets lie", shown="$PACTL_DATA_DIR or the cache")
 _BY_DATASET = "by data set"
-_IN_FILES_ALONE = _setting(None, "", "the run that this one continues")
+_IN_FILES_ALONE = setting(None, "", "the run that this one continues")
 
 
 class TrainSettings(Settings):
@@ -164,79 +43,79 @@ class TrainSettings(Settings):
 
     command = "train"
 
-    dataset: DatasetName = _setting("digits", DATA, "a name, or npz:, folder:, csv: or parquet:PATH")
+    dataset: DatasetName = setting("digits", DATA, "a name, or npz:, folder:, csv: or parquet:PATH")
     data_dir: Path | None = _DATA_DIR
-    image_size: int | None = _setting(None, DATA, "side of images; paid for", ge=1, le=4096, shown="their own")
-    channels: Literal["first", "last"] | None = _setting(None, DATA, "channel axis, first or last", shown="by shape")
-    label: str | None = _setting(None, DATA, "a table's column of labels", shown="none")
-    text: str | None = _setting(None, DATA, "a table's column of texts", shown="none")
-    missing: Literal["refuse", "constant"] = _setting("refuse", DATA, "refuse, or constant: fill in 0")
-    categories: dict[str, tuple[str, ...]] | None = _setting(
+    image_size: int | None = setting(None, DATA, "side of images; paid for", ge=1, le=4096, shown="their own")
+    channels: Literal["first", "last"] | None = setting(None, DATA, "channel axis, first or last", shown="by shape")
+    label: str | None = setting(None, DATA, "a table's column of labels", shown="none")
+    text: str | None = setting(None, DATA, "a table's column of texts", shown="none")
+    missing: Literal["refuse", "constant"] = setting("refuse", DATA, "refuse, or constant: fill in 0")
+    categories: dict[str, tuple[str, ...]] | None = setting(
         None,
         DATA,
         "values of columns, YAML",
         shown="calibration's",
         metavar="FILE",
     )
-    tokenizer: str = _setting("bytes", DATA, "bytes, words or a file")
-    sequence_length: int = _setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
-    text_form: Literal["padded", "bagged", "masked"] = _setting("padded", DATA, "padded, bagged or masked")
-    fonts: Path | None = _setting(None, DATA, "folder of fonts, for glyphs", shown="installed")
-    class_names: tuple[str, ...] | None = _setting(None, "", "what the data call the classes")
-    train_subset: float = _setting(1.0, DATA, "share that is S; negative: rest", ge=-1, le=1)
-    indices_path: Path | None = _setting(None, DATA, "a permutation, .npy", shown="a fixed one")
-    label_noise: float = _setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
-    duplicates: Literal["keep", "drop", "refuse"] = _setting("keep", DATA, "exact copies: keep, drop, refuse")
-    calibration_examples: int | None = _setting(None, DATA, "left out of S, for statistics", ge=0, shown="512 or 0")
-    normalise: Literal["source", "fixed", "calibration", "published"] | None = _setting(
+    tokenizer: str = setting("bytes", DATA, "bytes, words or a file")
+    sequence_length: int = setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
+    text_form: Literal["padded", "bagged", "masked"] = setting("padded", DATA, "padded, bagged or masked")
+    fonts: Path | None = setting(None, DATA, "folder of fonts, for glyphs", shown="installed")
+    class_names: tuple[str, ...] | None = setting(None, "", "what the data call the classes")
+    train_subset: float = setting(1.0, DATA, "share that is S; negative: rest", ge=-1, le=1)
+    indices_path: Path | None = setting(None, DATA, "a permutation, .npy", shown="a fixed one")
+    label_noise: float = setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
+    duplicates: Literal["keep", "drop", "refuse"] = setting("keep", DATA, "exact copies: keep, drop, refuse")
+    calibration_examples: int | None = setting(None, DATA, "left out of S, for statistics", ge=0, shown="512 or 0")
+    normalise: Literal["source", "fixed", "calibration", "published"] | None = setting(
         None, DATA, "source, fixed, calibration or published", shown="source, fixed; of tables calibration"
     )
-    model_name: ModelName | None = _setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
-    base_width: int | None = _setting(None, NETWORK, "width of the network", ge=1, le=4096, shown="the network's own")
-    source: str | None = _setting(None, NETWORK, "what to start from, as transfer", shown="the seed")
-    source_dataset: DatasetName | None = _setting(None, DATA, "a source run's own data", shown="as named")
-    weights: Path | None = _setting(None, NETWORK, "the source's weights: a file", shown="downloaded")
-    head: str | None = _setting(None, NETWORK, "the source's head, a layer", shown="its last")
-    freeze: Annotated[str, _checked(NamePattern)] = _setting(
+    model_name: ModelName | None = setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
+    base_width: int | None = setting(None, NETWORK, "width of the network", ge=1, le=4096, shown="the network's own")
+    source: str | None = setting(None, NETWORK, "what to start from, as transfer", shown="the seed")
+    source_dataset: DatasetName | None = setting(None, DATA, "a source run's own data", shown="as named")
+    weights: Path | None = setting(None, NETWORK, "the source's weights: a file", shown="downloaded")
+    head: str | None = setting(None, NETWORK, "the source's head, a layer", shown="its last")
+    freeze: Annotated[str, checked(NamePattern)] = setting(
         "", NETWORK, "names of weights that stay; paid for", metavar="REGEX", shown="none"
     )
-    lora_rank: int = _setting(0, NETWORK, "rank of changes of dense layers; paid for", ge=0, le=4096)
+    lora_rank: int = setting(0, NETWORK, "rank of changes of dense layers; paid for", ge=0, le=4096)
 
-    intrinsic_dim: int | None = _setting(
+    intrinsic_dim: int | None = setting(
         None,
         SUBSPACE,
         "d; 0: all weights, or the prior alone",
         ge=0,
         shown="one for ten examples",
     )
-    intrinsic_mode: Annotated[str, _named_in(catalogue.PROJECTORS)] = _setting(
+    intrinsic_mode: Annotated[str, named_in(catalogue.PROJECTORS)] = setting(
         next(iter(catalogue.PROJECTORS)), SUBSPACE, "projector"
     )
-    seed: int = _setting(DEFAULT_SEED, SUBSPACE, "seed of all random draws", ge=0, le=MAX_SEED)
+    seed: int = setting(DEFAULT_SEED, SUBSPACE, "seed of all random draws", ge=0, le=MAX_SEED)
 
-    optimizer: Annotated[str, _named_in(catalogue.RECIPES)] = _setting("adam_cos", TRAINING, "optimiser and schedule")
-    continued: Path | None = _setting(None, TRAINING, "a run to train for more epochs", shown="none", metavar="RUN")
-    epochs_before: int = _setting(0, "", "how many epochs a run that is continued has had", ge=0)
-    epochs: int | None = _setting(None, TRAINING, "passes over S", ge=1, shown=_BY_DATASET)
-    batch_size: int | None = _setting(None, TRAINING, "examples a step", ge=1, shown=_BY_DATASET)
-    lr: float | None = _setting(None, TRAINING, "learning rate", gt=0, shown=_BY_DATASET)
-    momentum: float = _setting(0.9, TRAINING, "momentum of the SGD recipes", ge=0, lt=1)
-    weight_decay: float = _setting(5e-4, TRAINING, "decay of the SGD and AdamW recipes", ge=0)
-    warmup_epochs: float = _setting(0.0, TRAINING, "warm-up from 0 before the schedule", ge=0)
-    warmup_lr: float | None = _setting(None, TRAINING, "rate that the warm-up reaches", gt=0, follows="lr")
-    augment: Annotated[str, _named_in(catalogue.VIEWS)] | None = _setting(
+    optimizer: Annotated[str, named_in(catalogue.RECIPES)] = setting("adam_cos", TRAINING, "optimiser and schedule")
+    continued: Path | None = setting(None, TRAINING, "a run to train for more epochs", shown="none", metavar="RUN")
+    epochs_before: int = setting(0, "", "how many epochs a run that is continued has had", ge=0)
+    epochs: int | None = setting(None, TRAINING, "passes over S", ge=1, shown=_BY_DATASET)
+    batch_size: int | None = setting(None, TRAINING, "examples a step", ge=1, shown=_BY_DATASET)
+    lr: float | None = setting(None, TRAINING, "learning rate", gt=0, shown=_BY_DATASET)
+    momentum: float = setting(0.9, TRAINING, "momentum of the SGD recipes", ge=0, lt=1)
+    weight_decay: float = setting(5e-4, TRAINING, "decay of the SGD and AdamW recipes", ge=0)
+    warmup_epochs: float = setting(0.0, TRAINING, "warm-up from 0 before the schedule", ge=0)
+    warmup_lr: float | None = setting(None, TRAINING, "rate that the warm-up reaches", gt=0, follows="lr")
+    augment: Annotated[str, named_in(catalogue.VIEWS)] | None = setting(
         None, TRAINING, "random view of images", shown=_BY_DATASET
     )
-    smoothing: float = _setting(0.0, TRAINING, "label smoothing", ge=0, lt=1)
-    ema: float = _setting(0.0, TRAINING, "decay of the average of weights", ge=0, lt=1)
-    rate_weight: float = _setting(0.0, TRAINING, "price of the message's bits in the loss", ge=0)
-    rate_from: float = _setting(0.5, TRAINING, "share of the run without that price", ge=0, le=1)
+    smoothing: float = setting(0.0, TRAINING, "label smoothing", ge=0, lt=1)
+    ema: float = setting(0.0, TRAINING, "decay of the average of weights", ge=0, lt=1)
+    rate_weight: float = setting(0.0, TRAINING, "price of the message's bits in the loss", ge=0)
+    rate_from: float = setting(0.5, TRAINING, "share of the run without that price", ge=0, le=1)
 
     device: Device = _DEVICE
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = _setting(
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = setting(
         "auto", MACHINE, "auto, fp32, tf32 or bf16, of training"
     )
-    num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = _setting(
+    num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = setting(
         "auto", MACHINE, "processes that decode large data"
     )
 
@@ -293,7 +172,7 @@ class TransferSettings(TrainSettings):
     """`config.yml` of a transfer."""
 
     command = "transfer"
-    source: str = _setting("", NETWORK, "a run, torchvision:NAME, timm:NAME, ...")
+    source: str = setting("", NETWORK, "a run, torchvision:NAME, timm:NAME, ...")
     continued: Path | None = _IN_FILES_ALONE
 
 
@@ -301,11 +180,11 @@ class PriorSettings(TrainSettings):
     """`config.yml` of a data-dependent prior."""
 
     command = "prior"
-    train_subset: float = _setting(
+    train_subset: float = setting(
         0.5, DATA, "the prior's share of the training set, S is the rest; negative: the others", ge=-1, le=1
     )
-    prior_epochs: int | None = _setting(None, TRAINING, "passes over the prior's examples", ge=0, follows="epochs")
-    prior_lr: float | None = _setting(None, TRAINING, "learning rate of the prior", gt=0, follows="lr")
+    prior_epochs: int | None = setting(None, TRAINING, "passes over the prior's examples", ge=0, follows="epochs")
+    prior_lr: float | None = setting(None, TRAINING, "learning rate of the prior", gt=0, follows="lr")
     continued: Path | None = _IN_FILES_ALONE
 
 
@@ -360,39 +239,39 @@ class BoundSettings(Settings):
     """How a trained run is quantised and certified."""
 
     command = "bound"
-    codebook: Annotated[str, _named_in(catalogue.CODEBOOKS)] = _setting(
+    codebook: Annotated[str, named_in(catalogue.CODEBOOKS)] = setting(
         "grid", QUANTISATION, f"how coordinates are rounded: {', '.join(catalogue.CODEBOOKS)}"
     )
-    levels: Annotated[str, BeforeValidator(str), AfterValidator(_level_counts)] = _setting(
+    levels: Annotated[str, BeforeValidator(str), AfterValidator(_level_counts)] = setting(
         "7", QUANTISATION, "of kmeans and bins; auto or a list such as 5,7,11: tries several"
     )
-    use_kmeans: bool | None = _setting(
+    use_kmeans: bool | None = setting(
         None, QUANTISATION, "the published flag: --codebook kmeans or bins", shown="as --codebook says"
     )
-    quant_epochs: int = _setting(30, QUANTISATION, "epochs of fine-tuning through the quantiser", ge=0)
-    lr: float = _setting(0.2, QUANTISATION, "learning rate of fine-tuning, in units of the coordinates' spread", gt=0)
-    rate_weight: Annotated[float | str, BeforeValidator(str), AfterValidator(_prices)] = _setting(
+    quant_epochs: int = setting(30, QUANTISATION, "epochs of fine-tuning through the quantiser", ge=0)
+    lr: float = setting(0.2, QUANTISATION, "learning rate of fine-tuning, in units of the coordinates' spread", gt=0)
+    rate_weight: Annotated[float | str, BeforeValidator(str), AfterValidator(_prices)] = setting(
         "auto", QUANTISATION, "price of the message's bits in the loss; auto:N or a list such as 2,4,8: tries several"
     )
-    batch_size: int | None = _setting(None, QUANTISATION, "examples a step", ge=1, shown="as trained")
-    delta: Annotated[float | str, BeforeValidator(str), AfterValidator(_deltas)] = _setting(
+    batch_size: int | None = setting(None, QUANTISATION, "examples a step", ge=1, shown="as trained")
+    delta: Annotated[float | str, BeforeValidator(str), AfterValidator(_deltas)] = setting(
         "0.05",
         CERTIFICATE,
         "probability that the certificate fails, > 0 and <= 0.5; of a list such as .05,.01 the first chooses the "
         "message, and all hold at once",
     )
-    misc_extra_bits: float = _setting(0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0)
-    compare_posthoc: bool = _setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
-    data_dir: Path | None = _setting(
+    misc_extra_bits: float = setting(0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0)
+    compare_posthoc: bool = setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
+    data_dir: Path | None = setting(
         None, DATA, "where named data sets lie", shown="where training found them, if their checksums are known"
     )
-    dataset: DatasetName | None = _setting(
+    dataset: DatasetName | None = setting(
         None, DATA, "where your own data lie now: csv:PATH, npz:PATH, ...", shown="where training found them"
     )
-    tokenizer: str | None = _setting(
+    tokenizer: str | None = setting(
         None, DATA, "where the tokenizer of the runs lies now", shown="where training found it"
     )
-    model_name: ModelName | None = _setting(
+    model_name: ModelName | None = setting(
         None,
         NETWORK,
         "the network of the runs, if it is code of your own or very large",

@@ -15,8 +15,9 @@ from pactl_cli.certificate.percent import percent
 from pactl_cli.certificate.risk_bounds import binomial_bound, log_binomial_tail
 from pactl_cli.errors import on_one_line, shell_command
 from pactl_cli.runs.directory import CONFIG
+from pactl_cli.runs.fields import DATA
 from pactl_cli.runs.kinds import kind_of
-from pactl_cli.runs.settings import DATA, BoundSettings, PriorSettings, TrainSettings, TransferSettings
+from pactl_cli.runs.settings import BoundSettings, PriorSettings, TrainSettings, TransferSettings
 
 SHORTEST_MESSAGE = 64
 """Bits: no classifier that has learned something was told in fewer."""

@@ -28,8 +28,9 @@ from pactl_cli.data.reading import Reading
 from pactl_cli.data.splits import load_indices
 from pactl_cli.errors import PactlError
 from pactl_cli.runs.config_file import parse_config
+from pactl_cli.runs.fields import Settings
 from pactl_cli.runs.kinds import KINDS
-from pactl_cli.runs.settings import BoundSettings, Settings
+from pactl_cli.runs.settings import BoundSettings
 
 Draw = Callable[[Any], Any]
 MODELS: dict[str, type[Settings]] = {**{name: kind.settings for name, kind in KINDS.items()}, "bound": BoundSettings}
