@@ -211,7 +211,7 @@ def test_what_training_leaves_in_a_network_does_not_reach_the_classifier(pactl: 
 
 def test_weights_that_are_not_trained_are_not_counted(pactl: Call, npz: Path, nets: str) -> None:
     refused = pactl(*options(npz, f"{nets}:frozen"), "--intrinsic-dim", 52, "--out", "run").complaint(2)
-    assert "the network, which has 51 parameters" in refused
+    assert "the number of weights that are trained, which is 51" in refused
 
 
 def test_several_runs_may_have_one_network_of_ones_own(pactl: Call, certify: Call, nets: str) -> None:

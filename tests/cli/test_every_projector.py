@@ -16,15 +16,15 @@ DIM = 80
 @pytest.mark.parametrize("model", NETWORKS)
 @pytest.mark.parametrize("projector", catalogue.PROJECTORS)
 def test_every_projector_goes_through(projector: str, model: str, pactl, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    options = ("--model-name", model, "--base-width", NETWORKS[model], "--intrinsic-dim", DIM, "--epochs", 1)
+    run, dim = tmp_path / "run", DIM if projector != catalogue.HEAD_ALONE else DIM // 2
+    options = ("--model-name", model, "--base-width", NETWORKS[model], "--intrinsic-dim", dim, "--epochs", 1)
     trained = pactl("train", "--intrinsic-mode", projector, *options, "--batch-size", 400, "--out", run)
     assert (trained.code, trained.err) == (0, "")
     certified = pactl("bound", run, "--quant-epochs", 1)
     assert certified.code == 0
     certificate = certified.json()
     assert certificate["configuration"]["intrinsic_mode"] == projector
-    assert certificate["intrinsic_dim"] == DIM
+    assert certificate["intrinsic_dim"] == dim
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["stage"] for record in metrics] == ["train", "bound"]
     assert pactl("verify", run).code == 0
