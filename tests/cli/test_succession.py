@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from pactl_cli.certificate.percent import percent
+
 Call = Callable[..., Any]
 
 WORSE = ("--quant-epochs", 0, "--codebook", "kmeans", "--levels", 200)
@@ -31,7 +33,7 @@ def test_the_better_one_stays_and_is_printed(pactl: Call, certified: Path, tree:
     assert tree(certified) == before
     elsewhere = pactl("bound", certified, *WORSE, "--out", "worse").json()
     for error in (good["error_bound"], elsewhere["error_bound"]):
-        assert f"{error * 100:.1f}"[:-1] in done.err, "both numbers are named"
+        assert percent(error) in done.err, "both numbers are named"
 
 
 def test_force_replaces_it(pactl: Call, certified: Path) -> None:

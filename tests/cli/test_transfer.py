@@ -127,7 +127,8 @@ def test_all_weights_of_a_source(pactl: Call, npz: Path, arrays: Arrays) -> None
     assert pactl("train", *full).code == 0
     assert "no message" in pactl("bound", "full").complaint(2)
     document = shared(pactl, "full", write("other.npz", other(arrays)))
-    assert document["intrinsic_dim"] == 10
+    assert document["message_bits"] == 1, "labels drawn at random are not worth a bit"
+    assert load_tensors(Path("run/checkpoint.safetensors"))[0]["w"].shape == (10,)
 
 
 @pytest.mark.parametrize(
