@@ -186,6 +186,6 @@ def source_reference(text: str) -> Reference:
     return reference if reference.scheme in SOURCES else Reference(RUN, text)
 
 
-def code_of(source: str | None) -> str | None:
+def code_of(source: object) -> str | None:
     """Return the user's own network that a source is, by its name; None of any other, or none."""
-    return source if source and source_reference(source).scheme == CODE else None
+    return source if isinstance(source, str) and source_reference(source).scheme == CODE else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from pactl_cli import catalogue
@@ -34,6 +35,8 @@ def _download(name: str) -> Weights:
     """Return timm's weights for a network, from its cache or fetched."""
     from timm import create_model
 
+    before = logging.root.manager.disable
+    logging.disable()  # which tells of every try
     try:
         network: Any = create_model(name, pretrained=True)
     except Exception as error:  # of the libraries that fetch, each has its own
@@ -41,4 +44,6 @@ def _download(name: str) -> Weights:
             f"the weights of timm:{name} could not be downloaded: {type(error).__name__}",
             "give a file of them with --weights",
         ) from error
+    finally:
+        logging.disable(before)
     return Weights(f"timm's weights of {name}", dict(network.state_dict()))
