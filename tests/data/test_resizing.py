@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from pactl_cli.data import resizing, streaming
+from pactl_cli.data import by_batch, streaming
 from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.files.decoding import Frame
@@ -117,7 +117,7 @@ def test_a_named_data_set_is_scaled(tmp_path: Path) -> None:
 
 
 def little_memory(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
-    for module in (resizing, streaming):
+    for module in (by_batch, streaming):
         monkeypatch.setattr(module, "available_memory", lambda: size_bytes)
 
 
