@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from pactl_cli.data import resizing, streaming
+from pactl_cli.data import by_batch, streaming
+from pactl_cli.data.adaptation import grey, recoloured
 from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.files.decoding import Frame
@@ -117,7 +118,7 @@ def test_a_named_data_set_is_scaled(tmp_path: Path) -> None:
 
 
 def little_memory(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
-    for module in (resizing, streaming):
+    for module in (by_batch, streaming):
         monkeypatch.setattr(module, "available_memory", lambda: size_bytes)
 
 
@@ -194,3 +195,16 @@ def test_a_picture_of_several_sizes_is_known_again_among_those_of_one(tmp_path: 
     several = original(folder(tmp_path / "several", [*square, *MANY[4:]], "bmp"), None, tmp_path).train
     seen = np.isin(image_fingerprints(several.with_workers(0)), image_fingerprints(one)).any(axis=1)
     assert seen.tolist() == [number < 4 for number in (*range(0, 12, 2), *range(1, 12, 2))]
+
+
+def test_channels_are_changed_by_batch_where_they_do_not_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "colour.npz", x_train=images, y_train=np.arange(6) % 2)
+    dataset = load_dataset(f"npz:{tmp_path / 'colour.npz'}", tmp_path)
+    at_once = recoloured(dataset, 1).train
+    assert isinstance(at_once, Examples)
+    little_memory(monkeypatch, 100)
+    by_parts = recoloured(dataset, 1).train
+    assert isinstance(by_parts, MadeExamples)
+    assert by_parts.sha256() == at_once.sha256()
+    assert torch.equal(by_parts.resident().images, grey(torch.from_numpy(images).movedim(3, 1)))

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.data.dataset import Examples
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.loading import load_dataset
+from pactl_cli.data.resizing import resized
 from pactl_cli.data.splits import Partition
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
@@ -160,13 +163,15 @@ def test_what_exact_bytes_would_miss(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("_no_fsync")
-@pytest.mark.parametrize("pad", [((0, 1), (0, 1)), ((2, 2), (0, 0)), ((1, 2), (3, 3))], ids=str)
-def test_images_that_the_program_itself_puts_into_a_frame(tmp_path: Path, pad: Any) -> None:
-    """The source has seen them in the frame that they get now, which is not of equal width."""
+@pytest.mark.parametrize("side", [5, 13])
+def test_images_that_the_program_itself_brings_to_another_size(tmp_path: Path, side: int) -> None:
+    """The source has seen them in the size that they get now."""
     images, labels = coins(200, seed=7)
-    start(tmp_path, written(tmp_path / "framed.npz", np.pad(images, ((0, 0), *pad)), labels), epochs=5)
+    dataset = load_dataset(written(tmp_path / "bare.npz", images, labels), tmp_path)
+    sized = resized(dataset, side, DataDirectory(tmp_path)).train.resident().images[:, 0].numpy()
+    start(tmp_path, written(tmp_path / "sized.npz", sized, labels), epochs=5)
     with pytest.raises(PactlError, match="none left to count"):
-        transferred(tmp_path, written(tmp_path / "bare.npz", images, labels))
+        transferred(tmp_path, f"npz:{tmp_path / 'bare.npz'}")
 
 
 @pytest.mark.usefixtures("_no_fsync")
