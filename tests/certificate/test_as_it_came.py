@@ -34,7 +34,7 @@ def test_as_it_came_costs_one_bit_and_the_usual_d_four() -> None:
     assert (came.calibration_examples, complete({"intrinsic_dim": 6000}, SOURCE).calibration_examples) == (0, 512)
     assert complete({"normalisation": "calibration"}, SOURCE).calibration_examples == 512
     came = complete({}, PRIOR)
-    assert (came.intrinsic_dim, came.seed, came.image_size, came.calibration_examples) == (0, 5, 16, 70)
+    assert (came.intrinsic_dim, came.seed, came.image_size, came.calibration_examples) == (0, 5, 16, 512)
     usual = "0" + "1" + "1" + "1"
     assert header({"intrinsic_dim": 6000}, SOURCE) == header({"intrinsic_dim": 60}, PRIOR) == usual
 

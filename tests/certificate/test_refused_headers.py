@@ -47,7 +47,7 @@ def test_a_field_beyond_the_last_is_refused(gaps: list[str], monkeypatch: pytest
 
 
 def test_a_field_without_a_meaning_is_refused() -> None:
-    bits = "0" + "011" + "0001000" + "0" + "010" + "1" + "1"
+    bits = "0" + "011" + "0001001" + "0" + "010" + "1" + "1"
     with pytest.raises(DecodeError, match="base_width to squeezenet1_0, which has none"):
         read(bits)
 

@@ -24,7 +24,7 @@ def timm_entry(name: str) -> Any:
     try:
         from timm.models import get_pretrained_cfg, is_model, list_models, split_model_name_tag
     except ImportError as error:
-        raise MissingError(f"timm:{name} needs timm, which is not installed", "pip install 'pactl[timm]'") from error
+        raise MissingError(f"timm:{name} needs timm, which is not installed", "pip install timm") from error
     own, tag = split_model_name_tag(name)
     if not is_model(own):
         near = ", ".join(get_close_matches(own, list_models(), 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -145,14 +145,14 @@ class Blueprint:
             network: of this blueprint, trained, without preparation.
         """
         source = self.start
-        return self.start_from(
+        start = self.start_from(
             network,
             seen=np.zeros(0, dtype=np.uint64) if source is None else source.seen,
             seen_is_complete=source is None or source.seen_is_complete,
             origin="" if source is None else source.origin,
             lineage=() if source is None else source.lineage,
-            is_prior=True,
         )
+        return replace(start, configured={name: getattr(self.configuration, name) for name in _OF_A_PRIOR})
 
     def start_from(
         self,
@@ -162,16 +162,13 @@ class Blueprint:
         seen_is_complete: bool,
         origin: str,
         lineage: tuple[Training, ...] = (),
-        is_prior: bool = False,
     ) -> Start:
         """Return what another training can start from: the network as it is, and what of this one goes with it.
 
         Args:
             network: of this blueprint, without preparation.
             seen, seen_is_complete, origin, lineage: as in `Start`.
-            is_prior: whether it goes on with other examples of the same data, as they are configured here.
         """
-        configured = {name: getattr(self.configuration, name) for name in _OF_A_PRIOR} if is_prior else {}
         return Start(
             tensors={name: tensor.cpu() for name, tensor in network.state_dict().items()},
             seen=seen,
@@ -186,7 +183,6 @@ class Blueprint:
             lineage=lineage,
             calibrated=self.has_calibrated_statistics,
             encoding=self.encoding,
-            configured=configured,
         )
 
 
