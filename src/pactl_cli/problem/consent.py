@@ -74,9 +74,10 @@ class DataPlace:
         if entry.takes_path:
             whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
             return f"{quoted(self.dataset)}{whose}{self._tokenizer_in_words()}"
-        place = f"{entry.name} from {entry.package or quoted(str(self.directory))}"
         if "fonts" in entry.reads:
-            return f"{place}, drawn with the fonts {f'in {quoted(str(self.fonts))}' if self.fonts else 'at hand'}"
+            fonts = f" with the fonts in {quoted(str(self.fonts))}, a path that the run names" if self.fonts else ""
+            return f"{entry.name}, drawn by {entry.package}{fonts}"
+        place = f"{entry.name} from {entry.package or quoted(str(self.directory))}"
         if entry.content:
             return f"{place}; its content has the sha256 that pactl knows"
         if entry.checked:

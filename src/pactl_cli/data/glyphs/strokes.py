@@ -81,8 +81,8 @@ class Hand:
     taper: float = 0.3
     turn: float = 0.14
     slant: float = 0.28
-    stretch: float = 0.25
-    waves: float = 0.07
+    stretch: float = 0.35
+    waves: float = 0.05
     thin: float = 0.7
     thick: float = 3.0
     soft: float = 3.0
