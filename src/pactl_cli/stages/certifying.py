@@ -14,8 +14,8 @@ import torch
 from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.configuration import silent
-from pactl_cli.certificate.message import Message, decode, encode
-from pactl_cli.certificate.risk_bounds import catoni_lambda
+from pactl_cli.certificate.message import Encoded, Message, decode, encode
+from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_lambda
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import restore, trained_coordinates
@@ -53,22 +53,22 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     bench = Workbench(problem, problem.build_module(), settings, display)
     restore(bench.module, run)
     require_trainable(problem, bench.module, bench.plan.batch_size)
-    trained, _ = recount(problem, bench.module, bench.module.w.detach(), display, test=False)
+    trained = bench.counts_at(bench.module.w.detach())
     delta, *others = settings.deltas
     claim = Claim(delta, settings.misc_extra_bits, settings.quant_epochs > 0, None, tuple(others), settings.made_with)
     if settings.compare_posthoc and len(bench.module.w):
         comparison = Comparison(problem, bench.module, display, claim.delta, claim.extra_bits)
         claim = replace(claim, comparison=comparison.best())
-    tried = [(attempt, *_certified(bench, message, trained, claim)) for attempt, message in _messages(bench, trained)]
-    best, certificate, data = min(tried, key=lambda entry: entry[1].error_bound)
-    for attempt, found, _ in tried:
-        line = {"bits": found.message_bits, "errors": found.errors, "error_bound": found.error_bound}
-        bench.metrics.append({"stage": STAGE, "attempt": asdict(attempt)} | line | {"chosen": attempt is best})
+    tried = [_tried(bench, attempt, message, claim) for attempt, message in _messages(bench, trained)]
+    best, certificate = _best(bench, tried, trained, claim)
+    for each in tried:
+        line = {"bits": each.encoded.bits, "errors": each.errors, "error_bound": each.bound}
+        bench.metrics.append({"stage": STAGE, "attempt": asdict(each.attempt)} | line | {"chosen": each is best})
     for what in ("levels", "price"):
-        values = [getattr(attempt, what) for attempt, *_ in tried]
+        values = [getattr(each.attempt, what) for each in tried]
         numbers = list(dict.fromkeys(value for value in values if isinstance(value, int | float)))
         if "auto" not in values:
-            bench.note_search(what, numbers, getattr(best, what))
+            bench.note_search(what, numbers, getattr(best.attempt, what))
     low, middle, high = catoni_lambda(
         errors=certificate.errors,
         examples=certificate.bound_examples,
@@ -76,16 +76,49 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
         delta=certificate.delta,
     )
     bench.note_search("lambda", (low, high), middle)
-    return Candidate(run, certificate, data, bench.metrics)
+    return Candidate(run, certificate, best.encoded.data, bench.metrics)
 
 
-def _certified(bench: Workbench, message: Message, trained: Counts, claim: Claim) -> tuple[Certificate, bytes]:
-    """Return the certificate of a message, and its bytes: what is counted is what a receiver decodes."""
+@dataclass(frozen=True)
+class _Try:
+    """A message as a receiver decodes it, its classifier's errors on S, by features if there are any, and the bound."""
+
+    attempt: Attempt
+    decoded: Message
+    encoded: Encoded
+    errors: int
+    bound: float
+
+
+def _tried(bench: Workbench, attempt: Attempt, message: Message, claim: Claim) -> _Try:
+    """Return what is found of a message: what is counted is what a receiver decodes."""
+    task = bench.problem.task
+    encoded = encode(message, task)
+    bench.problem.world.require_same("the message", encoded.data)
+    decoded, _ = decode(encoded.data, task)
+    counts = bench.counts_at(coordinates_of(decoded, bench.module))
+    bits = encoded.bits + claim.extra_bits
+    bound = binomial_bound(errors=counts.cautious, examples=counts.examples, bits=bits, delta=claim.delta)
+    return _Try(attempt, decoded, encoded, counts.cautious, bound)
+
+
+def _best(bench: Workbench, tried: list[_Try], trained: Counts, claim: Claim) -> tuple[_Try, Certificate]:
+    """Return the try of the least bound with its certificate, for which the whole network counts.
+
+    If rounding in the features let it look better than silence, the last try, and it is not, that is silence.
+    """
+    best, silence = min(tried, key=lambda each: each.bound), tried[-1]
+    certificate = _certified(bench, best, trained, claim)
+    if certificate.error_bound <= silence.bound:
+        return best, certificate
+    quiet = _certified(bench, silence, trained, claim)
+    return (silence, quiet) if quiet.error_bound < certificate.error_bound else (best, certificate)
+
+
+def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> Certificate:
+    """Return the certificate of a message."""
     problem = bench.problem
-    encoded = encode(message, problem.task)
-    problem.world.require_same("the message", encoded.data)
-    decoded, _ = decode(encoded.data, problem.task)
-    quantised, test = recount(problem, bench.module, coordinates_of(decoded, bench.module), bench.display)
+    quantised, test = recount(problem, bench.module, coordinates_of(found.decoded, bench.module), bench.display)
     measured = Measured(
         errors=quantised.cautious,
         train_errors=trained.plain,
@@ -93,7 +126,7 @@ def _certified(bench: Workbench, message: Message, trained: Counts, claim: Claim
         train_nll_bits=quantised.nll_bits if isfinite(quantised.nll_bits) else None,
         network=problem.blueprint.network_facts,
     )
-    return assemble(problem, decoded, encoded, measured, claim), encoded.data
+    return assemble(problem, found.decoded, found.encoded, measured, claim)
 
 
 def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[Attempt, Message]]:

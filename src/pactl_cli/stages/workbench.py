@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pactl_cli.certificate.codebook import Codebook
 from pactl_cli.certificate.risk_bounds import binomial_bound
@@ -17,7 +18,7 @@ from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.ground import find_ground
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.training.counting import count
+from pactl_cli.training.counting import Counts, count
 from pactl_cli.training.features import Ground
 from pactl_cli.training.recipes import Plan
 
@@ -67,11 +68,15 @@ class Workbench:
         batch_size = settings.batch_size or self.problem.settings.batch_size or 1
         return Plan("adam_cos", settings.quant_epochs, batch_size, settings.lr)
 
+    def counts_at(self, coordinates: Tensor) -> Counts:
+        """Return the counts of the classifier at some coordinates on S: from features, if there are any."""
+        classifier = self.problem.classifier(self.module, coordinates)
+        with classifier.entered_at(self.ground.head), self.display.progress("counting errors") as advance:
+            return count(classifier, self.ground.examples, advance, self.problem.world)
+
     def bound_at(self, codebook: Codebook, symbols: Symbols) -> float:
         """Return about the bound that some symbols would be certified at, without the header."""
-        classifier = self.problem.classifier(self.module, torch.from_numpy(codebook.values()[symbols]))
-        with classifier.entered_at(self.ground.head), self.display.progress("counting errors") as advance:
-            counts = count(classifier, self.ground.examples, advance, self.problem.world)
+        counts = self.counts_at(torch.from_numpy(codebook.values()[symbols]))
         bits, delta = ideal_symbol_bits(symbols), self.settings.deltas[0]
         return binomial_bound(errors=counts.cautious, examples=counts.examples, bits=bits, delta=delta)
 
