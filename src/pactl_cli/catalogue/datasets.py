@@ -34,6 +34,7 @@ class Dataset(Row):
         normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
         reads: settings of that name that say how the data are read; a maker of such is given a `Reading` too.
         counted_by: a function of the name that counts training examples without being told how to read them, if any.
+        is_source: whether its examples are no independent draws, and so only make a source.
         resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
     """
 
@@ -47,6 +48,7 @@ class Dataset(Row):
     content: tuple[str, str] | None = None
     checked: bool = False
     siblings: tuple[str, ...] = ()
+    is_source: bool = False
     resized: tuple[str, ...] = ()
     package: str = ""
     reads: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ DATASETS = Table(
             *("fc", 60, 1e-2, 32, 1437),
             content=_DIGITS_CONTENT,
             checked=True,
+            resized=("digits28",),
             package="scikit-learn",
         ),
         Dataset(
@@ -169,6 +172,15 @@ DATASETS = Table(
                 ("glyphs", "letters and scribbles in 112 classes", "load_letters"),
                 ("glyphs:digits", "digits", "load_digits"),
             )
+        ),
+        Dataset(
+            "digits28",
+            "60,000 + 10,000 drawings of scikit-learn's digits, 28x28 in grey: to start from",
+            "pactl_cli.data.glyphs.drawing:load_digits_anew",
+            *("lenet5", 4, 4e-3, 128, 60_000),
+            package="scikit-learn",
+            resized=("digits",),
+            is_source=True,
         ),
         Dataset(
             "npz:",

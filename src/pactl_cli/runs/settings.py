@@ -160,6 +160,11 @@ class TrainSettings(Settings):
                 f"--source {self.source}: train makes a better source of it with --intrinsic-dim 0; to certify, "
                 f"pactl transfer {self.source}"
             )
+        if catalogue.dataset_entry(self.dataset).is_source and not makes_source:
+            raise ValueError(
+                f"--dataset {self.dataset}: its examples are no independent draws, and make a source only (train "
+                "--intrinsic-dim 0)"
+            )
         if len(catalogue.joined(self.dataset)) > 1 and not makes_source:
             raise ValueError(
                 f"--dataset {self.dataset}: several data sets make a source (train --intrinsic-dim 0); a certificate "

@@ -15,14 +15,17 @@ from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.glyphs.chance import Chance
-from pactl_cli.data.glyphs.fonts import glyph_masks
+from pactl_cli.data.glyphs.fonts import Mask, glyph_masks
 from pactl_cli.data.glyphs.handwriting import DIGITS
 from pactl_cli.data.glyphs.outlines import SIDE, Fields, Images, draw_outlines, fields_of
 from pactl_cli.data.glyphs.strokes import Form, Forms, draw_strokes, scribbles
+from pactl_cli.data.published.digits import load_digits as load_small_digits
 from pactl_cli.data.reading import Reading
 
 _TRAIN, _TEST = 60_000, 10_000
 _SCRIBBLES = 60
+_MARGIN, _ENLARGED, _INK = 2, 8, 112
+"""Of a small picture: pixels around it, how many times larger it is made, and the least grey of ink."""
 
 Labels = NDArray[np.int64]
 
@@ -39,6 +42,32 @@ def load_letters(name: str, data_dir: DataDirectory, progress: Progress, *, read
     masks = glyph_masks(string.ascii_letters, reading.fonts)
     forms = ((),) * len(string.ascii_letters) + scribbles(_SCRIBBLES)
     return _Drawer(name, forms, fields_of(masks), progress).dataset()
+
+
+def load_digits_anew(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
+    """Return scikit-learn's digits, each drawn many times: those of either part for the same part."""
+    digits = load_small_digits("digits", data_dir, progress)
+
+    def drawn(part: str, count: int, before: int) -> Examples:
+        examples = digits.train if part == "train" else digits.test
+        assert isinstance(examples, Examples)
+        pictures = zip(examples.labels.tolist(), examples.images[:, 0].numpy(), strict=True)
+        fields = fields_of([(label, _enlarged(picture)) for label, picture in pictures])
+        drawer = _Drawer(name, ((),) * digits.classes, fields, progress)
+        return drawer.part(part, count, before)
+
+    return Dataset(name, digits.classes, drawn("train", _TRAIN, 0), drawn("test", _TEST, _TRAIN))
+
+
+def _enlarged(picture: Images) -> Mask:
+    """Return where a small picture has ink, in many more pixels, cut out."""
+    from PIL import Image
+
+    framed = np.pad(picture, _MARGIN)
+    side = _ENLARGED * len(framed)
+    ink = np.asarray(Image.fromarray(framed).resize((side, side), Image.Resampling.BICUBIC)) > _INK
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    return np.asarray(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
 
 
 @dataclass(frozen=True)
@@ -58,9 +87,9 @@ class _Drawer:
 
     def dataset(self) -> Dataset:
         """Return both parts."""
-        return Dataset(self.name, len(self.forms), self._part("train", _TRAIN, 0), self._part("test", _TEST, _TRAIN))
+        return Dataset(self.name, len(self.forms), self.part("train", _TRAIN, 0), self.part("test", _TEST, _TRAIN))
 
-    def _part(self, part: str, count: int, before: int) -> Examples:
+    def part(self, part: str, count: int, before: int) -> Examples:
         """Return one part, as many of each class, up to one, once others are drawn."""
         stream, classes = f"{self.name}/{part}", len(self.forms)
         labels = randomness.permutation(DEFAULT_SEED, f"glyphs/{stream}/labels", count) % classes
