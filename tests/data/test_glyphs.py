@@ -27,6 +27,7 @@ from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.consent import Named, place_of_data
+from pactl_cli.problem.fitting import require_unrelated
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Training
 from pactl_cli.stages.assumptions import _on_its_lineage
@@ -209,8 +210,9 @@ def test_threads_do_not_change_a_byte(tmp_path):
 def test_what_was_trained_on_drawings_assumes_that_they_were_not_drawn_after_the_examples():
     drawn: Any = SimpleNamespace(lineage=(Training("glyphs:digits,digits"), Training("glyphs:digits")))
     other: Any = SimpleNamespace(lineage=(Training("svhn28"),))
-    sentence = "The generator that drew glyphs:digits was not tuned on the examples that are counted."
-    assert list(_on_its_lineage(drawn, "mnist")) == [sentence]
+    (sentence,) = _on_its_lineage(drawn, "mnist")
+    assert sentence == catalogue.DATASETS["glyphs:digits"].assumes
+    assert sentence.endswith("and not on the examples that are counted.")
     assert not list(_on_its_lineage(other, "mnist"))
 
 
@@ -223,3 +225,11 @@ def test_fonts_that_a_run_names_are_told_and_never_read_in_itself(tmp_path):
     inside = settings.model_copy(update={"fonts": run.path / "fonts"})
     with pytest.raises(PactlError, match="has its fonts in itself"):
         place_of_data(run, inside, Named(), only_read=True)
+
+
+@pytest.mark.parametrize("name", ["glyphs", "digits,glyphs:digits"])
+def test_what_drawings_were_tuned_on_is_not_certified_from_them(name):
+    start: Any = SimpleNamespace(lineage=(Training(name),), origin="drawn")
+    with pytest.raises(PactlError, match="the program that draws it was tuned on digits"):
+        require_unrelated(start, TrainSettings(dataset="digits"))
+    require_unrelated(start, TrainSettings(dataset="mnist"))

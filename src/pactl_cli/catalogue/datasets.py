@@ -31,6 +31,7 @@ class Dataset(Row):
         package: that has it inside; "" for files in a data directory.
         features: the default network of features; "" for `model`.
         assumes: what a certificate assumes whose theta0 was trained on it, in a sentence.
+        tuned_on: data sets that the program that draws it was tuned on.
         normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
         reads: settings of that name that say how the data are read; a maker of such is given a `Reading` too.
         counted_by: a function of the name that counts training examples without being told how to read them, if any.
@@ -56,6 +57,7 @@ class Dataset(Row):
     counted_by: str = ""
     features: str = ""
     assumes: str = ""
+    tuned_on: tuple[str, ...] = ()
 
     @property
     def takes_path(self) -> bool:
@@ -166,7 +168,9 @@ DATASETS = Table(
                 *("lenet5", 4, 4e-3, 128, 60_000),
                 package="pactl",
                 reads=("fonts",),
-                assumes=f"The generator that drew {name} was not tuned on the examples that are counted.",
+                assumes=f"The generator that drew {name} was tuned on scikit-learn's digits, and not on the examples "
+                "that are counted.",
+                tuned_on=("digits",),
             )
             for name, what, maker in (
                 ("glyphs", "letters and scribbles in 112 classes", "load_letters"),

@@ -46,6 +46,13 @@ def require_unrelated(source: Start, settings: TrainSettings) -> None:
                 "pictures, and nobody could tell which of them",
                 "transfer to other data, or from other weights",
             )
+        rows = (catalogue.DATASETS.get(name) for name in training.dataset.split(","))
+        if drawn := next((row.name for row in rows if row and dataset in row.tuned_on), None):
+            raise PactlError(
+                f"--dataset {dataset}: {quoted(source.origin)} was trained on {drawn}, and the program that draws it "
+                f"was tuned on {dataset}",
+                "transfer to other data, or from other weights",
+            )
         if training.noisy and settings.label_noise:
             raise PactlError(
                 f"--label-noise {settings.label_noise}: {quoted(source.origin)} was trained with label noise from the "

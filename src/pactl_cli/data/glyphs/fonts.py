@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pactl_cli.errors import MissingError, PactlError, quoted
+from pactl_cli.errors import PactlError, quoted
 
 ENDINGS = (".ttf", ".otf", ".pfb")
 _LETTERS_OF_MATPLOTLIB = re.compile(r"DejaVu|STIXGeneral|cm(r|ss|tt|b|ti|mi)10")
@@ -38,10 +38,10 @@ def font_files(folder: Path | None) -> tuple[Path, ...]:
     try:
         names = sorted(os.listdir(os.path.expanduser(folder)))
     except OSError as error:
-        raise MissingError(f"--fonts {quoted(str(folder))}: {error.strerror or error}", hint) from error
+        raise PactlError(f"--fonts {quoted(str(folder))}: {error.strerror or error}", hint) from error
     found = [Path(os.path.expanduser(folder)) / name for name in names if name.lower().endswith(ENDINGS)]
     if not found:
-        raise MissingError(f"--fonts {quoted(str(folder))} has no font in it", hint)
+        raise PactlError(f"--fonts {quoted(str(folder))} has no font in it", hint)
     return tuple(found)
 
 
@@ -72,9 +72,7 @@ def _opened(folder: Path | None) -> list[Any]:
     from PIL import ImageFont, features
 
     if not features.check("freetype2"):
-        raise MissingError(
-            "Pillow was built without FreeType, which draws fonts", "pip install --force-reinstall pillow"
-        )
+        raise PactlError("Pillow was built without FreeType, which draws fonts", "pip install --force-reinstall pillow")
     opened: list[Any] = [] if folder else [ImageFont.load_default(_HEIGHT)]
     for path in font_files(folder):
         try:
