@@ -23,6 +23,7 @@ from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.problem.fitting import own_size
 from pactl_cli.runs.config_file import config_text
 from pactl_cli.runs.defaults import with_plain_defaults
+from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
@@ -42,7 +43,7 @@ def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, start: S
         _brought(settings.model_name, dataset, start),
         inputs=dataset.kind,
         calibration_pool=len(pool.prior) if len(pool.prior) else None,
-        defaults=_defaults(start, dataset, settings.dataset) if start else {},
+        defaults=_defaults(start, dataset, settings) if start else {},
     )
 
 
@@ -60,14 +61,16 @@ def _brought(named: str | None, dataset: Dataset, source: Start | None) -> Broug
     return describe(name, classes=dataset.classes, channels=dataset.spec.channels)
 
 
-def _defaults(source: Start, data: Dataset, dataset: str) -> dict[str, Any]:
+def _defaults(source: Start, data: Dataset, settings: TrainSettings) -> dict[str, Any]:
     """Return what a message need not say because the source says it.
 
     Published constants are statistics of some training set, perhaps of this one under another name: they are free only
     where a package's network has them and this data set has others, and paid for where somebody chose them.
     """
     defaults = {"image_size": own_size(data, source)} | source.defaults()
-    statistics, own = defaults["normalisation"], catalogue.dataset_entry(dataset).published
+    if kind_of(settings).has_prior:
+        defaults.pop("calibration_examples", None)  # a source's own batch statistics are not those of a prior
+    statistics, own = defaults["normalisation"], catalogue.dataset_entry(settings.dataset).published
     is_of_package = bool(source.lineage) and source.lineage[-1].published
     if catalogue.is_published(statistics) and (statistics == own or not is_of_package):
         defaults["normalisation"] = None

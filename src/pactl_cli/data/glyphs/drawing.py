@@ -97,7 +97,8 @@ class _Drawer:
         is_written = Chance(stream, count).uniform("written", 0.0, 1.0) < (ways[0] / ways.sum(axis=0))[labels]
         images = np.empty((count, SIDE, SIDE), np.uint8)
         for draw, some in ((self._written, is_written), (self._printed, ~is_written)):
-            images[some] = draw(stream, labels[some], before)
+            if some.any():
+                images[some] = draw(stream, labels[some], before)
             before += int(some.sum())
         return Examples(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels))
 
