@@ -63,7 +63,8 @@ def require_unrelated(source: Start, settings: TrainSettings) -> None:
 
 def require_own_head(source: Start, settings: TrainSettings, classes: int) -> None:
     """Raise PactlError if a source is to be certified as it is, and cannot: its head would be drawn anew, and guess."""
-    if settings.intrinsic_dim == 0 and kind_of(settings).certifies_theta0 and source.classes != classes:
+    is_certified = settings.intrinsic_dim == 0 and not kind_of(settings).has_prior
+    if is_certified and source.classes != classes:
         raise PactlError(
             f"--intrinsic-dim 0: {quoted(source.origin)} tells {source.classes} classes apart, and --dataset "
             f"{settings.dataset} has {classes}: its head would be drawn anew, and guess",
