@@ -168,7 +168,7 @@ def test_what_was_begun_with_is_named_again(made: Any) -> None:
     said = command(made(errors=480, symbols=100), more)
     assert said.startswith("pactl train --dataset 'npz:/my data.npz' --train-subset 0.9 --epochs 42")
     again = PriorSettings(dataset="digits", source="s", intrinsic_dim=400)
-    assert command(few, again).startswith("pactl prior --config 'runs/my run/config.yml' --intrinsic-dim 0")
+    assert command(few, again).startswith("pactl prior --config 'runs/my run/config.yml' --train-subset 0.75 |")
 
 
 def test_nobody_is_told_to_run_code_because_a_file_names_it(made: Any) -> None:

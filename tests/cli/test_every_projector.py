@@ -8,25 +8,31 @@ from pathlib import Path
 import pytest
 
 from pactl_cli import catalogue
+from pactl_cli.runs.settings import AUTOMATIC_PRICES
 
-NETWORKS = {"fc": 20, "layer13s": 1}
-DIM = 80
+NETWORKS = {"fc": 20, "convnet": 4}
+DIM, EPOCHS = 80, 5
+SHORT = ("--epochs", EPOCHS, "--batch-size", 64, "--lr", 0.1)
+"""Learns enough for a message to be worth its bits: were it not, silence would be certified, and no projector."""
 
 
 @pytest.mark.parametrize("model", NETWORKS)
 @pytest.mark.parametrize("projector", catalogue.PROJECTORS)
 def test_every_projector_goes_through(projector: str, model: str, pactl, tmp_path: Path) -> None:
     run, dim = tmp_path / "run", DIM if projector != catalogue.HEAD_ALONE else DIM // 2
-    options = ("--model-name", model, "--base-width", NETWORKS[model], "--intrinsic-dim", dim, "--epochs", 1)
-    trained = pactl("train", "--intrinsic-mode", projector, *options, "--batch-size", 400, "--out", run)
+    options = ("--model-name", model, "--base-width", NETWORKS[model], "--intrinsic-dim", dim, *SHORT)
+    trained = pactl("train", "--intrinsic-mode", projector, *options, "--out", run)
     assert (trained.code, trained.err) == (0, "")
-    certified = pactl("bound", run, "--quant-epochs", 1)
+    certified = pactl("bound", run, "--quant-epochs", 2)
     assert certified.code == 0
     certificate = certified.json()
     assert certificate["configuration"]["intrinsic_mode"] == projector
     assert certificate["intrinsic_dim"] == dim
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [record["stage"] for record in metrics] == ["train", "bound"]
+    epochs = [record["stage"] for record in metrics if "epoch" in record]
+    assert epochs == ["train"] * EPOCHS + ["bound"] * 2 * AUTOMATIC_PRICES
+    [chosen] = [record["attempt"]["codebook"] for record in metrics if record.get("chosen")]
+    assert chosen == "grid"
     assert pactl("verify", run).code == 0
 
 

@@ -35,12 +35,12 @@ def tire(*_):
 class Fragile(torch.nn.Module):
     def __init__(self, classes, backwards):
         super().__init__()
-        self.layer = torch.nn.Linear(64, classes)
+        self.layer, self.head = torch.nn.Linear(64, 8), torch.nn.Linear(8, classes)
         self.calls, self.backwards = 0, backwards
 
     def forward(self, images):
         self.calls += 1
-        logits = self.layer(images.flatten(1))
+        logits = self.head(self.layer(images.flatten(1)))
         if self.training and self.calls > 12 and os.environ.get("RANK") == "1":
             logits.register_hook(tire) if self.backwards else tire()
         return logits

@@ -141,7 +141,7 @@ class Start:
         """Writes it into a run directory."""
         tensors = {_NETWORK + name: tensor for name, tensor in self.tensors.items()}
         tensors[_SEEN] = torch.from_numpy(self.seen.view(np.int64))
-        save_tensors(run, name, tensors, {"start": json.dumps(self._facts())})
+        save_tensors(run, name, tensors, {"start": json.dumps(self._facts(), sort_keys=True)})
 
     def _facts(self) -> dict[str, Any]:
         facts = {each.name: getattr(self, each.name) for each in fields(self)[2:]}

@@ -110,13 +110,16 @@ def originals(
 ) -> dict[str, Original]:
     """A certified run of every kind."""
     place = tmp_path_factory.mktemp("originals")
-    data, few = ("--dataset", f"npz:{npz}"), ("--intrinsic-dim", 10, "--epochs", 3)
+    data, few = ("--dataset", f"npz:{npz}"), ("--base-width", 16, "--intrinsic-dim", 10, "--epochs", 3)
+    poor = ("--train-subset", -0.9, "--intrinsic-dim", 0, "--epochs", 1, "--lr", 1e-6, "--base-width", 16)
+    quiet("train", *data, *poor, "--out", place / "source")
     noisy = ("--train-subset", 0.8, "--label-noise", 0.05, "--duplicates", "drop")
     kinds: dict[str, tuple[object, ...]] = {
         "train": ("train", *data, *quick, "--train-subset", 0.9),
-        "prior": ("prior", *data, "--base-width", 16, *few),
-        "transfer": ("transfer", place / "train", *data, *few, "--train-subset", -0.9),
-        "permuted": ("train", *data, "--base-width", 16, *few, "--indices-path", place / "order.npy", *noisy),
+        "prior": ("prior", *data, *quick, "--prior-epochs", 1, "--prior-lr", 1e-6, "--train-subset", 0.1),
+        "transfer": ("transfer", place / "source", *data, *quick, "--train-subset", 0.9),
+        "silent": ("prior", *data, *few),
+        "permuted": ("train", *data, *few, "--indices-path", place / "order.npy", *noisy),
     }
     np.save(place / "order.npy", np.random.default_rng(0).permutation(300))
     found = {}
@@ -127,6 +130,7 @@ def originals(
         found[kind] = Original(
             run, kind, options, json.loads((run / "bound.json").read_bytes()), (run / "message.bin").read_bytes()
         )
+    assert [kind for kind in found if not found[kind].certificate["levels"]] == ["silent", "permuted"]
     return found
 
 
