@@ -136,7 +136,8 @@ def test_all_weights_of_a_source(pactl: Call, npz: Path, arrays: Arrays) -> None
     [
         (("--model-name", "lenet5"), "--model-name"),
         (("--base-width", 7), "--base-width"),
-        (("--weights", "x.pth"), "--weights"),
+        (("--weights", "x.pth"), "--weights x.pth: a run directory has weights of its own"),
+        (("--head", "5"), "--head 5: a run directory has a head of its own"),
         (("--intrinsic-mode", "film", "--intrinsic-dim", 10**6), "--intrinsic-dim"),
     ],
 )

@@ -134,13 +134,13 @@ def test_an_older_run_is_refused(pactl: Call, certified: Path, command: str, sch
     assert ("written by pactl 0.1.0" if schema == 1 else "development version before 0.2.0") in line
 
 
-# --- Fields that no setting has yet -----------------------------------------------------------------------------------
+# --- Fields that the run has otherwise -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "field", [{"image_size": 16}, {"freeze": "^0"}, {"lora_rank": 2}, {"view": "crop-mirror"}], ids=str
 )
-def test_a_message_of_a_field_that_no_setting_has(
+def test_a_message_of_a_field_that_the_run_has_otherwise(
     pactl: Call, certified: Path, agree: Call, field: dict[str, Any]
 ) -> None:
     """It is decoded, and is not about this run; the certificate agrees with it in all."""

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import ImageFont
 
 from pactl_cli import catalogue
+from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.progress import unheard
 from pactl_cli.data.glyphs import drawing, fonts, outlines, strokes
 from pactl_cli.data.glyphs.chance import Bending, Chance, wave
@@ -28,7 +30,7 @@ from pactl_cli.data.reading import Reading
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.consent import Named, place_of_data
 from pactl_cli.problem.fitting import require_unrelated
-from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.runs.settings import PriorSettings, TrainSettings, TransferSettings
 from pactl_cli.runs.start import Training
 from pactl_cli.stages.assumptions import _on_its_lineage
 
@@ -53,7 +55,7 @@ def folder(tmp_path):
 def few(monkeypatch):
     monkeypatch.setattr(drawing, "_TRAIN", 600)
     monkeypatch.setattr(drawing, "_TEST", 200)
-    for name in NAMES:
+    for name in (*NAMES, "digits28"):
         monkeypatch.setitem(catalogue.DATASETS, name, _of(catalogue.DATASETS[name], train_examples=600))
 
 
@@ -232,4 +234,53 @@ def test_what_drawings_were_tuned_on_is_not_certified_from_them(name):
     start: Any = SimpleNamespace(lineage=(Training(name),), origin="drawn")
     with pytest.raises(PactlError, match="the program that draws it was tuned on digits"):
         require_unrelated(start, TrainSettings(dataset="digits"))
+    require_unrelated(start, TrainSettings(dataset="mnist"))
+
+
+# --- scikit-learn's digits, drawn anew --------------------------------------------------------------------------------
+
+
+def test_digits_drawn_anew_are_known_to_the_bit(few, tmp_path):
+    digits = load_dataset("digits28", tmp_path)
+    assert [part.sha256()[:16] for part in digits.parts] == ["1548852ba4409d65", "9b8f90f24731f180"]
+    assert digits.train.resident().images.shape == (600, 1, 28, 28)
+    assert np.bincount(digits.train.labels.numpy(), minlength=10).tolist() == [60] * 10
+
+
+def test_each_part_is_drawn_after_its_own_part_of_the_small_digits(few, tmp_path, monkeypatch):
+    ours = load_dataset("digits28", tmp_path)
+    small = load_dataset("digits", tmp_path)
+    blank = Examples(torch.zeros_like(small.test.resident().images), small.test.labels)
+    blank.images[:, :, 2:6, 2:6] = 255
+    monkeypatch.setattr(drawing, "load_small_digits", lambda *_: Dataset("digits", 10, small.train, blank))
+    other = load_dataset("digits28", tmp_path)
+    assert ours.train.sha256() == other.train.sha256()
+    assert ours.test is not None
+    assert other.test is not None
+    assert ours.test.sha256() != other.test.sha256()
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        (TrainSettings, {}),
+        (TrainSettings, {"intrinsic_dim": 20}),
+        (TransferSettings, {"source": "run", "intrinsic_dim": 0}),
+        (PriorSettings, {"intrinsic_dim": 0}),
+    ],
+)
+def test_digits_drawn_anew_make_a_source_only(settings, options):
+    """Many drawings are of one digit, and so no independent draws."""
+    with pytest.raises(PactlError, match="no independent draws"):
+        settings.parse({"dataset": "digits28"} | options)
+    assert TrainSettings.parse({"dataset": "digits28", "intrinsic_dim": 0}).dataset == "digits28"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("digits28", "digits"), ("digits", "digits28"), ("glyphs,digits28", "digits")]
+)
+def test_digits_are_never_told_from_their_drawings(source, target):
+    start: Any = SimpleNamespace(lineage=(Training(source),), origin="drawn")
+    with pytest.raises(PactlError, match="which has its pictures"):
+        require_unrelated(start, TrainSettings(dataset=target, intrinsic_dim=0))
     require_unrelated(start, TrainSettings(dataset="mnist"))

@@ -185,6 +185,8 @@ DATASETS = Table(
             package="scikit-learn",
             resized=("digits",),
             is_source=True,
+            assumes="The generator that drew digits28 was tuned on scikit-learn's digits, and not on the examples that "
+            "are counted.",
         ),
         Dataset(
             "npz:",

@@ -40,13 +40,14 @@ def require_unrelated(source: Start, settings: TrainSettings) -> None:
     dataset = settings.dataset
     for training in source.lineage:
         is_all_of_it = training.published and training.dataset == dataset
-        if is_all_of_it or training.dataset in catalogue.dataset_entry(dataset).resized:
+        names = training.dataset.split(",")
+        if is_all_of_it or not set(names).isdisjoint(catalogue.dataset_entry(dataset).resized):
             raise PactlError(
                 f"--dataset {dataset}: {quoted(source.origin)} was trained on {training.dataset}, which has its "
                 "pictures, and nobody could tell which of them",
                 "transfer to other data, or from other weights",
             )
-        rows = (catalogue.DATASETS.get(name) for name in training.dataset.split(","))
+        rows = (catalogue.DATASETS.get(name) for name in names)
         if drawn := next((row.name for row in rows if row and dataset in row.tuned_on), None):
             raise PactlError(
                 f"--dataset {dataset}: {quoted(source.origin)} was trained on {drawn}, and the program that draws it "

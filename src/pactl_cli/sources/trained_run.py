@@ -28,11 +28,12 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
     Raises:
         PactlError: if there is no such run, or it is not complete, or its data are not at hand.
     """
-    if settings.weights is not None:
-        raise PactlError(
-            f"--weights {settings.weights}: a run directory has weights of its own",
-            "give --weights with torchvision:NAME",
-        )
+    for option in ("weights", "head"):
+        if (value := getattr(settings, option)) is not None:
+            raise PactlError(
+                f"--{option} {value}: a run directory has {'a head' if option == 'head' else option} of its own",
+                f"leave it out, or give --{option} with torchvision:NAME, timm:NAME or MODULE:FUNCTION",
+            )
     run = RunDirectory.open(Path(name))
     run.require_complete(run.manifest.kind)
     named = Named(settings.data_dir, settings.source_dataset, settings.model_name, option="--source-dataset")
