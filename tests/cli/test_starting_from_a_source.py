@@ -131,6 +131,21 @@ def test_a_prior_from_a_source_counts_nothing_that_either_has_seen(
     assert "none left to count" in complaint, "whoever starts from the prior starts from its source too"
 
 
+def test_a_prior_draws_another_head_and_its_own_batch_statistics(pactl: Call, sets: list[str]) -> None:
+    """With d = 0 too: a source with other classes guesses, the prior of it is trained."""
+    sample = np.load(sets[0].removeprefix("npz:"))
+    few = sample["y_train"] < 3
+    np.savez("three.npz", x_train=sample["x_train"][few], y_train=sample["y_train"][few])
+    net = ("--model-name", "convnet", "--base-width", 2)
+    assert pactl("train", "--dataset", "npz:three.npz", *ALL, *net, "--out", "other").code == 0
+    prior = ("prior", "--source", "other", "--dataset", sets[1], "--intrinsic-dim", 0, "--prior-epochs", 1)
+    assert pactl(*prior, "--out", "prior").code == 0
+    found = pactl("bound", "prior").json()
+    assert found["bits"]["configuration"] == 1
+    assert found["configuration"]["calibration_examples"] == len(np.load("prior/indices.npz")["prior"])
+    assert pactl("verify", "prior").code == 0
+
+
 @pytest.mark.parametrize("dim", [0, 10])
 def test_a_prior_of_no_epochs_is_its_source(pactl: Call, source: str, sets: list[str], dim: int) -> None:
     options = ("--prior-epochs", 0, "--intrinsic-dim", dim, "--epochs", 1, "--train-subset", 0.01, "--out", "run")
