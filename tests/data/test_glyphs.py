@@ -250,6 +250,7 @@ def test_digits_drawn_anew_are_known_to_the_bit(few, tmp_path):
 def test_each_part_is_drawn_after_its_own_part_of_the_small_digits(few, tmp_path, monkeypatch):
     ours = load_dataset("digits28", tmp_path)
     small = load_dataset("digits", tmp_path)
+    assert small.test is not None
     blank = Examples(torch.zeros_like(small.test.resident().images), small.test.labels)
     blank.images[:, :, 2:6, 2:6] = 255
     monkeypatch.setattr(drawing, "load_small_digits", lambda *_: Dataset("digits", 10, small.train, blank))
