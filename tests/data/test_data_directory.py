@@ -19,11 +19,7 @@ from pactl_cli.errors import MissingError, PactlError
 
 RNG = np.random.default_rng(0)
 FETCHED = [
-    name
-    for name, row in catalogue.DATASETS.items()
-    if not (row.package or row.takes_path or name == "imagenet")
-    for name, row in catalogue.DATASETS.items()
-    if name not in ("digits", "imagenet", "glyphs", "glyphs:digits") and not row.takes_path
+    name for name, row in catalogue.DATASETS.items() if not (row.package or row.takes_path or name == "imagenet")
 ]
 
 each = pytest.mark.parametrize("made", ["fmnist", "cifar10", "svhn", "tiny-imagenet"], indirect=True)
