@@ -156,7 +156,7 @@ def test_the_default_costs_one_bit(task: Task) -> None:
 @pytest.mark.parametrize(
     ("given", "parts", "before"),
     [
-        ({"model_name": "fc"}, [(3, 1)], 12),
+        ({"model_name": "fc"}, [(3, 3)], 14),
         ({"base_width": 1}, [(5, 1)], 10),
         ({"base_width": 4096}, [(5, 25)], 34),
         ({"intrinsic_mode": "dense"}, [(5, 1)], 12),
@@ -340,7 +340,7 @@ PUBLISHED: Statistics = ((0.1307,), (0.3081,))
         ({"seed": 0}, "0" + "010" + "1" + "1"),
         ({"seed": 138}, "0" + "010" + "0001000" + "0001010" + "1"),
         ({"intrinsic_dim": 1000}, "0" + "1" + "0" + "011011" + "1"),
-        ({"model_name": "fc", "base_width": 100}, "0" + "011" + "1" + "0" + "010" + "0000001100100" + "1"),
+        ({"model_name": "fc", "base_width": 100}, "0" + "011" + "010" + "0" + "010" + "0000001100100" + "1"),
         (
             {"intrinsic_mode": "dense", "intrinsic_dim": 999},
             "0" + "1" + "1" + "0001010" + "111101000" + "0" + "011" + "1" + "1",

@@ -332,7 +332,7 @@ def test_too_many_coordinates_are_refused_at_once(dim: int) -> None:
     ("place", "bits", "coded"),
     [
         (0, (14, 19, 64), "662cd6001675aefafdc9b0d300"),
-        (1, (27, 67, 19), "640996f90c687283e8f10400bbef80"),
+        (1, (29, 67, 19), "640996ae431a1ca0fa3c41002efbe0"),
         (2, (1, 19, 5), "93800680"),
         (3, (49, 51, 61), "6628a146cc09ed05d0ea4ceff3ce8c21d74de0ba80"),
         (4, (33, 0, 0), "71009a4c80"),

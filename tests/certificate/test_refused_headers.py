@@ -22,8 +22,8 @@ def read(bits: str) -> Configuration:
     [
         "0" + "1" + "0" + format(ROUND_DIMS.index(default_dim(MNIST.train_examples)), "06b"),  # of d
         "0" + "1" + "1" + "0001101" + format(default_dim(MNIST.train_examples) + 1, "b")[1:],  # of d, as any other
-        "0" + "00101" + "000010100",  # of a width, 20
-        "0" + "00111" + "1",  # of calibration, none
+        "0" + "00101" + "000010000",  # of a width, 16
+        "0" + "00111" + "0001010000000001",  # of calibration, 512
         "0" + "0001000" + "0" * 14,  # of a rate
     ],
 )
