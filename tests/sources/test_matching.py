@@ -143,7 +143,7 @@ def test_what_does_not_fit(change: Tensors, head: str | None, says: str) -> None
 
 def test_weights_without_numbers(tmp_path: Path) -> None:
     torch.save(own() | {"head.weight": torch.empty(5, 4, device="meta")}, tmp_path / "w.pth")
-    with pytest.raises(PactlError, match='no numbers for "head.weight"'):
+    with pytest.raises(PactlError, match='no numbers for "head'):
         read_weights(tmp_path / "w.pth")
 
 
