@@ -11,6 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from pactl_cli.data.loading import load_dataset
+from pactl_cli.data.reading import Reading
+
 Call = Callable[..., Any]
 
 QUICK = ("--model-name", "fc", "--epochs", 2, "--intrinsic-dim", 5)
@@ -122,3 +125,16 @@ def test_a_source_knows_pictures_of_several_sizes_in_arrays(pactl: Call, photogr
     assert pactl("transfer", "source", "--dataset", "npz:own.npz", *small[4:], "--out", "run").code == 0
     document = pactl("bound", "run", "--quant-epochs", 1).json()
     assert document["side_information"]["excluded_examples"] == len(known)
+
+
+def test_pictures_that_were_enlarged_for_the_source_are_known_in_a_third_size(pactl: Call, npz: Path) -> None:
+    """Its data were saved at 12 x 12, by the program's own resizing; the target has the originals, and says 10 x 10."""
+    large = load_dataset(f"npz:{npz}", Path(), reading=Reading(image_size=12)).train.resident()
+    np.savez("large.npz", x_train=large.images[:, 0].numpy()[:100], y_train=large.labels.numpy()[:100])
+    train = ("train", "--dataset", "npz:large.npz", "--model-name", "resnet20", "--base-width", 2, "--epochs", 1)
+    assert pactl(*train, "--intrinsic-dim", 0, "--out", "source").code == 0
+    again = ("transfer", "source", "--dataset", f"npz:{npz}", "--image-size", 10, "--intrinsic-dim", 0)
+    assert pactl(*again, "--out", "run").code == 0
+    with np.load("run/indices.npz") as parts:
+        assert parts["excluded"].tolist() == list(range(100))
+    assert pactl("bound", "run").code == pactl("verify", "run").code == 0

@@ -14,6 +14,8 @@ import pytest
 from safetensors.torch import save
 
 from pactl_cli.runs.checkpoint import load_tensors
+from pactl_cli.runs.directory import RunDirectory
+from pactl_cli.runs.start import Start
 from pactl_cli.stages.training_run import RunObserver
 
 Call = Callable[..., Any]
@@ -165,6 +167,21 @@ def test_another_share_than_the_one_recorded(pactl: Call, certified_prior: Path,
 def test_other_weights(pactl: Call, certified_prior: Path, agree: Call, change: Any) -> None:
     write_start(certified_prior, agree, change)
     assert "verification failed" in pactl("verify", certified_prior).complaint(1)
+
+
+@pytest.mark.parametrize("more", [{"intrinsic_dim": 10}, {"seed": 3}])
+def test_nothing_but_what_the_prior_was_trained_with_is_free(
+    pactl: Call, certified_prior: Path, agree: Call, more: dict[str, int]
+) -> None:
+    tensors, metadata = load_tensors(certified_prior / "init.safetensors")
+    start = json.loads(metadata["start"])
+    start["configured"] |= more
+    agree(certified_prior, "init.safetensors", save(tensors, metadata | {"start": json.dumps(start)}))
+    run = RunDirectory.open(certified_prior)
+    parent = Start.load(run, run.read_settings()).sha256()
+    agree(certified_prior, parent=parent)
+    assert "configured otherwise" in pactl("verify", certified_prior).complaint(1)
+    assert "configured otherwise" in pactl("bound", certified_prior).complaint(2)
 
 
 def test_a_hold_out_is_not_called_something_else(pactl: Call, npz: Path, agree: Call) -> None:

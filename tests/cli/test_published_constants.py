@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pactl_cli import catalogue
-from pactl_cli.data.dataset import Examples
+from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.loading import load_dataset
-from pactl_cli.data.splits import permuted_indices
+from pactl_cli.data.splits import partition, permuted_indices
+from pactl_cli.problem.configuring import task_of
+from pactl_cli.runs.settings import TransferSettings
+from pactl_cli.runs.start import Start, Training
 
 Call = Callable[..., Any]
 
@@ -75,6 +79,21 @@ def test_constants_that_the_source_can_do_without_cost_nothing(
     document = transferred(pactl, copy, "--normalise", "fixed")
     assert document["configuration"]["normalisation"] is None
     assert document["bits"]["configuration"] < PAID
+
+
+def test_they_are_paid_for_after_a_package_as_well() -> None:
+    """A package's own constants come with its weights; those of a training that followed somebody chose."""
+    constants, images = ((0.1307,), (0.3081,)), torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    data = Dataset("npz:copy.npz", 2, Examples(images, torch.arange(2)), None)
+    settings = TransferSettings(source="source", dataset="npz:copy.npz")
+    free = []
+    for before in ((), (Training("mnist"),)):
+        lineage = (*before, Training("imagenet", published=True))
+        none = np.zeros(0, dtype=np.uint64)
+        start = Start({}, none, "lenet5", None, 2, (), data.spec, constants, False, "source", lineage)
+        task = task_of(settings, data, partition(None, 2, share=1), start)
+        free.append(task.defaults["normalisation"])
+    assert free == [constants, None]
 
 
 @pytest.mark.slow

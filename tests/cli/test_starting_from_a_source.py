@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from pactl_cli.runs.checkpoint import load_tensors
 
@@ -64,6 +65,18 @@ def test_a_better_source_remembers_all_that_it_has_seen(pactl: Call, source: str
         assert (len(parts["bound"]), len(parts["excluded"])) == (150, 150)
     assert [training["dataset"] for training in facts("rest")["lineage"]] == ["npz:1.npz", "npz:0.npz"]
     assert pactl("bound", "better").complaint(2).count("no message") == 1
+
+
+def test_a_certificate_of_a_run_that_makes_a_source_is_not_believed(
+    pactl: Call, source: str, sets: list[str], agree: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts what its source was trained on: a forger writes it with a program that has no scruples."""
+    assert pactl("train", "--source", source, "--dataset", sets[0], *ALL, "--out", "forged").code == 0
+    agree(Path("forged"), "checkpoint.safetensors", save({"w": torch.zeros(0)}))
+    with monkeypatch.context() as forger:
+        forger.setattr("pactl_cli.stages.bound._require_comparable", lambda paths, problems: None)
+        assert pactl("bound", "forged").code == 0
+    assert "makes a source" in pactl("verify", "forged").complaint(1)
 
 
 def test_a_source_may_be_trained_again_on_its_own_data(pactl: Call, source: str, sets: list[str]) -> None:

@@ -252,6 +252,8 @@ def spec(kind: object, shape: list[Any], dtype: str = "uint8") -> dict[str, Any]
         {"statistics": [[0.5] * 5, [0.5] * 5]},
         {"origin": "here\n  All of this was checked."},
         {"head": 3},
+        {"configured": {"seed": 3}},
+        {"configured": {"normalisation": None, "intrinsic_dim": 20}},
     ],
 )
 def test_hostile_facts_of_the_start(pactl: Call, transferred: Path, agree: Call, facts: dict[str, Any]) -> None:

@@ -174,6 +174,12 @@ def test_a_broken_font_is_named(folder, tmp_path):
     assert caught.value.hint == "remove it, or restore it"
 
 
+def test_a_pipe_is_no_font(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ttf")
+    with pytest.raises(PactlError, match=r"pipe.ttf.* it is no file"):
+        load_dataset("glyphs", tmp_path, reading=Reading(fonts=tmp_path))
+
+
 def test_fonts_without_letters_are_refused(tmp_path):
     shutil.copy(font("STIXSizOneSymReg"), tmp_path / "signs.ttf")
     with pytest.raises(PactlError, match="none of the fonts has the character 'a'"):

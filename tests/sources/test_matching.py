@@ -128,6 +128,7 @@ def test_a_function_that_knows_neither_classes_nor_channels() -> None:
     [
         ({"features.0.weight": torch.ones(4, 1, 5, 5)}, None, "features.0.weight is float32 (4, 1, 5, 5), not float32"),
         ({"head.weight": torch.ones(5, 9)}, None, "head.weight is float32 (5, 9), not float32 (5, 4)"),
+        ({"features.0.weight": torch.ones(1).half().expand(1 << 46)}, None, "features.0.weight is float16 (7036"),
         ({"features.0.weights": torch.ones(1)}, None, 'no place for "features.0.weights"'),
         ({}, "haed", "--head haed: Net has no such layer (choose from head, or leave it out)"),
         ({}, "features.0", "--head features.0: its size does not follow the number of classes (choose from head"),
@@ -138,6 +139,12 @@ def test_what_does_not_fit(change: Tensors, head: str | None, says: str) -> None
     with pytest.raises(PactlError) as caught:
         matched(own() | change, head)
     assert says in caught.value.one_line()
+
+
+def test_weights_without_numbers(tmp_path: Path) -> None:
+    torch.save(own() | {"head.weight": torch.empty(5, 4, device="meta")}, tmp_path / "w.pth")
+    with pytest.raises(PactlError, match='no numbers for "head'):
+        read_weights(tmp_path / "w.pth")
 
 
 def test_the_nearest_names_are_told() -> None:

@@ -17,7 +17,7 @@ from pactl_cli.certificate.format import MAX_FREEZE_BYTES
 from pactl_cli.errors import PactlError
 
 _MOST_STEPS = 5_000_000
-"""From one character to the next, for all names of a network: a second or two."""
+"""From one character to the next, or from one part of the pattern, for all names of a network: a second or two."""
 _CLASSES = {"d": frozenset(digits), "w": frozenset(ascii_letters + digits + "_")}
 _SPECIAL = "*+?{}[]()|\\"
 
@@ -57,10 +57,13 @@ class NamePattern:
 
     def _where(self, name: str, holds: Callable[[str], bool]) -> int:
         """The places of a name's characters for which something holds."""
-        self._steps += len(name)
+        self._count(len(name))
+        return sum(1 << place for place, character in enumerate(name) if holds(character))
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
         if self._steps > _MOST_STEPS:
             raise PactlError("it takes too many steps", "write a simpler one")
-        return sum(1 << place for place, character in enumerate(name) if holds(character))
 
     def _take(self, *tokens: str) -> str:
         """Go past the first of some tokens that stands here, and return it; "" if none does."""
@@ -85,6 +88,7 @@ class NamePattern:
             steps.append(step)
 
         def run(name: str, places: int) -> int:
+            self._count(1 + len(steps))  # brackets with nothing within take time, too
             for step in steps:
                 places = step(name, places)
             return places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,11 @@ class Blueprint:
             origin="" if source is None else source.origin,
             lineage=() if source is None else source.lineage,
         )
-        return replace(start, configured={name: getattr(self.configuration, name) for name in _OF_A_PRIOR})
+        return replace(start, configured=self.configured_by_prior())
+
+    def configured_by_prior(self) -> dict[str, Any]:
+        """Return what the training of a prior of this blueprint takes from the configuration."""
+        return {name: getattr(self.configuration, name) for name in _OF_A_PRIOR}
 
     def start_from(
         self,

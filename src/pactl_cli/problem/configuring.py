@@ -71,7 +71,7 @@ def _defaults(source: Start, data: Dataset, settings: TrainSettings) -> dict[str
     if kind_of(settings).has_prior:
         defaults.pop("calibration_examples", None)  # a source's own batch statistics are not those of a prior
     statistics, own = defaults["normalisation"], catalogue.dataset_entry(settings.dataset).published
-    is_of_package = bool(source.lineage) and source.lineage[-1].published
+    is_of_package = len(source.lineage) == 1 and source.lineage[0].published  # a later training may have chosen others
     if catalogue.is_published(statistics) and (statistics == own or not is_of_package):
         defaults["normalisation"] = None
     return defaults

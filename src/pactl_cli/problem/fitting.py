@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from pactl_cli import catalogue
 from pactl_cli.data.adaptation import recoloured
-from pactl_cli.data.dataset import Dataset, LabelledExamples
+from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.recognition import image_fingerprints
+from pactl_cli.data.resizing import resized
 from pactl_cli.data.vocabulary import widened
 from pactl_cli.errors import PactlError, quoted
 from pactl_cli.models.inputs import IMAGE
@@ -152,9 +154,17 @@ def adaptations(original: Dataset, fitted: Dataset, source: Start) -> Iterator[s
         )
 
 
-def seen_forms(raw: LabelledExamples, fitted: LabelledExamples) -> NDArray[np.uint64]:
-    """Return the fingerprints of images as they are and as a network sees them, shape (n, forms)."""
-    own = image_fingerprints(raw)
-    if fitted.spec == raw.spec:
-        return own
-    return np.concatenate([own, image_fingerprints(fitted)], axis=1)
+def seen_forms(original: Dataset, fitted: Dataset, source: Start, where: DataDirectory) -> NDArray[np.uint64]:
+    """Return the fingerprints of training images as they are, as a network sees them, and in the size of the source's
+    own, shape (n, forms).
+
+    Args:
+        where: named data sets lie.
+    """
+    forms = [image_fingerprints(original.train)]
+    if fitted.train.spec != original.train.spec:
+        forms.append(image_fingerprints(fitted.train))
+    size = own_size(original, source)
+    if size and (size, size) not in (original.train.spec.sides, fitted.train.spec.sides):
+        forms.append(image_fingerprints(resized(original, size, where).train))
+    return np.concatenate(forms, axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -86,7 +86,8 @@ def load_problem(request: Request) -> Problem:
     permutation = _permutation(settings, request.permutation, len(clean.train))
     dataset, start = _fitted(request, original, clean)
     source = start if settings.has_source else None
-    pool, identities = _divided(settings, (original, clean, dataset), source, permutation)
+    where = DataDirectory(place.directory, may_write=False)
+    pool, identities = _divided(settings, (original, clean, dataset), source, permutation, where)
     task = task_of(settings, dataset, pool, start)
     configuration = configuration_of(settings, task, source)
     parts, calibration = _with_calibration(pool, configuration, identities, kind_of(settings).certifies(settings))
@@ -195,6 +196,7 @@ def _divided(
     seen_as: tuple[Dataset, Dataset, Dataset],
     source: Start | None,
     permutation: Indices | None,
+    where: DataDirectory,
 ) -> tuple[Partition, Identities]:
     """Return the parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
 
@@ -203,6 +205,7 @@ def _divided(
 
     Args:
         seen_as: the images as they are, in one size, and as the network sees them.
+        where: named data sets lie.
 
     Raises:
         PactlError: if nothing is left to count, or there are copies and they are not wanted.
@@ -215,7 +218,8 @@ def _divided(
     identities[parts.whole()] = exact_fingerprints(original.train[whole], lambda: sized.train[whole])
     if source is not None and len(source.seen) and kind.certifies(settings):
         own = torch.from_numpy(parts.bound)
-        forms = seen_forms(original.train[own], fitted.train[own])
+        raw, seen = (replace(data, train=data.train[own], test=None) for data in (original, fitted))
+        forms = seen_forms(raw, seen, source, where)
         parts = parts.without_seen(np.atleast_1d(np.isin(forms, source.seen).any(axis=1)))
     parts = parts.without_copies(identities)
     if settings.duplicates == "drop":

@@ -48,6 +48,9 @@ def reload_problem(
     problem = load_problem(request)
     if problem.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
+    known = problem.blueprint.configured_by_prior() if problem.kind.has_prior else {}
+    if start is not None and start.configured != known:  # which costs no bits
+        raise PactlError(f"{run.path / INIT} is altered: it is configured otherwise than {CONFIG}")
     require_same_data(run, problem, place.dataset)
     require_modest(run, problem, named.model_name)
     return problem

@@ -54,6 +54,8 @@ def read_weights(path: Path) -> Weights:
             raise PactlError(
                 f"{origin} holds other things than weights: {quoted(str(name))} is {type(value).__name__}", _HINT
             )
+        if value.device.type != "cpu" or value.layout != torch.strided:
+            raise PactlError(f"{origin} holds no numbers for {quoted(name)}, or only some of them", _HINT)
     return Weights(origin, dict(content), dict(getattr(content, "_metadata", None) or {}), note and f"{origin}: {note}")
 
 

@@ -99,6 +99,8 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
 
 def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, display: Display) -> None:
     """Raise PactlError unless a certificate of a run is what its message, the data and the program say."""
+    if not problem.kind.certifies(problem.settings):  # what its source has seen was then not left out of S
+        raise PactlError(f"{run.path} makes a source, for which there is no message")
     trained_coordinates(run, problem.configuration.intrinsic_dim)  # a file that is as large as the message will be
     message, encoded = _read_message(run, problem)
     _require_same_task(run, certificate, problem)

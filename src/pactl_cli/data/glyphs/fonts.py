@@ -75,6 +75,8 @@ def _opened(folder: Path | None) -> list[Any]:
         raise PactlError("Pillow was built without FreeType, which draws fonts", "pip install --force-reinstall pillow")
     opened: list[Any] = [] if folder else [ImageFont.load_default(_HEIGHT)]
     for path in font_files(folder):
+        if not path.is_file():  # a pipe, which a stranger may have named, is never read to its end
+            raise PactlError(f"{quoted(str(path))} is no font that can be read: it is no file", "remove it")
         try:
             opened.append(ImageFont.truetype(path, _HEIGHT, layout_engine=ImageFont.Layout.BASIC))
         except OSError as error:
