@@ -169,7 +169,7 @@ def test_other_weights(pactl: Call, certified_prior: Path, agree: Call, change: 
     assert "verification failed" in pactl("verify", certified_prior).complaint(1)
 
 
-@pytest.mark.parametrize("more", [{"intrinsic_dim": 10}, {"seed": 3}])
+@pytest.mark.parametrize("more", [{"intrinsic_dim": 10}, {"calibration_examples": 3}])
 def test_nothing_but_what_the_prior_was_trained_with_is_free(
     pactl: Call, certified_prior: Path, agree: Call, more: dict[str, int]
 ) -> None:

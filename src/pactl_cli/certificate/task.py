@@ -8,7 +8,7 @@ from typing import Any
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import CALIBRATION
 
-_FREE_INTEGERS = ("intrinsic_dim", "seed", "base_width", "calibration_examples", "image_size")
+_FREE_INTEGERS = ("intrinsic_dim", "base_width", "calibration_examples", "image_size")
 _FREE_DEFAULTS = (*_FREE_INTEGERS, "model_name", "normalisation")
 """The fields of a configuration for which the weights that training starts from can say more than the data set."""
 

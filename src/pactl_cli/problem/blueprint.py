@@ -26,7 +26,7 @@ from pactl_cli.runs.start import Start, Training
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
-_OF_A_PRIOR = ("seed", "normalisation", "image_size")
+_OF_A_PRIOR = ("normalisation", "image_size")
 """The fields of a configuration that a prior's training depends on, beside its network."""
 
 
