@@ -168,6 +168,7 @@ DATASETS = Table(
                 *("convnet", 4, 4e-3, 128, 60_000),
                 package="pactl",
                 reads=("fonts",),
+                resized=("glyphs", "glyphs:digits"),  # the same hand, in other fonts
                 assumes=f"The generator that drew {name} was tuned on scikit-learn's digits, and not on the examples "
                 "that are counted.",
                 tuned_on=("digits",),
