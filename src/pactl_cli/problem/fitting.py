@@ -142,11 +142,11 @@ def _fit_images(dataset: Dataset, source: Start) -> Dataset:
 def adaptations(original: Dataset, fitted: Dataset, source: Start) -> Iterator[str]:
     """Yield what was done that a source and data fit one another, each in a line."""
     if (size := own_size(fitted, source)) and (original.spec.sides, fitted.spec.sides) != ((size, size),) * 2:
-        own = " x ".join(map(str, fitted.spec.sides))
-        yield (
-            f"Images are scaled to {own}, as those of {quoted(source.origin)} were {size} x {size}; a smaller "
-            "--image-size is faster."
-        )
+        own, whose = " x ".join(map(str, fitted.spec.sides)), f"those of {quoted(source.origin)} were"
+        if fitted.spec.sides == (size, size):
+            yield f"Images are scaled to {own}, as {whose}; a smaller --image-size is faster."
+        else:
+            yield f"Images are {own}; {whose} {size} x {size}."
     if fitted.classes != source.classes:
         yield (
             f"The head is drawn from the seed: {quoted(source.origin)} has {source.classes:,} classes, the data have "
