@@ -45,7 +45,7 @@ class TrainSettings(Settings):
 
     dataset: DatasetName = setting("digits", DATA, "a name, or npz:, folder:, csv: or parquet:PATH")
     data_dir: Path | None = _DATA_DIR
-    image_size: int | None = setting(None, DATA, "side of images; paid for", ge=1, le=4096, shown="their own")
+    image_size: int | None = setting(None, DATA, "side of images; paid for", ge=1, le=4096, shown="own, or source's")
     channels: Literal["first", "last"] | None = setting(None, DATA, "channel axis, first or last", shown="by shape")
     label: str | None = setting(None, DATA, "a table's column of labels", shown="none")
     text: str | None = setting(None, DATA, "a table's column of texts", shown="none")
@@ -84,7 +84,7 @@ class TrainSettings(Settings):
     intrinsic_dim: int | None = setting(
         None,
         SUBSPACE,
-        "d; 0: all weights, or the prior alone",
+        "d; 0: all weights, or theta0 alone",
         ge=0,
         shown="one for ten examples",
     )
