@@ -32,11 +32,18 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
     name = _own_name(name)
     offered = torchvision.models.get_model_weights(name)
     best_first = [weights.transforms.keywords["crop_size"] for weights in (offered.DEFAULT, *offered)]
-    own = None if name in _TRAINED_AT_ONE_HALF else catalogue.IMAGENET_STATISTICS
-    package = Package(name, f"torchvision's {name}", tuple(dict.fromkeys(best_first)), own)
+    package = Package(name, f"torchvision's {name}", tuple(dict.fromkeys(best_first)), _statistics(name))
     weights = read_weights(settings.weights) if settings.weights else _download(name)
     tensors = {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in weights.tensors.items()}
     return start_of(package, replace(weights, tensors=tensors), settings, display)
+
+
+def _statistics(name: str) -> catalogue.Statistics | None:
+    """The normalisation of the images that a network's weights were trained on; None for .5 and .5."""
+    said = torchvision.models.get_model_weights(name).DEFAULT.transforms.keywords
+    mean, std = (said.get(what, own) for what, own in zip(("mean", "std"), catalogue.IMAGENET_STATISTICS, strict=True))
+    is_one_half = name in _TRAINED_AT_ONE_HALF or {*mean, *std} == {0.5}
+    return None if is_one_half else (tuple(mean), tuple(std))
 
 
 def _own_name(name: str) -> str:
