@@ -258,7 +258,7 @@ def test_a_replacement_killed_before_any_change_to_its_files(
 @pytest.mark.parametrize("first", FIRST)
 def test_bound_killed_before_any_change_to_its_files(start: Call, pactl: Call, certified: Path, first: int) -> None:
     change = first
-    while start("bound", certified, "--quant-epochs", 2, blow=(change, signal.SIGKILL)).end().code:
+    while start("bound", certified, "--force", "--quant-epochs", 2, blow=(change, signal.SIGKILL)).end().code:
         check_bound(pactl, certified)
         change += 10
     assert change > 10

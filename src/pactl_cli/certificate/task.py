@@ -19,6 +19,8 @@ def free_defaults(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         TypeError, ValueError: if a value is not of its field.
     """
+    if others := sorted(values.keys() - set(_FREE_DEFAULTS)):
+        raise ValueError(f"theta0 says nothing of {others[0]}")
     found = {name: values[name] for name in _FREE_DEFAULTS if name in values}
     if not isinstance(found.get("model_name", ""), str):
         raise TypeError("a network's name is a string")

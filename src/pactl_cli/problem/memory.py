@@ -26,6 +26,8 @@ _MODEST_BYTES, _BYTES_FOR_EACH_BYTE = 3 << 28, 64
 """What the network of a run may take unasked: so much, and more where the run directory itself is large."""
 _ORDINARY_PARAMETERS, _ORDINARY_BATCH, _ORDINARY_SIDE = 1 << 25, 1024, 512
 """Up to these, and images that are not made larger than this, a network not wider than its own width may take more."""
+_SMALL_SIDE, _LARGE_RUN = 64, 1 << 20
+"""To more than this a source that says how large images are brings them unasked only where its weights are many."""
 
 
 def within_memory(configuration: Configuration, classes: int, inputs: InputSpec, *, given_dim: bool) -> Configuration:
@@ -74,7 +76,7 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
         and not problem.is_framed
-        and (problem.settings.image_size or 0) <= _ORDINARY_SIDE
+        and (problem.settings.image_size or 0) <= _ordinary_side(run, problem)
     )
     if not is_ordinary:
         need += _weights_bytes(size) + max(counting, training)
@@ -84,6 +86,12 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
             f"batches of {batch_size:,} and the projector {configuration.intrinsic_mode}: it is not built unasked",
             f"if you want that: --model-name {configuration.model_name}",
         )
+
+
+def _ordinary_side(run: RunDirectory, problem: Problem) -> int:
+    """Return how large a run may make images unasked."""
+    is_small = problem.settings.has_source and run.size_bytes() < _LARGE_RUN
+    return _SMALL_SIDE if is_small else _ORDINARY_SIDE
 
 
 def _weights_bytes(size: Size) -> int:

@@ -179,12 +179,7 @@ def _loaded(
         for one, twin in ((name, other), (other, name)):
             if one in tensors and twin not in tensors:
                 tensors = tensors | {twin: tensors[one]}
-    for name, tensor in tensors.items():
-        there = expected.get(name)
-        if there is None or there.shape != tensor.shape:  # a few bytes can claim any shape
-            continue
-        if tensor.is_floating_point() and (there.is_floating_point() or name.endswith(_COUNTER)):
-            tensors = tensors | {name: tensor.to(there.dtype)}
+    tensors = tensors | dict(_in_types(tensors, expected))
     misfits = [
         f"{name} is {_form(tensor)}, not {_form(expected[name])}"
         for name, tensor in tensors.items()
@@ -205,6 +200,15 @@ def _loaded(
     kept = {name: tensor for name, tensor in network.state_dict().items() if name in tensors or name not in head}
     zero = torch.tensor(0)
     return {name: (zero if name.endswith(_COUNTER) and t.is_meta else t).detach() for name, t in kept.items()}
+
+
+def _in_types(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield floating-point weights in the types of a network, where they have its shapes: a few bytes can claim any."""
+    for name, tensor in tensors.items():
+        there = expected.get(name)
+        fits = there is not None and there.shape == tensor.shape and tensor.is_floating_point()
+        if there is not None and fits and (there.is_floating_point() or name.endswith(_COUNTER)):
+            yield name, tensor.to(there.dtype)
 
 
 def _unmatched(
