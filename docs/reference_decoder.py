@@ -199,16 +199,16 @@ def halves(symbols, like=None):
 
 def trees(size):
     every, R = list(range(size)), size // 2
-    above = halves(every[R + 1 :]) if size > 2 else None
-    sign = (None, above, above is not None and halves(every[:R][::-1], above), set(every[:R]))
-    return [([1, 2], R, sign, set(every) - {R}), halves(every)][size % 2 == 0 or size == 1 :]
+    if size % 2 == 0 or size == 1:
+        return [halves(every)]
+    above = halves(every[R + 1 :])
+    sign = (None, above, halves(every[:R][::-1], above), set(every[:R]))
+    return [([1, 2], R, sign, set(every) - {R}), halves(every)]
 
 
 def power(base, exponent):
-    result = Decimal(1)
-    for digit in f"{exponent:b}":
-        result = result * result * (base if digit == "1" else 1)
-    return result
+    half = power(base, exponent // 2) if exponent > 1 else Decimal(1)
+    return half * half * (base if exponent % 2 else 1)
 
 
 def follows(p, k, n, bits, delta, *, up):
