@@ -1,4 +1,4 @@
-"""Check a run directory by message-format.md alone, whose tables are read from there: reference_decoder.py RUN_DIR
+"""Check a run directory by message-format.md alone, whose tables are read from there: reference_decoder.py RUN_DIR...
 
 Nothing of pactl is imported, and no data are read. It exits with 0 if all that can be derived agrees, else with 1.
 
@@ -296,4 +296,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(max(map(main, sys.argv[1:]), default=__doc__))

@@ -18,6 +18,7 @@ from pactl_cli import __version__, catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands import completion
+from pactl_cli.commands.certify import certify
 from pactl_cli.commands.launch import (
     LAUNCHED,
     CrewOptions,
@@ -278,6 +279,7 @@ def verify(
     print_verdict(run_stage(directory, named, settings.device, Terminal()), directory, as_json=as_json)
 
 
+_command(epilog="Example:  pactl certify nets:small --weights mine.pth --dataset npz:unseen.npz")(certify)
 _command(epilog="Example:  pactl report runs/* --html report.html")(report)
 _command(epilog="Example:  pactl names networks --json")(names)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -20,11 +20,14 @@ from pactl_cli.runs.fields import Settings
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-def with_settings(model: type[Settings]) -> _Decorator:
+def with_settings(model: type[Settings], *, without: Collection[str] = ()) -> _Decorator:
     """Replaces a command's `given` parameter by one option for each field of `model`.
 
     The command is called with `given`, a dict of the options that were on the command line. A field that the command
     has a parameter of its own for gets no option.
+
+    Args:
+        without: fields, and groups of them, that get none either.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -32,7 +35,7 @@ def with_settings(model: type[Settings]) -> _Decorator:
         options = [
             _parameter(name, field)
             for name, field in model.model_fields.items()
-            if name not in own and _extra(field).get("panel")
+            if name not in own and (panel := _extra(field).get("panel")) and not {name, panel} & {*without}
         ]
 
         def given(**values: Any) -> dict[str, Any]:

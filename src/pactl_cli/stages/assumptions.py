@@ -13,6 +13,9 @@ from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.start import Start
 
+NOT_SEEN = "Theta0 was not trained on"
+"""How the sentence begins that says so of examples where nobody can compare."""
+
 
 def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
     """Return what the receiver needs beside the message; all of it fixed before S was seen."""
@@ -169,7 +172,7 @@ def _on_theta0(problem: Problem) -> Iterator[str]:
         )
     if not start.seen_is_complete:
         others = "any others of them" if excluded else "any of them"
-        yield f"Theta0 was not trained on {others}: not all of its own training data are at hand to compare."
+        yield f"{NOT_SEEN} {others}: not all of its own training data are at hand to compare."
     yield (
         "Copies of images that theta0 was trained on are recognised if both were written from the same bytes: as they "
         "are, as 0 .. 1 or -1 .. 1, repeated in three channels, in a frame of equal width, or as the program itself "

@@ -1,0 +1,97 @@
+"""`pactl certify`: the hold-out certificate of a network that one has: `transfer --intrinsic-dim 0`, then `bound`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pactl_cli.commands import completion
+from pactl_cli.commands.next_steps import advising
+from pactl_cli.commands.options import with_options, with_settings
+from pactl_cli.commands.piped import with_named_runs
+from pactl_cli.commands.run_options import PANEL, RunOptions, named_code
+from pactl_cli.commands.terminal import Terminal, print_certified, starting
+from pactl_cli.commands.verification import advice_on, verification
+from pactl_cli.errors import shell_command
+from pactl_cli.runs.fields import CERTIFICATE, DATA, SUBSPACE, TRAINING
+from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.settings import BoundSettings, TrainSettings, TransferSettings
+
+if TYPE_CHECKING:
+    from pactl_cli.certificate.certificate import Certificate
+
+_OF_TRAINING = (SUBSPACE, TRAINING, "base_width", "freeze", "lora_rank", "label_noise", "precision")
+
+
+@dataclass(frozen=True)
+class CertifyOptions:
+    """What `certify` is told of the certificate, and where it goes."""
+
+    delta: Annotated[
+        str, typer.Option(help="Probability that it fails, or several.", metavar="FLOAT", rich_help_panel=CERTIFICATE)
+    ] = "0.05"
+    misc_extra_bits: Annotated[
+        float, typer.Option(help="Bits for choices made by looking at the examples.", rich_help_panel=CERTIFICATE)
+    ] = 0.0
+    as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write.", show_default="below runs/", rich_help_panel=PANEL)
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel=PANEL)] = False
+
+
+@with_settings(TransferSettings, without=_OF_TRAINING)
+@with_options(CertifyOptions)
+def certify(
+    given: dict[str, Any],
+    options: CertifyOptions,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="MODULE:FUNCTION, a run directory, torchvision:NAME or timm:NAME.", autocompletion=completion.source
+        ),
+    ],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="The examples: npz:, folder:, csv: or parquet:PATH, or a name.",
+            rich_help_panel=DATA,
+            autocompletion=completion.NAMES["--dataset"],
+        ),
+    ],
+) -> None:
+    """Certify a network that you have, on examples it has not seen: a hold-out bound. Prints the certificate."""
+    given |= {"dataset": dataset}
+    named, place = with_named_runs(given | {"source": source}), RunOptions(out=options.out, force=options.force)
+    settings = place.settings("transfer", named | {"intrinsic_dim": 0})
+    code = settings.model_name if named_code(named) else None
+    asked = {"delta": options.delta, "misc_extra_bits": options.misc_extra_bits, "device": settings.device}
+    claim = BoundSettings.parse(asked | {"data_dir": settings.data_dir, "model_name": code}, "certify")
+    said = given | {"delta": options.delta, "misc_extra_bits": options.misc_extra_bits, "out": options.out}
+    again = shell_command("certify", source, **said, force=True if options.out else None)
+    with place.target(settings) as target, advising(lambda: f"begin again: {again}"):
+        certificate = _certified(settings, claim, target, force=options.force)
+        advice, as_json = advice_on(target, certificate, claim), options.as_json or not sys.stdout.isatty()
+        if advice and as_json:
+            Terminal().warn(advice.in_words())
+        print_certified(certificate, verification(target, certificate, claim), advice, as_json=as_json)
+
+
+def _certified(settings: TrainSettings, claim: BoundSettings, target: Path, *, force: bool) -> Certificate:
+    """Return the certificate of what a run starts from, once both are written; tell where, and on what it rests."""
+    with starting():
+        from pactl_cli.stages.assumptions import NOT_SEEN
+        from pactl_cli.stages.bound import bound
+        from pactl_cli.stages.training_run import Destination
+
+    display = Terminal()
+    KINDS["transfer"].maker()(settings, Destination(target, force=force, model_name=claim.model_name), display)
+    [(_, certificate)] = bound([target], claim, display)
+    is_open = any(sentence.startswith(NOT_SEEN) for sentence in certificate.assumptions)
+    seen = " It holds only if the network was made and chosen without these examples, which nobody can check."
+    display.warn(f"a hold-out bound, kept in {target}.{seen if is_open else ''}")
+    return certificate
