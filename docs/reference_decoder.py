@@ -15,7 +15,6 @@ import sys
 from bisect import bisect_right
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_UP, Context, Decimal, localcontext
 from fractions import Fraction
-from itertools import chain, repeat
 from math import ceil, comb, floor, inf
 from pathlib import Path
 
@@ -62,13 +61,11 @@ class Message:
         return int("0" + "".join(map(str, self.bits[self.position - count : self.position])), 2)
 
     def gamma(self, most=64):
-        zeros = self.bits.index(1, self.position) - self.position
-        require(zeros < most, "an integer is too large")
+        require((zeros := self.bits.index(1, self.position) - self.position) < most, "an integer is too large")
         return self.read(2 * zeros + 1)
 
     def delta(self):
-        digits = self.gamma(7)
-        require(digits <= 64, "an integer is too large")
+        require((digits := self.gamma(7)) <= 64, "an integer is too large")
         return 1 << (digits - 1) | self.read(digits - 1)
 
     def usual(self, name):
@@ -150,8 +147,8 @@ class Coder:
 
     def __init__(self, ahead=None):
         self.low, self.high, self.pending, self.written = 0, 1 << 48, 0, []
-        self.ahead = None if ahead is None else chain(ahead, repeat(0))
-        self.x = self.ahead and int("".join(str(next(self.ahead)) for _ in range(48)), 2)
+        self.ahead = None if ahead is None else iter(ahead)  # then zeros
+        self.x = self.ahead and int("".join(str(next(self.ahead, 0)) for _ in range(48)), 2)
 
     def write(self, bit):
         self.written += [bit] + [1 - bit] * self.pending
@@ -168,7 +165,7 @@ class Coder:
             else:
                 self.write(found[0] >> 47)
             self.low, self.high = 2 * (self.low - found[0]), 2 * (self.high - found[0])
-            self.x = self.ahead and 2 * (self.x - found[0]) + next(self.ahead)
+            self.x = self.ahead and 2 * (self.x - found[0]) + next(self.ahead, 0)
         if context:
             context[:] = zero + 2 * (1 - decision), total + 2
         return decision
@@ -255,6 +252,8 @@ def check(data, said):
     """Return the configuration, the coordinates, and what is not checked, if all that can be derived agrees."""
     n, k, extra, side = (said[name] for name in ("bound_examples", "errors", "ledger_bits", "side_information"))
     task, tested, message = side["task"], said["test_examples"], Message(data, side["task"])
+    counts = [n, k, tested, side["excluded_examples"], side["copies_left_out"]]
+    require(all(type(count) is int and count >= 0 for count in counts), "a count is no number of examples")
     values, header = message.header(), message.position
     require_equal("configuration", said["configuration"], values)
     levels, codebook = message.codebook() if (d := values["intrinsic_dim"]) else [], message.position
@@ -264,13 +263,14 @@ def check(data, said):
     own = 0 if task["calibration_pool"] is not None else values["calibration_examples"] + side["copies_left_out"]
     derived = {"schema_version": 3, "format": 2, "kind": "subspace", "numerical_margin": 1e-4, "levels": len(levels)}
     derived |= {"message_sha256": hashlib.sha256(data).hexdigest(), "intrinsic_dim": d, "dataset": task["dataset"]}
-    derived |= {"message_bits": message.position, "bits": parts | {"ledger": extra}, "errors": int(k)}
+    derived |= {"message_bits": message.position, "bits": parts | {"ledger": extra}}
     derived |= {"ledger": [{"bits": extra, "reason": "--misc-extra-bits"}] if extra else [], "ledger_bits": abs(extra)}
     derived |= {"hypothesis": "subspace" if d else "d=0 hold-out", "bound_examples": task["train_examples"] - own}
     derived |= {"quantised_train_error": k / n, "error_bound": said["bounds"]["binomial"]}
     derived |= {"statement": statement(said, side["theta0_sha256"] is not None and not any(w))}
     for name, value in derived.items():
         require_equal(name, said[name], value)
+    require_equal("task", [side["inputs"]["kind"], side["train_examples"]], [task["inputs"], task["train_examples"]])
     for name, total in [("train_error", n), ("majority_error", n), ("test_error", tested)][: 3 if tested else 2]:
         require(round(said[name] * total) / total == said[name] <= 1, f"{name} is no count of {total}")
     require(tested or said["test_error"] is said["holdout_bound"] is None, "there is no test set")
