@@ -173,6 +173,35 @@ def test_every_message_is_read(statement: tuple[Message, Task]) -> None:
     assert read(encoded.data, task) == expected(message, encoded.bits)
 
 
+GOLDEN = [
+    (TASKS[0], "662cd6001675aefafdc9b0d300", 97),
+    (TASKS[0], "640996ae431a1ca0fa3c41002efbe0", 115),
+    (TASKS[4], "93800680", 25),
+    (TASKS[0], "6628a146cc09ed05d0ea4ceff3ce8c21d74de0ba80", 161),
+    (TASKS[0], "71009a4c80", 33),
+]
+"""Those of test_message.py: both forms of codebooks, a default d, a normalisation, and d = 0."""
+
+
+@pytest.mark.parametrize(("task", "coded", "bits"), GOLDEN)
+def test_golden_messages(task: Task, coded: str, bits: int) -> None:
+    data = bytes.fromhex(coded)
+    assert read(data, task) == expected(decode(data, task)[0], bits)
+
+
+def test_the_tables_of_the_page_are_those_that_are_frozen() -> None:
+    frozen = json.loads((Path(__file__).parent / "golden" / f"format-{fm.FORMAT}.json").read_text())
+    tables, plain = frozen["tables"], REFERENCE.TABLES
+    for name, key in (("projectors", "intrinsic_mode"), ("views", "view"), ("hypotheses", "hypothesis")):
+        assert plain[key][: len(tables[name])] == tables[name]
+    rows = [[name, int(width) if width else None, star == "*"] for name, width, star in REFERENCE.NETWORKS]
+    assert rows[: len(tables["networks"])] == tables["networks"]
+    assert plain["fields"] == tables["fields"]
+    assert REFERENCE.ROUND == frozen["constants"]["round_dims"]
+    networks = {name: row.rstrip("*") for name, row in REFERENCE.DATASETS.items()}
+    assert networks | frozen["dataset_networks"] == networks
+
+
 def outcome(reader: Callable[[], Any]) -> Any:
     """What is read, or None of what is no message."""
     try:

@@ -68,6 +68,14 @@ def test_it_is_what_two_commands_would_say(pactl: Call, mine: tuple[object, ...]
     assert one | {"made_with": None} == two | {"made_with": None}
 
 
+def test_a_prior_of_no_epochs_is_the_same_on_its_half(pactl: Call, mine: tuple[object, ...]) -> None:
+    words = ("prior", "--source", *mine[1:], "--prior-epochs", 0, "--intrinsic-dim", 0, "--out", "run")
+    assert pactl(*words).code == 0
+    said = pactl("bound", "run", "--model-name", "mynets:small").json()
+    assert (said["bound_examples"], said["message_bits"], said["hypothesis"]) == (75, 1, "d=0 hold-out")
+    assert said["statement"].startswith("Hold-out bound")
+
+
 def test_what_a_run_has_seen_is_left_out_and_needs_no_assumption(pactl: Call, trained: Path, npz: Path) -> None:
     done = pactl("certify", trained, "--dataset", f"npz:{npz}", "--out", "run")
     assert done.err.splitlines()[0] == "pactl: note: a hold-out bound, kept in run."
