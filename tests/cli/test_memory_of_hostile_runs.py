@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,19 @@ from pactl_cli.problem import loading
 from pactl_cli.problem.display import Silence
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
+from pactl_cli.runs.calibrated import Calibrated
 from pactl_cli.runs.checkpoint import save_tensors
-from pactl_cli.runs.directory import CERTIFICATE, CHECKPOINT, CONFIG, INDICES, INIT, MESSAGE, METRICS, RunDirectory
+from pactl_cli.runs.directory import (
+    CERTIFICATE,
+    CHECKPOINT,
+    CLASSIFIER,
+    CONFIG,
+    INDICES,
+    INIT,
+    MESSAGE,
+    METRICS,
+    RunDirectory,
+)
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start, Training
@@ -60,7 +72,7 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
     run.manifest.test_sha256 = found.test
     run.write_config(problem.settings.as_dict())
-    files = [CONFIG, CHECKPOINT, METRICS, MESSAGE, CERTIFICATE]
+    files = [CONFIG, CHECKPOINT, METRICS, MESSAGE, CLASSIFIER, CERTIFICATE]
     if problem.has_indices:
         run.write_arrays(INDICES, problem.indices())
         files.append(INDICES)
@@ -72,8 +84,9 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     dim = problem.configuration.intrinsic_dim
     save_tensors(run, CHECKPOINT, {"w": torch.full((dim,), 0.5)}, {"stage": "train"})
     run.write_bytes(METRICS, b"")
-    message, certificate = _certified(problem, dim)
+    message, classifier, certificate = _certified(problem, dim)
     run.write_bytes(MESSAGE, message)
+    run.write_bytes(CLASSIFIER, classifier)
     run.write_bytes(CERTIFICATE, certificate)
     run.set_stage(kind, "complete")
     run.set_stage("bound", "complete", tuple(files))
@@ -87,8 +100,8 @@ def _problem(settings: TrainSettings, start: Start | None) -> Problem:
         return loading.load_problem(loading.Request(settings, torch.device("cpu"), Silence(), start=start))
 
 
-def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
-    """A message whose every symbol is the same, and a certificate of it."""
+def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes, bytes]:
+    """A message whose every symbol is the same, what its classifier is given, and a certificate of it."""
     configuration, dataset, width = problem.configuration, problem.dataset, problem.configuration.base_width
     sketch = sketch_network(configuration.model_name, classes=dataset.classes, inputs=dataset.spec, width=width)
     if Size.of(sketch, dataset.spec).parameters < LARGEST_MADE:
@@ -98,16 +111,19 @@ def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
         problem.blueprint.__dict__["network_facts"] = facts
     message = Message(problem.configuration, Grid(0.5, 1) if dim else None, np.full(dim, 2 if dim else 0))
     encoded = encode(message, problem.task)
-    measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts, "0" * 64)
+    given = Calibrated(
+        len(problem.calibration), problem.file_channels, problem.blueprint.calibrated, None, {}
+    ).to_bytes()
+    measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts, sha256(given).hexdigest())
     certificate = assemble(problem, message, encoded, measured, Claim(0.05, 0.0, False))
-    return encoded.data, certificate.to_bytes()
+    return encoded.data, given, certificate.to_bytes()
 
 
 def unfinished(run: Path) -> Path:
     """The same run, as if its training had been stopped before the first step."""
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["stages"] = {manifest["kind"]: "running"}
-    for name in ("checkpoint.safetensors", "metrics.jsonl", "message.bin", "bound.json"):
+    for name in ("checkpoint.safetensors", "metrics.jsonl", "message.bin", "classifier.safetensors", "bound.json"):
         manifest["files"].pop(name)
         (run / name).unlink()
     (run / "manifest.json").write_text(json.dumps(manifest))

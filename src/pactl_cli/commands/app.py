@@ -35,6 +35,7 @@ from pactl_cli.commands.next_steps import advising, certify_command, certifying,
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.piped import run_directories, with_named_runs
+from pactl_cli.commands.predict import predict
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import PANEL, RunOptions, named_code
 from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
@@ -268,7 +269,7 @@ def verify(
     as_json: _Json = False,
 ) -> None:
     """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees. Writes nothing."""
-    settings = options.settings()
+    settings = options.settings("verify")
     [directory] = run_directories([run_dir])[-1:]
     with starting():
         from pactl_cli.problem.consent import Named
@@ -278,6 +279,7 @@ def verify(
     print_verdict(run_stage(directory, named, settings.device, Terminal()), directory, as_json=as_json)
 
 
+_command(epilog="Example:  find photos -name '*.jpg' | pactl predict runs/mine - --labels | sort | uniq -c")(predict)
 _command(epilog="Example:  pactl report runs/* --html report.html")(report)
 _command(epilog="Example:  pactl names networks --json")(names)
 

@@ -17,7 +17,7 @@ from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.runs.checkpoint import load_tensors, plain_tensors
-from pactl_cli.runs.directory import CLASSIFIER, RunDirectory
+from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, RunDirectory
 from pactl_cli.runs.start import checked_statistics
 
 _FACTS, _NETWORK, _INPUTS = "classifier", "network/", "inputs/"
@@ -54,16 +54,19 @@ class Calibrated:
         return safetensors.torch.save(plain_tensors(tensors), {_FACTS: json.dumps(facts, sort_keys=True)})
 
     @classmethod
-    def load(cls, run: RunDirectory, spec: InputSpec) -> Calibrated:
+    def load(cls, run: RunDirectory, spec: InputSpec, sha256: str) -> Calibrated:
         """Return that of a run directory, which may be a stranger's.
 
         Args:
             spec: of the inputs.
+            sha256: of the file, as the certificate has it.
 
         Raises:
             PactlError: if the file is missing, truncated or altered.
         """
         path = run.path / CLASSIFIER
+        if run.sha256_of(CLASSIFIER) != sha256:
+            raise PactlError(f"{path} is not the one that {CERTIFICATE} is about")
         tensors, metadata = load_tensors(path, _LARGEST)
         rows = [tensors.pop(_INPUTS + name) for name in ("mean", "std") if _INPUTS + name in tensors]
         try:

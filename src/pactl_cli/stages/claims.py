@@ -34,7 +34,7 @@ from pactl_cli.certificate.message import Message, read_message
 from pactl_cli.certificate.symbols import learned_probabilities
 from pactl_cli.certificate.task import Task
 from pactl_cli.errors import MissingError, PactlError, shell_command
-from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, RunDirectory, require_schema
+from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
 
 LARGEST_CERTIFICATE = 1 << 20
 LARGEST_MESSAGE = 1 << 22
@@ -92,10 +92,7 @@ def intact_certificate(run: RunDirectory) -> Certificate:
     """
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing")
-    certificate = read_certificate(run)
-    if certificate.classifier_sha256 != run.manifest.files.get(CLASSIFIER):
-        raise PactlError(f"{run.path / CLASSIFIER} is not the one that {CERTIFICATE} is about")
-    return certificate
+    return read_certificate(run)
 
 
 def read_certificate(run: RunDirectory) -> Certificate:

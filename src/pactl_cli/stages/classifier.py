@@ -13,7 +13,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.message import Message
 from pactl_cli.certificate.task import Task
-from pactl_cli.errors import PactlError, quoted
+from pactl_cli.errors import PactlError, printable, quoted
 from pactl_cli.models.inputs import Inputs, InputSpec
 from pactl_cli.models.normalisation import running_statistics
 from pactl_cli.models.preparation import Prepared
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
         self.network, self.certificate, self.spec, self.settings = network, certificate, spec, settings
         self.calibrated = given
         names = settings.class_names or map(str, range(certificate.side_information["classes"]))
-        self.class_names = tuple(names)
+        self.class_names = tuple(map(printable, names))
         self.requires_grad_(False).eval()
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -137,7 +137,16 @@ class _Claim:
             raise PactlError(f"{run.path / CERTIFICATE} does not say how many classes there are, or of what inputs")
         if (names and list(names)) != facts.get("class_names") or len(names or range(classes)) != classes:
             raise PactlError(f"{run.path / CERTIFICATE} and {CONFIG} name different classes")
-        return cls(run, certificate, task, message, settings, classes, spec, Calibrated.load(run, spec))
+        return cls(
+            run,
+            certificate,
+            task,
+            message,
+            settings,
+            classes,
+            spec,
+            Calibrated.load(run, spec, certificate.classifier_sha256),
+        )
 
     def blueprint(self) -> Blueprint:
         """Return what rebuilds the classifier.

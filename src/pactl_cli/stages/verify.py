@@ -105,7 +105,7 @@ def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, 
     restore(module, run)
     trained, _ = recount(problem, problem.classifier(module, module.w.detach()), display, test=False)
     classifier = problem.classifier(module, coordinates_of(message, module))
-    _require_same_statistics(run, problem, classifier)
+    _require_same_statistics(run, certificate, problem, classifier)
     decoded, test = recount(problem, classifier, display)
     measured = _agreed(run, certificate, (trained, decoded, test), network)
     claim = Claim(
@@ -139,9 +139,12 @@ def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Pro
             raise PactlError(f"{run.path / CERTIFICATE} says {name} is {reprlib.repr(claimed)}, but it is {derived!r}")
 
 
-def _require_same_statistics(run: RunDirectory, problem: Problem, classifier: Prepared) -> None:
+def _require_same_statistics(
+    run: RunDirectory, certificate: Certificate, problem: Problem, classifier: Prepared
+) -> None:
     """Raise PactlError if a run has been given, unpaid, other statistics or categories than the data give it."""
-    if name := Calibrated.load(run, problem.dataset.spec).difference(problem.calibrated(classifier)):
+    given = Calibrated.load(run, problem.dataset.spec, certificate.classifier_sha256)
+    if name := given.difference(problem.calibrated(classifier)):
         raise PactlError(f"{run.path / CLASSIFIER} does not say of the data what they are: {name} differs")
 
 
