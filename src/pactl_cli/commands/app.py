@@ -18,6 +18,7 @@ from pactl_cli import __version__, catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands import completion
+from pactl_cli.commands.export import export
 from pactl_cli.commands.launch import (
     LAUNCHED,
     CrewOptions,
@@ -280,6 +281,7 @@ def verify(
 
 
 _command(epilog="Example:  find photos -name '*.jpg' | pactl predict runs/mine - --labels | sort | uniq -c")(predict)
+_command(epilog="Example:  pactl export runs/mine --to mine.onnx --card README.md")(export)
 _command(epilog="Example:  pactl report runs/* --html report.html")(report)
 _command(epilog="Example:  pactl names networks --json")(names)
 

@@ -18,7 +18,7 @@ from pactl_cli.commands import completion
 from pactl_cli.commands.options import with_options
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.terminal import Terminal, complain, starting
-from pactl_cli.commands.verification import UseOptions
+from pactl_cli.commands.verification import NetworkOptions
 from pactl_cli.errors import FAILED, MissingError, PactlError, on_one_line
 from pactl_cli.runs.fields import DATA, MACHINE
 
@@ -29,7 +29,7 @@ _PIECE, _LONGEST_PATH = 1 << 16, 1 << 20
 _MARGIN_WIDTH, _WIDEST_CLASS = 8, 24
 
 
-@with_options(UseOptions)
+@with_options(NetworkOptions)
 def predict(
     run_dir: Annotated[
         Path, typer.Argument(metavar="RUN_DIR", help="A certified run.", autocompletion=completion.run_directory)
@@ -42,7 +42,7 @@ def predict(
             "the run's data are; or - for paths on stdin.",
         ),
     ],
-    options: UseOptions,
+    options: NetworkOptions,
     labels: Annotated[bool, typer.Option("--labels", help="Print the classes alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, an object a line.")] = False,
     null: Annotated[
@@ -56,13 +56,14 @@ def predict(
         int | None,
         typer.Option(help="Inputs at a time.", min=1, show_default="500, or fewer large ones", rich_help_panel=MACHINE),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
 ) -> None:
     """Say the class of inputs, by a run's certified classifier, without its data. Prints a line for each.
 
     The line has class, margin between the two largest logits, and name. An input that cannot be read is named on
     stderr, the others go on, and the exit code is 1.
     """
-    settings = options.settings("predict")
+    settings = options.settings("predict", device=device)
     if labels and as_json:
         raise PactlError("--labels and --json exclude each other", "give one of them")
     if str(run_dir) == "-" and "-" in inputs:
@@ -132,7 +133,7 @@ def _label(found: Prediction) -> str:
 def _columns(found: Prediction) -> str:
     """Return class, margin and name with tabs between them; the name can have none, nor more than one line."""
     name = found.name.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
-    return f"{found.class_name}\t{found.margin:.6g}\t{name}"
+    return f"{found.class_name}\t{found.margin:.4g}\t{name}"
 
 
 def _json(found: Prediction) -> str:

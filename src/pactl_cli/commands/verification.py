@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class UseOptions:
-    """What whoever rebuilds a classifier is told of its network and the machine."""
+class NetworkOptions:
+    """What whoever rebuilds a classifier is told of its network."""
 
     model_name: Annotated[
         str | None,
@@ -30,24 +30,24 @@ class UseOptions:
             rich_help_panel=NETWORK,
         ),
     ] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto"
 
-    def settings(self, command: str) -> BoundSettings:
+    def settings(self, command: str, **more: str) -> BoundSettings:
         """The same as settings, checked.
 
         Args:
             command: that was given these options.
+            more: options that it has of its own.
 
         Raises:
             PactlError: naming what is wrong.
         """
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        said = {field.name: getattr(self, field.name) for field in fields(self)} | more
         return BoundSettings.parse({name: value for name, value in said.items() if value is not None}, command)
 
 
 @dataclass(frozen=True)
-class VerifyOptions(UseOptions):
-    """What `verify` is told, beside a run directory, whose own words it does not believe."""
+class DataOptions(NetworkOptions):
+    """What whoever counts a classifier's errors is told, beside a run directory, whose own words are not believed."""
 
     data_dir: Annotated[
         Path | None,
@@ -73,6 +73,13 @@ class VerifyOptions(UseOptions):
             rich_help_panel=DATA,
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class VerifyOptions(DataOptions):
+    """What `verify` is told."""
+
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto"
 
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:

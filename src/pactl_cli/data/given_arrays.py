@@ -82,7 +82,10 @@ def load_inputs(path: Path, array: str | None, reading: Reading) -> LabelledExam
         keys = archive.keys(stem)
         rows = "indptr" if is_sparse(set(keys)) else next(iter(keys), "")
         shape = archive.headers[f"{stem}.{rows}" if rows else stem].shape
-        labels = torch.zeros(max(0, shape[0] - (rows == "indptr")) if shape else 0, dtype=torch.int64)
+        count = max(0, shape[0] - (rows == "indptr")) if shape else 0
+        labels = torch.zeros(1, dtype=torch.int64).expand(
+            count
+        )  # which a header that promises much does not make large
         return _examples([_Part(archive, Pair(stem, "the first axis"), labels, reading, [])], unheard)[0]
     except PactlError as error:
         raise type(error)(error.message.removeprefix("--dataset npz:"), error.hint) from error
