@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.configuration import silent
+from pactl_cli.certificate.format import CALIBRATION
 from pactl_cli.certificate.message import Message
 from pactl_cli.certificate.task import Task
 from pactl_cli.errors import PactlError, printable, quoted
@@ -137,16 +138,10 @@ class _Claim:
             raise PactlError(f"{run.path / CERTIFICATE} does not say how many classes there are, or of what inputs")
         if (names and list(names)) != facts.get("class_names") or len(names or range(classes)) != classes:
             raise PactlError(f"{run.path / CERTIFICATE} and {CONFIG} name different classes")
-        return cls(
-            run,
-            certificate,
-            task,
-            message,
-            settings,
-            classes,
-            spec,
-            Calibrated.load(run, spec, certificate.classifier_sha256),
-        )
+        given = Calibrated.load(run, spec, certificate.classifier_sha256)
+        if (given.statistics is not None) != (message.configuration.normalisation == CALIBRATION):
+            raise PactlError(f"{run.path / CLASSIFIER} does not have the statistics of its inputs")
+        return cls(run, certificate, task, message, settings, classes, spec, given)
 
     def blueprint(self) -> Blueprint:
         """Return what rebuilds the classifier.
