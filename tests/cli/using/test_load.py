@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[tuple[object, ...], tuple[object, ...]]] = {
     "free levels": (("train", *IMAGES), ("--codebook", "kmeans", "--levels", 5)),
     "low rank": (("train", *IMAGES, "--model-name", "mlp", "--lora-rank", 2), ()),
     "frozen": (("train", *IMAGES, *SMALL, "--freeze", r"0\.weight"), ()),
-    "head alone": (("prior", *IMAGES, *SMALL, *POOR, "--intrinsic-mode", "head"), ()),
+    "head alone": (("train", *IMAGES, "--intrinsic-mode", "head"), ()),
     "prior": (("prior", *IMAGES, *SMALL, *POOR), ()),
     "prior as it is": (("prior", *IMAGES, *SMALL, "--intrinsic-dim", 0), ()),
     "noisy labels": (("train", *IMAGES, "--label-noise", 0.5, "--seed", 5), ()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_the_page_runs_as_printed(shell: Callable[..., Any], tmp_path: Path) -> 
     pytest.importorskip("onnxruntime")
     assert len(examples("sh")) == 3
     for script in examples("sh"):
-        done = shell(f"set -e\n{script}")
+        done = shell(f'set -e\npython() {{ "{sys.executable}" "$@"; }}\n{script}')
         assert done.code == 0, done.err
     labels = [line.split("\t")[0] for line in Path("labels.tsv").read_text().splitlines()]
     counted = [line.split() for line in Path("counts.txt").read_text().splitlines()]
@@ -36,5 +37,5 @@ def test_the_page_runs_as_printed(shell: Callable[..., Any], tmp_path: Path) -> 
     codes = [exported, *([loading] if hasattr(pactl_cli, "load") else [])]
     for number, code in enumerate(codes):
         (tmp_path / f"{number}.py").write_text(code)
-        done = shell(f"python {number}.py")
+        done = shell(f'"{sys.executable}" {number}.py')
         assert done.code == 0, done.err
