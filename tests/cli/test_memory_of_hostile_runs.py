@@ -31,17 +31,7 @@ from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.calibrated import Calibrated
 from pactl_cli.runs.checkpoint import save_tensors
-from pactl_cli.runs.directory import (
-    CERTIFICATE,
-    CHECKPOINT,
-    CLASSIFIER,
-    CONFIG,
-    INDICES,
-    INIT,
-    MESSAGE,
-    METRICS,
-    RunDirectory,
-)
+from pactl_cli.runs.directory import CERTIFICATE, CHECKPOINT, CONFIG, INDICES, INIT, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start, Training
@@ -49,6 +39,7 @@ from pactl_cli.stages.evidence import Claim, Measured, assemble
 
 Call = Callable[..., Any]
 
+CLASSIFIER = "classifier.safetensors"
 LARGEST_RUN = 1 << 20
 LARGEST_MADE = 1 << 24
 """Weights of a network that the forger builds to say what it answers."""
