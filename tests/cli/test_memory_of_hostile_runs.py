@@ -39,17 +39,13 @@ from pactl_cli.stages.evidence import Claim, Measured, assemble
 
 Call = Callable[..., Any]
 
-CLASSIFIER = "classifier.safetensors"
-LARGEST_RUN = 1 << 20
+LARGEST_RUN, CLASSIFIER = 1 << 20, "classifier.safetensors"
 LARGEST_MADE = 1 << 24
 """Weights of a network that the forger builds to say what it answers."""
 MOST_BYTES = 1 << 30
 """What a run of a stranger's may take beyond an honest one."""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="MEMORY IS NOT MEASURED: it is known of Linux only")
-
-
-# --- The forger -------------------------------------------------------------------------------------------------------
 
 
 def forge(place: Path, kind: str = "train", start: Start | None = None, **settings: Any) -> Path:
@@ -60,8 +56,8 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     given = {"epochs": 1, "intrinsic_dim": 20, "lr": 0.1, "device": "cpu", "train_subset": 0.8} | settings
     problem, run = _problem(KINDS[kind].settings.parse(given), start), RunDirectory.create(place, kind)
     found = problem.fingerprints
-    run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
-    run.manifest.test_sha256 = found.test
+    manifest = run.manifest
+    manifest.data_sha256, manifest.train_sha256, manifest.test_sha256 = found.sample, found.train, found.test
     run.write_config(problem.settings.as_dict())
     files = [CONFIG, CHECKPOINT, METRICS, MESSAGE, CLASSIFIER, CERTIFICATE]
     if problem.has_indices:
@@ -75,10 +71,8 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     dim = problem.configuration.intrinsic_dim
     save_tensors(run, CHECKPOINT, {"w": torch.full((dim,), 0.5)}, {"stage": "train"})
     run.write_bytes(METRICS, b"")
-    message, classifier, certificate = _certified(problem, dim)
-    run.write_bytes(MESSAGE, message)
-    run.write_bytes(CLASSIFIER, classifier)
-    run.write_bytes(CERTIFICATE, certificate)
+    for name, content in zip((MESSAGE, CLASSIFIER, CERTIFICATE), _certified(problem, dim), strict=True):
+        run.write_bytes(name, content)
     run.set_stage(kind, "complete")
     run.set_stage("bound", "complete", tuple(files))
     return place
@@ -102,9 +96,8 @@ def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes, bytes]:
         problem.blueprint.__dict__["network_facts"] = facts
     message = Message(problem.configuration, Grid(0.5, 1) if dim else None, np.full(dim, 2 if dim else 0))
     encoded = encode(message, problem.task)
-    given = Calibrated(
-        len(problem.calibration), problem.file_channels, problem.blueprint.calibrated, None, {}
-    ).to_bytes()
+    drawn, inputs = len(problem.calibration), problem.blueprint.calibrated
+    given = Calibrated(drawn, problem.file_channels, inputs, None, {}).to_bytes()
     measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts, sha256(given).hexdigest())
     certificate = assemble(problem, message, encoded, measured, Claim(0.05, 0.0, False))
     return encoded.data, given, certificate.to_bytes()

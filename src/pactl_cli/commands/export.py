@@ -42,7 +42,6 @@ def export(
     [directory] = run_directories([run_dir])[-1:]
     with starting():
         from pactl_cli.problem.consent import Named
-        from pactl_cli.runs.directory import replace_file
         from pactl_cli.stages.exporting import export as run_stage
         from pactl_cli.stages.exporting import require_free
         from pactl_cli.stages.model_card import model_card
@@ -52,9 +51,15 @@ def export(
     named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
     classifier = run_stage(directory, to, named, Terminal(), force=force)
     if card is not None:
-        verify = {"model_name": settings.model_name}
-        try:
-            replace_file(card, model_card(classifier, to, license_name, verify).encode())
-        except OSError as error:
-            raise PactlError(f"--card {card} cannot be written: {reason(error)}", exit_code=FAILED) from error
+        _write(card, model_card(classifier, to, license_name, {"model_name": settings.model_name}))
     print(to)
+
+
+def _write(card: Path, text: str) -> None:
+    """Write a card, whole or not at all."""
+    from pactl_cli.runs.directory import replace_file
+
+    try:
+        replace_file(card, text.encode())
+    except OSError as error:
+        raise PactlError(f"--card {card} cannot be written: {reason(error)}", exit_code=FAILED) from error

@@ -29,33 +29,38 @@ _PIECE, _LONGEST_PATH = 1 << 16, 1 << 20
 _MARGIN_WIDTH, _WIDEST_CLASS = 8, 24
 
 
+_Run = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="A certified run.", autocompletion=completion.run_directory)
+]
+_Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Pictures, folders, texts (.txt), arrays (.npy, .npz, FILE.npz:ARRAY) or tables (.csv, .parquet), as the "
+        "run's data are; or - for paths on stdin.",
+    ),
+]
+_Null = Annotated[bool, typer.Option("--null", "-0", help="Paths on stdin end with a zero byte.", rich_help_panel=DATA)]
+_Tokenizer = Annotated[
+    str | None,
+    typer.Option(help="The tokenizer's file, if the run has one.", show_default=False, rich_help_panel=DATA),
+]
+_BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Inputs at a time.", min=1, show_default="500, or fewer large ones", rich_help_panel=MACHINE),
+]
+
+
 @with_options(NetworkOptions)
 def predict(
-    run_dir: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="A certified run.", autocompletion=completion.run_directory)
-    ],
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="Pictures, folders, texts (.txt), arrays (.npy, .npz, FILE.npz:ARRAY) or tables (.csv, .parquet), as "
-            "the run's data are; or - for paths on stdin.",
-        ),
-    ],
+    run_dir: _Run,
+    inputs: _Inputs,
     options: NetworkOptions,
     labels: Annotated[bool, typer.Option("--labels", help="Print the classes alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, an object a line.")] = False,
-    null: Annotated[
-        bool, typer.Option("--null", "-0", help="Paths on stdin end with a zero byte.", rich_help_panel=DATA)
-    ] = False,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(help="The tokenizer's file, if the run has one.", show_default=False, rich_help_panel=DATA),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Inputs at a time.", min=1, show_default="500, or fewer large ones", rich_help_panel=MACHINE),
-    ] = None,
+    null: _Null = False,
+    tokenizer: _Tokenizer = None,
+    batch_size: _BatchSize = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
 ) -> None:
     """Say the class of inputs, by a run's certified classifier, without its data. Prints a line for each.
@@ -71,18 +76,27 @@ def predict(
     _require_present(inputs)
     [directory] = run_directories([run_dir])[-1:]
     with starting():
-        from pactl_cli.problem.display import Silence
         from pactl_cli.stages.classifier import load
         from pactl_cli.stages.predicting import predict as run_stage
     classifier = load(directory, model_name=settings.model_name, device=settings.device)
     paths = chain.from_iterable(_paths_on_stdin(b"\0" if null else b"\n") if path == "-" else [path] for path in inputs)
-    in_words: Callable[[Prediction], str] = _label if labels else _json if as_json else _columns
-    if sys.stdout.isatty() and in_words is _columns:
-        in_words = _table(classifier.class_names)
+    in_lines = _table(classifier.class_names) if sys.stdout.isatty() and not (labels or as_json) else _columns
+    in_words = _label if labels else _json if as_json else in_lines
+    _print_all(run_stage(classifier, paths, batch_size=batch_size, tokenizer=tokenizer), in_words)
+
+
+def _print_all(batches: Iterable[list[Prediction | PactlError]], in_words: Callable[[Prediction], str]) -> None:
+    """Print what is found, batch by batch, and complain of what cannot be read.
+
+    Raises:
+        PactlError: at the end, if there was something of that kind.
+    """
+    from pactl_cli.problem.display import Silence
+
     done, failures = 0, 0
     display = Silence() if sys.stdout.isatty() else Terminal()  # lines and a bar would be in each other's way
     with display.progress("predicting") as advance:
-        for batch in run_stage(classifier, paths, batch_size=batch_size, tokenizer=tokenizer):
+        for batch in batches:
             for found in batch:
                 if isinstance(found, PactlError):
                     complain(found.one_line())
