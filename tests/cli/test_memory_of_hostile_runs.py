@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pactl_cli.problem import loading
 from pactl_cli.problem.display import Silence
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
+from pactl_cli.runs.calibrated import Calibrated
 from pactl_cli.runs.checkpoint import save_tensors
 from pactl_cli.runs.directory import CERTIFICATE, CHECKPOINT, CONFIG, INDICES, INIT, MESSAGE, METRICS, RunDirectory
 from pactl_cli.runs.kinds import KINDS
@@ -37,16 +39,13 @@ from pactl_cli.stages.evidence import Claim, Measured, assemble
 
 Call = Callable[..., Any]
 
-LARGEST_RUN = 1 << 20
+LARGEST_RUN, CLASSIFIER = 1 << 20, "classifier.safetensors"
 LARGEST_MADE = 1 << 24
 """Weights of a network that the forger builds to say what it answers."""
 MOST_BYTES = 1 << 30
 """What a run of a stranger's may take beyond an honest one."""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="MEMORY IS NOT MEASURED: it is known of Linux only")
-
-
-# --- The forger -------------------------------------------------------------------------------------------------------
 
 
 def forge(place: Path, kind: str = "train", start: Start | None = None, **settings: Any) -> Path:
@@ -57,10 +56,10 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     given = {"epochs": 1, "intrinsic_dim": 20, "lr": 0.1, "device": "cpu", "train_subset": 0.8} | settings
     problem, run = _problem(KINDS[kind].settings.parse(given), start), RunDirectory.create(place, kind)
     found = problem.fingerprints
-    run.manifest.data_sha256, run.manifest.train_sha256 = found.sample, found.train
-    run.manifest.test_sha256 = found.test
+    manifest = run.manifest
+    manifest.data_sha256, manifest.train_sha256, manifest.test_sha256 = found.sample, found.train, found.test
     run.write_config(problem.settings.as_dict())
-    files = [CONFIG, CHECKPOINT, METRICS, MESSAGE, CERTIFICATE]
+    files = [CONFIG, CHECKPOINT, METRICS, MESSAGE, CLASSIFIER, CERTIFICATE]
     if problem.has_indices:
         run.write_arrays(INDICES, problem.indices())
         files.append(INDICES)
@@ -72,9 +71,8 @@ def forge(place: Path, kind: str = "train", start: Start | None = None, **settin
     dim = problem.configuration.intrinsic_dim
     save_tensors(run, CHECKPOINT, {"w": torch.full((dim,), 0.5)}, {"stage": "train"})
     run.write_bytes(METRICS, b"")
-    message, certificate = _certified(problem, dim)
-    run.write_bytes(MESSAGE, message)
-    run.write_bytes(CERTIFICATE, certificate)
+    for name, content in zip((MESSAGE, CLASSIFIER, CERTIFICATE), _certified(problem, dim), strict=True):
+        run.write_bytes(name, content)
     run.set_stage(kind, "complete")
     run.set_stage("bound", "complete", tuple(files))
     return place
@@ -87,8 +85,8 @@ def _problem(settings: TrainSettings, start: Start | None) -> Problem:
         return loading.load_problem(loading.Request(settings, torch.device("cpu"), Silence(), start=start))
 
 
-def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
-    """A message whose every symbol is the same, and a certificate of it."""
+def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes, bytes]:
+    """A message whose every symbol is the same, what its classifier is given, and a certificate of it."""
     configuration, dataset, width = problem.configuration, problem.dataset, problem.configuration.base_width
     sketch = sketch_network(configuration.model_name, classes=dataset.classes, inputs=dataset.spec, width=width)
     if Size.of(sketch, dataset.spec).parameters < LARGEST_MADE:
@@ -98,16 +96,18 @@ def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
         problem.blueprint.__dict__["network_facts"] = facts
     message = Message(problem.configuration, Grid(0.5, 1) if dim else None, np.full(dim, 2 if dim else 0))
     encoded = encode(message, problem.task)
-    measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts)
+    drawn, inputs = len(problem.calibration), problem.blueprint.calibrated
+    given = Calibrated(drawn, problem.file_channels, inputs, None, {}).to_bytes()
+    measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts, sha256(given).hexdigest())
     certificate = assemble(problem, message, encoded, measured, Claim(0.05, 0.0, False))
-    return encoded.data, certificate.to_bytes()
+    return encoded.data, given, certificate.to_bytes()
 
 
 def unfinished(run: Path) -> Path:
     """The same run, as if its training had been stopped before the first step."""
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["stages"] = {manifest["kind"]: "running"}
-    for name in ("checkpoint.safetensors", "metrics.jsonl", "message.bin", "bound.json"):
+    for name in ("checkpoint.safetensors", "metrics.jsonl", "message.bin", "classifier.safetensors", "bound.json"):
         manifest["files"].pop(name)
         (run / name).unlink()
     (run / "manifest.json").write_text(json.dumps(manifest))

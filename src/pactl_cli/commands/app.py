@@ -19,6 +19,7 @@ from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands import completion
 from pactl_cli.commands.certify import certify
+from pactl_cli.commands.export import export
 from pactl_cli.commands.launch import (
     LAUNCHED,
     CrewOptions,
@@ -36,6 +37,7 @@ from pactl_cli.commands.next_steps import advising, certify_command, certifying,
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.piped import run_directories, with_named_runs
+from pactl_cli.commands.predict import predict
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import PANEL, RunOptions, named_code
 from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
@@ -269,7 +271,7 @@ def verify(
     as_json: _Json = False,
 ) -> None:
     """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees. Writes nothing."""
-    settings = options.settings()
+    settings = options.settings("verify")
     [directory] = run_directories([run_dir])[-1:]
     with starting():
         from pactl_cli.problem.consent import Named
@@ -280,6 +282,8 @@ def verify(
 
 
 _command(epilog="Example:  pactl certify nets:small --weights mine.pth --dataset npz:unseen.npz")(certify)
+_command(epilog="Example:  find photos -name '*.jpg' | pactl predict runs/mine - --labels | sort | uniq -c")(predict)
+_command(epilog="Example:  pactl export runs/mine --to mine.onnx --card README.md")(export)
 _command(epilog="Example:  pactl report runs/* --html report.html")(report)
 _command(epilog="Example:  pactl names networks --json")(names)
 

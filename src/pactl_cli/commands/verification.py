@@ -19,8 +19,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class VerifyOptions:
-    """What `verify` is told, beside a run directory, whose own words it does not believe."""
+class NetworkOptions:
+    """What whoever rebuilds a classifier is told of its network."""
+
+    model_name: Annotated[
+        str | None,
+        typer.Option(
+            help="The network, if it is somebody's own code, MODULE:FUNCTION, or very large: only then is it built.",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
+
+    def settings(self, command: str, **more: str) -> BoundSettings:
+        """The same as settings, checked.
+
+        Args:
+            command: that was given these options.
+            more: options that it has of its own.
+
+        Raises:
+            PactlError: naming what is wrong.
+        """
+        said = {field.name: getattr(self, field.name) for field in fields(self)} | more
+        return BoundSettings.parse({name: value for name, value in said.items() if value is not None}, command)
+
+
+@dataclass(frozen=True)
+class DataOptions(NetworkOptions):
+    """What whoever counts a classifier's errors is told, beside a run directory, whose own words are not believed."""
 
     data_dir: Annotated[
         Path | None,
@@ -46,24 +73,13 @@ class VerifyOptions:
             rich_help_panel=DATA,
         ),
     ] = None
-    model_name: Annotated[
-        str | None,
-        typer.Option(
-            help="The network, if it is somebody's own code, MODULE:FUNCTION, or very large: only then is it built.",
-            show_default=False,
-            rich_help_panel=NETWORK,
-        ),
-    ] = None
+
+
+@dataclass(frozen=True)
+class VerifyOptions(DataOptions):
+    """What `verify` is told."""
+
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto"
-
-    def settings(self) -> BoundSettings:
-        """The same as settings, checked.
-
-        Raises:
-            PactlError: naming what is wrong.
-        """
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
-        return BoundSettings.parse({name: value for name, value in said.items() if value is not None}, "verify")
 
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import shorten
 
 import numpy as np
@@ -15,16 +16,17 @@ from pactl_cli.data.array_values import ArrayRows, Form, Held, Stored, Values, r
 from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.channels import has_channels_last
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
+from pactl_cli.data.files.arrays import list_arrays
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.data_directory import DataDirectory
-from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.stored_array import StoredArray
 from pactl_cli.data.labels import read_labels
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.sparse_matrices import is_sparse, sparse_rows
 from pactl_cli.data.spellings import Pair, find_parts
 from pactl_cli.data.vocabulary import with_vocabulary
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import PactlError, quoted
 from pactl_cli.models.inputs import MAPPING, InputSpec, TensorSpec
 
 _SHAPES = "use (n, H, W), (n, H, W, C), (n, C, H, W) or (n, F)"
@@ -56,6 +58,37 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading:
     _require_known(name, pairs, examples)
     dataset = Dataset(name, labels.classes, examples[0], examples[1] if test else None, labels.names, tuple(notes))
     return with_vocabulary(dataset)
+
+
+def load_inputs(path: Path, array: str | None, reading: Reading) -> LabelledExamples:
+    """Return the inputs in an `.npy` file, or in an array, or dictionary of arrays, of an `.npz` file, without labels.
+
+    Args:
+        array: its name; None for the only one.
+
+    Raises:
+        PactlError: if it cannot be read, or there are several, or it holds no inputs.
+    """
+    archive = ArrayArchive(f"npz:{path}", path, list_arrays(path))
+    stems, stem = archive.stems, array
+    if stem is None:
+        if len(stems) != 1:
+            hint = f"name one: {path}:{stems[0]}" if stems else SAVE
+            raise PactlError(f"{path} has {archive.listed()}", hint)
+        [stem] = stems
+    if stem not in stems:
+        raise PactlError(f"{path} has no array {quoted(stem)}: it has {archive.listed()}")
+    try:
+        keys = archive.keys(stem)
+        rows = "indptr" if is_sparse(set(keys)) else next(iter(keys), "")
+        shape = archive.headers[f"{stem}.{rows}" if rows else stem].shape
+        count = max(0, shape[0] - (rows == "indptr")) if shape else 0
+        labels = torch.zeros(1, dtype=torch.int64).expand(
+            count
+        )  # which a header that promises much does not make large
+        return _examples([_Part(archive, Pair(stem, "the first axis"), labels, reading, [])], unheard)[0]
+    except PactlError as error:
+        raise type(error)(error.message.removeprefix("--dataset npz:"), error.hint) from error
 
 
 @dataclass(frozen=True)
@@ -255,12 +288,12 @@ def _require_known(name: str, pairs: Sequence[Pair], examples: Sequence[Labelled
     if train != test:
         raise PactlError(
             f"--dataset {name}: {pairs[-1].x} and {pairs[0].x} differ in shape or type: "
-            f"{_in_detail(test)}; and {_in_detail(train)}",
+            f"{in_detail(test)}; and {in_detail(train)}",
             "prepare the examples of both parts alike",
         )
 
 
-def _in_detail(spec: InputSpec) -> str:
+def in_detail(spec: InputSpec) -> str:
     """Return what one example is, with the types of its numbers."""
     if spec.kind != MAPPING:
         return f"{spec}, {_type_name(spec.tensors[0][1])}"

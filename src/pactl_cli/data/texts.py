@@ -161,7 +161,10 @@ def load_texts(
     train, test = parts[0].samples, parts[1].samples if parts[1] else []
     samples, texts = [*train, *test], []
     for path, _ in samples:
-        texts.append(_text(name, path))
+        try:
+            texts.append(read_text(path))
+        except PactlError as error:
+            raise PactlError(f"--dataset {name}: {error.message}", error.hint) from error
         if not len(texts) % _PROGRESS_STEP or len(texts) == len(samples):
             progress(len(texts), len(samples))
     of_train, of_test = (torch.tensor([label for _, label in part]) for part in (train, test))
@@ -170,19 +173,23 @@ def load_texts(
     return text_dataset(name, labels, [texts[: len(train)], texts[len(train) :]] if test else [texts], reading)
 
 
-def _text(name: str, path: str) -> str:
-    """Return the content of a text file."""
+def read_text(path: str) -> str:
+    """Return the content of a text file.
+
+    Raises:
+        PactlError: if it cannot be read, is not UTF-8, or too large for one text.
+    """
     try:
         with open_file(Path(path)) as file:
             content = file.read(_LARGEST_TEXT + 1)
     except (OSError, ValueError) as error:
-        raise PactlError(f"--dataset {name}: {path} cannot be read: {reason(error)}") from error
+        raise PactlError(f"{path} cannot be read: {reason(error)}") from error
     if len(content) > _LARGEST_TEXT:
-        raise PactlError(f"--dataset {name}: {path} has more than {_LARGEST_TEXT >> 20} MB", "is it one text?")
+        raise PactlError(f"{path} has more than {_LARGEST_TEXT >> 20} MB", "is it one text?")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PactlError(
-            f"--dataset {name}: {path} is not UTF-8: byte {content[error.start]:#04x} at place {error.start:,}",
+            f"{path} is not UTF-8: byte {content[error.start]:#04x} at place {error.start:,}",
             "write it anew, such as: iconv -f LATIN1 -t UTF-8",
         ) from error

@@ -35,7 +35,7 @@ class Prepared(nn.Module):
     def __init__(self, network: nn.Module, statistics: Statistics, *, code: str, every_number: bool = False) -> None:
         super().__init__()
         self.network = network
-        self._code, self._every_number = code, every_number
+        self._code, self.every_number = code, every_number
         self.__dict__["_entry"] = None
         for name, row in zip(("_mean", "_std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(row).view(-1, 1, 1), persistent=False)
@@ -66,7 +66,7 @@ class Prepared(nn.Module):
 
     def _prepared(self, tensor: Tensor) -> Tensor:
         """Return what the network sees of a tensor of inputs, shape (m, ...)."""
-        if tensor.dtype != torch.uint8 and self._every_number:
+        if tensor.dtype != torch.uint8 and self.every_number:
             mean, std = (self._mean, self._std) if tensor.ndim == 4 else (self._mean.flatten(), self._std.flatten())
             return tensor.to(mean.dtype).sub(mean).div_(std)
         if tensor.dtype != torch.uint8:

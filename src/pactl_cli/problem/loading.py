@@ -85,8 +85,7 @@ def load_problem(request: Request) -> Problem:
     original, clean = _read(request, place)
     permutation = _permutation(settings, request.permutation, len(clean.train))
     dataset, start = _fitted(request, original, clean)
-    source = start if settings.has_source else None
-    where = DataDirectory(place.directory, may_write=False)
+    source, where = start if settings.has_source else None, DataDirectory(place.directory, may_write=False)
     pool, identities = _divided(settings, (original, clean, dataset), source, permutation, where)
     task = task_of(settings, dataset, pool, start)
     configuration = configuration_of(settings, task, source)
@@ -110,6 +109,7 @@ def load_problem(request: Request) -> Problem:
         fingerprints=fingerprints,
         calibration=given,
         pool=pool.bound,
+        file_channels=original.spec.channels,
         is_framed=settings.image_size is None and dataset.spec.sides != original.spec.sides,
         world=request.world,
     )

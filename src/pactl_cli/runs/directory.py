@@ -41,9 +41,10 @@ CHECKPOINT = "checkpoint.safetensors"
 INDICES = "indices.npz"
 METRICS = "metrics.jsonl"
 MESSAGE = "message.bin"
+CLASSIFIER = "classifier.safetensors"
 CERTIFICATE = "bound.json"
 RESUME = "resume"
-FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFICATE)
+FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CLASSIFIER, CERTIFICATE)
 
 _RESUMED = ("state.safetensors", "source.safetensors", "beginning.safetensors")
 
@@ -164,9 +165,10 @@ class RunDirectory:
 
     def altered(self) -> list[Path]:
         """Finished files that are not as the manifest says."""
-        return [self.path / name for name, digest in self.manifest.files.items() if self._sha256(name) != digest]
+        return [self.path / name for name, digest in self.manifest.files.items() if self.sha256_of(name) != digest]
 
-    def _sha256(self, name: str) -> str:
+    def sha256_of(self, name: str) -> str:
+        """A file's sha256; "" if it is missing, no plain file, or larger than any that pactl writes."""
         try:
             with open_plain_file(self.path / Path(name).name) as file:
                 status = os.fstat(file.fileno())
@@ -183,7 +185,7 @@ class RunDirectory:
         """Records a stage's state and the hashes of the files it finished."""
         self.manifest.stages[stage] = state
         for name in files:
-            self.manifest.files[name] = self._sha256(name)
+            self.manifest.files[name] = self.sha256_of(name)
         self.write_text(MANIFEST, self.manifest.model_dump_json(indent=2) + "\n")
 
     def restart_stage(self, stage: str, withdrawn: tuple[str, ...]) -> None:

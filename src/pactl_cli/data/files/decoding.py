@@ -115,14 +115,14 @@ class Decoder:
         return np.moveaxis(pixels, -1, 0)
 
 
-def own_pixels(path: str | bytes, mode: str) -> NDArray[np.uint8]:
-    """Return the picture in a file, at its own size, shape (C, H, W).
+def own_pixels(path: str | bytes, mode: str, fit: Callable[[Any], Any] = lambda image: image) -> NDArray[np.uint8]:
+    """Return the picture in a file, at its own size unless `fit` gives it another, shape (C, H, W).
 
     Raises:
         PactlError: with exit code 1 if it is none.
     """
     with warnings.catch_warnings(action="ignore"), _opened(path, None, FAILED) as image:
-        return np.moveaxis(np.atleast_3d(np.asarray(picture(image, mode))), -1, 0)
+        return np.moveaxis(np.atleast_3d(np.asarray(fit(picture(image, mode)))), -1, 0)
 
 
 def headers(paths: Sequence[str]) -> NDArray[np.int32]:

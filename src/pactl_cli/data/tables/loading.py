@@ -46,20 +46,29 @@ def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, readin
     labels = read_labels(name, *values, called=(f"column {quoted(label)}",) * 2)
     labels = replace(labels, notes=(*parts[0].notes, *labels.notes))
     if reading.text is not None:
-        return text_dataset(name, labels, [_text_values(part, reading) for part in parts], reading)
+        return text_dataset(name, labels, [text_values(part, reading) for part in parts], reading)
     reading.refuse(f"--dataset {name} has no texts", only=OF_TEXTS)
     given = reading.categories or {}
     own = {name: parts[0].read(name, kind) for name, kind in _kinds(parts[0], label, given).items()}
     fields = tuple(Field(name, str(own[name].kind), given.get(name)) for name in own)
     columns = [own, *({name: part.read(name, own[name].kind) for name in own} for part in parts[1:])]
     if reading.missing == "refuse":
-        _require_complete(parts, columns)
+        require_complete(parts, columns)
     texts = texts_of([column for part in columns for column in part.values()])
     encoding = Encoding(fields, reading.missing == "constant", texts)
     rows = [raw_inputs(fields, part) for part in columns]
     train, *tests = (Examples(inputs, numbers) for inputs, numbers in zip(rows, labels.parts, strict=True))
     notes = (*labels.notes, *_notes(columns[0]))
     return Dataset(name, labels.classes, train, tests[0] if tests else None, labels.names, notes, encoding)
+
+
+def read_table(path: Path) -> Part:
+    """Return the table in a file, whose name says its form.
+
+    Raises:
+        PactlError: if it cannot be read.
+    """
+    return _READERS["parquet" if path.name.endswith(ENDINGS["parquet"]) else "csv"](path)
 
 
 def count_rows(name: str) -> int:
@@ -134,7 +143,7 @@ def _label_values(part: Part, label: str) -> Values:
     return np.array(texts, dtype=np.str_)
 
 
-def _text_values(part: Part, reading: Reading) -> list[str]:
+def text_values(part: Part, reading: Reading) -> list[str]:
     """Return the texts of a column; one that is missing is empty, where that is wanted.
 
     Raises:
@@ -178,7 +187,7 @@ def _kinds(part: Part, label: str, given: Mapping[str, tuple[str, ...]]) -> dict
     return {name: CATEGORIES if name in given else None for name in names}
 
 
-def _require_complete(parts: Iterable[Part], columns: Iterable[Mapping[str, Column]]) -> None:
+def require_complete(parts: Iterable[Part], columns: Iterable[Mapping[str, Column]]) -> None:
     """Raise PactlError naming the first missing value, by columns."""
     for part, named in zip(parts, columns, strict=True):
         for name, column in named.items():

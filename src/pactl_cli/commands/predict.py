@@ -1,0 +1,167 @@
+"""`pactl predict`: what a certified classifier says of inputs, a line each."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
+from itertools import chain
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from pactl_cli.commands import completion
+from pactl_cli.commands.options import with_options
+from pactl_cli.commands.piped import run_directories
+from pactl_cli.commands.terminal import Terminal, complain, starting
+from pactl_cli.commands.verification import NetworkOptions
+from pactl_cli.errors import FAILED, MissingError, PactlError, on_one_line
+from pactl_cli.runs.fields import DATA, MACHINE
+
+if TYPE_CHECKING:
+    from pactl_cli.stages.predicting import Prediction
+
+_PIECE, _LONGEST_PATH = 1 << 16, 1 << 20
+_MARGIN_WIDTH, _WIDEST_CLASS = 8, 24
+
+
+_Run = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="A certified run.", autocompletion=completion.run_directory)
+]
+_Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Pictures, folders, texts (.txt), arrays (.npy, .npz, FILE.npz:ARRAY) or tables (.csv, .parquet), as the "
+        "run's data are; or - for paths on stdin.",
+    ),
+]
+_Null = Annotated[bool, typer.Option("--null", "-0", help="Paths on stdin end with a zero byte.", rich_help_panel=DATA)]
+_Tokenizer = Annotated[
+    str | None,
+    typer.Option(help="The tokenizer's file, if the run has one.", show_default=False, rich_help_panel=DATA),
+]
+_BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Inputs at a time.", min=1, show_default="500, or fewer large ones", rich_help_panel=MACHINE),
+]
+
+
+@with_options(NetworkOptions)
+def predict(
+    run_dir: _Run,
+    inputs: _Inputs,
+    options: NetworkOptions,
+    labels: Annotated[bool, typer.Option("--labels", help="Print the classes alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, an object a line.")] = False,
+    null: _Null = False,
+    tokenizer: _Tokenizer = None,
+    batch_size: _BatchSize = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
+) -> None:
+    """Say the class of inputs, by a run's certified classifier, without its data. Prints a line for each.
+
+    The line has class, margin between the two largest logits, and name. An input that cannot be read is named on
+    stderr, the others go on, and the exit code is 1.
+    """
+    settings = options.settings("predict", device=device)
+    if labels and as_json:
+        raise PactlError("--labels and --json exclude each other", "give one of them")
+    if str(run_dir) == "-" and "-" in inputs:
+        raise PactlError("stdin has either the run or the paths of inputs", "name the run")
+    _require_present(inputs)
+    [directory] = run_directories([run_dir])[-1:]
+    with starting():
+        from pactl_cli.stages.classifier import load
+        from pactl_cli.stages.predicting import predict as run_stage
+    classifier = load(directory, model_name=settings.model_name, device=settings.device)
+    paths = chain.from_iterable(_paths_on_stdin(b"\0" if null else b"\n") if path == "-" else [path] for path in inputs)
+    in_lines = _table(classifier.class_names) if sys.stdout.isatty() and not (labels or as_json) else _columns
+    in_words = _label if labels else _json if as_json else in_lines
+    _print_all(run_stage(classifier, paths, batch_size=batch_size, tokenizer=tokenizer), in_words)
+
+
+def _print_all(batches: Iterable[list[Prediction | PactlError]], in_words: Callable[[Prediction], str]) -> None:
+    """Print what is found, batch by batch, and complain of what cannot be read.
+
+    Raises:
+        PactlError: at the end, if there was something of that kind.
+    """
+    from pactl_cli.problem.display import Silence
+
+    done, failures = 0, 0
+    display = Silence() if sys.stdout.isatty() else Terminal()  # lines and a bar would be in each other's way
+    with display.progress("predicting") as advance:
+        for batch in batches:
+            for found in batch:
+                if isinstance(found, PactlError):
+                    complain(found.one_line())
+                    failures += 1
+                else:
+                    print(in_words(found))
+            sys.stdout.flush()
+            done += len(batch)
+            advance(done, 0, f"{done:,}")
+    if failures:
+        raise PactlError(f"{failures:,} of {done:,} inputs cannot be read", exit_code=FAILED)
+
+
+def _require_present(inputs: list[str]) -> None:
+    """Raise MissingError if an input that was named is not there."""
+    for path in inputs:
+        file, is_array, _ = path.rpartition(".npz:")
+        if path != "-" and not os.path.lexists(path) and not (is_array and os.path.lexists(f"{file}.npz")):
+            raise MissingError(f"{path}: there is no such file")
+
+
+def _paths_on_stdin(end: bytes) -> Iterator[str]:
+    """Yield paths as they come, each with a byte at its end.
+
+    Raises:
+        PactlError: if there are none, or one is longer than any.
+    """
+    rest, count = b"", 0
+    stream = cast(BufferedReader, sys.stdin.buffer)
+    while piece := stream.read1(_PIECE):
+        *whole, rest = (rest + piece).split(end)
+        if len(rest) > _LONGEST_PATH:
+            raise PactlError("what comes through the pipe is no list of paths")
+        for path in filter(None, whole):
+            count += 1
+            yield os.fsdecode(path)
+    if rest:
+        yield os.fsdecode(rest)
+    elif not count:
+        raise MissingError("no path came through the pipe", "the command before this one found or did nothing")
+
+
+def _label(found: Prediction) -> str:
+    """Return the class alone."""
+    return found.class_name
+
+
+def _columns(found: Prediction) -> str:
+    """Return class, margin and name with tabs between them; the name can have none, nor more than one line."""
+    name = found.name.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+    return f"{found.class_name}\t{found.margin:.4g}\t{name}"
+
+
+def _json(found: Prediction) -> str:
+    """Return all as an object; a margin that is no number is null."""
+    margin = found.margin if isfinite(found.margin) else None
+    return json.dumps({"input": found.name, "label": found.label, "class": found.class_name, "margin": margin})
+
+
+def _table(classes: Iterable[str]) -> Callable[[Prediction], str]:
+    """Print the head of a table for people, and return what writes its rows."""
+    width = min(max(map(len, ("class", *classes))), _WIDEST_CLASS)
+
+    def row(class_name: str, margin: str, name: str) -> str:
+        return f"{class_name:<{width}}  {margin:>{_MARGIN_WIDTH}}  {on_one_line(name)}"
+
+    print(row("class", "margin", "input"))
+    return lambda found: row(found.class_name, f"{found.margin:.4g}", found.name)

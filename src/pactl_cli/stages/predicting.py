@@ -1,0 +1,202 @@
+"""`pactl predict`: labels for inputs of the user's own, a batch at a time, as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from pathlib import Path
+
+import torch
+
+from pactl_cli.data.dataset import LabelledExamples
+from pactl_cli.data.files.image_listing import EXTENSIONS, is_left_out
+from pactl_cli.data.files.tokenizing import BUILT_IN
+from pactl_cli.data.tables.loading import ENDINGS
+from pactl_cli.data.texts import EXTENSION
+from pactl_cli.data.unlabelled import Reader, in_batches
+from pactl_cli.errors import MissingError, PactlError
+from pactl_cli.models.inputs import IMAGE, Inputs, change, count_inputs
+from pactl_cli.problem.configuring import reading_of
+from pactl_cli.stages.classifier import Classifier
+from pactl_cli.training.counting import batch_size
+
+_ARRAYS, _TABLES = (".npz", ".npy"), tuple(ending for endings in ENDINGS.values() for ending in endings)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one input.
+
+    Attributes:
+        name: of the input: its path, with its place in brackets where a file holds several.
+        label: the number of its class.
+        class_name: of that class.
+        margin: between the two largest logits.
+    """
+
+    name: str
+    label: int
+    class_name: str
+    margin: float
+
+
+Found = Prediction | PactlError
+"""Of one input: what the classifier says of it, or why it cannot be read."""
+
+
+def predict(
+    classifier: Classifier, inputs: Iterable[str], *, batch_size: int | None = None, tokenizer: str | None = None
+) -> Iterator[list[Found]]:
+    """Yield what a classifier says of inputs, batch by batch, in their order.
+
+    Args:
+        inputs: paths of files, or of folders of files, taken as they are needed.
+        batch_size: of each batch; None for as many as are counted at a time.
+        tokenizer: the file of what splits texts, where the run has one.
+
+    Raises:
+        PactlError: if the classifier takes other inputs than these, or a file of many inputs cannot be read.
+    """
+    sorter = _Sorter.of(classifier, tokenizer)
+    size = batch_size or sorter.usual_batch
+    for is_alone, paths in groupby(sorter.files(inputs), key=sorter.holds_many):
+        read = sorter.many if is_alone else sorter.each
+        for names, failures, batch in read(paths, size):
+            answers = iter(_answers(classifier, batch))
+            yield [failure or Prediction(name, *next(answers)) for name, failure in zip(names, failures, strict=True)]
+
+
+@torch.no_grad()
+def _answers(classifier: Classifier, inputs: Inputs) -> list[tuple[int, str, float]]:
+    """Return label, class and margin of each of some inputs."""
+    if not count_inputs(inputs):
+        return []
+    device = classifier.network.get_buffer("_mean").device
+    logits = classifier(change(inputs, lambda tensor: tensor.to(device))).double().cpu()
+    labels, (first, second) = logits.argmax(1).tolist(), logits.topk(2, dim=1).values.T
+    names = classifier.class_names
+    return [(label, names[label], margin) for label, margin in zip(labels, (first - second).tolist(), strict=True)]
+
+
+_Read = tuple[Sequence[str], Sequence[PactlError | None], Inputs]
+"""Names of inputs, of each why it cannot be read, and those that can."""
+
+
+@dataclass(frozen=True)
+class _Sorter:
+    """What tells inputs by their names, and reads them."""
+
+    reader: Reader
+    takes_pictures: bool
+    takes_texts: bool
+
+    @classmethod
+    def of(cls, classifier: Classifier, tokenizer: str | None) -> _Sorter:
+        """Return the one for the inputs of a classifier.
+
+        Raises:
+            PactlError: if a tokenizer is to be named, or is named in vain.
+        """
+        settings, side = classifier.settings, classifier.certificate.side_information
+        given, spec = classifier.calibrated, classifier.spec
+        of_folder = settings.dataset.startswith("folder:")
+        takes_texts = settings.text is not None or (of_folder and spec.kind != IMAGE)
+        if (settings.tokenizer not in BUILT_IN) != (tokenizer is not None):
+            if tokenizer is not None:
+                raise PactlError(f"--tokenizer {tokenizer}: the run has none of its own", "leave it out")
+            raise MissingError("the run has a tokenizer of its own, in a file", "name it: --tokenizer PATH")
+        reader = Reader(
+            spec,
+            replace(reading_of(settings, tokenizer), image_size=classifier.certificate.configuration["image_size"]),
+            given.channels,
+            given.encoding,
+            side.get("tokenizer_sha256"),
+        )
+        return cls(reader, spec.is_image_of_bytes, takes_texts)
+
+    @property
+    def usual_batch(self) -> int:
+        """How many inputs are read at a time."""
+        return batch_size(self.reader.spec)
+
+    def files(self, inputs: Iterable[str]) -> Iterator[str]:
+        """Yield inputs, and for a folder the files in it and below that can be read, in the order of their paths."""
+        endings = EXTENSIONS if self.takes_pictures else (EXTENSION,)
+        for path in inputs:
+            if not os.path.isdir(path):
+                yield path
+                continue
+            if not (self.takes_pictures or self.takes_texts):
+                raise PactlError(f"{path} is a folder, and the classifier takes {self.in_words()}", "name its files")
+            found = list(_below(path, endings))
+            if not found:
+                raise PactlError(f"{path} has no file that can be read: {', '.join(endings)}")
+            yield from found
+
+    def in_words(self) -> str:
+        """Return what can be named."""
+        said = [".npz and .npy files"] if self.reader.encoding is None else []
+        said += ["pictures"] if self.takes_pictures else ["texts"] if self.takes_texts else []
+        reads_tables = self.reader.encoding is not None or self.reader.reading.text is not None
+        return " and ".join([*said, *(["tables (.csv, .parquet)"] if reads_tables else [])])
+
+    def holds_many(self, path: str) -> bool:
+        """Return whether a file holds many inputs."""
+        is_array = path.endswith(_ARRAYS) or _named_array(path) is not None
+        return is_array or (path.lower().endswith(_TABLES) and not self.takes_pictures)
+
+    def many(self, paths: Iterator[str], size: int) -> Iterator[_Read]:
+        """Yield the inputs in files of many, each called by its place there.
+
+        Raises:
+            PactlError: if they cannot be read, or the classifier takes others.
+        """
+        for path in paths:
+            places, examples = self._in(path)
+            for part, batch in in_batches(examples, size):
+                yield [f"{path}[{places[place]}]" for place in part], [None] * len(part), batch.inputs
+
+    def _in(self, path: str) -> tuple[Sequence[int], LabelledExamples]:
+        """Return the inputs in a file of many, and of each its number there."""
+        is_table = path.lower().endswith(_TABLES)
+        if is_table != (self.reader.encoding is not None) and not (is_table and self.reader.reading.text):
+            raise PactlError(f"{path}: the classifier takes {self.in_words()}")
+        if is_table:
+            return self.reader.rows(Path(path))
+        examples = self.reader.arrays(*(_named_array(path) or (Path(path), None)))
+        return range(len(examples)), examples
+
+    def each(self, paths: Iterator[str], size: int) -> Iterator[_Read]:
+        """Yield the inputs of files that are one each.
+
+        Raises:
+            PactlError: if the classifier takes none from such files.
+        """
+        while names := list(islice(paths, size)):
+            if self.takes_pictures:
+                failures, images = self.reader.pictures(names)
+                yield names, failures, images
+            elif self.takes_texts:
+                failures, texts = self.reader.texts(names)
+                yield names, failures, texts.resident().inputs
+            else:
+                raise PactlError(f"{names[0]}: the classifier takes {self.in_words()}")
+
+
+def _named_array(path: str) -> tuple[Path, str] | None:
+    """Return the file and the array of FILE.npz:ARRAY; None for another name."""
+    file, colon, array = path.rpartition(":")
+    return (Path(file), array) if colon and file.endswith(".npz") and not os.path.lexists(path) else None
+
+
+def _below(folder: str, endings: tuple[str, ...]) -> Iterator[str]:
+    """Yield the files of some endings in a folder and below, but for what programs have left there."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_left_out(name))
+        yield from (
+            os.path.join(place, name)
+            for name in sorted(files)
+            if name.lower().endswith(endings) and not is_left_out(name)
+        )
