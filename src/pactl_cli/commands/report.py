@@ -18,6 +18,7 @@ from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.completion import among, run_directory
 from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.commands.page.markup import plain
+from pactl_cli.commands.page.plot import PLOTS
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.terminal import Terminal
 from pactl_cli.errors import FAILED, PactlError
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = {"d": 9, "train": 8, "test": 8, "bits": 17, "certificate": 11, "published": 12, "hold-out": 8}
 """The table's columns and their widths."""
-PLOTS = ("errors", "bits", "symbols", "learning", "bound")
-"""What `--figure` draws, by the names that `--plot` takes."""
 _FORMS = ("pdf", "svg", "png")
 _NAMED = ("model_name", "intrinsic_mode")
 _NOTE = "Bits: configuration+codebook+symbols+ledger. Unverified: pactl verify RUN_DIR."

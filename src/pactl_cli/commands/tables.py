@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from csv import DictWriter
 from io import StringIO
 from math import ceil
@@ -19,7 +19,7 @@ from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.claims import LEFT_OUT
 from pactl_cli.stages.report import Report, are_comparable
 
-_PARTS = {
+_PARTS: dict[str, Iterable[str]] = {
     "bits": BitParts.model_fields,
     "bounds": BOUNDS,
     "published": Published.model_fields,
