@@ -119,6 +119,7 @@ def as_latex(reports: Sequence[Report]) -> str:
         r"\begin{table}",
         r"  \centering",
         f"  \\caption{{{_caption(reports, others)}}}",
+        r"  \medskip",
         f"  \\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
         r"    \toprule",
         f"    {' & '.join(head)} \\\\",

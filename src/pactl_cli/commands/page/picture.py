@@ -100,7 +100,7 @@ def picture(reports: Sequence[Report], plot: str, form: str, display: Display) -
         raise PactlError(f"--plot {plot}: these runs have nothing to draw", "certify them: pactl bound RUN_DIR")
     for line in [*root.iterfind("ul[@class='absent']/li"), *root.iterfind("p[@class='note']")]:
         display.warn(line.text or "")
-    with matplotlib.rc_context(_SETTINGS), catch_warnings(record=True) as warned:
+    with matplotlib.rc_context(_SETTINGS), catch_warnings(record=True, action="always") as warned:
         data = _saved(_Sheet().filled(root.findall("ul[@class='legend']/li"), panels), form)
     if any("missing from font" in str(each.message) for each in warned):
         display.warn("some characters of the names have no picture in the font DejaVu Sans")
