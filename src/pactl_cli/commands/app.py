@@ -38,7 +38,7 @@ from pactl_cli.commands.piped import run_directories, with_named_runs
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import PANEL, LogOption, RunOptions, named_code
 from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
-from pactl_cli.commands.trackers import require_tracker, track_certified, tracking
+from pactl_cli.commands.trackers import track_certified, tracking
 from pactl_cli.commands.verification import VerifyOptions, advice_on, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
@@ -190,7 +190,6 @@ def bound(
 ) -> None:
     """Quantise, code and certify runs, each of them. Prints the best certificate."""
     settings = BoundSettings.parse(given)
-    require_tracker(log)
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
     directories = run_directories(run_dirs)
@@ -210,13 +209,10 @@ def bound(
                 if said and (as_json or print_all):
                     display.warn(said.in_words())
                 print_certified(certified if print_all else certificate, check, said, as_json=as_json)
-                if log:
-                    track_certified(log, certified, display)
+                track_certified(log, certified, display)
     if fail_above is not None and certificate.error_bound > fail_above:
-        raise PactlError(
-            f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",
-            exit_code=BOUND_EXCEEDED,
-        )
+        words = f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}"
+        raise PactlError(words, exit_code=BOUND_EXCEEDED)
 
 
 @_command(

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from rich.text import Text
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.completion import among, run_directory
 from pactl_cli.commands.layout import columns, command_lines, wrapped
+from pactl_cli.commands.options import with_options
 from pactl_cli.commands.page.markup import plain
 from pactl_cli.commands.page.plot import PLOTS
 from pactl_cli.commands.piped import run_directories
@@ -24,6 +26,7 @@ from pactl_cli.commands.terminal import Terminal
 from pactl_cli.errors import FAILED, PactlError
 
 if TYPE_CHECKING:
+    from pactl_cli.problem.display import Display
     from pactl_cli.stages.report import Report
 
 _COLUMNS = {"d": 9, "train": 8, "test": 8, "bits": 17, "certificate": 11, "published": 12, "hold-out": 8}
@@ -33,21 +36,20 @@ _NAMED = ("model_name", "intrinsic_mode")
 _NOTE = "Bits: configuration+codebook+symbols+ledger. Unverified: pactl verify RUN_DIR."
 
 
-def report(
-    run_dirs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN_DIR...", help="Runs to show, or - for stdin.", autocompletion=run_directory),
-    ],
+@dataclass(frozen=True)
+class Outputs:
+    """What `report` makes of runs, and where it goes; at most one of them."""
+
     html: Annotated[
         Path | None, typer.Option(help="Write a page with plots, readable without a network or a script; - for stdout.")
-    ] = None,
+    ] = None
     csv: Annotated[
         Path | None, typer.Option(help="Write every run's numbers as a table, a row each; - for stdout.")
-    ] = None,
+    ] = None
     latex: Annotated[
         Path | None, typer.Option(help="Write a table for a paper (booktabs), a row each; - for stdout.")
-    ] = None,
-    figure: Annotated[Path | None, typer.Option(help="Write one plot of the page as FILE.pdf, .svg or .png.")] = None,
+    ] = None
+    figure: Annotated[Path | None, typer.Option(help="Write a plot of the page as FILE.pdf, .svg or .png.")] = None
     plot: Annotated[
         str | None,
         typer.Option(
@@ -56,59 +58,68 @@ def report(
             metavar="WORD",
             autocompletion=among((name, "") for name in PLOTS),
         ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False,
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False
+
+    def require_one(self) -> None:
+        """Raise PactlError if several are asked for, or a plot that there is not."""
+        if sum(bool(each) for each in (self.html, self.csv, self.latex, self.figure, self.as_json)) > 1:
+            raise PactlError("--html, --csv, --latex, --figure and --json exclude each other", "give one of them")
+        if self.plot is not None and self.figure is None:
+            raise PactlError(f"--plot {self.plot} is for --figure", "name a file: --figure FILE.pdf")
+        if self.plot is not None and self.plot not in PLOTS:
+            raise PactlError(f"--plot {self.plot}: there is no such plot", f"choose from {', '.join(PLOTS)}")
+        if self.figure is not None and _form(self.figure) not in _FORMS:
+            raise PactlError(f"--figure {self.figure} does not end in .pdf, .svg or .png", "which says what to write")
+        if self.figure is not None and find_spec("matplotlib") is None:
+            raise PactlError("--figure needs matplotlib, which is not installed", "pip install 'pactl[plot]'")
+
+    def give(self, reports: Sequence[Report], display: Display) -> None:
+        """Write what is asked for, or print the table, or JSON where that goes to no terminal."""
+        if self.html is not None:
+            from pactl_cli.commands.page.document import page
+
+            _give("--html", self.html, page(reports).encode("utf-8", "replace"))
+        elif self.csv is not None:
+            from pactl_cli.commands.tables import as_csv
+
+            _give("--csv", self.csv, as_csv(reports).encode("utf-8", "replace"))
+        elif self.latex is not None:
+            from pactl_cli.commands.tables import as_latex
+
+            _give("--latex", self.latex, as_latex(reports).encode("utf-8", "replace"))
+        elif self.figure is not None:
+            from pactl_cli.commands.page.picture import picture
+
+            _give("--figure", self.figure, picture(reports, self.plot or PLOTS[0], _form(self.figure), display))
+        elif self.as_json or not sys.stdout.isatty():
+            print(json.dumps([run.facts() for run in reports], indent=2))
+        else:
+            _print_table(reports)
+
+
+@with_options(Outputs)
+def report(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="Runs to show, or - for stdin.", autocompletion=run_directory),
+    ],
+    options: Outputs,
 ) -> None:
     """Show runs side by side, as their files say. Prints a table, or the path of a page or a file."""
     from pactl_cli.stages.report import report as run_stage
 
-    if sum((html is not None, csv is not None, latex is not None, figure is not None, as_json)) > 1:
-        raise PactlError("--html, --csv, --latex, --figure and --json exclude each other", "give one of them")
-    form = _require_form(figure, plot)
+    options.require_one()
     directories, display = run_directories(run_dirs), Terminal()
     reports = run_stage(directories, display)
-    if html is not None:
-        from pactl_cli.commands.page.document import page
-
-        _give("--html", html, page(reports).encode("utf-8", "replace"))
-    elif csv is not None:
-        from pactl_cli.commands.tables import as_csv
-
-        _give("--csv", csv, as_csv(reports).encode("utf-8", "replace"))
-    elif latex is not None:
-        from pactl_cli.commands.tables import as_latex
-
-        _give("--latex", latex, as_latex(reports).encode("utf-8", "replace"))
-    elif figure is not None:
-        from pactl_cli.commands.page.picture import picture
-
-        _give("--figure", figure, picture(reports, plot or PLOTS[0], form, display))
-    elif as_json or not sys.stdout.isatty():
-        print(json.dumps([run.facts() for run in reports], indent=2))
-    else:
-        _print_table(reports)
+    options.give(reports, display)
     if len(reports) < len(directories):
         raise typer.Exit(FAILED)
 
 
-def _require_form(figure: Path | None, plot: str | None) -> str:
-    """Return the form of a figure, which its name ends in; "" where none is to be drawn.
-
-    Raises:
-        PactlError: if there is no such form or plot, or what draws it is absent.
-    """
-    if plot is not None and figure is None:
-        raise PactlError(f"--plot {plot} is for --figure", "name a file: --figure FILE.pdf")
-    if plot is not None and plot not in PLOTS:
-        raise PactlError(f"--plot {plot}: there is no such plot", f"choose from {', '.join(PLOTS)}")
-    if figure is None:
-        return ""
-    form = figure.suffix[1:].lower()
-    if form not in _FORMS:
-        raise PactlError(f"--figure {figure} does not end in .pdf, .svg or .png", "which says what to write")
-    if find_spec("matplotlib") is None:
-        raise PactlError("--figure needs matplotlib, which is not installed", "pip install 'pactl[plot]'")
-    return form
+def _form(figure: Path) -> str:
+    """What a figure's name ends in."""
+    return figure.suffix[1:].lower()
 
 
 def _give(option: str, path: Path, data: bytes) -> None:

@@ -16,7 +16,7 @@ import typer
 from pactl_cli import catalogue
 from pactl_cli.commands.completion import among
 from pactl_cli.commands.options import merge
-from pactl_cli.commands.trackers import TRACKERS, require_tracker
+from pactl_cli.commands.trackers import TRACKERS, known_tracker
 from pactl_cli.errors import PactlError
 from pactl_cli.processes.placement import Placement
 from pactl_cli.runs.config_file import read_plain_config
@@ -35,6 +35,7 @@ LogOption = Annotated[
         help=f"Also log to {', '.join(TRACKERS)}.",
         metavar="WORD",
         rich_help_panel=PANEL,
+        callback=known_tracker,
         autocompletion=among((name, "") for name in TRACKERS),
     ),
 ]
@@ -68,7 +69,6 @@ class RunOptions:
         Raises:
             PactlError: naming what is wrong, or contradicts itself.
         """
-        require_tracker(self.log)
         if self.resume and self.force:
             raise PactlError("--resume and --force exclude each other", "give one of them")
         if self.resume and self.out is None:

@@ -80,13 +80,7 @@ class Manifest(BaseModel):
 
 
 class RunDirectory:
-    """A directory of one run. `open` an existing one, or `create` one.
-
-    Attributes:
-        listener: is told each line of metrics that is added.
-    """
-
-    listener: Callable[[dict[str, Any]], None] | None = None
+    """A directory of one run. `open` an existing one, or `create` one."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
@@ -282,13 +276,6 @@ class RunDirectory:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
             raise PactlError(f"{self.path / METRICS} cannot be written: {error.strerror}", exit_code=FAILED) from error
-        if self.listener:
-            self.listener(record)
-
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The whole lines of `metrics.jsonl`; none where there is no such file."""
-        lines = self.read_bytes(METRICS).splitlines(keepends=True) if os.path.lexists(self.path / METRICS) else []
-        return [json.loads(line) for line in lines if _is_record(line)]
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the lines of `metrics.jsonl` for which `keep(record)` is false, and one that a kill has cut short."""

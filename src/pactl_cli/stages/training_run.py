@@ -35,7 +35,7 @@ from pactl_cli.runs.directory import (
     is_vacant,
     require_writable,
 )
-from pactl_cli.runs.following import FollowedRun
+from pactl_cli.runs.following import FollowedRun, ToldRun
 from pactl_cli.runs.settings import MAX_SEED, TrainSettings
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.ground import find_ground
@@ -136,7 +136,8 @@ def train_into(
         run = world.from_first(lambda: _begun_or_found(destination, problem, place, claims))
         if not run.is_complete():
             _mention_copies(problem, display)
-            run.listener = destination.listener
+            if destination.listener:
+                run = ToldRun(run, destination.listener)
             (work or train_coordinates)(run if world.leads else FollowedRun(run.path, run.manifest), problem, display)
 
 
