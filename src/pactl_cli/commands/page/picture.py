@@ -34,6 +34,8 @@ _COLUMN, _PAGE, _GAP = 244.8, 504.0, 27.0
 _REM = 9.2
 _PX = _REM / 16
 _LINE, _EDGE = 1.4 * _REM, 0.4 * _REM
+_MOST_DOTS = 20_000
+"""The height of a picture of dots, of however many runs it is."""
 _SETTINGS: Any = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "pactl"}
 """Fonts are embedded as outlines that printers take, and the same runs give the same file."""
 _NOTHING = {"pdf": ("CreationDate",), "svg": ("Date",), "png": ()}
@@ -109,7 +111,8 @@ def picture(reports: Sequence[Report], plot: str, form: str, display: Display) -
 
 def _saved(figure: Figure, form: str) -> bytes:
     file, creator = BytesIO(), {"Software" if form == "png" else "Creator": f"pactl {__version__}"}
-    figure.savefig(file, format=form, dpi=300, metadata=creator | dict.fromkeys(_NOTHING[form]))
+    dots = min(300, _MOST_DOTS / figure.get_size_inches()[1])
+    figure.savefig(file, format=form, dpi=dots, metadata=creator | dict.fromkeys(_NOTHING[form]))
     return file.getvalue()
 
 
