@@ -70,7 +70,7 @@ class Outputs:
         if self.plot is not None and self.plot not in PLOTS:
             raise PactlError(f"--plot {self.plot}: there is no such plot", f"choose from {', '.join(PLOTS)}")
         if self.figure is not None and _form(self.figure) not in _FORMS:
-            raise PactlError(f"--figure {self.figure} does not end in .pdf, .svg or .png", "which says what to write")
+            raise PactlError(f"--figure {self.figure} does not end in .pdf, .svg or .png", "such as errors.pdf")
         if self.figure is not None and find_spec("matplotlib") is None:
             raise PactlError("--figure needs matplotlib, which is not installed", "pip install 'pactl[plot]'")
 

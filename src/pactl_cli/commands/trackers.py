@@ -280,14 +280,21 @@ def track_certified(name: str | None, certified: list[tuple[Path, Certificate]],
         if name is None:
             return
         log = Log(name, path, display, part="bound")
-        for line in RunDirectory.open(path).read_bytes(METRICS).splitlines():
-            with suppress(ValueError, RecursionError):  # of lines that somebody has altered
-                if isinstance(record := json.loads(line), dict) and record.get("stage") == "bound":
-                    log.line(record)
+        for record in _lines_of_bound(path):
+            log.line(record)
         log.certificate(certificate)
         log.end(failed=False)
         if log.has_failed:
             return
+
+
+def _lines_of_bound(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics that `bound` wrote; nothing where there is no file, or of lines that are none."""
+    with suppress(PactlError):
+        for line in RunDirectory.open(path).read_bytes(METRICS).splitlines():
+            with suppress(ValueError, RecursionError):
+                if isinstance(record := json.loads(line), dict) and record.get("stage") == "bound":
+                    yield record
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:
