@@ -39,8 +39,9 @@ from pactl_cli.commands.outcome import end, open_closed_streams, require_working
 from pactl_cli.commands.piped import run_directories, with_named_runs
 from pactl_cli.commands.predict import predict
 from pactl_cli.commands.report import report
-from pactl_cli.commands.run_options import PANEL, RunOptions, named_code
+from pactl_cli.commands.run_options import PANEL, LogOption, RunOptions, named_code
 from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
+from pactl_cli.commands.trackers import track_certified, tracking
 from pactl_cli.commands.verification import VerifyOptions, advice_on, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.processes.supervision import run_crew
@@ -137,7 +138,9 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
         named = settings.model_name if named_code(given) else None
         destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
         with _shared() as (world, display):
-            stage(settings, destination, display, world)
+            log = options.log if world.leads else None
+            with tracking(log, target, display, begins=not options.resume) as listener:
+                stage(settings, replace(destination, listener=listener), display, world)
             print(target)
             if sys.stdout.isatty() and made.certifies(settings):
                 display.say(f"Certify it: {certify_command(target, given, launcher())}")
@@ -186,13 +189,16 @@ def bound(
     fail_above: _FailAbove = None,
     out: _Out = None,
     force: _Force = False,
+    log: LogOption = None,
 ) -> None:
     """Quantise, code and certify runs, each of them. Prints the best certificate."""
     settings = BoundSettings.parse(given)
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
     directories = run_directories(run_dirs)
-    with advising(lambda: certifying(directories, given | {"out": out, "force": force or None}, launcher())):
+    with advising(
+        lambda: certifying(directories, given | {"out": out, "force": force or None, "log": log}, launcher())
+    ):
         with starting():
             from pactl_cli.stages.bound import Shelf, best_of
             from pactl_cli.stages.bound import bound as run_stage
@@ -206,11 +212,10 @@ def bound(
                 if said and (as_json or print_all):
                     display.warn(said.in_words())
                 print_certified(certified if print_all else certificate, check, said, as_json=as_json)
+                track_certified(log, certified, display)
     if fail_above is not None and certificate.error_bound > fail_above:
-        raise PactlError(
-            f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}",
-            exit_code=BOUND_EXCEEDED,
-        )
+        words = f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}"
+        raise PactlError(words, exit_code=BOUND_EXCEEDED)
 
 
 @_command(

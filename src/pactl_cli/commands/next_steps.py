@@ -35,7 +35,7 @@ def going_on(kind: str, given: dict[str, Any], options: RunOptions, target: Path
     how = {"force": True} if replaces else {"resume": True}
     words = [kind] if source is None else [kind, source]
     return "go on with: " + shell_command(
-        *words, launched=launched, **settings, config=options.config, out=target, **how
+        *words, launched=launched, **settings, config=options.config, out=target, log=options.log, **how
     )
 
 

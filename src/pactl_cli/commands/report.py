@@ -6,102 +6,138 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from csv import DictWriter
-from io import StringIO
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from pactl_cli.certificate.percent import percent
-from pactl_cli.commands.completion import run_directory
+from pactl_cli.commands.completion import among, run_directory
 from pactl_cli.commands.layout import columns, command_lines, wrapped
+from pactl_cli.commands.options import with_options
 from pactl_cli.commands.page.markup import plain
+from pactl_cli.commands.page.plot import PLOTS
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.terminal import Terminal
 from pactl_cli.errors import FAILED, PactlError
 
 if TYPE_CHECKING:
+    from pactl_cli.problem.display import Display
     from pactl_cli.stages.report import Report
 
 _COLUMNS = {"d": 9, "train": 8, "test": 8, "bits": 17, "certificate": 11, "published": 12, "hold-out": 8}
 """The table's columns and their widths."""
+_FORMS = ("pdf", "svg", "png")
 _NAMED = ("model_name", "intrinsic_mode")
 _NOTE = "Bits: configuration+codebook+symbols+ledger. Unverified: pactl verify RUN_DIR."
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What `report` makes of runs, and where it goes; at most one of them."""
+
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with plots, readable without a network or a script; - for stdout.")
+    ] = None
+    csv: Annotated[
+        Path | None, typer.Option(help="Write every run's numbers as a table, a row each; - for stdout.")
+    ] = None
+    latex: Annotated[
+        Path | None, typer.Option(help="Write a table for a paper (booktabs), a row each; - for stdout.")
+    ] = None
+    figure: Annotated[Path | None, typer.Option(help="Write a plot of the page as FILE.pdf, .svg or .png.")] = None
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Which plot: {', '.join(PLOTS)}.",
+            show_default=PLOTS[0],
+            metavar="WORD",
+            autocompletion=among((name, "") for name in PLOTS),
+        ),
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False
+
+    def require_one(self) -> None:
+        """Raise PactlError if several are asked for, or a plot that there is not."""
+        if sum(bool(each) for each in (self.html, self.csv, self.latex, self.figure, self.as_json)) > 1:
+            raise PactlError("--html, --csv, --latex, --figure and --json exclude each other", "give one of them")
+        if self.plot is not None and self.figure is None:
+            raise PactlError(f"--plot {self.plot} is for --figure", "name a file: --figure FILE.pdf")
+        if self.plot is not None and self.plot not in PLOTS:
+            raise PactlError(f"--plot {self.plot}: there is no such plot", f"choose from {', '.join(PLOTS)}")
+        if self.figure is not None and _form(self.figure) not in _FORMS:
+            raise PactlError(f"--figure {self.figure} does not end in .pdf, .svg or .png", "such as errors.pdf")
+        if self.figure is not None and find_spec("matplotlib") is None:
+            raise PactlError("--figure needs matplotlib, which is not installed", "pip install 'pactl[plot]'")
+
+    def give(self, reports: Sequence[Report], display: Display) -> None:
+        """Write what is asked for, or print the table, or JSON where that goes to no terminal."""
+        if self.html is not None:
+            from pactl_cli.commands.page.document import page
+
+            _give("--html", self.html, page(reports).encode("utf-8", "replace"))
+        elif self.csv is not None:
+            from pactl_cli.commands.tables import as_csv
+
+            _give("--csv", self.csv, as_csv(reports).encode("utf-8", "replace"))
+        elif self.latex is not None:
+            from pactl_cli.commands.tables import as_latex
+
+            _give("--latex", self.latex, as_latex(reports).encode("utf-8", "replace"))
+        elif self.figure is not None:
+            from pactl_cli.commands.page.picture import picture
+
+            _give("--figure", self.figure, picture(reports, self.plot or PLOTS[0], _form(self.figure), display))
+        elif self.as_json or not sys.stdout.isatty():
+            print(json.dumps([run.facts() for run in reports], indent=2))
+        else:
+            _print_table(reports)
+
+
+@with_options(Outputs)
 def report(
     run_dirs: Annotated[
         list[Path],
         typer.Argument(metavar="RUN_DIR...", help="Runs to show, or - for stdin.", autocompletion=run_directory),
     ],
-    html: Annotated[
-        Path | None, typer.Option(help="Write a page with plots, readable without a network or a script; - for stdout.")
-    ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(help="Write every run's numbers as a table, a row each; - for stdout.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False,
+    options: Outputs,
 ) -> None:
     """Show runs side by side, as their files say. Prints a table, or the path of a page or a file."""
     from pactl_cli.stages.report import report as run_stage
 
-    if sum((html is not None, csv is not None, as_json)) > 1:
-        raise PactlError("--html, --csv and --json exclude each other", "give one of them")
-    directories = run_directories(run_dirs)
-    reports = run_stage(directories, Terminal())
-    if html is not None:
-        from pactl_cli.commands.page.document import page
-
-        _give("--html", html, page(reports))
-    elif csv is not None:
-        _give("--csv", csv, _table(reports))
-    elif as_json or not sys.stdout.isatty():
-        print(json.dumps([run.facts() for run in reports], indent=2))
-    else:
-        _print_table(reports)
+    options.require_one()
+    directories, display = run_directories(run_dirs), Terminal()
+    reports = run_stage(directories, display)
+    options.give(reports, display)
     if len(reports) < len(directories):
         raise typer.Exit(FAILED)
 
 
-def _give(option: str, path: Path, text: str) -> None:
+def _form(figure: Path) -> str:
+    """What a figure's name ends in."""
+    return figure.suffix[1:].lower()
+
+
+def _give(option: str, path: Path, data: bytes) -> None:
     """Writes a file, whole or not at all, and prints its path; what is to go to - is printed itself."""
     from pactl_cli.runs.directory import FILES, replace_file
 
     if str(path) == "-":
-        print(text.encode("utf-8", "replace").decode(), end="")
+        print(data.decode(), end="")
         return
     if path.is_dir() or path.name in FILES:
         raise PactlError(f"{option} {path} is the name of something else", "name another file")
     try:
-        replace_file(path, text.encode("utf-8", "replace"))
+        replace_file(path, data)
     except OSError as error:
         raise PactlError(
             f"{option} {path} cannot be written: {os.strerror(error.errno or 0)}", "choose another place"
         ) from error
     print(path)
-
-
-def _table(reports: Sequence[Report]) -> str:
-    """The numbers of each run as CSV (RFC 4180): a row each, and a header that names the columns."""
-    rows = [dict(_flat(run.facts())) for run in reports]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = StringIO()
-    writer = DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _flat(facts: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """The facts with one name each, `bits.symbols`; lists of sentences are no numbers, and left out."""
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        elif not isinstance(value, list):
-            yield f"{before}{name}", value
 
 
 def _print_table(reports: Sequence[Report]) -> None:

@@ -14,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from pactl_cli import catalogue
+from pactl_cli.commands.completion import among
 from pactl_cli.commands.options import merge
+from pactl_cli.commands.trackers import TRACKERS, known_tracker
 from pactl_cli.errors import PactlError
 from pactl_cli.processes.placement import Placement
 from pactl_cli.runs.config_file import read_plain_config
@@ -26,6 +28,17 @@ from pactl_cli.runs.settings import TrainSettings
 PANEL = "Run directory"
 RUNS = "runs"
 """The directory, below the working one, of runs for which the user names none."""
+
+LogOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Also log to {', '.join(TRACKERS)}.",
+        metavar="WORD",
+        rich_help_panel=PANEL,
+        callback=known_tracker,
+        autocompletion=among((name, "") for name in TRACKERS),
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class RunOptions:
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the settings as YAML and leave.", rich_help_panel=PANEL)
     ] = False
+    log: LogOption = None
 
     def settings(self, kind: str, given: dict[str, Any]) -> TrainSettings:
         """Return the settings of a run: options over a file's, which names no code that the options do not.

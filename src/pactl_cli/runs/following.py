@@ -1,4 +1,4 @@
-"""A run directory as seen by a process that leaves all writing to another."""
+"""A run directory as seen by a process that leaves all writing to another, and one that somebody listens to."""
 
 from __future__ import annotations
 
@@ -31,3 +31,16 @@ class FollowedRun(RunDirectory):
 
     def remove_resume(self) -> None:
         """Nothing."""
+
+
+class ToldRun(RunDirectory):
+    """A run whose lines of metrics somebody is told, once they are written."""
+
+    def __init__(self, run: RunDirectory, listener: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__(run.path, run.manifest)
+        self._listener = listener
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Adds one line to `metrics.jsonl`, and tells it."""
+        super().append_metrics(record)
+        self._listener(record)

@@ -35,7 +35,7 @@ from pactl_cli.runs.directory import (
     is_vacant,
     require_writable,
 )
-from pactl_cli.runs.following import FollowedRun
+from pactl_cli.runs.following import FollowedRun, ToldRun
 from pactl_cli.runs.settings import MAX_SEED, TrainSettings
 from pactl_cli.stages.acceptance import require_trainable
 from pactl_cli.stages.ground import find_ground
@@ -65,12 +65,14 @@ class Destination:
         resume: go on with the run that is there, or begin it if none is.
         force: replace the run that is there.
         model_name: the network, if the command line names one.
+        listener: is told each line of metrics, as it is written.
     """
 
     path: Path
     resume: bool = False
     force: bool = False
     model_name: str | None = None
+    listener: Callable[[dict[str, Any]], None] | None = None
 
     def existing(self) -> RunDirectory | None:
         """Return the run to go on with, if one has begun."""
@@ -134,6 +136,8 @@ def train_into(
         run = world.from_first(lambda: _begun_or_found(destination, problem, place, claims))
         if not run.is_complete():
             _mention_copies(problem, display)
+            if destination.listener:
+                run = ToldRun(run, destination.listener)
             (work or train_coordinates)(run if world.leads else FollowedRun(run.path, run.manifest), problem, display)
 
 

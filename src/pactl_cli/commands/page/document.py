@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 from pactl_cli import __version__
@@ -12,6 +12,7 @@ from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.page import figures
 from pactl_cli.commands.page.figures import COLOURS, Shown, table
 from pactl_cli.commands.page.markup import Child, Markup, plain, tag
+from pactl_cli.commands.page.plot import PLOTS
 from pactl_cli.errors import quoted, shell_command
 from pactl_cli.stages.report import Report, are_comparable, best_certified, read_details
 
@@ -25,7 +26,7 @@ _INCOMPARABLE = (
 
 def page(reports: Sequence[Report]) -> str:
     """The whole document."""
-    runs = _shown(reports)
+    runs = shown(reports)
     best = best_certified(reports)
     chosen = next((run for run in runs if run.report is best), None)
     style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
@@ -40,19 +41,14 @@ def page(reports: Sequence[Report]) -> str:
     sections: list[Markup | None] = [
         _hero(chosen, len(reports), comparable=are_comparable(reports)),
         _runs(runs, chosen),
-        figures.bound_against_test(runs),
-        figures.where_bits_go(runs),
-        figures.symbols(runs),
-        figures.learning(runs),
+        *(drawn(runs) for drawn in FIGURES.values()),
+        _particulars(runs),
     ]
-    if chosen and best and best.certificate:
-        sections.append(figures.what_it_depends_on(chosen.name, best.certificate))
-    sections.append(_particulars(runs))
     body = tag("body", tag("main", sections), _footer())
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-def _shown(reports: Sequence[Report]) -> list[Shown]:
+def shown(reports: Sequence[Report]) -> list[Shown]:
     """Runs with names short enough for a plot: the directory's own where that tells them apart."""
     own = [report.path.resolve().name for report in reports]
     times = Counter(own)
@@ -68,6 +64,24 @@ def _shown(reports: Sequence[Report]) -> list[Shown]:
         )
         for place, (name, report) in enumerate(zip(names, reports, strict=True))
     ]
+
+
+def _what_it_depends_on(runs: Sequence[Shown]) -> Markup | None:
+    """The bounds of the run with the lowest certificate."""
+    best = best_certified([run.report for run in runs])
+    drawn = (figures.what_it_depends_on(run.name, c) for run in runs if run.report is best and (c := best.certificate))
+    return next(drawn, None)
+
+
+_FIGURES = (
+    figures.bound_against_test,
+    figures.where_bits_go,
+    figures.symbols,
+    figures.learning,
+    _what_it_depends_on,
+)
+FIGURES: dict[str, Callable[[Sequence[Shown]], Markup | None]] = dict(zip(PLOTS, _FIGURES, strict=True))
+"""What the page draws, by its name: each a section, or None where there is nothing to draw."""
 
 
 def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:

@@ -12,7 +12,10 @@ from typing import Literal
 
 from pactl_cli.commands.page.markup import Child, Markup, tag
 
-_FINE = 10_000
+PLOTS = ("errors", "bits", "symbols", "learning", "bound")
+"""The figures of a page, by the names that `--plot` takes."""
+
+FINE = 10_000
 """Units of a curve's own coordinates, to which its width and height are stretched."""
 
 
@@ -142,16 +145,16 @@ def curves(lines: Iterable[tuple[str, Sequence[tuple[float, float]]]], x: Axis, 
     """Lines through points, each with its class; a line of one point is a dot."""
     drawn = []
     for style, points in lines:
-        places = [(round(_FINE * x.place(a)), round(_FINE * (1 - y.place(b)))) for a, b in points]
+        places = [(round(FINE * x.place(a)), round(FINE * (1 - y.place(b)))) for a, b in points]
         if len(places) == 1:
             places *= 2
         path = " ".join(f"{a},{b}" for a, b in places)
         drawn.append(tag("polyline", points=path, class_=f"curve {style}", vector_effect="non-scaling-stroke"))
-    box = {"viewBox": f"0 0 {_FINE} {_FINE}", "preserveAspectRatio": "none"}
+    box = {"viewBox": f"0 0 {FINE} {FINE}", "preserveAspectRatio": "none"}
     return tag("svg", drawn, x="0", y="0", width="100%", height="100%", class_="curves", **box)
 
 
-_SHAPES = {
+SHAPES = {
     "dot": "M0 -5.5A5.5 5.5 0 1 1 -0.01 -5.5Z",
     "diamond": "M0 -8L8 0L0 8L-8 0Z",
     "square": "M-5 -5H5V5H-5Z",
@@ -161,7 +164,7 @@ _SHAPES = {
 
 def marker(shape: str, style: str, x: float, y: float) -> Markup:
     """A mark of a fixed size at a place."""
-    path = tag("path", d=_SHAPES[shape], class_=style)
+    path = tag("path", d=SHAPES[shape], class_=style)
     return tag("svg", path, x=percent_of(x), y=percent_of(y), width="1", height="1", class_="marker")
 
 
@@ -171,7 +174,7 @@ def key_of(shape: str, style: str, text: str) -> Markup:
         mark = tag("line", x1="1", x2="27", y1="9", y2="9", class_=f"curve {style}")
         picture = tag("svg", mark, width="28", height="18", aria_hidden="true")
     else:
-        mark = tag("path", d=_SHAPES[shape], transform="translate(9 9)", class_=style)
+        mark = tag("path", d=SHAPES[shape], transform="translate(9 9)", class_=style)
         picture = tag("svg", mark, width="18", height="18", aria_hidden="true")
     return tag("li", picture, text)
 

@@ -1,0 +1,212 @@
+"""The numbers of runs for other programs: a table for spreadsheets, and one for a paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from csv import DictWriter
+from io import StringIO
+from math import ceil
+from typing import Any
+
+from pactl_cli import __version__
+from pactl_cli.catalogue import BOUNDS
+from pactl_cli.certificate.certificate import HOLD_OUT, BitParts, Certificate, Posthoc, Published
+from pactl_cli.certificate.percent import percent
+from pactl_cli.commands.page.markup import plain
+from pactl_cli.errors import shell_command
+from pactl_cli.runs.settings import BoundSettings
+from pactl_cli.stages.claims import LEFT_OUT
+from pactl_cli.stages.report import Report, are_comparable
+
+_PARTS: dict[str, Iterable[str]] = {
+    "bits": BitParts.model_fields,
+    "bounds": BOUNDS,
+    "published": Published.model_fields,
+    "posthoc": Posthoc.model_fields,
+    "made_with": BoundSettings().made_with,
+}
+"""The facts that have columns of their own for what they hold."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_LONGEST_NAME = 60
+
+
+def as_csv(reports: Sequence[Report]) -> str:
+    """Return the numbers of each run as CSV (RFC 4180): a row each, and a header that is the same for all runs.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    text = StringIO()
+    facts = [run.facts() for run in reports]
+    columns = [column for fact in facts[0] if fact != "assumptions" for column in _columns(fact)]
+    writer = DictWriter(text, columns, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(
+        {name: _harmless(value) for fact in run for name, value in _cells(fact, run[fact])} for run in facts
+    )
+    return text.getvalue()
+
+
+def _columns(fact: str) -> list[str]:
+    return [f"{fact}.{part}" for part in _PARTS[fact]] if fact in _PARTS else [fact]
+
+
+def _cells(fact: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the value of each cell of a fact: none for parts that it lacks."""
+    if fact in _PARTS:
+        yield from ((f"{fact}.{part}", each) for part, each in (value or {}).items())
+    elif fact == "at_other_deltas":
+        yield fact, " ".join(f"{each['delta']!r}:{each['error_bound']!r}" for each in value or ())
+    else:
+        yield fact, value
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    "\N{REPLACEMENT CHARACTER}": "?",
+} | {character: f"\\{character}" for character in "&%$#_{}"}
+_NOTES = {
+    "a": "Hold-out bound of the weights that training started from ($d = 0$ or every coordinate zero), which were "
+    "trained on none of the $n$ examples.",
+    "b": "Of examples other than those left out because the classifier has seen them or their like.",
+    "c": "Of examples whose labels are replaced at random as often as in training.",
+}
+_JOINT = (
+    "As far as their files tell, the runs are on the same examples, from the same weights; each message says its "
+    "configuration, so the bounds hold jointly and choosing the lowest is paid for."
+)
+_APART = (
+    "The runs are not all on the same examples, from the same weights and at the same $\\delta$: each bound holds with "
+    "its own confidence, and choosing the lowest is not paid for."
+)
+
+
+def escaped(text: object) -> str:
+    """Return text as LaTeX prints it, of one line and not too long.
+
+    >>> escaped("50%_a&b\\n")
+    '50\\\\%\\\\_a\\\\&b?'
+    """
+    found = "".join(_SPECIAL.get(character, character) for character in plain(text, _LONGEST_NAME))
+    return re.sub("-(?=-)", "-{}", found)  # two in a row would be a longer one
+
+
+def as_latex(reports: Sequence[Report]) -> str:
+    """Return a table for a paper, which needs the package booktabs: a row for each run.
+
+    Percentages and bits are rounded up.
+    """
+    certified = [run.certificate for run in reports if run.certificate]
+    others = sorted({each.delta for c in certified for each in c.at_other_deltas}, reverse=True)
+    deltas = {c.delta for c in certified}
+    several = len(deltas) > 1
+    head = ["Run", "Data", "$d$", "$n$", r"Train (\%)", r"Test (\%)", "Bits", *([r"$\delta$"] * several)]
+    head += [r"Bound (\%)", *(f"at $\\delta = {_bare(delta)}$" for delta in others)]
+    lines = [
+        f"% Made by pactl {__version__} of what run directories say. Nothing was verified here. The preamble needs",
+        r"% \usepackage{booktabs}.",
+        *_sources(reports),
+        r"\begin{table}",
+        r"  \centering",
+        f"  \\caption{{{_caption(reports, others)}}}",
+        r"  \medskip",
+        f"  \\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
+        r"    \toprule",
+        f"    {' & '.join(head)} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(_row(run, others, several=several))} \\\\" for run in reports),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sources(reports: Sequence[Report]) -> Iterator[str]:
+    """Yield a comment for each run: what it says, and how to check that."""
+    for run in reports:
+        said = f"{run.certificate.statement} Check it: " if run.certificate else f"{run.state}, not certified. "
+        yield f"% {plain(said, 2000)}{plain(shell_command('verify' if run.certificate else 'bound', run.path), 2000)}"
+
+
+def _caption(reports: Sequence[Report], others: Sequence[float]) -> str:
+    """What the bounds are, with what confidence, and what of them holds at once."""
+    certified = [run.certificate for run in reports if run.certificate]
+    deltas = sorted({c.delta for c in certified})
+    at = f"$\\delta = {_bare(deltas[0])}$" if len(deltas) == 1 else r"$\delta$ as in its row"
+    said = [
+        f"Certified error rates. With probability at least $1 - \\delta$ over the draw of the $n$ examples that are "
+        f"counted ({at}), the classifier of a run errs on at most the bound of new examples. $d$: the numbers that "
+        "training found; bits: what tells the classifier from others. The test set is used for nothing but its own "
+        "column. Percentages are rounded up."
+    ]
+    if not certified:
+        said = ["Runs of which none is certified."]
+    elif len(certified) < len(reports):
+        said.append("A run without a bound is not certified.")
+    if others:
+        said.append(r"The bounds of a row at several $\delta$ hold jointly.")
+    if len(certified) > 1:
+        said.append(_JOINT if are_comparable(reports) else _APART)
+    marks = {mark for c in certified for mark in _marks(c)}
+    said += [f"\\textsuperscript{{{mark}}}\\,{_NOTES[mark]}" for mark in sorted(marks)]
+    return " ".join(said)
+
+
+def _marks(certificate: Certificate) -> Iterator[str]:
+    """Yield the notes that a bound needs to be true as it stands in a table."""
+    if certificate.hypothesis == HOLD_OUT:
+        yield "a"
+    if any(certificate.side_information.get(name) for name in LEFT_OUT):
+        yield "b"
+    if certificate.configuration.get("label_noise"):
+        yield "c"
+
+
+def _row(run: Report, others: Sequence[float], *, several: bool) -> list[str]:
+    """The cells of a run."""
+    certificate, dim = run.certificate, run.named("intrinsic_dim")
+    name = plain(run.path.resolve().name if run.path.name in ("", ".", "..") else run.path.name)
+    cells = [f"\\texttt{{{escaped(name)}}}", escaped(run.dataset or run.kind)]
+    cells.append(_grouped(dim) if type(dim) is int else "--")
+    if certificate is None:
+        return [*cells, *["--"] * (5 + several + len(others))]
+    marks = ",".join(_marks(certificate))
+    cells += [
+        _grouped(certificate.bound_examples),
+        _percent(certificate.quantised_train_error),
+        _percent(certificate.test_error),
+        _grouped(ceil(certificate.paid_bits)),
+        *([f"${_bare(certificate.delta)}$"] * several),
+        _percent(certificate.error_bound) + (f"\\rlap{{\\textsuperscript{{{marks}}}}}" if marks else ""),
+    ]
+    further = {each.delta: _percent(each.error_bound) for each in certificate.at_other_deltas}
+    return cells + [further.get(delta, "--") for delta in others]
+
+
+def _percent(error: float | None) -> str:
+    """A rate in percent, rounded up, without its unit."""
+    return percent(error).removesuffix(" %") if error is not None else "--"
+
+
+def _grouped(count: int) -> str:
+    return f"{count:,}".replace(",", "{,}")
+
+
+def _bare(delta: float) -> str:
+    """A delta in mathematics."""
+    mantissa, _, exponent = f"{delta!r}".partition("e")
+    if not exponent:
+        return mantissa
+    power = f"10^{{{int(exponent)}}}"
+    return power if mantissa == "1" else f"{mantissa} \\cdot {power}"
