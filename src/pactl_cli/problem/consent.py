@@ -138,6 +138,7 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
             return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
         return DataPlace(trained.dataset, found, may_write=False, by_run=True)
     directory = data_directory(named.data_dir)
+    catalogue.require_named_data(trained.dataset, named.dataset, str(run.path), named.option)
     if named.dataset is None:
         path = trained.dataset.partition(":")[2]
         known = f"if you know them: {named.option} {quote(trained.dataset)}"

@@ -9,6 +9,7 @@ from math import isclose, isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.configuration import silent
@@ -90,7 +91,8 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing")
     certificate = read_certificate(run)
-    if named.model_name not in (None, needed := run.read_config().get("model_name")):
+    needed = run.read_config().get("model_name")
+    if catalogue.standing_for(named.model_name, needed) not in (None, needed):
         raise MissingError(f"--model-name {named.model_name} is not the network of {run.path}, which is {needed}")
     problem = reload_problem(run, named, device, display, only_read=True)
     require_true(run, certificate, problem, display)
