@@ -98,7 +98,7 @@ def _certified(problem: Problem, dim: int) -> tuple[bytes, bytes]:
         problem.blueprint.__dict__["network_facts"] = facts
     message = Message(problem.configuration, Grid(0.5, 1) if dim else None, np.full(dim, 2 if dim else 0))
     encoded = encode(message, problem.task)
-    measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts)
+    measured = Measured(1, 1, 1 if problem.dataset.test else None, 1.0, facts, "0" * 64)
     certificate = assemble(problem, message, encoded, measured, Claim(0.05, 0.0, False))
     return encoded.data, certificate.to_bytes()
 

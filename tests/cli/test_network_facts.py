@@ -89,7 +89,7 @@ def test_another_network_of_the_same_name(pactl: Call, run: Path, agree: Call, f
     agree(run, "bound.json", json.loads(text))
     line = pactl("verify", run).complaint(1)
     assert f'it was "{facts["defined_by"]}" that defined it, here it is {HERE}' in line
-    assert "verify it with that version" in line
+    assert "take that version" in line
 
 
 @pytest.mark.parametrize("everywhere", [True, False])

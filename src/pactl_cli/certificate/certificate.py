@@ -97,6 +97,7 @@ class BaseCertificate(_Record):
         program_version: a note on what wrote it, which nothing depends on.
         at_other_deltas: the headline at other deltas, for the same message; all hold at once.
         majority_error: of always answering the class that is most frequent in S, on S.
+        classifier_sha256: of the file with what the data have given the classifier beside the message.
         made_with: a note on how the message was found, which nothing depends on.
     """
 
@@ -124,6 +125,7 @@ class BaseCertificate(_Record):
     numerical_margin: float = Field(ge=0)
     data_sha256: str
     message_sha256: str
+    classifier_sha256: str
     side_information: dict[str, Any]
     assumptions: tuple[str, ...]
     made_with: MadeWith

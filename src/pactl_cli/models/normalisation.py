@@ -20,6 +20,13 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
 
 
+def running_statistics(network: nn.Module) -> dict[str, Tensor]:
+    """Return the running means and variances of a network, which are its own, by their names."""
+    layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, _BatchNorm))
+    kept = ((f"{name}.{key}", buffer) for name, layer in layers for key, buffer in layer.named_buffers())
+    return {name: buffer for name, buffer in kept if buffer.is_floating_point()}
+
+
 @torch.no_grad()
 def calibrate(network: nn.Module, inputs: Inputs) -> None:
     """Recompute running statistics at the present weights, and leave the network in evaluation mode.

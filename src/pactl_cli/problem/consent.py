@@ -90,6 +90,12 @@ class DataPlace:
         return f"; texts split by {quoted(self.tokenizer)}{whose}" if self.tokenizer else ""
 
 
+def require_own_network(run: RunDirectory, named: str | None) -> None:
+    """Raise MissingError if the user has named another network than that of a run."""
+    if named not in (None, needed := run.read_config().get("model_name")):
+        raise MissingError(f"--model-name {named} is not the network of {run.path}, which is {needed}")
+
+
 def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
     """Return where to read the data of a run that may be a stranger's.
 

@@ -108,6 +108,7 @@ def load_problem(request: Request) -> Problem:
         fingerprints=fingerprints,
         calibration=given,
         pool=pool.bound,
+        file_channels=original.spec.channels,
         is_framed=settings.image_size is None and dataset.spec.sides != original.spec.sides,
         world=request.world,
     )

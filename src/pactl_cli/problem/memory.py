@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 
-from pactl_cli.catalogue import is_brought
+from pactl_cli.catalogue import is_brought, model_entry
 from pactl_cli.certificate.configuration import Configuration
 from pactl_cli.certificate.format import ROUND_DIMS
 from pactl_cli.data.files.capacity import available_memory
@@ -12,7 +13,7 @@ from pactl_cli.errors import MissingError
 from pactl_cli.models import sketch_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.size import Size
-from pactl_cli.problem.blueprint import trained_layout
+from pactl_cli.problem.blueprint import Blueprint, trained_layout
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.subspace import projector_bytes
@@ -55,28 +56,51 @@ def within_memory(configuration: Configuration, classes: int, inputs: InputSpec,
     return replace(configuration, intrinsic_dim=max(dim for dim in ROUND_DIMS if dim <= most))
 
 
-def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> None:
+@dataclass(frozen=True)
+class Work:
+    """What a network of a run is built for.
+
+    Attributes:
+        batch_size, counted: how many examples are trained on at a time, and counted.
+        chosen_side: to which the run has images made; 0 if it leaves them as they are.
+        has_source: whether weights of a source come with it.
+    """
+
+    batch_size: int
+    counted: int
+    chosen_side: float
+    has_source: bool
+
+    @classmethod
+    def of(cls, problem: Problem) -> Work:
+        """Return that of certifying a problem's run, or verifying it."""
+        settings = problem.settings
+        side = inf if problem.is_framed else settings.image_size or 0
+        trained = min(settings.batch_size or 1, len(problem.sample))
+        return cls(trained, counted_at_once(problem.dataset.spec), side, settings.has_source)
+
+
+def require_modest(run: RunDirectory, blueprint: Blueprint, work: Work, named: str | None) -> None:
     """Raise MissingError if a run, which may be a stranger's, makes us take much memory for its network.
 
     Args:
         named: the network that the user has named; whatever it takes is as the user wants it.
     """
-    configuration, batch_size = problem.configuration, problem.settings.batch_size or 1
+    configuration, batch_size = blueprint.configuration, work.batch_size
     if configuration.model_name == named or is_brought(configuration.model_name):
         return
-    inputs, width = problem.dataset.spec, configuration.base_width
-    sketch = sketch_network(configuration.model_name, classes=problem.dataset.classes, inputs=inputs, width=width)
+    inputs, width = blueprint.spec, configuration.base_width
+    sketch = sketch_network(configuration.model_name, classes=blueprint.classes, inputs=inputs, width=width)
     size = Size.of(sketch, inputs)
-    counting = _COUNTED_COPIES * counted_at_once(inputs) * size.largest_bytes
-    training = _TRAINED_COPIES * min(batch_size, len(problem.sample)) * size.activations_bytes
+    counting = _COUNTED_COPIES * work.counted * size.largest_bytes
+    training = _TRAINED_COPIES * batch_size * size.activations_bytes
     layout = trained_layout(sketch, configuration)
     need = projector_bytes(configuration.intrinsic_mode, layout, configuration.intrinsic_dim)
     is_ordinary = (
-        (width or 0) <= (problem.task.model(configuration.model_name).width or 0)
+        (width or 0) <= (model_entry(configuration.model_name).width or 0)
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
-        and not problem.is_framed
-        and (problem.settings.image_size or 0) <= _ordinary_side(run, problem)
+        and work.chosen_side <= _ordinary_side(run, work)
     )
     if not is_ordinary:
         need += _weights_bytes(size) + max(counting, training)
@@ -88,9 +112,9 @@ def require_modest(run: RunDirectory, problem: Problem, named: str | None) -> No
         )
 
 
-def _ordinary_side(run: RunDirectory, problem: Problem) -> int:
+def _ordinary_side(run: RunDirectory, work: Work) -> int:
     """Return how large a run may make images unasked."""
-    is_small = problem.settings.has_source and run.size_bytes() < _LARGE_RUN
+    is_small = work.has_source and run.size_bytes() < _LARGE_RUN
     return _SMALL_SIDE if is_small else _ORDINARY_SIDE
 
 

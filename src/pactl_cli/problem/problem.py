@@ -16,11 +16,12 @@ from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.splits import Indices, Partition
 from pactl_cli.errors import printable
 from pactl_cli.models.independence import EXAMPLES, require_function_of_one_example
-from pactl_cli.models.normalisation import batch_norms, calibrate
+from pactl_cli.models.normalisation import batch_norms, calibrate, running_statistics
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.blueprint import Blueprint
 from pactl_cli.problem.fingerprints import Fingerprints
 from pactl_cli.processes.world import ALONE, World
+from pactl_cli.runs.calibrated import Calibrated
 from pactl_cli.runs.kinds import Kind, kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Training
@@ -47,6 +48,7 @@ class Problem:
         fingerprints: of all the data.
         calibration: examples for batch statistics; may be empty.
         pool: S with the calibration examples that were taken out of it, in its order.
+        file_channels: of images as their files have them, before they are made to fit a source.
         is_framed: whether the weights of a source, not the data, say how large the images are.
         world: the processes that share the work; each has a problem like this one.
     """
@@ -62,6 +64,7 @@ class Problem:
     fingerprints: Fingerprints
     calibration: Examples
     pool: Indices
+    file_channels: int
     is_framed: bool = False
     world: World = ALONE
 
@@ -130,6 +133,12 @@ class Problem:
             PactlError: as `Blueprint.module` does.
         """
         return self.blueprint.module().to(self.device)
+
+    def calibrated(self, network: Prepared) -> Calibrated:
+        """Return what the data have given a classifier that `classifier` has made."""
+        blueprint, count = self.blueprint, len(self.calibration)
+        buffers = running_statistics(network.network) if count else {}
+        return Calibrated(count, self.file_channels, blueprint.calibrated, blueprint.encoding, buffers)
 
     def calibrate(self, network: nn.Module) -> None:
         """Recompute a prepared network's batch statistics at its present weights, and put it into evaluation mode.

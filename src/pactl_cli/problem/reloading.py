@@ -14,7 +14,7 @@ from pactl_cli.problem.consent import Named, place_of_data
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
-from pactl_cli.problem.memory import require_modest
+from pactl_cli.problem.memory import Work, require_modest
 from pactl_cli.problem.problem import PERMUTATION, Problem
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.checkpoint import load_tensors
@@ -52,7 +52,7 @@ def reload_problem(
     if start is not None and start.configured != known:  # which costs no bits
         raise PactlError(f"{run.path / INIT} is altered: it is configured otherwise than {CONFIG}")
     require_same_data(run, problem, place.dataset)
-    require_modest(run, problem, named.model_name)
+    require_modest(run, problem.blueprint, Work.of(problem), named.model_name)
     return problem
 
 

@@ -17,8 +17,13 @@ from pactl_cli.runs.plain_files import read_plain_file
 
 def save_tensors(run: RunDirectory, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes named tensors and string metadata as one file, atomically."""
-    plain = {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
-    run.write_bytes(name, safetensors.torch.save(plain, metadata))
+    run.write_bytes(name, safetensors.torch.save(plain_tensors(tensors), metadata))
+
+
+def plain_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as files have them: on the CPU, contiguous, of their own memory."""
+    form = torch.contiguous_format
+    return {key: tensor.detach().cpu().clone(memory_format=form) for key, tensor in tensors.items()}
 
 
 def load_tensors(path: Path, limit: int = LARGEST_TENSORS) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -41,9 +41,10 @@ CHECKPOINT = "checkpoint.safetensors"
 INDICES = "indices.npz"
 METRICS = "metrics.jsonl"
 MESSAGE = "message.bin"
+CLASSIFIER = "classifier.safetensors"
 CERTIFICATE = "bound.json"
 RESUME = "resume"
-FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CERTIFICATE)
+FILES = (MANIFEST, CONFIG, INIT, CHECKPOINT, INDICES, METRICS, MESSAGE, CLASSIFIER, CERTIFICATE)
 
 _RESUMED = ("state.safetensors", "source.safetensors", "beginning.safetensors")
 

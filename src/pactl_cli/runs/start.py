@@ -191,7 +191,7 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
         "spec": spec,
         "head": tuple(map(str, facts["head"])),
         "seen_is_complete": bool(facts["seen_is_complete"]),
-        "statistics": None if facts["statistics"] is None else _statistics(facts["statistics"], spec),
+        "statistics": None if facts["statistics"] is None else checked_statistics(facts["statistics"], spec),
         "lineage": tuple(_training(**row) for row in facts["lineage"]),
         "calibrated": bool(facts["calibrated"]),
         "takes_any": bool(facts["takes_any"]),
@@ -211,7 +211,7 @@ def _name(text: object, what: str) -> str:
     return text
 
 
-def _statistics(rows: Any, spec: InputSpec) -> Statistics:
+def checked_statistics(rows: Any, spec: InputSpec) -> Statistics:
     """A normalisation.
 
     Raises:

@@ -15,7 +15,7 @@ from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.copying import copy_run, require_place
-from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, METRICS, RunDirectory, require_writable
+from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, METRICS, RunDirectory, require_writable
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate, candidate
@@ -24,6 +24,9 @@ from pactl_cli.stages.workbench import STAGE
 
 Certified = tuple[Path, Certificate]
 """A run directory, and the certificate in it."""
+
+_WRITTEN = (MESSAGE, CLASSIFIER, CERTIFICATE)
+"""The certificate comes last."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,14 @@ def _opened(paths: list[Path], claims: ExitStack, shelf: Shelf) -> list[RunDirec
         if len(places) > 1:
             raise PactlError(f"--out {shelf.out} is for one run, not {len(places)}", "certify them one by one")
         run = RunDirectory.open(paths[0])
-        run.require_complete(run.manifest.kind, but=(MESSAGE, CERTIFICATE, METRICS))
+        run.require_complete(run.manifest.kind, but=(*_WRITTEN, METRICS))
         require_place(run.path, shelf.out, force=shelf.force)
         return [run]
     for path in places:
         claims.enter_context(claimed(path))
     runs = [RunDirectory.open(path) for path in reversed(places.values())]
     for run in runs:
-        run.require_complete(run.manifest.kind, but=(MESSAGE, CERTIFICATE))
+        run.require_complete(run.manifest.kind, but=_WRITTEN)
         require_writable(run.path)
     return runs
 
@@ -149,11 +152,11 @@ def _write(found: Candidate) -> None:
     """Withdraw the earlier certificate of a run, if it has one, and put this one in its place."""
     run = found.run
     run.sweep()
-    run.restart_stage(STAGE, (MESSAGE, CERTIFICATE))
+    run.restart_stage(STAGE, _WRITTEN)
     if found.metrics is not None:
         run.keep_metrics(lambda record: record.get("stage") != STAGE)
     for record in found.metrics or ():
         run.append_metrics(record)
-    run.write_bytes(MESSAGE, found.message)
-    run.write_bytes(CERTIFICATE, found.certificate.to_bytes())
-    run.set_stage(STAGE, "complete", (MESSAGE, CERTIFICATE, METRICS))
+    for name, content in zip(_WRITTEN, (found.message, found.classifier, found.certificate.to_bytes()), strict=True):
+        run.write_bytes(name, content)
+    run.set_stage(STAGE, "complete", (*_WRITTEN, METRICS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from math import isfinite
 from typing import Any
 
@@ -32,7 +33,8 @@ from pactl_cli.training.counting import Counts
 
 @dataclass(frozen=True)
 class Candidate:
-    """One run's certificate, the message it is about, and the lines of metrics of its making: not yet written.
+    """One run's certificate, the message it is about, what the data have given the classifier, and the lines of metrics
+    of its making: not yet written.
 
     None for metrics stands for those that the run has.
     """
@@ -40,6 +42,7 @@ class Candidate:
     run: RunDirectory
     certificate: Certificate
     message: bytes
+    classifier: bytes
     metrics: list[dict[str, Any]] | None
 
 
@@ -60,7 +63,7 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
         comparison = Comparison(problem, bench.module, display, claim.delta, claim.extra_bits)
         claim = replace(claim, comparison=comparison.best())
     tried = [_tried(bench, attempt, message, claim) for attempt, message in _messages(bench, trained)]
-    best, certificate = _best(bench, tried, trained, claim)
+    best, certificate, classifier = _best(bench, tried, trained, claim)
     for each in tried:
         line = {"bits": each.encoded.bits, "errors": each.errors, "error_bound": each.bound}
         bench.metrics.append({"stage": STAGE, "attempt": asdict(each.attempt)} | line | {"chosen": each is best})
@@ -76,7 +79,7 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
         delta=certificate.delta,
     )
     bench.note_search("lambda", (low, high), middle)
-    return Candidate(run, certificate, best.encoded.data, bench.metrics)
+    return Candidate(run, certificate, best.encoded.data, classifier, bench.metrics)
 
 
 @dataclass(frozen=True)
@@ -102,31 +105,34 @@ def _tried(bench: Workbench, attempt: Attempt, message: Message, claim: Claim) -
     return _Try(attempt, decoded, encoded, counts.cautious, bound)
 
 
-def _best(bench: Workbench, tried: list[_Try], trained: Counts, claim: Claim) -> tuple[_Try, Certificate]:
-    """Return the try of the least bound with its certificate, for which the whole network counts.
+def _best(bench: Workbench, tried: list[_Try], trained: Counts, claim: Claim) -> tuple[_Try, Certificate, bytes]:
+    """Return the try of the least bound with what `_certified` makes of it, for which the whole network counts.
 
     If rounding in the features let it look better than silence, the last try, and it is not, that is silence.
     """
     best, silence = min(tried, key=lambda each: each.bound), tried[-1]
-    certificate = _certified(bench, best, trained, claim)
-    if certificate.error_bound <= silence.bound:
-        return best, certificate
+    certified = _certified(bench, best, trained, claim)
+    if certified[0].error_bound <= silence.bound:
+        return best, *certified
     quiet = _certified(bench, silence, trained, claim)
-    return (silence, quiet) if quiet.error_bound < certificate.error_bound else (best, certificate)
+    return (silence, *quiet) if quiet[0].error_bound < certified[0].error_bound else (best, *certified)
 
 
-def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> Certificate:
-    """Return the certificate of a message."""
+def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> tuple[Certificate, bytes]:
+    """Return the certificate of a message, and the file with what the data have given its classifier."""
     problem = bench.problem
-    quantised, test = recount(problem, bench.module, coordinates_of(found.decoded, bench.module), bench.display)
+    classifier = problem.classifier(bench.module, coordinates_of(found.decoded, bench.module))
+    given = problem.calibrated(classifier).to_bytes()
+    quantised, test = recount(problem, classifier, bench.display)
     measured = Measured(
         errors=quantised.cautious,
         train_errors=trained.plain,
         test_errors=test.plain if test else None,
         train_nll_bits=quantised.nll_bits if isfinite(quantised.nll_bits) else None,
         network=problem.blueprint.network_facts,
+        classifier_sha256=sha256(given).hexdigest(),
     )
-    return assemble(problem, found.decoded, found.encoded, measured, claim)
+    return assemble(problem, found.decoded, found.encoded, measured, claim), given
 
 
 def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[Attempt, Message]]:

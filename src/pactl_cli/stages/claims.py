@@ -33,8 +33,8 @@ from pactl_cli.certificate.format import FORMAT, MAX_DIM, MAX_LEVELS
 from pactl_cli.certificate.message import Message, read_message
 from pactl_cli.certificate.symbols import learned_probabilities
 from pactl_cli.certificate.task import Task
-from pactl_cli.errors import PactlError, shell_command
-from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
+from pactl_cli.errors import MissingError, PactlError, shell_command
+from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, RunDirectory, require_schema
 
 LARGEST_CERTIFICATE = 1 << 20
 LARGEST_MESSAGE = 1 << 22
@@ -67,6 +67,35 @@ class Histogram:
         """Of all symbols together, had their frequencies been known."""
         used = self.counts[self.counts > 0]
         return float((used * np.log2(used.sum() / used)).sum())
+
+
+def open_certified(path: Path, **said: Any) -> RunDirectory:
+    """Return a run that has a complete certificate.
+
+    Args:
+        said: the options with which the user would make one, as `shell_command` takes them.
+
+    Raises:
+        MissingError: if it has none.
+    """
+    run = RunDirectory.open(path)
+    if run.manifest.stages.get("bound") != "complete":
+        raise MissingError(f"{path} has no complete certificate", f"run {shell_command('bound', path, **said)}")
+    return run
+
+
+def intact_certificate(run: RunDirectory) -> Certificate:
+    """Return the certificate of a run whose files are as its manifest says.
+
+    Raises:
+        PactlError: if one is not.
+    """
+    if altered := run.altered():
+        raise PactlError(f"{altered[0]} is truncated, altered or missing")
+    certificate = read_certificate(run)
+    if certificate.classifier_sha256 != run.manifest.files.get(CLASSIFIER):
+        raise PactlError(f"{run.path / CLASSIFIER} is not the one that {CERTIFICATE} is about")
+    return certificate
 
 
 def read_certificate(run: RunDirectory) -> Certificate:
@@ -190,7 +219,21 @@ def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
     """
     if certificate.intrinsic_dim > LARGEST_DIM:
         raise PactlError(f"{certificate.intrinsic_dim:,} symbols are more than a report decodes")
-    data = run.read_bytes(MESSAGE, LARGEST_MESSAGE)
+    _, message = claimed_message(run, certificate, LARGEST_MESSAGE)
+    if message.codebook is None:
+        raise PactlError("the message has no symbols")
+    counts = np.bincount(message.symbols, minlength=message.codebook.size)
+    return Histogram(message.codebook.values(), counts, learned_probabilities(counts))
+
+
+def claimed_message(run: RunDirectory, certificate: Certificate, limit: int) -> tuple[Task, Message]:
+    """Return what a certificate says that its receiver knows, and the message that it is about, of at most `limit`
+    bytes.
+
+    Raises:
+        PactlError: with the reason, if the message cannot be read with that alone, or says something else.
+    """
+    data = run.read_bytes(MESSAGE, limit)
     if sha256(data).hexdigest() != certificate.message_sha256:
         raise PactlError(f"{MESSAGE} is not the message that {CERTIFICATE} is about")
     try:
@@ -198,13 +241,10 @@ def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
         message, num_bits = read_message(data, task, certificate.intrinsic_dim)
     except (PactlError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise PactlError(f"{MESSAGE} cannot be decoded with what {CERTIFICATE} says of it") from error
-    if message.codebook is None:
-        raise PactlError("the message has no symbols")
     said = (certificate.intrinsic_dim, certificate.levels, certificate.configuration)
     if num_bits != certificate.message_bits or _described(message) != said:
         raise PactlError(f"{MESSAGE} says something else than {CERTIFICATE}")
-    counts = np.bincount(message.symbols, minlength=message.codebook.size)
-    return Histogram(message.codebook.values(), counts, learned_probabilities(counts))
+    return task, message
 
 
 def _described(message: Message) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ from pactl_cli.certificate.certificate import (
 )
 from pactl_cli.certificate.format import FORMAT, NUMERICAL_MARGIN
 from pactl_cli.certificate.message import Encoded, Message
+from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
@@ -60,13 +61,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found: the integers of counting, the total log-loss on S in bits, and what the network is."""
+    """What was found: the integers of counting, the total log-loss on S in bits, what the network is, and a fingerprint
+    of what the data have given the classifier.
+    """
 
     errors: int
     train_errors: int
     test_errors: int | None
     train_nll_bits: float | None
     network: NetworkFacts
+    classifier_sha256: str
 
 
 def coordinates_of(message: Message, module: SubspaceModule) -> Tensor:
@@ -75,10 +79,9 @@ def coordinates_of(message: Message, module: SubspaceModule) -> Tensor:
 
 
 def recount(
-    problem: Problem, module: SubspaceModule, coordinates: Tensor, display: Display, *, test: bool = True
+    problem: Problem, classifier: Prepared, display: Display, *, test: bool = True
 ) -> tuple[Counts, Counts | None]:
-    """Counts the classifier at some coordinates on S, and on the test set if there is one and it is wanted."""
-    classifier = problem.classifier(module, coordinates)
+    """Counts a classifier on S, and on the test set if there is one and it is wanted."""
     with display.progress("counting errors") as advance:
         on_sample = count(classifier, problem.sample, advance, problem.world)
     if not test or problem.dataset.test is None:
@@ -114,6 +117,7 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         levels=message.codebook.size if message.codebook else 0,
         configuration=message.configuration.as_dict(),
         numerical_margin=NUMERICAL_MARGIN,
+        classifier_sha256=measured.classifier_sha256,
         data_sha256=problem.fingerprints.sample,
         side_information=side_information(problem, measured.network),
         assumptions=assumptions(problem, measured.network),

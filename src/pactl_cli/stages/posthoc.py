@@ -36,7 +36,8 @@ class Comparison:
         quantiser.fit(self.module.w.detach())
         codebook, symbols = quantiser.message_parts(self.module.w)
         coordinates = torch.from_numpy(codebook.values()[symbols])
-        errors = recount(self.problem, self.module, coordinates, self.display, test=False)[0].cautious
+        classifier = self.problem.classifier(self.module, coordinates)
+        errors = recount(self.problem, classifier, self.display, test=False)[0].cautious
         entry = published(
             symbols=symbols,
             errors=errors,

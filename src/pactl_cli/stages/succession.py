@@ -11,7 +11,7 @@ from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
 from pactl_cli.processes.world import ALONE
-from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
+from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, RunDirectory
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate
 from pactl_cli.stages.claims import read_certificate
@@ -31,7 +31,7 @@ def earlier_certificate(run: RunDirectory, settings: BoundSettings) -> Earlier:
     if run.manifest.stages.get(STAGE) != "complete":
         return None
     try:
-        if altered := [path for path in run.altered() if path.name in (MESSAGE, CERTIFICATE)]:
+        if altered := [path for path in run.altered() if path.name in (MESSAGE, CLASSIFIER, CERTIFICATE)]:
             raise PactlError(f"{altered[0]} is truncated, altered or missing")
         earlier = read_certificate(run)
     except PactlError as error:
@@ -70,8 +70,8 @@ def successor(earlier: Earlier, found: Candidate, problem: Problem, display: Dis
     deltas = dict.fromkeys(each.delta for each in (*earlier.at_other_deltas, *new.at_other_deltas))
     others = at_deltas(**counts, bits=earlier.paid_bits, deltas=list(deltas)[-MOST_DELTAS:])
     kept = earlier.model_copy(update={"at_other_deltas": others})
-    message = world.from_first(lambda: run.read_bytes(MESSAGE))
-    return Candidate(run, kept, message, None)
+    message, classifier = world.from_first(lambda: (run.read_bytes(MESSAGE), run.read_bytes(CLASSIFIER)))
+    return Candidate(run, kept, message, classifier, None)
 
 
 def _why_false(run: RunDirectory, earlier: Certificate, problem: Problem, display: Display) -> str:

@@ -19,7 +19,7 @@ from pactl_cli.problem.consent import DataPlace, Named, place_of_data
 from pactl_cli.problem.display import Bar, Display
 from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.machine import find_device
-from pactl_cli.problem.memory import require_modest
+from pactl_cli.problem.memory import Work, require_modest
 from pactl_cli.problem.problem import PERMUTATION, Problem
 from pactl_cli.problem.reloading import require_same_data
 from pactl_cli.processes.world import World
@@ -150,7 +150,7 @@ def _require_modest(destination: Destination, settings: TrainSettings, problem: 
         source = catalogue.source_reference(settings.source)
         run = RunDirectory.open(Path(source.name)) if source.scheme == catalogue.RUN else None
     if run is not None:
-        require_modest(run, problem, destination.model_name)
+        require_modest(run, problem.blueprint, Work.of(problem), destination.model_name)
 
 
 def _begun_or_found(

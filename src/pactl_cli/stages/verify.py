@@ -15,18 +15,20 @@ from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
-from pactl_cli.errors import FAILED, MissingError, PactlError, quoted, shell_command
-from pactl_cli.problem.consent import Named, place_of_data
+from pactl_cli.errors import FAILED, MissingError, PactlError, quoted
+from pactl_cli.models.preparation import Prepared
+from pactl_cli.problem.consent import Named, place_of_data, require_own_network
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.machine import data_directory, find_device
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import reload_problem, restore, trained_coordinates
-from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory
+from pactl_cli.runs.calibrated import Calibrated
+from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, RunDirectory
 from pactl_cli.stages import posthoc
-from pactl_cli.stages.claims import read_certificate
+from pactl_cli.stages.claims import intact_certificate, open_certified
+from pactl_cli.stages.classifier import agreed_network
 from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount
-from pactl_cli.stages.workbench import STAGE
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 
@@ -74,10 +76,7 @@ def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
     find_device(device)
     if named.data_dir is not None:
         data_directory(named.data_dir)
-    run = RunDirectory.open(path)
-    if run.manifest.stages.get(STAGE) != "complete":
-        said = {name: value for name, value in vars(named).items() if name != "option"}
-        raise MissingError(f"{path} has no complete certificate", f"run {shell_command('bound', path, **said)}")
+    run = open_certified(path, **{name: value for name, value in vars(named).items() if name != "option"})
     try:
         return _check(run, named, device, display)
     except MissingError:
@@ -88,12 +87,8 @@ def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
 
 def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Verdict:
     """Check everything, cheap checks first."""
-    if altered := run.altered():
-        raise PactlError(f"{altered[0]} is truncated, altered or missing")
-    certificate = read_certificate(run)
-    needed = run.read_config().get("model_name")
-    if catalogue.standing_for(named.model_name, needed) not in (None, needed):
-        raise MissingError(f"--model-name {named.model_name} is not the network of {run.path}, which is {needed}")
+    certificate = intact_certificate(run)
+    require_own_network(run, named.model_name)
     problem = reload_problem(run, named, device, display, only_read=True)
     require_true(run, certificate, problem, display)
     return Verdict(certificate, place_of_data(run, problem.settings, named, only_read=True).in_words())
@@ -106,11 +101,13 @@ def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, 
     trained_coordinates(run, problem.configuration.intrinsic_dim)  # a file that is as large as the message will be
     message, encoded = _read_message(run, problem)
     _require_same_task(run, certificate, problem)
-    network = _agreed_network(run, certificate, problem)
+    network = agreed_network(run, certificate, problem.blueprint, problem.task)
     module = problem.build_module()
     restore(module, run)
-    trained, _ = recount(problem, module, module.w.detach(), display, test=False)
-    decoded, test = recount(problem, module, coordinates_of(message, module), display)
+    trained, _ = recount(problem, problem.classifier(module, module.w.detach()), display, test=False)
+    classifier = problem.classifier(module, coordinates_of(message, module))
+    _require_same_statistics(run, problem, classifier)
+    decoded, test = recount(problem, classifier, display)
     measured = _agreed(run, certificate, (trained, decoded, test), network)
     claim = Claim(
         *(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc),
@@ -143,26 +140,10 @@ def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Pro
             raise PactlError(f"{run.path / CERTIFICATE} says {name} is {reprlib.repr(claimed)}, but it is {derived!r}")
 
 
-def _agreed_network(run: RunDirectory, certificate: Certificate, problem: Problem) -> NetworkFacts:
-    """Return what the certificate says of its network, which is the one that is here."""
-    here = problem.blueprint.network_facts
-    try:
-        claimed = NetworkFacts.from_json(certificate.side_information.get("network"))
-    except ValueError as error:
-        raise PactlError(f"{run.path / CERTIFICATE} {error}") from error
-    if not claimed.is_like(here) and problem.task.brought:
-        raise PactlError(
-            f"{problem.task.brought.name} is not the network that {run.path / CERTIFICATE} is about: its weights have "
-            "other shapes, or it answers otherwise",
-            "verify it with the code as it was then",
-        )
-    if not claimed.is_like(here):
-        raise PactlError(
-            f"{run.path / CERTIFICATE} is about another network {problem.configuration.model_name} than the one here: "
-            f"it was {quoted(claimed.defined_by)} that defined it, here it is {here.defined_by}",
-            "verify it with that version",
-        )
-    return claimed
+def _require_same_statistics(run: RunDirectory, problem: Problem, classifier: Prepared) -> None:
+    """Raise PactlError if a run has been given, unpaid, other statistics or categories than the data give it."""
+    if name := Calibrated.load(run, problem.dataset.spec).difference(problem.calibrated(classifier)):
+        raise PactlError(f"{run.path / CLASSIFIER} does not say of the data what they are: {name} differs")
 
 
 def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded]:
@@ -194,6 +175,7 @@ def _agreed(run: RunDirectory, certificate: Certificate, counted: _Counted, netw
         test_errors=None if test is None else _plain_errors("test_error", certificate.test_error, test),
         train_nll_bits=certificate.train_nll_bits,
         network=network,
+        classifier_sha256=certificate.classifier_sha256,
     )
 
 

@@ -1,0 +1,121 @@
+"""`classifier.safetensors`: what the data have given a certified classifier, so that nobody needs them to use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pactl_cli.catalogue import Statistics
+from pactl_cli.certificate.format import NUMERICAL_MARGIN
+from pactl_cli.data.tables.encoding import Encoding
+from pactl_cli.errors import PactlError
+from pactl_cli.models.inputs import InputSpec
+from pactl_cli.runs.checkpoint import load_tensors, plain_tensors
+from pactl_cli.runs.directory import CLASSIFIER, RunDirectory
+from pactl_cli.runs.start import checked_statistics
+
+_FACTS, _NETWORK, _INPUTS = "classifier", "network/", "inputs/"
+_LARGEST = 1 << 28
+_LEAST_DEVIATION = 1e-5
+"""Of a channel that never changes: the square is what BatchNorm adds to a variance."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a receiver needs beside the message, the task and theta0, and would compute from the data if it had them.
+
+    Attributes:
+        examples: how many calibration examples there were.
+        channels: of images as their files have them, before they are made to fit a source.
+        statistics: the normalisation of inputs, where it is that of the calibration examples.
+        encoding: of the rows of a table.
+        buffers: running means and variances by their names in the network; none where theta0 has them.
+    """
+
+    examples: int
+    channels: int
+    statistics: Statistics | None
+    encoding: Encoding | None
+    buffers: Mapping[str, Tensor]
+
+    def to_bytes(self) -> bytes:
+        """Return the file, to the byte."""
+        tensors = {_NETWORK + name: tensor for name, tensor in self.buffers.items()}
+        for name, row in zip(("mean", "std"), self.statistics or (), strict=False):
+            tensors[_INPUTS + name] = torch.tensor(row, dtype=torch.float64)
+        encoding = self.encoding and self.encoding.as_dict()
+        facts = {"examples": self.examples, "channels": self.channels, "encoding": encoding}
+        return safetensors.torch.save(plain_tensors(tensors), {_FACTS: json.dumps(facts, sort_keys=True)})
+
+    @classmethod
+    def load(cls, run: RunDirectory, spec: InputSpec) -> Calibrated:
+        """Return that of a run directory, which may be a stranger's.
+
+        Args:
+            spec: of the inputs.
+
+        Raises:
+            PactlError: if the file is missing, truncated or altered.
+        """
+        path = run.path / CLASSIFIER
+        tensors, metadata = load_tensors(path, _LARGEST)
+        rows = [tensors.pop(_INPUTS + name) for name in ("mean", "std") if _INPUTS + name in tensors]
+        try:
+            facts = json.loads(metadata[_FACTS])
+            if sorted(facts) != ["channels", "encoding", "examples"]:
+                raise ValueError("it says something else")
+            if any(type(facts[name]) is not int or not 0 <= facts[name] < 1 << 31 for name in ("channels", "examples")):
+                raise ValueError("it has no such number of examples or channels")
+            if any(not name.startswith(_NETWORK) or not _is_finite(tensor) for name, tensor in tensors.items()):
+                raise ValueError("it holds something else than statistics")
+            return cls(
+                facts["examples"],
+                facts["channels"],
+                checked_statistics([row.tolist() for row in rows], spec) if rows else None,
+                None if facts["encoding"] is None else Encoding.from_dict(facts["encoding"]),
+                {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()},
+            )
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
+            raise PactlError(f"{path} is altered: {error}") from error
+
+    @torch.no_grad()
+    def place_into(self, buffers: Mapping[str, Tensor]) -> str:
+        """Copy the batch statistics into those of a network; return the name of one that does not fit, or ""."""
+        for name in sorted(buffers.keys() ^ self.buffers.keys()) if self.examples else ():
+            return name
+        for name, tensor in self.buffers.items():
+            if buffers[name].shape != tensor.shape or buffers[name].dtype != tensor.dtype:
+                return name
+            buffers[name].copy_(tensor)
+        return ""
+
+    def difference(self, derived: Calibrated) -> str:
+        """Return the name of something in which this differs from what a machine derives from the data; "" if nothing.
+
+        Batch statistics may differ as another machine's do: by a small share of each channel's deviation.
+        """
+        for name in ("examples", "channels", "statistics", "encoding"):
+            if getattr(self, name) != getattr(derived, name):
+                return name
+        names = self.buffers.keys()
+        return next((name for name in sorted(names | derived.buffers.keys()) if not self._agrees(derived, name)), "")
+
+    def _agrees(self, derived: Calibrated, name: str) -> bool:
+        """Return whether one of the batch statistics is that of another machine."""
+        layer, _, kind = name.rpartition(".")
+        own, other = (each.buffers.get(name, torch.zeros(0)).cpu() for each in (self, derived))
+        if own.shape != other.shape or own.dtype != other.dtype:
+            return False
+        variance = derived.buffers[f"{layer}.running_var"].cpu() + _LEAST_DEVIATION
+        unit = variance if kind == "running_var" else variance.sqrt() + other.abs()
+        return bool(((own - other).abs() <= NUMERICAL_MARGIN * unit).all())
+
+
+def _is_finite(tensor: Tensor) -> Any:
+    return tensor.is_floating_point() and tensor.isfinite().all()

@@ -1,0 +1,212 @@
+"""The decoded classifier of a certified run, from its directory alone: what was certified is what is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pactl_cli import catalogue
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.configuration import silent
+from pactl_cli.certificate.message import Message
+from pactl_cli.certificate.task import Task
+from pactl_cli.errors import PactlError, quoted
+from pactl_cli.models.inputs import Inputs, InputSpec
+from pactl_cli.models.normalisation import running_statistics
+from pactl_cli.models.preparation import Prepared
+from pactl_cli.problem.blueprint import Blueprint
+from pactl_cli.problem.consent import require_own_network
+from pactl_cli.problem.machine import find_device
+from pactl_cli.problem.memory import Work, require_modest
+from pactl_cli.problem.network_facts import NetworkFacts
+from pactl_cli.problem.reloading import start_of, trained_coordinates
+from pactl_cli.runs.calibrated import Calibrated
+from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, CONFIG, MESSAGE, RunDirectory
+from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.stages.claims import claimed_message, intact_certificate, open_certified, require_arithmetic
+from pactl_cli.stages.evidence import coordinates_of
+from pactl_cli.subspace.module import set_weights
+from pactl_cli.training.counting import full_precision
+
+_LARGEST_MESSAGE = 1 << 26
+_MOST_CLASSES = 100_000
+
+
+class Classifier(nn.Module):
+    """A certified classifier in evaluation mode: raw inputs in, logits out, shape (m, classes).
+
+    It takes examples as the data have them: images as bytes, shape (m, C, H, W), tokens, or a mapping of tensors; of a
+    table the features that `calibrated.encoding` makes of its rows.
+
+    Attributes:
+        network: with the preparation of its inputs; its weights are those that the message decodes to.
+        certificate: of the run.
+        class_names: one for each logit: numbers, where classes have no other names.
+        spec: of an input.
+        settings: with which the run was trained, which say how its data were read.
+        calibrated: what the data have given it.
+    """
+
+    def __init__(
+        self, network: Prepared, certificate: Certificate, spec: InputSpec, settings: TrainSettings, given: Calibrated
+    ) -> None:
+        super().__init__()
+        self.network, self.certificate, self.spec, self.settings = network, certificate, spec, settings
+        self.calibrated = given
+        names = settings.class_names or map(str, range(certificate.side_information["classes"]))
+        self.class_names = tuple(names)
+        self.requires_grad_(False).eval()
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Return the logits of raw inputs, in full single precision."""
+        with full_precision():
+            logits: Tensor = self.network(inputs)
+        return logits
+
+
+def load(path: Path, *, model_name: str | None = None, device: str = "auto") -> Classifier:
+    """Return the classifier that the certificate in a run directory, which may be a stranger's, is about.
+
+    The data are not needed; whether the certificate is true of them, `verify` says.
+
+    Args:
+        path: of the run directory.
+        model_name: the network, if it is code, or very large: it is built only if it is named.
+        device: on which the classifier is to be.
+
+    Raises:
+        PactlError: if there is no certificate, or the files of the run disagree, or the network has to be named.
+    """
+    place = find_device(device)
+    run = open_certified(path, model_name=model_name)
+    certificate = intact_certificate(run)
+    require_arithmetic(run, certificate)
+    require_own_network(run, model_name)
+    claim = _Claim.of(run, certificate)
+    catalogue.require_named(claim.message.configuration.model_name, model_name, str(run.path))
+    blueprint = claim.blueprint()
+    side = max(claim.spec.sides, default=0)
+    require_modest(run, blueprint, Work(1, 1, side, claim.settings.has_source), model_name)
+    agreed_network(run, certificate, blueprint, claim.task)
+    return Classifier(claim.network(blueprint).to(place), certificate, claim.spec, claim.settings, claim.given)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What the files of a run say of its classifier; all of them agree."""
+
+    run: RunDirectory
+    certificate: Certificate
+    task: Task
+    message: Message
+    settings: TrainSettings
+    classes: int
+    spec: InputSpec
+    given: Calibrated
+
+    @classmethod
+    def of(cls, run: RunDirectory, certificate: Certificate) -> _Claim:
+        """Return those of a run.
+
+        Raises:
+            PactlError: if they disagree.
+        """
+        settings, facts = run.read_settings(), certificate.side_information
+        trained_coordinates(run, settings.intrinsic_dim or 0)  # a file that is as large as the message will be
+        if certificate.intrinsic_dim > (settings.intrinsic_dim or 0):
+            raise PactlError(f"{run.path / CERTIFICATE} and {CONFIG} name different configurations")
+        task, message = claimed_message(run, certificate, _LARGEST_MESSAGE)
+        _require_same_configuration(run, task, message, settings)
+        classes, names = facts.get("classes"), settings.class_names
+        try:
+            spec = InputSpec.from_dict(facts.get("inputs"))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PactlError(f"{run.path / CERTIFICATE} does not say what its inputs are") from error
+        if (
+            type(classes) is not int
+            or not 2 <= classes <= _MOST_CLASSES
+            or (spec.kind, spec.channels)
+            != (
+                task.inputs,
+                task.channels,
+            )
+        ):
+            raise PactlError(f"{run.path / CERTIFICATE} does not say how many classes there are, or of what inputs")
+        if (names and list(names)) != facts.get("class_names") or len(names or range(classes)) != classes:
+            raise PactlError(f"{run.path / CERTIFICATE} and {CONFIG} name different classes")
+        return cls(run, certificate, task, message, settings, classes, spec, Calibrated.load(run, spec))
+
+    def blueprint(self) -> Blueprint:
+        """Return what rebuilds the classifier.
+
+        Raises:
+            PactlError: if theta0 is not that of the certificate.
+        """
+        start = start_of(self.run, self.settings)
+        found = Blueprint(
+            self.message.configuration,
+            self.classes,
+            self.spec,
+            start and start.for_classes(self.classes),
+            self.settings.has_source and not self.given.examples,
+            self.given.statistics,
+            self.given.encoding,
+        )
+        if found.theta0_sha256 != self.certificate.side_information.get("theta0_sha256"):
+            raise PactlError(f"the weights that {self.run.path} starts from are not those of {CERTIFICATE}")
+        return found
+
+    def network(self, blueprint: Blueprint) -> Prepared:
+        """Return the network with the weights that the message decodes to, on the CPU: the same for every device.
+
+        Raises:
+            PactlError: if the batch statistics are not its own.
+        """
+        module = blueprint.module()
+        with torch.no_grad(), full_precision():
+            network = blueprint.network_to_evaluate(module)
+            assert isinstance(network, Prepared)
+            set_weights(network, module.weights(coordinates_of(self.message, module)))
+        if name := self.given.place_into(running_statistics(network.network)):
+            raise PactlError(f"{self.run.path / CLASSIFIER} does not have the statistics of its network: {name}")
+        return network
+
+
+def _require_same_configuration(run: RunDirectory, task: Task, message: Message, settings: TrainSettings) -> None:
+    """Raise PactlError if message and settings are of different configurations, but for a message that w = 0."""
+    said, own = message.configuration, settings.model_dump()
+    free = {"normalisation"}
+    if not len(message.symbols) and said == silent(said, task):
+        free |= {"intrinsic_dim", "intrinsic_mode", "freeze", "lora_rank"}
+    names = (field.name for field in fields(said) if field.name in own and field.name not in free)
+    if any(getattr(said, name) != own[name] for name in names):
+        raise PactlError(f"{run.path / MESSAGE} and {CONFIG} name different configurations")
+
+
+def agreed_network(run: RunDirectory, certificate: Certificate, blueprint: Blueprint, task: Task) -> NetworkFacts:
+    """Return what a certificate says of its network, which is the one that is here.
+
+    Raises:
+        PactlError: if it is another one.
+    """
+    here, name = blueprint.network_facts, blueprint.configuration.model_name
+    try:
+        claimed = NetworkFacts.from_json(certificate.side_information.get("network"))
+    except ValueError as error:
+        raise PactlError(f"{run.path / CERTIFICATE} {error}") from error
+    if not claimed.is_like(here) and task.brought:
+        raise PactlError(
+            f"{name} is not the network that {run.path / CERTIFICATE} is about: its weights have other shapes, or it "
+            "answers otherwise",
+            "take the code as it was then",
+        )
+    if not claimed.is_like(here):
+        raise PactlError(
+            f"{run.path / CERTIFICATE} is about another network {name} than the one here: it was "
+            f"{quoted(claimed.defined_by)} that defined it, here it is {here.defined_by}",
+            "take that version",
+        )
+    return claimed
