@@ -15,7 +15,7 @@ from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
-from pactl_cli.errors import FAILED, MissingError, PactlError, quoted
+from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.consent import Named, place_of_data, require_own_network
 from pactl_cli.problem.display import Display
