@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pactl_cli.api.certifying import load as load
     from pactl_cli.api.certifying import permute as permute
     from pactl_cli.api.certifying import verify as verify
+    from pactl_cli.api.estimator import CertifiedClassifier as CertifiedClassifier
     from pactl_cli.api.run import Certificate as Certificate
     from pactl_cli.api.run import Run as Run
     from pactl_cli.api.training import prior as prior
@@ -22,6 +23,7 @@ __version__ = "0.2.0.dev0"
 
 _PLACES = {
     "Certificate": "api.run",
+    "CertifiedClassifier": "api.estimator",
     "PactlError": "errors",
     "Run": "api.run",
     "bound": "api.certifying",

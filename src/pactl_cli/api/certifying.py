@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
-from pactl_cli import catalogue
 from pactl_cli.api.calling import calling, with_names
 from pactl_cli.api.keywords import require_known, settings_of
 from pactl_cli.api.screen import Screen
@@ -17,11 +16,10 @@ from pactl_cli.problem.consent import Named
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.bound import Shelf
 from pactl_cli.stages.bound import bound as certify
+from pactl_cli.stages.classifier import Classifier
+from pactl_cli.stages.classifier import load as decode
 from pactl_cli.stages.permute import permute as write_permutation
 from pactl_cli.stages.verify import verify as check
-
-if TYPE_CHECKING:
-    from torch import nn
 
 RunLike = str | os.PathLike[str]
 """A run, or the path of its directory."""
@@ -72,7 +70,7 @@ def verify(run: RunLike, **settings: Any) -> Certificate:
         return check(Path(run), named, plain.device, Screen(settings.get("progress"))).certificate
 
 
-def load(run: RunLike, **settings: Any) -> nn.Module:
+def load(run: RunLike, **settings: Any) -> Classifier:
     """Return the certified classifier, decoded from its message: a network in evaluation mode that takes raw inputs.
 
     Args:
@@ -82,9 +80,9 @@ def load(run: RunLike, **settings: Any) -> nn.Module:
         PactlError: if the run has no complete certificate, or the network is not at hand.
     """
     with calling() as objects:
-        named, plain = _named("load", settings, objects)
-        found: nn.Module = catalogue.imported("pactl_cli.stages.classifier:load")(Path(run), named, plain.device)
-        return found
+        require_known("load", settings, {"model_name", "device"})
+        said = BoundSettings.parse(with_names(settings, objects), "load")
+        return decode(Path(run), model_name=said.model_name, device=said.device)
 
 
 def permute(dataset: Any, *, seed: int = DEFAULT_SEED, out: RunLike | None = None, data_dir: Any = None) -> Path:

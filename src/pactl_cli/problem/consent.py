@@ -92,7 +92,8 @@ class DataPlace:
 
 def require_own_network(run: RunDirectory, named: str | None) -> None:
     """Raise MissingError if the user has named another network than that of a run."""
-    if named not in (None, needed := run.read_config().get("model_name")):
+    needed = run.read_config().get("model_name")
+    if catalogue.standing_for(named, needed) not in (None, needed):
         raise MissingError(f"--model-name {named} is not the network of {run.path}, which is {needed}")
 
 

@@ -9,7 +9,6 @@ from math import isclose, isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.configuration import silent
