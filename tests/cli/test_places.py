@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from pactl_cli.stages import order
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.stages import order
 
 Call = Callable[..., Any]
 BRIEF = ("--epochs", 1, "--intrinsic-dim", 5)

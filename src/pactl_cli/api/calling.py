@@ -66,7 +66,7 @@ def with_names(given: Mapping[str, Any], objects: dict[str, Any]) -> dict[str, A
             if objects.setdefault(catalogue.NETWORK, network) is not network:
                 raise PactlError("source and model_name are two networks", "leave model_name out")
             objects[plain[name]] = network
-        elif network:
+        elif name == "model_name" and network:
             objects.setdefault(catalogue.NETWORK, network)
     return plain
 

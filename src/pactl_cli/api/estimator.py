@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -18,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from pactl_cli.api.certifying import bound, load
 from pactl_cli.api.training import train
 from pactl_cli.data.channels import has_channels_last
-from pactl_cli.runs.settings import MAX_SEED
 
 _TABLE = {"model_name": "mlp", "normalise": "calibration", "epochs": 100, "lr": 3e-2, "batch_size": 128}
 """The defaults for rows of numbers: those of the command line for tables."""
@@ -41,7 +41,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         quant_epochs: epochs of fine-tuning through the quantiser.
         delta: probability that the certificate fails.
         normalise: `calibration`, which is the default for rows of numbers, or `fixed`, for images.
-        random_state: seed of all random draws.
+        random_state: seed of all random draws; None for the default one, which costs no bits.
         out: a directory in which the run stays, for `verify`, until the next `fit`; None keeps nothing on the disk.
         device: auto, cpu, cuda, cuda:1 or mps.
         progress: whether to show bars; None: on a terminal or in a notebook.
@@ -64,7 +64,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         quant_epochs: int = 30,
         delta: float = 0.05,
         normalise: str | None = None,
-        random_state: Any = 0,
+        random_state: Any = None,
         out: Any = None,
         device: str = "auto",
         progress: bool | None = False,
@@ -116,7 +116,8 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the label of each row, shape (n,)."""
-        return self.classes_[self._logits(X).argmax(axis=1)]  # type: ignore[no-any-return]
+        places = self._logits(X).argmax(axis=1)
+        return self.classes_[places]  # type: ignore[no-any-return]
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the softmax of the logits, shape (n, classes): the certificate says nothing of these numbers."""
@@ -127,9 +128,9 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self, X: NDArray[Any]) -> dict[str, Any]:
         """Return the settings of training, those that are None at the defaults of the kind of data."""
         said = {name: getattr(self, name) for name in _TRAINED if getattr(self, name) is not None}
-        state = self.random_state
-        seed = check_random_state(state).randint(2**31) if not isinstance(state, int | np.integer) else int(state)
-        return (_TABLE if X.ndim == 2 else {}) | said | {"seed": seed % MAX_SEED}
+        if (state := self.random_state) is not None:
+            said["seed"] = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
+        return (_TABLE if X.ndim == 2 else {}) | said
 
     def _logits(self, X: Any) -> NDArray[Any]:
         """Return the logits of each row."""

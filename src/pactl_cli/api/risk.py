@@ -5,7 +5,7 @@ probability to fail, and returns a bound on the error of new examples. With bits
 was fixed before the examples were seen: a test set gives such a hold-out bound.
 
 >>> round(binomial_bound(errors=154, examples=1437, bits=349, delta=0.05), 4)
-0.3607
+0.3608
 """
 
 from __future__ import annotations

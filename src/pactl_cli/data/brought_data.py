@@ -75,7 +75,8 @@ def _pair(given: Any, progress: Progress) -> tuple[Any, Any]:
         return given
     if hasattr(given, "column_names") and hasattr(given, "features"):
         return _columns(given)
-    if hasattr(given, "dtype") or not (isinstance(given, Iterable) or hasattr(given, "__getitem__")):
+    is_iterable = isinstance(given, Iterable) or hasattr(given, "__getitem__")
+    if not is_iterable or isinstance(given, Mapping) or hasattr(given, "dtype"):
         raise PactlError(f"a {type(given).__name__} is no data set with labels")
     inputs, labels = [], []
     total = len(given) if isinstance(given, Sized) else 0
