@@ -32,6 +32,7 @@ from pactl_cli.runs.settings import BoundSettings
         ("--dataset npz:my.npz: x_train is empty", 'dataset="npz:my.npz": x_train is empty'),
         ("--dataset 'mnits' is not known", "dataset='mnits' is not known"),
         ("name a function: --dataset MODULE:FUNCTION", "name a function: dataset=MODULE:FUNCTION"),
+        ("--device cuda is not available", 'device="cuda" is not available'),
         ("--lr 1e-3, --delta 0.05)", "lr=1e-3, delta=0.05)"),
         ("--continue runs/a: it is theta0", 'continued="runs/a": it is theta0'),
         ("--duplicates drop counts each once", 'duplicates="drop" counts each once'),

@@ -84,6 +84,8 @@ def _names() -> dict[str, Any]:
 
 def _words(name: str) -> set[str]:
     """Return the words that a setting is among."""
+    if name == "device":
+        return {"auto", "cpu", "cuda", "mps"}
     members = get_args(_names()[name])
     words = {word for one in members if get_origin(one) is Literal for word in get_args(one)}
     if get_origin(_names()[name]) is Literal:
