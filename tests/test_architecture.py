@@ -24,14 +24,15 @@ PACKAGE = "pactl_cli"
 # Data flows one way: a folder imports from itself, from those before it, and from the foundation.
 FOLDERS = (
     *("certificate", "models", "subspace", "data", "runs", "processes"),
-    *("training", "problem", "sources", "stages", "commands"),
+    *("training", "problem", "sources", "stages", "api", "commands"),
 )
 FOUNDATION = frozenset({"errors", "randomness", "catalogue"})
 MAY_IMPORT = {
-    "__init__": frozenset(),
+    "__init__": {"errors", "api"},  # as types, and by name when they are used
     "__main__": FOUNDATION | set(FOLDERS),
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     **{folder: FOUNDATION | set(FOLDERS[: place + 1]) for place, folder in enumerate(FOLDERS)},
+    "commands": FOUNDATION | set(FOLDERS) - {"api"},  # two faces, and neither needs the other
 }
 
 LEARNING = frozenset({"torch", "torchvision", "sklearn"})
@@ -112,6 +113,8 @@ def test_a_module_imports_only_from_what_lies_before_it():
         ("pactl_cli.data.splits", "importlib.import_module('..stages', __package__)"),
         ("pactl_cli.data.splits", "__import__('pactl_cli.stages')"),
         ("pactl_cli.errors", "from pactl_cli.certificate import codes"),
+        ("pactl_cli.commands.app", "from pactl_cli.api import training"),
+        ("pactl_cli.api.training", "from pactl_cli.commands import terminal"),
         ("pactl_cli.catalogue", "from .models import networks"),
         ("pactl_cli.catalogue", "def lazily():\n    import torch"),
         ("pactl_cli.__init__", "from .certificate import codes"),
@@ -159,6 +162,8 @@ def circle(sources: Mapping[str, str]) -> list[str]:
 
     def loaded_for(name: str) -> str:
         """The module that an imported name is, or is a part of; empty if it is none of these."""
+        if name == f"{PACKAGE}.__version__":  # which is there before anything else is imported
+            return ""
         while name and name not in modules:
             name = name.rpartition(".")[0]
         return name
@@ -212,6 +217,10 @@ try:
 except SystemExit as stop:
     status = stop.code
 """
+IMPORT_NAMES = """
+import pactl_cli as pactl
+status = 0 if {"train", "bound"} <= {*dir(pactl)} and callable(pactl.PactlError) else "names are missing"
+"""
 IMPORT_CERTIFICATE = """
 import importlib, pkgutil, pactl_cli.certificate as folder
 status = [importlib.import_module(f"{folder.__name__}.{each.name}") for each in pkgutil.iter_modules(folder.__path__)]
@@ -261,6 +270,16 @@ def test_completion_loads_nothing_heavy():
     printed, packages = loaded(RUN_MAIN, **words)
     assert "train" in printed.split()
     assert packages & HEAVY == set()
+
+
+def test_the_interface_loads_nothing_heavy_before_it_is_used():
+    _, packages = loaded(IMPORT_NAMES)
+    assert packages & {*HEAVY, "pydantic", "numpy", "typer", "rich", "yaml"} == set()
+
+
+def test_the_use_of_the_interface_is_seen():
+    _, packages = loaded("import pactl_cli\nstatus = 0 if pactl_cli.train else 1")
+    assert packages >= {"torch", "pydantic", "numpy"}
 
 
 def test_the_certificate_loads_no_learning_library():

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from pactl_cli.commands import run_options
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.stages import order
 
 Call = Callable[..., Any]
 BRIEF = ("--epochs", 1, "--intrinsic-dim", 5)
@@ -85,7 +85,7 @@ class _Noon(datetime):
 
 
 def test_commands_of_one_second_have_directories_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_options, "datetime", _Noon)
+    monkeypatch.setattr(order, "datetime", _Noon)
     options, settings = RunOptions(), TrainSettings()
     with ExitStack() as commands:
         places = [commands.enter_context(options.target(settings)) for _ in range(3)]

@@ -17,6 +17,7 @@ from pactl_cli.catalogue.datasets import dataset_in_words as dataset_in_words
 from pactl_cli.catalogue.datasets import is_published as is_published
 from pactl_cli.catalogue.datasets import joined as joined
 from pactl_cli.catalogue.datasets import own_name as own_name
+from pactl_cli.catalogue.datasets import require_named_data as require_named_data
 from pactl_cli.catalogue.methods import BOUNDS as BOUNDS
 from pactl_cli.catalogue.methods import CODEBOOKS as CODEBOOKS
 from pactl_cli.catalogue.methods import COLOUR_VIEW as COLOUR_VIEW
@@ -41,6 +42,13 @@ from pactl_cli.catalogue.networks import is_brought as is_brought
 from pactl_cli.catalogue.networks import model_entry as model_entry
 from pactl_cli.catalogue.networks import model_name as model_name
 from pactl_cli.catalogue.networks import require_named as require_named
+from pactl_cli.catalogue.networks import standing_for as standing_for
+from pactl_cli.catalogue.objects import NETWORK as NETWORK
+from pactl_cli.catalogue.objects import handed_over as handed_over
+from pactl_cli.catalogue.objects import handing_over as handing_over
+from pactl_cli.catalogue.objects import is_handed as is_handed
+from pactl_cli.catalogue.objects import name_of as name_of
+from pactl_cli.catalogue.references import CODE as CODE
 from pactl_cli.catalogue.tables import Row as Row
 from pactl_cli.catalogue.tables import Table as Table
 from pactl_cli.catalogue.tables import imported as imported

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from pactl_cli.catalogue.objects import is_handed
+from pactl_cli.catalogue.references import CODE, parse_reference
 from pactl_cli.catalogue.tables import Row, Table
-from pactl_cli.errors import PactlError, quoted
+from pactl_cli.errors import MissingError, PactlError, quoted
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of the pixels, one number each per channel."""
@@ -16,7 +18,7 @@ IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Dataset(Row):
-    """A data set, or, where `name` ends in a colon, a kind of them: `npz:PATH`.
+    """A data set, or, where `name` ends in a colon, a kind of them: `npz:PATH`; or the user's `module:function`.
 
     Attributes:
         made_by: a function of the name as the user wrote it, the data directory, and a listener for progress;
@@ -61,8 +63,13 @@ class Dataset(Row):
 
     @property
     def takes_path(self) -> bool:
-        """Whether it is a kind of data sets, each named by a path: the user's own."""
-        return self.name.endswith(":")
+        """Whether it is a kind of data sets, each named by a path or as code: the user's own."""
+        return self.name.endswith(":") or self.is_code
+
+    @property
+    def is_code(self) -> bool:
+        """Whether a data set is named as code that returns it, or is an object that was handed over from Python."""
+        return self.name == CODE
 
     def for_inputs(self, kind: str) -> Dataset:
         """Return the row with the defaults for examples of a kind, as in `models.inputs`."""
@@ -216,12 +223,20 @@ DATASETS = Table(
             )
             for kind in ("csv", "parquet")
         ),
+        Dataset(
+            CODE,
+            "what your own function returns: (X, y), a Dataset of PyTorch, ...",
+            "pactl_cli.data.brought_data:load_brought",
+            *("fc", 20),
+            reads=("channels",),
+        ),
     ),
 )
 
 
 def dataset_entry(name: str) -> Dataset:
-    """Return the row of a data set by name, or of its kind for `kind:PATH`; of several, the defaults of the first.
+    """Return the row of a data set by name, or of its kind for `kind:PATH` or `module:function`; of several, the
+    defaults of the first.
 
     Raises:
         PactlError: if there is none.
@@ -233,6 +248,8 @@ def dataset_entry(name: str) -> Dataset:
         return DATASETS[name]
     if colon and f"{kind}:" in DATASETS and not path:
         raise PactlError(f"--dataset {name!r} names no path", f"write {kind}:PATH")
+    if f"{kind}:" not in DATASETS and parse_reference(name, frozenset()).scheme == CODE:
+        return DATASETS[CODE]
     try:
         for part in name.split(",") if "," in kind else ():
             dataset_entry(part)
@@ -270,6 +287,25 @@ def own_name(name: str) -> str:
     if name in DATASETS:
         return name
     return f"{kind}:{os.path.basename(os.path.abspath(os.path.expanduser(path))) or path}" if colon else name
+
+
+def require_named_data(needed: str | None, named: str | None, whose: str, option: str = "--dataset") -> None:
+    """Raise MissingError where data are code, or come from Python, and the user has named neither it nor other code.
+
+    Args:
+        needed: the name of the data; None where there are none.
+        named: what the user has named.
+        whose: of what they are, for the message.
+        option: with which they are named.
+    """
+    if needed is None or not dataset_entry(needed).is_code or named is not None:
+        return
+    if is_handed(needed):
+        hint = f"hand them over again, or name a function that returns them: {option} MODULE:FUNCTION"
+        raise MissingError(f"the data of {whose} were handed over from Python, as {needed}", hint)
+    raise MissingError(
+        f"the data of {whose} are code, {needed}, which is not run unasked", f"if you trust it: {option} {needed}"
+    )
 
 
 def dataset_in_words(name: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pactl_cli.catalogue.objects import is_handed
 from pactl_cli.catalogue.references import CODE, parse_reference
 from pactl_cli.catalogue.tables import Row, Table
 from pactl_cli.errors import MissingError, PactlError
@@ -147,6 +148,11 @@ def is_brought(name: str) -> bool:
     return name not in MODELS and parse_reference(name, frozenset({TIMM})).scheme == CODE
 
 
+def standing_for(named: str | None, recorded: str | None) -> str | None:
+    """Return the name under which a run has what the user names: the run's, if that is of Python, for any code."""
+    return recorded if is_handed(recorded) and named is not None and is_brought(named) else named
+
+
 def require_named(needed: str | None, named: str | None, whose: str) -> None:
     """Raise MissingError where a network is code that the user has not named on the command line.
 
@@ -155,7 +161,10 @@ def require_named(needed: str | None, named: str | None, whose: str) -> None:
         named: what the user has named.
         whose: of what it is the network, for the message.
     """
-    if needed is not None and is_brought(needed) and named != needed:
+    if needed is not None and is_brought(needed) and standing_for(named, needed) != needed:
+        if is_handed(needed):
+            hint = "hand it over again, or name it: --model-name MODULE:FUNCTION"
+            raise MissingError(f"the network of {whose} was handed over from Python, as {needed}", hint)
         raise MissingError(
             f"the network of {whose} is code, {needed}, which is not loaded unasked",
             f"if you trust it: --model-name {needed}",

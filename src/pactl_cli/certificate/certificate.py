@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import ROUND_FLOOR, ROUND_UP, Context, Decimal
 from fractions import Fraction
+from html import escape
 from math import ceil, log2
 from typing import Annotated, Any, Final, Literal
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pactl_cli.catalogue import BOUNDS, HEADLINE, dataset_in_words
 from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS, MOST_DELTAS
+from pactl_cli.certificate.percent import percent
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound
 from pactl_cli.certificate.symbols import Symbols
 
@@ -150,6 +152,17 @@ class BaseCertificate(_Record):
     def says_something(self) -> bool:
         """Whether it promises less error than always answering the most frequent class, and than guessing."""
         return self.error_bound < min(self.majority_error, self.chance_error or 1.0)
+
+    def _repr_html_(self) -> str:
+        """Return a small table for a notebook."""
+        rows = {
+            "certificate": percent(self.error_bound),
+            "confidence": f"{_confidence(self.delta)} %",
+            "errors": f"{self.errors:,} of {self.bound_examples:,} examples",
+            "paid": f"{self.paid_bits:,g} bits",
+        }
+        cells = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+        return f"<table><caption>{escape(self.statement)}</caption>{cells}</table>"
 
     def to_bytes(self) -> bytes:
         """Return `bound.json`, to the byte."""

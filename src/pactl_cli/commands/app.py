@@ -39,16 +39,18 @@ from pactl_cli.commands.outcome import end, open_closed_streams, require_working
 from pactl_cli.commands.piped import run_directories, with_named_runs
 from pactl_cli.commands.predict import predict
 from pactl_cli.commands.report import report
-from pactl_cli.commands.run_options import PANEL, LogOption, RunOptions, named_code
+from pactl_cli.commands.run_options import PANEL, LogOption, RunOptions
 from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
 from pactl_cli.commands.trackers import track_certified, tracking
 from pactl_cli.commands.verification import VerifyOptions, advice_on, verification
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
+from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.defaults import in_words
 from pactl_cli.runs.fields import CERTIFICATE, DATA
 from pactl_cli.runs.kinds import KINDS, kind_of
 from pactl_cli.runs.settings import MAX_SEED, BoundSettings, PriorSettings, TrainSettings, TransferSettings
+from pactl_cli.stages.order import named_code
 
 if TYPE_CHECKING:
     from pactl_cli.problem.display import Display
@@ -137,7 +139,7 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
             stage = made.maker()
         named = settings.model_name if named_code(given) else None
         destination = Destination(target, resume=options.resume, force=options.force, model_name=named)
-        with _shared() as (world, display):
+        with _shared(named) as (world, display):
             log = options.log if world.leads else None
             with tracking(log, target, display, begins=not options.resume) as listener:
                 stage(settings, replace(destination, listener=listener), display, world)
@@ -147,12 +149,17 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
 
 
 @contextmanager
-def _shared() -> Iterator[tuple[World, Display]]:
-    """The processes that share a command, and what this one shows: only rank 0 does."""
+def _shared(network: str | None) -> Iterator[tuple[World, Display]]:
+    """The processes that share a command, and what this one shows: only rank 0 does.
+
+    Args:
+        network: what the user names, which stands for one that a run knows by a name of Python.
+    """
     from pactl_cli.problem.display import Silence
     from pactl_cli.processes.world import joined
 
-    with joined() as world:
+    keep_freed_memory()
+    with joined() as world, catalogue.handing_over({catalogue.NETWORK: network}):
         yield world, Terminal() if world.leads else Silence()
 
 
@@ -203,7 +210,7 @@ def bound(
             from pactl_cli.stages.bound import Shelf, best_of
             from pactl_cli.stages.bound import bound as run_stage
 
-        with _shared() as (world, display):
+        with _shared(settings.model_name) as (world, display):
             certified = run_stage(directories, settings, display, world, Shelf(out, force))
             path, certificate = best_of(certified)
             if world.leads:
@@ -283,7 +290,10 @@ def verify(
         from pactl_cli.stages.verify import verify as run_stage
 
     named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
-    print_verdict(run_stage(directory, named, settings.device, Terminal()), directory, as_json=as_json)
+    keep_freed_memory()
+    with catalogue.handing_over({catalogue.NETWORK: named.model_name}):
+        verdict = run_stage(directory, named, settings.device, Terminal())
+    print_verdict(verdict, directory, as_json=as_json)
 
 
 _command(epilog="Example:  pactl certify nets:small --weights mine.pth --dataset npz:unseen.npz")(certify)

@@ -13,13 +13,15 @@ from pactl_cli.commands import completion
 from pactl_cli.commands.next_steps import advising
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.piped import with_named_runs
-from pactl_cli.commands.run_options import PANEL, RunOptions, named_code
+from pactl_cli.commands.run_options import PANEL, RunOptions
 from pactl_cli.commands.terminal import Terminal, print_certified, starting
 from pactl_cli.commands.verification import advice_on, verification
 from pactl_cli.errors import shell_command
+from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.runs.fields import CERTIFICATE, DATA, SUBSPACE, TRAINING
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings, TrainSettings, TransferSettings
+from pactl_cli.stages.order import named_code
 
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
@@ -89,6 +91,7 @@ def _certified(settings: TrainSettings, claim: BoundSettings, target: Path, *, f
         from pactl_cli.stages.training_run import Destination
 
     display = Terminal()
+    keep_freed_memory()
     KINDS["transfer"].maker()(settings, Destination(target, force=force, model_name=claim.model_name), display)
     [(_, certificate)] = bound([target], claim, display)
     is_open = any(sentence.startswith(NOT_SEEN) for sentence in certificate.assumptions)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pactl_cli import catalogue
 from pactl_cli.commands import completion
 from pactl_cli.commands.options import with_options
 from pactl_cli.commands.piped import run_directories
@@ -49,7 +50,8 @@ def export(
     if card is not None:
         require_free(card, "--card", force=force)
     named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
-    classifier = run_stage(directory, to, named, Terminal(), force=force)
+    with catalogue.handing_over({catalogue.NETWORK: named.model_name}):
+        classifier = run_stage(directory, to, named, Terminal(), force=force)
     if card is not None:
         _write(card, model_card(classifier, to, license_name, {"model_name": settings.model_name}))
     print(to)

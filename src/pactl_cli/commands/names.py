@@ -60,7 +60,7 @@ def facts(kind: str) -> list[dict[str, Any]]:
 
 def defaults(entry: catalogue.Dataset) -> dict[str, Any]:
     """Return the settings of `train` on a data set where the user gives none; None for what its data decide."""
-    name = f"{entry.name}PATH" if entry.takes_path else entry.name
+    name = f"{entry.name}PATH" if entry.takes_path and not entry.is_code else entry.name
     known = with_known_defaults(TrainSettings(dataset=name, intrinsic_dim=0 if entry.is_source else None))
     return {name: getattr(known, name) for name in _DEFAULTS}
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pactl_cli import catalogue
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.errors import INTERRUPTED, PactlError, StoppedError, shell_command
 from pactl_cli.processes.placement import Handoff
@@ -41,7 +42,9 @@ def going_on(kind: str, given: dict[str, Any], options: RunOptions, target: Path
 
 def certify_command(target: Path, given: dict[str, Any], launched: str) -> str:
     """Return the command that certifies a run, with what the command that trained it was told of code and places."""
-    named = {name: given[name] for name in ("model_name", "data_dir") if name in given}
+    dataset = given.get("dataset", "digits")
+    names = ("model_name", "data_dir", *(("dataset",) if catalogue.dataset_entry(dataset).is_code else ()))
+    named = {name: given[name] for name in names if name in given}
     return shell_command("bound", target, launched=launched, **named)
 
 

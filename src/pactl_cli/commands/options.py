@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pactl_cli.commands.completion import NAMES, STARTS, among
 from pactl_cli.commands.layout import with_default
 from pactl_cli.errors import option_name
-from pactl_cli.runs.config_file import read_config_file, read_lists
+from pactl_cli.runs.config_file import read_lists
 from pactl_cli.runs.fields import Settings
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -147,12 +147,3 @@ def _help(field: FieldInfo) -> str:
     return with_default(
         field.description or "", extra.get("shown") or (None if field.default is False else field.default)
     )
-
-
-def merge(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
-    """Options over the file's settings.
-
-    Raises:
-        PactlError: if the file cannot be read.
-    """
-    return (read_config_file(config) if config else {}) | given

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from pactl_cli import catalogue
 from pactl_cli.commands import completion
 from pactl_cli.commands.options import with_options
 from pactl_cli.commands.piped import run_directories
@@ -78,7 +79,8 @@ def predict(
     with starting():
         from pactl_cli.stages.classifier import load
         from pactl_cli.stages.predicting import predict as run_stage
-    classifier = load(directory, model_name=settings.model_name, device=settings.device)
+    with catalogue.handing_over({catalogue.NETWORK: settings.model_name}):
+        classifier = load(directory, model_name=settings.model_name, device=settings.device)
     paths = chain.from_iterable(_paths_on_stdin(b"\0" if null else b"\n") if path == "-" else [path] for path in inputs)
     in_lines = _table(classifier.class_names) if sys.stdout.isatty() and not (labels or as_json) else _columns
     in_words = _label if labels else _json if as_json else in_lines

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pactl_cli import catalogue
 from pactl_cli.commands.completion import among
-from pactl_cli.commands.options import merge
 from pactl_cli.commands.trackers import TRACKERS, known_tracker
-from pactl_cli.errors import PactlError
 from pactl_cli.processes.placement import Placement
-from pactl_cli.runs.config_file import read_plain_config
-from pactl_cli.runs.continuing import continued_settings
-from pactl_cli.runs.directory import RunDirectory
-from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
+from pactl_cli.stages.order import RUNS, Order
 
 PANEL = "Run directory"
-RUNS = "runs"
-"""The directory, below the working one, of runs for which the user names none."""
 
 LogOption = Annotated[
     str | None,
@@ -42,7 +31,7 @@ LogOption = Annotated[
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Order):
     """What `train`, `transfer` and `prior` are told of the run directory, beside its settings."""
 
     out: Annotated[
@@ -63,81 +52,17 @@ class RunOptions:
     ] = False
     log: LogOption = None
 
-    def settings(self, kind: str, given: dict[str, Any]) -> TrainSettings:
-        """Return the settings of a run: options over a file's, which names no code that the options do not.
-
-        Raises:
-            PactlError: naming what is wrong, or contradicts itself.
-        """
-        if self.resume and self.force:
-            raise PactlError("--resume and --force exclude each other", "give one of them")
-        if self.resume and self.out is None:
-            raise PactlError("--resume needs --out", "name the run directory to go on with")
-        if self.out is not None and "\n" in str(self.out):
-            raise PactlError(f"--out {str(self.out)!r} has a line break in it", "it could not go through a pipe")
-        begun = self.out / "config.yml" if self.resume and self.out and self.config is None else None
-        if begun is not None and os.path.lexists(begun):
-            kept = read_plain_config(begun)
-            for place in ("data_dir", "source_dataset"):  # data come from where the user says
-                kept.pop(place, None)  # and nothing is fetched to where a run does
-            kind = RunDirectory.open(self.out).manifest.kind if self.out and kept.get("continued") else kind
-            settings = KINDS[kind].settings.parse(kept | given)
-        elif continued := (merged := merge(given, self.config)).get("continued"):
-            if self.out is not None and self.out.resolve() == Path(continued).resolve():
-                raise PactlError(f"--out {self.out} is the run to continue, which stays as it is", "name another place")
-            settings = continued_settings(Path(continued), merged)
-        else:
-            settings = KINDS[kind].settings.parse(merged)
-        for needed in (settings.model_name, catalogue.code_of(settings.source)):
-            catalogue.require_named(needed, named_code(given), "these settings")
-        return settings
-
     @contextmanager
     def target(self, settings: TrainSettings) -> Iterator[Path]:
-        """Where the run goes, for the time of the command. By default a new directory, which no other command has, and
-        which goes again if nothing is written into it."""
+        """Where the run goes, as `Order.target` says: of several processes the first alone makes it."""
         place = Placement.here()
-        if self.out is not None or (place is not None and place.rank):  # of several processes the first alone writes
-            yield self.out or Path(RUNS)
+        if self.out is None and place is not None and place.rank:
+            yield Path(RUNS)
             return
-        parent_is_new = not os.path.lexists(RUNS)
-        path = _claimed_directory(settings)
-        try:
+        with super().target(settings) as path:
             yield path
-        finally:
-            with suppress(OSError):
-                path.rmdir()
-                if parent_is_new:
-                    path.parent.rmdir()
 
     @classmethod
     def among(cls, parameters: dict[str, Any]) -> RunOptions:
         """Those among all parameters of a command."""
         return cls(**{field.name: parameters[field.name] for field in fields(cls)})
-
-
-def named_code(given: dict[str, Any]) -> str | None:
-    """Return the network that options name: by `--model-name`, or by a source that is code."""
-    return given.get("model_name") or catalogue.code_of(given.get("source"))
-
-
-def _claimed_directory(settings: TrainSettings) -> Path:
-    """A new directory below `runs/`, named after the time and the settings, and made here, so that it is nobody else's.
-
-    Where none can be made, the one that could not: creating the run says why.
-    """
-    row = catalogue.dataset_entry(settings.dataset)
-    dataset = row.name.removesuffix(":").replace(":", "-")
-    model = settings.model_name or (None if row.takes_path else row.model)  # which of their own takes is not known yet
-    dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
-    time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    words = (time, dataset, model and model.replace(":", "."), settings.intrinsic_mode)
-    name = "-".join(filter(None, words)) + dim
-    for number in count(1):
-        path = Path(RUNS) / (name if number == 1 else f"{name}-{number}")
-        with suppress(OSError):
-            path.mkdir(parents=True)
-            return path
-        if not os.path.lexists(path):
-            break
-    return path

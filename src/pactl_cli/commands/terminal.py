@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from datetime import timedelta
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +17,7 @@ from pactl_cli.catalogue import HEADLINE
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.errors import on_one_line
+from pactl_cli.problem.bars import bar_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,22 +34,9 @@ class Terminal:
     def __init__(self) -> None:
         self._console = Console(stderr=True)
 
-    @contextmanager
-    def progress(self, title: str) -> Iterator[Bar]:
-        """A bar with what is done and the time that is left, of 79 columns."""
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[note]}", markup=False),
-            _Left(),
-        )
-        with Bars(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
-            task = bars.add_task(title, total=None, note="")
-
-            def advance(done: int, total: int, note: str = "") -> None:
-                bars.update(task, completed=done, total=total or None, note=note or f"{done:,}/{total:,}")
-
-            yield advance
+    def progress(self, title: str) -> AbstractContextManager[Bar]:
+        """A bar, where that is seen."""
+        return bar_on(self._console, title)
 
     def say(self, text: str) -> None:
         """A sentence, if somebody is there to read it."""
@@ -66,17 +51,6 @@ class Terminal:
 def complain(text: str) -> None:
     """Print a sentence on stderr: one line, or on a terminal as many as it needs, no word or command broken."""
     print("\n".join(wrapped(f"pactl: {on_one_line(text)}", columns(sys.stderr))), file=sys.stderr)
-
-
-class _Left(ProgressColumn):
-    """The time that is left, where that is known."""
-
-    max_refresh = 0.5
-
-    def render(self, task: Task) -> Text:
-        """`0:01:02 left`."""
-        seconds = task.time_remaining
-        return Text("" if seconds is None else f"{timedelta(seconds=round(seconds))} left")
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pactl_cli.data.array_values import Values
+from pactl_cli.data.array_values import Held, Values
 from pactl_cli.data.files.arrays import ArrayHeader, list_arrays, read_arrays
 from pactl_cli.data.files.stored_array import StoredArray, stored_array
 from pactl_cli.errors import MissingError, PactlError, names_in_words, on_one_line
@@ -89,6 +90,27 @@ class ArrayArchive:
         except PactlError as error:
             raise type(error)(f"--dataset {self.dataset}: {error.message}", error.hint) from error
 
-    def stored(self, name: str) -> StoredArray | None:
+    def stored(self, name: str) -> StoredArray | Held | None:
         """Return an array whose rows are read when they are wanted; None if the file's form does not allow it."""
         return stored_array(self.path, name, self.headers[name])
+
+
+@dataclass(frozen=True)
+class HeldArrays(ArrayArchive):
+    """Arrays in memory, as if they were read from such a file."""
+
+    arrays: Mapping[str, Values]
+
+    @classmethod
+    def holding(cls, dataset: str, arrays: Mapping[str, Values]) -> HeldArrays:
+        """Return arrays of a data set, by the names that they would have in a file."""
+        headers = {name: ArrayHeader(array.shape, array.dtype) for name, array in arrays.items()}
+        return cls(dataset, Path(), headers, arrays)
+
+    def read(self, *names: str) -> dict[str, Values]:
+        """Return some of them."""
+        return {name: self.arrays[name] for name in names}
+
+    def stored(self, name: str) -> Held:
+        """Return one, which takes no more memory than it has."""
+        return Held(self.arrays[name])

@@ -89,7 +89,7 @@ class Form:
             rows = rows.astype(self.dtype, copy=False)
         if self.channels_last:
             rows = np.moveaxis(rows, -1, 1)
-        return torch.from_numpy(np.ascontiguousarray(rows.reshape(len(rows), *self.shape)))
+        return torch.from_numpy(np.require(rows.reshape(len(rows), *self.shape), requirements=("C", "W")))
 
 
 @dataclass(frozen=True)

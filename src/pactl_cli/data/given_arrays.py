@@ -40,7 +40,16 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading:
     Raises:
         PactlError: if the file cannot be read, or its arrays are no data set.
     """
-    archive = ArrayArchive.of(name)
+    return read_archive(ArrayArchive.of(name), progress, reading)
+
+
+def read_archive(archive: ArrayArchive, progress: Progress, reading: Reading) -> Dataset:
+    """Return the data set of some arrays.
+
+    Raises:
+        PactlError: if they cannot be read, or are no data set.
+    """
+    name = archive.dataset
     train, test, spelt = find_parts(name, archive.stems, archive.listed(), SAVE)
     pairs = [train, test] if test else [train]
     for pair in pairs:

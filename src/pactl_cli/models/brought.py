@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED
 from pactl_cli.certificate.task import Brought
 from pactl_cli.errors import FAILED, MissingError, PactlError
@@ -45,8 +46,8 @@ def brought_network(name: str, *, classes: int, channels: int, seed: int) -> nn.
         MissingError: if there is no such module or function.
         PactlError: if it fails, or returns something that cannot be trained and sent.
     """
-    with _at_home():
-        function = _find(name)
+    with at_home():
+        function = find_code("--model-name", name)
         try:
             network = seeded(lambda: _require_network(name, function(classes, channels)), seed)
         except PactlError as error:
@@ -95,7 +96,7 @@ def described(error: BaseException) -> str:
 
 
 @contextmanager
-def _at_home() -> Iterator[None]:
+def at_home() -> Iterator[None]:
     """The user's modules are found as `python` would find them, and what they print is no data."""
     place = os.getcwd()
     sys.path.insert(0, place)
@@ -108,20 +109,34 @@ def _at_home() -> Iterator[None]:
             sys.path.remove(place)
 
 
-def _find(name: str) -> Callable[[int, int], Any]:
-    """The function itself."""
+def find_code(option: str, name: str) -> Callable[..., Any]:
+    """The user's function itself; or, of a name of Python, what was handed over, or is named in its place.
+
+    Args:
+        option: with which it is named, for messages.
+
+    Raises:
+        MissingError: if there is none.
+    """
+    if catalogue.is_handed(name):
+        handed = catalogue.handed_over(name, catalogue.NETWORK)
+        if callable(handed):
+            return handed  # type: ignore[no-any-return]
+        if handed is None or catalogue.is_handed(handed):
+            raise MissingError(f"{option} {name} stands for an object of Python", f"name it: {option} MODULE:FUNCTION")
+        name = handed
     module_name, _, function_name = name.partition(":")
     try:
         module = import_module(module_name)
     except (Exception, SystemExit) as error:
         raise MissingError(
-            f"--model-name {name} cannot be imported: {described(error)}",
+            f"{option} {name} cannot be imported: {described(error)}",
             "run pactl where the module lies, or install it",
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         place = getattr(module, "__file__", None) or module_name
-        raise MissingError(f"--model-name {name}: there is no function {function_name} in {place}")
+        raise MissingError(f"{option} {name}: there is no function {function_name} in {place}")
     return function  # type: ignore[no-any-return]
 
 

@@ -175,7 +175,8 @@ def _at_absolute_path(dataset: str) -> str:
 
     def absolute(part: str) -> str:
         kind, colon, path = part.partition(":")
-        return f"{kind}:{_absolute(Path(path))}" if colon and part not in catalogue.DATASETS else part
+        is_path = colon and part not in catalogue.DATASETS and not catalogue.dataset_entry(part).is_code
+        return f"{kind}:{_absolute(Path(path))}" if is_path else part
 
     return ",".join(map(absolute, catalogue.joined(dataset)))
 

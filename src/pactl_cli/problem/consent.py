@@ -92,7 +92,8 @@ class DataPlace:
 
 def require_own_network(run: RunDirectory, named: str | None) -> None:
     """Raise MissingError if the user has named another network than that of a run."""
-    if named not in (None, needed := run.read_config().get("model_name")):
+    needed = run.read_config().get("model_name")
+    if catalogue.standing_for(named, needed) not in (None, needed):
         raise MissingError(f"--model-name {named} is not the network of {run.path}, which is {needed}")
 
 
@@ -144,6 +145,7 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
             return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
         return DataPlace(trained.dataset, found, may_write=False, by_run=True)
     directory = data_directory(named.data_dir)
+    catalogue.require_named_data(trained.dataset, named.dataset, str(run.path), named.option)
     if named.dataset is None:
         path = trained.dataset.partition(":")[2]
         known = f"if you know them: {named.option} {quote(trained.dataset)}"

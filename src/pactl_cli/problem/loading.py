@@ -42,7 +42,6 @@ from pactl_cli.problem.fitting import (
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.problem.memory import within_memory
 from pactl_cli.problem.problem import Problem
-from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
@@ -79,7 +78,6 @@ def load_problem(request: Request) -> Problem:
     Raises:
         PactlError: if the data, or what is asked of it, is wrong.
     """
-    keep_freed_memory()
     settings = request.settings
     place = request.place or DataPlace(settings.dataset, data_directory(settings.data_dir))
     original, clean = _read(request, place)

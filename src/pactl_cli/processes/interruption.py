@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, Self
 
@@ -25,7 +26,10 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._previous = {number: signal.signal(number, self._note) for number in self._SIGNALS}
+        if current_thread() is not main_thread():  # others get no signals, and may not ask for any
+            return self
+        ours = [number for number in self._SIGNALS if signal.getsignal(number) is not None]  # not C's, as embedded
+        self._previous = {number: signal.signal(number, self._note) for number in ours}
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:

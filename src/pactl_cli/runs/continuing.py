@@ -60,4 +60,6 @@ def _is_moved(name: str, now: str, before: str) -> bool:
     if name == "dataset":
         rows = [[catalogue.dataset_entry(part) for part in catalogue.joined(each)] for each in (now, before)]
         return rows[0] == rows[1]
+    if name == "model_name":
+        return catalogue.standing_for(now, before) == before
     return name == "tokenizer" and not {now, before} & {*BUILT_IN}

@@ -99,7 +99,7 @@ class RunDirectory:
                 raise PactlError(f"--out {path} is not a directory", "choose another place")
             if not is_vacant(path):
                 if not force:
-                    raise PactlError(f"--out {path} is not empty", "choose another place, or --resume or --force it")
+                    raise PactlError(f"--out {path} is not empty", "choose another place, or give --resume or --force")
                 if not (path / MANIFEST).exists():
                     raise PactlError(f"--out {path} holds something that is no run", "--force replaces only a run")
             path.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,8 @@ def finishing(path: Path, kind: str, read: Callable[[], TrainSettings]) -> str:
         settings = read()
         source = (settings.source,) if isinstance(settings, TransferSettings) else ()
         line = shell_command(kind, *source, resume=True, out=path)
-        model = settings.model_name
-        code = f", and --model-name {model} if you trust it" if model and catalogue.is_brought(model) else ""
-        return f"finish it with: {line}{code}"
+        model, data = settings.model_name, settings.dataset
+        code = f"--model-name {model}" if model and catalogue.is_brought(model) else ""
+        code += f" --dataset {data}" if catalogue.dataset_entry(data).is_code else ""
+        return f"finish it with: {line}{code and f', and {code.strip()} if you trust it'}"
     return "begin it again with --force"

@@ -92,11 +92,13 @@ class Destination:
         place = permutation = None
         kept = begun.read_settings() if CONFIG in begun.manifest.files else None
         if kept and catalogue.dataset_entry(kept.dataset) == catalogue.dataset_entry(settings.dataset):
-            elsewhere = settings.dataset if settings.dataset != kept.dataset else None
+            is_named = settings.dataset != kept.dataset or catalogue.dataset_entry(kept.dataset).is_code
+            elsewhere = settings.dataset if is_named else None
             is_moved = not {settings.tokenizer, kept.tokenizer} & {*BUILT_IN}
             named = Named(settings.data_dir, elsewhere, tokenizer=settings.tokenizer if is_moved else None)
             place = place_of_data(begun, kept, named, only_read=False)
-            moved = {"dataset": kept.dataset} | ({"tokenizer": kept.tokenizer} if is_moved else {})
+            moved: dict[str, Any] = {"dataset": kept.dataset} | ({"tokenizer": kept.tokenizer} if is_moved else {})
+            moved["model_name"] = catalogue.standing_for(settings.model_name, kept.model_name)
             settings = settings.model_copy(update=moved)
         if INDICES in begun.manifest.files:
             permutation = begun.read_arrays(INDICES).get(PERMUTATION)
@@ -127,6 +129,9 @@ def train_into(
     begun, named = destination.existing(), destination.model_name
     start = world.from_first(lambda: find_start(settings, begun, named, display))
     settings, place, permutation = world.from_first(lambda: destination.recorded(settings))
+    if start is not None:
+        network = catalogue.standing_for(settings.model_name, start.model_name)
+        settings = settings.model_copy(update={"model_name": network})
     problem = load_problem(Request(settings, device, display, world, start, place, permutation))
     if not is_begun(begun):
         world.from_first(lambda: require_continuable(problem, place))
@@ -272,7 +277,8 @@ def trainer_of(problem: Problem, objective: Objective, examples: LabelledExample
         seed=_order_seed(settings),
         stage=stage,
         augment=settings.augment or catalogue.NO_VIEW,
-        autocast=_precision(settings.precision),
+        autocast=torch.bfloat16 if settings.precision == "bf16" else None,
+        allow_tf32=settings.precision == "tf32",
         world=problem.world,
     )
 
@@ -293,12 +299,6 @@ def fit(run: RunDirectory, trainer: Trainer, what: str, display: Display) -> Non
     with display.progress(what) as advance:
         state = trainer.world.from_first(lambda: _load_state(run, trainer.stage))
         trainer.run(RunObserver(run, trainer.stage, advance), state)
-
-
-def _precision(name: str) -> torch.dtype | None:
-    """Return the type to compute training steps in; None for single precision."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
-    return torch.bfloat16 if name == "bf16" else None
 
 
 class RunObserver:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from math import log
 
@@ -15,6 +15,7 @@ from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.processes.world import ALONE, World
+from pactl_cli.training.precision import tf32
 
 BATCH = 500
 _BATCH_VALUES = 1 << 24
@@ -55,15 +56,9 @@ class Counts:
         return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
-@contextmanager
-def full_precision() -> Iterator[None]:
+def full_precision() -> AbstractContextManager[None]:
     """Single precision without TF32 or other short cuts, for the time of a count."""
-    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    return tf32(False)
 
 
 def batch_size(inputs: InputSpec) -> int:

@@ -20,6 +20,7 @@ from pactl_cli.errors import FAILED, INTERRUPTED, PactlError, StoppedError
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.processes.interruption import Interruption
 from pactl_cli.processes.world import ALONE, Share, World
+from pactl_cli.training.precision import tf32
 from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
 
 SAVE_EVERY_SECONDS = 60.0
@@ -88,6 +89,7 @@ class Trainer:
         stage: a name for the data order's stream and for messages.
         augment: the name of the random view, drawn from seed, epoch and example alone, in which examples are shown.
         autocast: the type to compute in, or None for float32.
+        allow_tf32: whether float32 may be multiplied as TF32; None: as torch is set.
         lr_scales: factors on the learning rates of single parameters, by name.
         world: the processes that share every batch; the observers of all but the first hear the same.
     """
@@ -99,6 +101,7 @@ class Trainer:
     stage: str
     augment: str = NO_VIEW
     autocast: torch.dtype | None = None
+    allow_tf32: bool | None = None
     lr_scales: dict[str, float] = field(default_factory=dict)
     world: World = ALONE
 
@@ -125,7 +128,7 @@ class Trainer:
         self.world.copy_first([*self._trained.values(), *self._averages.values()])
         last_save = time.monotonic()
         echo = _ECHO_SECONDS if self.world.size > 1 else 0.0
-        with Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
+        with tf32(self.allow_tf32), Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
             while state.step < self.steps:
                 started = time.monotonic()
                 stop = self._step(state, *next(batches), interruption)

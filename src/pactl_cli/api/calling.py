@@ -1,0 +1,88 @@
+"""Between Python callers and the stages: objects get names, options become keywords, nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any
+
+from pactl_cli import catalogue
+from pactl_cli.api.keywords import in_words_of_python
+from pactl_cli.errors import INTERRUPTED, PactlError, StoppedError
+
+_ONE_AT_A_TIME = RLock()
+"""Precision, the initialisers of `torch.nn` and stdout are of the whole process while a call needs them."""
+_KINDS = {"tuple": "arrays", "dict": "arrays", "list": "examples"}
+_LISTS = ("levels", "delta", "rate_weight")
+
+
+@contextmanager
+def calling() -> Iterator[dict[str, Any]]:
+    """Work for a caller, during which names stand for the objects in what this gives. Calls of several threads wait for
+    one another.
+
+    Raises:
+        PactlError: in words of Python.
+        KeyboardInterrupt: if the work was interrupted, and has kept what `resume=True` needs.
+    """
+    objects: dict[str, Any] = {}
+    with _ONE_AT_A_TIME, catalogue.handing_over(objects):
+        try:
+            yield objects
+        except PactlError as error:
+            said = in_words_of_python(error)
+            if isinstance(error, StoppedError) and error.exit_code == INTERRUPTED:
+                raise KeyboardInterrupt(error.message) from error
+            raise said from error.__cause__
+
+
+def with_names(given: Mapping[str, Any], objects: dict[str, Any]) -> dict[str, Any]:
+    """Return settings that are plain, and put the objects among them under the names that stand for them there.
+
+    Args:
+        given: keyword arguments; those that are None are as if nobody had given them. `test` belongs to `dataset`.
+
+    Raises:
+        PactlError: if something is given that stands for nothing.
+    """
+    plain = {name: _plain(name, value) for name, value in given.items() if value is not None}
+    test = plain.pop("test", None)
+    for name, suffix in (("dataset", ""), ("source_dataset", "_of_source")):
+        data = plain.get(name)
+        if data is None or isinstance(data, str):
+            continue
+        kind = type(data).__name__
+        plain[name] = catalogue.name_of(_KINDS.get(kind, kind) + suffix)
+        objects[plain[name]] = data
+    if test is not None:
+        if plain.get("dataset") not in objects:
+            raise PactlError("test is the test set of a dataset that is handed over as an object", "leave it out")
+        objects[plain["dataset"]] = {"train": objects[plain["dataset"]], "test": test}
+    for name in ("source", "model_name"):
+        if not isinstance(network := plain.get(name, ""), str):
+            plain[name] = _name_of_network(name, network)
+            if objects.setdefault(catalogue.NETWORK, network) is not network:
+                raise PactlError("source and model_name are two networks", "leave model_name out")
+            objects[plain[name]] = network
+        elif name == "model_name" and network:
+            objects.setdefault(catalogue.NETWORK, network)
+    return plain
+
+
+def _name_of_network(option: str, network: Any) -> str:
+    """Return the name of a network that is a function or a class."""
+    if hasattr(network, "state_dict") and not isinstance(network, type):
+        hint = "hand over its class, or a function of the numbers of classes and channels that constructs it"
+        raise PactlError(f"{option} is a network, whose weights a receiver of the message does not have", hint)
+    if not callable(network):
+        raise PactlError(f"{option} is a {type(network).__name__}", "give a name, or a function that returns a network")
+    return catalogue.name_of(getattr(network, "__name__", type(network).__name__))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a path as text, and several numbers as the text that stands for them."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return ",".join(map(str, value)) if name in _LISTS and isinstance(value, list | tuple) else value

@@ -1,0 +1,169 @@
+"""A classifier with a certificate, as scikit-learn's users know classifiers."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from pactl_cli.api.certifying import bound, load
+from pactl_cli.api.training import train
+from pactl_cli.data.channels import has_channels_last
+
+_TABLE = {"model_name": "mlp", "normalise": "calibration", "epochs": 100, "lr": 3e-2, "batch_size": 128}
+"""The defaults for rows of numbers: those of the command line for tables."""
+_TRAINED = ("intrinsic_dim", "model_name", "epochs", "lr", "batch_size", "normalise")
+_AT_ONCE = 500
+_CHECKS: dict[str, Any] = {"allow_nd": True}
+
+
+class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A network trained in a random subspace on X and y, with a certified bound on its error on new examples.
+
+    The certificate assumes that X and y are independent draws, in the form in which `fit` gets them. A step before it
+    that learns from the same X, such as StandardScaler or PCA in a Pipeline, breaks this; `normalise="calibration"`
+    scales by examples that are left out of the count.
+
+    Args:
+        intrinsic_dim: d, the number of trained coordinates; by default one for ten examples.
+        model_name: a network's name, or a class or function of the numbers of classes and channels.
+        epochs, lr, batch_size: of training; by default those of the kind of data.
+        quant_epochs: epochs of fine-tuning through the quantiser.
+        delta: probability that the certificate fails.
+        normalise: `calibration`, which is the default for rows of numbers, or `fixed`, for images.
+        random_state: seed of all random draws; None for the default one, which costs no bits.
+        out: a directory in which the run stays, for `verify`, until the next `fit`; None keeps nothing on the disk.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        progress: whether to show bars; None: on a terminal or in a notebook.
+
+    Attributes:
+        classes_: the labels, in order.
+        n_features_in_: numbers in a row, or the length of the second axis of images.
+        certificate_: what `pactl bound` certifies of this classifier.
+        classifier_: the network, decoded from the certificate's message: raw inputs in, logits out.
+    """
+
+    def __init__(
+        self,
+        intrinsic_dim: int | None = None,
+        *,
+        model_name: Any = None,
+        epochs: int | None = None,
+        lr: float | None = None,
+        batch_size: int | None = None,
+        quant_epochs: int = 30,
+        delta: float = 0.05,
+        normalise: str | None = None,
+        random_state: Any = None,
+        out: Any = None,
+        device: str = "auto",
+        progress: bool | None = False,
+    ) -> None:
+        self.intrinsic_dim = intrinsic_dim
+        self.model_name = model_name
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.quant_epochs = quant_epochs
+        self.delta = delta
+        self.normalise = normalise
+        self.random_state = random_state
+        self.out = out
+        self.device = device
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train and certify a classifier.
+
+        Args:
+            X: rows of numbers, shape (n, F), or images, (n, H, W), (n, H, W, C) or (n, C, H, W).
+            y: n labels of any type.
+
+        Raises:
+            ValueError: if they are no examples of at least two classes.
+            PactlError: if they cannot be trained on with these settings.
+        """
+        X, y = validate_data(self, X, y, **_CHECKS)
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"there is one class, {self.classes_[0]!r}: a classifier needs at least two classes")
+        data = X.astype(_type_of(str(X.dtype) if X.ndim > 2 else ""), copy=False), numbers
+        with TemporaryDirectory(prefix="pactl-") as place:
+            out = Path(place) / "run" if self.out is None else self.out
+            force = self.out is not None and os.path.lexists(self.out)
+            shared = {"dataset": data, "device": self.device, "progress": self.progress}
+            run = train(**shared, **self._settings(X), out=out, force=force)
+            network = {"model_name": self.model_name} if self.model_name is not None else {}
+            self.certificate_ = bound(run, **shared, **network, quant_epochs=self.quant_epochs, delta=self.delta)
+            self.classifier_ = load(run, **network, device=self.device)
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Return the logits of X, shape (n, classes); of two classes the second's less the first's, shape (n,)."""
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the label of each row, shape (n,)."""
+        places = self._logits(X).argmax(axis=1)
+        return self.classes_[places]  # type: ignore[no-any-return]
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Return the softmax of the logits, shape (n, classes): the certificate says nothing of these numbers."""
+        logits = self._logits(X).astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+    def _settings(self, X: NDArray[Any]) -> dict[str, Any]:
+        """Return the settings of training, those that are None at the defaults of the kind of data."""
+        said = {name: getattr(self, name) for name in _TRAINED if getattr(self, name) is not None}
+        if (state := self.random_state) is not None:
+            said["seed"] = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
+        return (_TABLE if X.ndim == 2 else {}) | said
+
+    def _logits(self, X: Any) -> NDArray[Any]:
+        """Return the logits of each row."""
+        check_is_fitted(self)
+        X = validate_data(self, X, **_CHECKS, reset=False)
+        rows = torch.from_numpy(self._as_fitted(X))
+        with torch.no_grad():
+            parts = [self.classifier_(part.to(self._device())).cpu() for part in rows.split(_AT_ONCE)]
+        return torch.cat(parts).numpy()
+
+    def _as_fitted(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return rows, or images with their channels first, of the type of those that the network was trained on.
+
+        Raises:
+            ValueError: if they are of another shape, or are no bytes where those were.
+        """
+        [(_, spec)] = self.classifier_.spec.tensors
+        shape = tuple(spec.shape)
+        if X.ndim == 3:
+            X = X[:, np.newaxis]
+        elif X.ndim == 4 and has_channels_last("X", "X", X.shape, None, []):
+            X = np.moveaxis(X, -1, 1)
+        if X.shape[1:] != shape:
+            raise ValueError(f"an example of X has the shape {X.shape[1:]}, and one that was fitted has {shape}")
+        found = np.require(X, _type_of(str(spec.dtype)), ("C", "W"))
+        if found.dtype == np.uint8 and not np.array_equal(found, X):
+            raise ValueError("X has numbers that are no bytes, and was fitted with bytes")
+        return found
+
+    def _device(self) -> torch.device:
+        return next(iter(self.classifier_.parameters())).device
+
+
+def _type_of(name: str) -> type[np.generic]:
+    """Return the type in which numbers are trained on and classified: bytes of images as they are."""
+    return np.uint8 if name.endswith("uint8") else np.float32

@@ -1,0 +1,135 @@
+"""Data as the user has them in Python: arrays, labelled examples one by one, or what a function of theirs returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+import numpy as np
+
+from pactl_cli import catalogue
+from pactl_cli.data.array_archive import HeldArrays
+from pactl_cli.data.array_values import Values
+from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.files.data_directory import DataDirectory
+from pactl_cli.data.files.progress import Progress
+from pactl_cli.data.given_arrays import read_archive
+from pactl_cli.data.reading import Reading
+from pactl_cli.errors import PactlError, names_in_words
+from pactl_cli.models.brought import at_home, described, find_code
+
+_FORMS = "give (X, y), a Dataset of PyTorch or of Hugging Face, or pairs of an input and its label"
+_LABELS = ("label", "labels", "target", "y")
+"""What the column of labels is called, where its type does not say it."""
+
+
+def load_brought(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
+    """The data set that was handed over from Python under a name, or that the user's own `module:function` returns.
+
+    Raises:
+        MissingError: if there is none.
+        PactlError: if the function fails, or what there is is no data set.
+    """
+    given = catalogue.handed_over(name) if catalogue.is_handed(name) else None
+    with at_home():
+        function = find_code("--dataset", name) if given is None else None
+        try:
+            arrays = dict(_arrays(function() if function else given, progress))
+        except PactlError as error:
+            raise PactlError(f"--dataset {name}: {error.message}", error.hint or _FORMS) from error
+        except (Exception, SystemExit) as error:
+            raise PactlError(f"--dataset {name} fails: {described(error)}", _FORMS) from error
+    return read_archive(HeldArrays.holding(name, arrays), progress, reading)
+
+
+def _arrays(given: Any, progress: Progress) -> Iterator[tuple[str, Values]]:
+    """Yield the arrays of a data set, named as in an `.npz` file."""
+    if not isinstance(given, Mapping):
+        given = {"train": given}
+    if "train" not in given:  # named as in such a file, then
+        for name, values in given.items():
+            yield from _named(str(name), values)
+        return
+    for part in ("train", "test"):
+        if given.get(part) is not None:
+            inputs, labels = _pair(given[part], progress)
+            yield from _named(f"x_{part}", inputs)
+            yield f"y_{part}", array_of(labels)
+
+
+def _named(name: str, values: Any) -> Iterator[tuple[str, Values]]:
+    """Yield one array, or those of a mapping or of a sparse matrix, by name."""
+    if hasattr(values, "tocsr"):
+        matrix = values.tocsr()
+        parts = {key: getattr(matrix, key) for key in ("data", "indices", "indptr", "shape")}
+        values = parts | {"format": np.array(b"csr")}
+    if isinstance(values, Mapping):
+        yield from ((f"{name}.{key}", array_of(each)) for key, each in values.items())
+    else:
+        yield name, array_of(values)
+
+
+def _pair(given: Any, progress: Progress) -> tuple[Any, Any]:
+    """Return the inputs and the labels of one part of a data set."""
+    if isinstance(given, tuple) and len(given) == 2:
+        return given
+    if hasattr(given, "column_names") and hasattr(given, "features"):
+        return _columns(given)
+    is_iterable = isinstance(given, Iterable) or hasattr(given, "__getitem__")
+    if not is_iterable or isinstance(given, Mapping) or hasattr(given, "dtype"):
+        raise PactlError(f"a {type(given).__name__} is no data set with labels")
+    inputs, labels = [], []
+    total = len(given) if isinstance(given, Sized) else 0
+    for place, example in enumerate(_examples(given)):
+        if not isinstance(example, tuple | list) or len(example) != 2:
+            raise PactlError(f"example {place} of the {type(given).__name__} is no pair of an input and a label")
+        inputs.append(example[0])
+        labels.append(array_of(example[1]))
+        if labels[-1].size != 1:
+            hint = "of a DataLoader, which yields batches, hand over its dataset"
+            raise PactlError(f"example {place} of the {type(given).__name__} has {labels[-1].size} labels", hint)
+        progress(place + 1, max(total, place + 1))
+    if not inputs:
+        raise PactlError(f"the {type(given).__name__} has no examples", "a generator can be read only once")
+    return _stacked(inputs), np.stack(labels).reshape(len(labels))
+
+
+def _examples(given: Any) -> Iterator[Any]:
+    """Yield the examples of a sequence, which need not be iterable, or of an iterable."""
+    is_sequence = hasattr(given, "__getitem__") and hasattr(given, "__len__")
+    yield from (given[place] for place in range(len(given))) if is_sequence else given
+
+
+def _stacked(inputs: list[Any]) -> Any:
+    """Return inputs as one array, or as one for each name."""
+    if isinstance(inputs[0], Mapping):
+        return {key: _stacked([each[key] for each in inputs]) for key in inputs[0]}
+    arrays = [array_of(each) for each in inputs]
+    if len(shapes := dict.fromkeys(array.shape for array in arrays)) > 1:
+        raise PactlError(f"the inputs have different shapes, {names_in_words(list(shapes))}", "bring them to one size")
+    return np.stack(arrays)
+
+
+def _columns(given: Any) -> tuple[Any, Any]:
+    """Return the inputs and the labels of a `datasets.Dataset`: one column of labels, and one or several of inputs."""
+    names = list(given.column_names)
+    labels = [name for name in names if hasattr(given.features[name], "names")]
+    labels = labels or [name for name in _LABELS if name in names][:1]
+    if len(labels) != 1:
+        raise PactlError(
+            f"the columns {names_in_words(names)} do not say which one has the labels",
+            'call it "label"; or give (X, y)',
+        )
+    inputs = {name: _stacked(list(given[name])) for name in names if name != labels[0]}
+    return next(iter(inputs.values())) if len(inputs) == 1 else inputs, np.asarray(list(given[labels[0]]))
+
+
+def array_of(values: Any) -> Values:
+    """Return what can be taken for an array as one of numpy: a tensor, a list, a column of a table, a picture."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.numpy() if str(values.dtype) != "torch.bfloat16" else values.float().numpy()
+    array = np.asarray(values)
+    if array.dtype.hasobject and all(isinstance(value, str) for value in array.flat):
+        return array.astype(np.str_)
+    return array
