@@ -280,7 +280,7 @@ def verify(
     print_verdict(run_stage(directory, named, settings.device, Terminal()), directory, as_json=as_json)
 
 
-_command(epilog="Example:  find photos -type f | pactl predict runs/mine - --labels | sort | uniq -c")(predict)
+_command(epilog="Example:  pactl predict runs/mine photos --labels | sort | uniq -c")(predict)
 _command(epilog="Example:  pactl export runs/mine --to mine.onnx --card README.md")(export)
 _command(epilog="Example:  pactl report runs/* --html report.html")(report)
 _command(epilog="Example:  pactl names networks --json")(names)
