@@ -44,7 +44,7 @@ class Message:
         self.task, self.values, own, inputs = task, {}, task["brought"], task["inputs"]
         parts, kinds = task["dataset"].split(","), tuple(name for name in DATASETS if name.endswith(":"))
         name = parts[0] if all(part in DATASETS or part.startswith(kinds) for part in parts) else task["dataset"]
-        row = name if name in DATASETS else name.partition(":")[0] + ":"
+        row = next(row for row in (name, name.partition(":")[0] + ":", "module:function") if row in DATASETS)
         model, calibrates = DATASETS[row].rstrip("*"), "*" in DATASETS[row] and inputs in ("image", "features")
         model = {"tokens": "bag", "features": "fc" if row == "folder:" else model}.get(inputs, model)
         self.networks = {own["name"]: (own["width"], own["batch_statistics"])} if own else {}

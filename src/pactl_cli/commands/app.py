@@ -297,7 +297,7 @@ def verify(
 
 
 _command(epilog="Example:  pactl certify nets:small --weights mine.pth --dataset npz:unseen.npz")(certify)
-_command(epilog="Example:  find photos -name '*.jpg' | pactl predict runs/mine - --labels | sort | uniq -c")(predict)
+_command(epilog="Example:  pactl predict runs/mine photos --labels | sort | uniq -c")(predict)
 _command(epilog="Example:  pactl export runs/mine --to mine.onnx --card README.md")(export)
 _command(epilog="Example:  pactl report runs/* --html report.html")(report)
 _command(epilog="Example:  pactl names networks --json")(names)

@@ -32,11 +32,7 @@ def export(
     ] = "other",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
-    """Write a run's certified classifier as a file, which takes inputs as they are. Prints the file's path.
-
-    The file is loaded again before it is there: its errors on S are counted where the data are at hand, else its
-    logits are compared on fixed inputs.
-    """
+    """Write a run's certified classifier as a file that takes inputs as they are. Prints the file's path."""
     settings = options.settings("export")
     if not all(letter.isascii() and (letter.isalnum() or letter in ".-") for letter in license_name):
         raise PactlError(f"--license {license_name} is no identifier", "such as apache-2.0, cc-by-4.0 or other")

@@ -64,11 +64,7 @@ def predict(
     batch_size: _BatchSize = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
 ) -> None:
-    """Say the class of inputs, by a run's certified classifier, without its data. Prints a line for each.
-
-    The line has class, margin between the two largest logits, and name. An input that cannot be read is named on
-    stderr, the others go on, and the exit code is 1.
-    """
+    """Print the class of inputs, by a run's certified classifier, a line each. Needs the run alone, not its data."""
     settings = options.settings("predict", device=device)
     if labels and as_json:
         raise PactlError("--labels and --json exclude each other", "give one of them")
