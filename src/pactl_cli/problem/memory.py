@@ -77,7 +77,7 @@ class Work:
         settings = problem.settings
         side = inf if problem.is_framed else settings.image_size or 0
         trained = min(settings.batch_size or 1, len(problem.sample))
-        return cls(trained, counted_at_once(problem.dataset.spec), side, settings.has_source)
+        return cls(trained, counted_at_once(problem.dataset.spec, problem.device), side, settings.has_source)
 
 
 def require_modest(run: RunDirectory, blueprint: Blueprint, work: Work, named: str | None) -> None:

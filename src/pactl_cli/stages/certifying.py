@@ -23,7 +23,7 @@ from pactl_cli.problem.reloading import restore, trained_coordinates
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount
+from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount, tested
 from pactl_cli.stages.fine_tuning import fine_tune, tariffs
 from pactl_cli.stages.posthoc import Comparison
 from pactl_cli.stages.workbench import SILENCE, STAGE, Attempt, Workbench
@@ -65,7 +65,7 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     tried = [_tried(bench, attempt, message, claim) for attempt, message in _messages(bench, trained)]
     best, certificate, classifier = _best(bench, tried, trained, claim)
     for each in tried:
-        line = {"bits": each.encoded.bits, "errors": each.errors, "error_bound": each.bound}
+        line = {"bits": each.encoded.bits, "errors": each.counts.cautious, "error_bound": each.bound}
         bench.metrics.append({"stage": STAGE, "attempt": asdict(each.attempt)} | line | {"chosen": each is best})
     for what in ("levels", "price"):
         values = [getattr(each.attempt, what) for each in tried]
@@ -84,12 +84,12 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
 
 @dataclass(frozen=True)
 class _Try:
-    """A message as a receiver decodes it, its classifier's errors on S, by features if there are any, and the bound."""
+    """A message as a receiver decodes it, its classifier's counts on S, by features if there are any, and the bound."""
 
     attempt: Attempt
     decoded: Message
     encoded: Encoded
-    errors: int
+    counts: Counts
     bound: float
 
 
@@ -102,7 +102,7 @@ def _tried(bench: Workbench, attempt: Attempt, message: Message, claim: Claim) -
     counts = bench.counts_at(coordinates_of(decoded, bench.module))
     bits = encoded.bits + claim.extra_bits
     bound = binomial_bound(errors=counts.cautious, examples=counts.examples, bits=bits, delta=claim.delta)
-    return _Try(attempt, decoded, encoded, counts.cautious, bound)
+    return _Try(attempt, decoded, encoded, counts, bound)
 
 
 def _best(bench: Workbench, tried: list[_Try], trained: Counts, claim: Claim) -> tuple[_Try, Certificate, bytes]:
@@ -123,7 +123,8 @@ def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> 
     problem = bench.problem
     classifier = problem.classifier(bench.module, coordinates_of(found.decoded, bench.module))
     given = problem.calibrated(classifier).to_bytes()
-    quantised, test = recount(problem, classifier, bench.display)
+    quantised = recount(problem, classifier, bench.display) if bench.ground.head else found.counts
+    test = tested(problem, classifier)
     measured = Measured(
         errors=quantised.cautious,
         train_errors=trained.plain,

@@ -61,6 +61,11 @@ class Classifier(nn.Module):
         self.class_names = tuple(map(printable, names))
         self.requires_grad_(False).eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.network.get_buffer("_mean").device
+
     def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits of raw inputs, in full single precision."""
         with full_precision():

@@ -78,15 +78,15 @@ def coordinates_of(message: Message, module: SubspaceModule) -> Tensor:
     return torch.from_numpy(message.coordinates()) if len(message.symbols) else torch.zeros(len(module.w))
 
 
-def recount(
-    problem: Problem, classifier: Prepared, display: Display, *, test: bool = True
-) -> tuple[Counts, Counts | None]:
-    """Counts a classifier on S, and on the test set if there is one and it is wanted."""
+def recount(problem: Problem, classifier: Prepared, display: Display) -> Counts:
+    """Return the counts of a classifier on S."""
     with display.progress("counting errors") as advance:
-        on_sample = count(classifier, problem.sample, advance, problem.world)
-    if not test or problem.dataset.test is None:
-        return on_sample, None
-    return on_sample, count(classifier, problem.dataset.test, world=problem.world)
+        return count(classifier, problem.sample, advance, problem.world)
+
+
+def tested(problem: Problem, classifier: Prepared) -> Counts | None:
+    """Return the counts of a classifier on the test set; None if there is none."""
+    return None if problem.dataset.test is None else count(classifier, problem.dataset.test, world=problem.world)
 
 
 def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Measured, claim: Claim) -> Certificate:

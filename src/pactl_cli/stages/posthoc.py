@@ -37,7 +37,7 @@ class Comparison:
         codebook, symbols = quantiser.message_parts(self.module.w)
         coordinates = torch.from_numpy(codebook.values()[symbols])
         classifier = self.problem.classifier(self.module, coordinates)
-        errors = recount(self.problem, classifier, self.display, test=False)[0].cautious
+        errors = recount(self.problem, classifier, self.display).cautious
         entry = published(
             symbols=symbols,
             errors=errors,

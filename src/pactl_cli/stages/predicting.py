@@ -20,7 +20,7 @@ from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models.inputs import IMAGE, Inputs, change, count_inputs
 from pactl_cli.problem.configuring import reading_of
 from pactl_cli.stages.classifier import Classifier
-from pactl_cli.training.counting import batch_size
+from pactl_cli.training import counting
 
 _ARRAYS, _TABLES = (".npz", ".npy"), tuple(ending for endings in ENDINGS.values() for ending in endings)
 
@@ -60,7 +60,7 @@ def predict(
         PactlError: if the classifier takes other inputs than these, or a file of many inputs cannot be read.
     """
     sorter = _Sorter.of(classifier, tokenizer)
-    size = batch_size or sorter.usual_batch
+    size = batch_size or counting.batch_size(classifier.spec, classifier.device)
     for is_alone, paths in groupby(sorter.files(inputs), key=sorter.holds_many):
         read = sorter.many if is_alone else sorter.each
         for names, failures, batch in read(paths, size):
@@ -73,8 +73,7 @@ def _answers(classifier: Classifier, inputs: Inputs) -> list[tuple[int, str, flo
     """Return label, class and margin of each of some inputs."""
     if not count_inputs(inputs):
         return []
-    device = classifier.network.get_buffer("_mean").device
-    logits = classifier(change(inputs, lambda tensor: tensor.to(device))).double().cpu()
+    logits = classifier(change(inputs, lambda tensor: tensor.to(classifier.device))).double().cpu()
     labels, (first, second) = logits.argmax(1).tolist(), logits.topk(2, dim=1).values.T
     names = classifier.class_names
     return [(label, names[label], margin) for label, margin in zip(labels, (first - second).tolist(), strict=True)]
@@ -115,11 +114,6 @@ class _Sorter:
             side.get("tokenizer_sha256"),
         )
         return cls(reader, spec.is_image_of_bytes, takes_texts)
-
-    @property
-    def usual_batch(self) -> int:
-        """How many inputs are read at a time."""
-        return batch_size(self.reader.spec)
 
     def files(self, inputs: Iterable[str]) -> Iterator[str]:
         """Yield inputs, and for a folder the files in it and below that can be read, in the order of their paths."""

@@ -9,6 +9,8 @@ from math import isclose, isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.configuration import silent
@@ -27,7 +29,7 @@ from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, RunDirect
 from pactl_cli.stages import posthoc
 from pactl_cli.stages.claims import intact_certificate, open_certified
 from pactl_cli.stages.classifier import agreed_network
-from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount
+from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount, tested
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 
@@ -103,11 +105,13 @@ def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, 
     network = agreed_network(run, certificate, problem.blueprint, problem.task)
     module = problem.build_module()
     restore(module, run)
-    trained, _ = recount(problem, problem.classifier(module, module.w.detach()), display, test=False)
-    classifier = problem.classifier(module, coordinates_of(message, module))
+    coordinates, trained = coordinates_of(message, module), None
+    if not torch.equal(coordinates, module.w.detach().cpu()):
+        trained = recount(problem, problem.classifier(module, module.w.detach()), display)
+    classifier = problem.classifier(module, coordinates)
     _require_same_statistics(run, certificate, problem, classifier)
-    decoded, test = recount(problem, classifier, display)
-    measured = _agreed(run, certificate, (trained, decoded, test), network)
+    decoded = recount(problem, classifier, display)
+    measured = _agreed(run, certificate, (trained or decoded, decoded, tested(problem, classifier)), network)
     claim = Claim(
         *(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc),
         other_deltas=tuple(each.delta for each in certificate.at_other_deltas),

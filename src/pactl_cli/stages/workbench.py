@@ -55,6 +55,7 @@ class Workbench:
     settings: BoundSettings
     display: Display
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    _counted: dict[bytes, Counts] = field(default_factory=dict)
 
     @cached_property
     def ground(self) -> Ground:
@@ -69,10 +70,15 @@ class Workbench:
         return Plan("adam_cos", settings.quant_epochs, batch_size, settings.lr)
 
     def counts_at(self, coordinates: Tensor) -> Counts:
-        """Return the counts of the classifier at some coordinates on S: from features, if there are any."""
-        classifier = self.problem.classifier(self.module, coordinates)
-        with classifier.entered_at(self.ground.head), self.display.progress("counting errors") as advance:
-            return count(classifier, self.ground.examples, advance, self.problem.world)
+        """Return the counts of the classifier at some coordinates on S, each made once: from features, if there are
+        any.
+        """
+        key = coordinates.cpu().numpy().tobytes()
+        if key not in self._counted:
+            classifier = self.problem.classifier(self.module, coordinates)
+            with classifier.entered_at(self.ground.head), self.display.progress("counting errors") as advance:
+                self._counted[key] = count(classifier, self.ground.examples, advance, self.problem.world)
+        return self._counted[key]
 
     def bound_at(self, codebook: Codebook, symbols: Symbols) -> float:
         """Return about the bound that some symbols would be certified at, without the header."""

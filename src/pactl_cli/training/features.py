@@ -72,7 +72,8 @@ def features_of(
         advance: told of (examples computed, examples in all).
     """
     calls: list[tuple[tuple[Tensor, ...], Tensor, int]] = []
-    parts = torch.arange(len(examples), device=examples.labels.device).split(batch_size(examples.spec))
+    device = examples.labels.device
+    parts = torch.arange(len(examples), device=device).split(batch_size(examples.spec, device))
     features, done = torch.zeros(0), 0
     layer = network.network.get_submodule(head)
     handle = layer.register_forward_hook(lambda _, inputs, output: calls.append((inputs, output, output._version)))
