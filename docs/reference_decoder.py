@@ -1,20 +1,18 @@
 """Check a run directory by message-format.md alone, whose tables are read from there: reference_decoder.py RUN_DIR...
 
-Nothing of pactl is imported, and no data are read. It exits with 0 if all that can be derived agrees, else with 1.
-
-How it is exact: probabilities are decimals of 60 digits, and all steps of a computation are rounded up, or all down. As
-only positive numbers are added, multiplied, and divided by what is exact, the result lies on a known side of the true
-one. A bound p is not too small if P[Bin(n, p) <= k], rounded up, is at most delta 2^-B, rounded down. It follows if for
-p / (1 + 1e-9) the first, rounded down, is at least the second, rounded up. Both take k steps.
+Nothing of pactl is imported, and no data are read; it exits with 1 unless all that can be derived agrees. It is exact:
+decimals of 60 digits, of which positive ones alone are added and multiplied, are rounded all up, or all down. A bound p
+is not too small if P[Bin(n, p) <= k], rounded up, is at most delta 2^-B, rounded down; it follows if for p / (1 + 1e-9)
+the first, rounded down, is at least the second, rounded up. Both take k steps.
 """
 
-import hashlib
 import json
 import re
 import sys
 from bisect import bisect_right
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_UP, Context, Decimal, localcontext
 from fractions import Fraction
+from hashlib import sha256
 from math import ceil, comb, floor, inf
 from pathlib import Path
 
@@ -248,8 +246,8 @@ def statement(said, is_hold_out):
     return " ".join(TABLES["hold_out" if is_hold_out else "statement"]).format(**words)
 
 
-def check(data, said):
-    """Return the configuration, the coordinates, and what is not checked, if all that can be derived agrees."""
+def check(data, given, said):
+    """Return configuration, coordinates and what is not checked, if all that follows from the two files agrees."""
     n, k, extra, side = (said[name] for name in ("bound_examples", "errors", "ledger_bits", "side_information"))
     task, tested, message = side["task"], said["test_examples"], Message(data, side["task"])
     counts = [n, k, tested, side["excluded_examples"], side["copies_left_out"]]
@@ -262,11 +260,12 @@ def check(data, said):
     parts = {"configuration": header, "codebook": codebook - header, "symbols": message.position - codebook}
     own = 0 if task["calibration_pool"] is not None else values["calibration_examples"] + side["copies_left_out"]
     derived = {"schema_version": 3, "format": 2, "kind": "subspace", "numerical_margin": 1e-4, "levels": len(levels)}
-    derived |= {"message_sha256": hashlib.sha256(data).hexdigest(), "intrinsic_dim": d, "dataset": task["dataset"]}
-    derived |= {"message_bits": message.position, "bits": parts | {"ledger": extra}}
+    derived |= {"message_sha256": sha256(data).hexdigest(), "classifier_sha256": sha256(given).hexdigest()}
+    derived |= {"intrinsic_dim": d, "dataset": task["dataset"], "message_bits": message.position}
     derived |= {"ledger": [{"bits": extra, "reason": "--misc-extra-bits"}] if extra else [], "ledger_bits": abs(extra)}
     derived |= {"hypothesis": "subspace" if d else "d=0 hold-out", "bound_examples": task["train_examples"] - own}
     derived |= {"quantised_train_error": k / n, "error_bound": said["bounds"]["binomial"]}
+    derived["bits"] = parts | {"ledger": extra}
     derived |= {"statement": statement(said, side["theta0_sha256"] is not None and not any(w))}
     for name, value in derived.items():
         require_equal(name, said[name], value)
@@ -285,7 +284,8 @@ def main(path):
     try:
         once = lambda pairs: require(len(dict(pairs)) == len(pairs), "a key stands twice") or dict(pairs)  # noqa: E731
         said = json.loads((Path(path) / "bound.json").read_bytes(), object_pairs_hook=once)
-        values, w, unseen = check((Path(path) / "message.bin").read_bytes(), said)
+        files = (Path(path, name).read_bytes() for name in ("message.bin", "classifier.safetensors"))
+        values, w, unseen = check(*files, said)
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         print(f"{path}: {type(error).__name__}: {error}"[:500].replace("\n", " "), file=sys.stderr)
         return 1

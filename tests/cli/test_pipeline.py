@@ -21,7 +21,7 @@ KEYS = {
     *("schema_version", "error_bound", "delta", "bound_examples", "errors", "quantised_train_error", "train_error"),
     *("test_error", "message_bits", "ledger_bits", "bits", "ledger", "bounds", "published", "holdout_bound"),
     *("intrinsic_dim", "levels", "hypothesis", "data_sha256", "message_sha256", "train_nll_bits", "numerical_margin"),
-    *("configuration", "side_information", "assumptions", "format", "kind", "program_version"),
+    *("classifier_sha256", "configuration", "side_information", "assumptions", "format", "kind", "program_version"),
 }
 """What the design promises of `bound.json`."""
 
@@ -52,7 +52,7 @@ def test_a_run_without_out_gets_a_new_directory_below_runs(pactl: Call, npz: Pat
 def test_a_run_directory_holds_what_the_design_says(trained: Path, certified: Path) -> None:
     files = {"config.yml", "checkpoint.safetensors", "indices.npz", "metrics.jsonl"}
     assert {path.name for path in trained.iterdir()} == files | {"manifest.json"}
-    files |= {"message.bin", "bound.json"}
+    files |= {"message.bin", "classifier.safetensors", "bound.json"}
     assert {path.name for path in certified.iterdir()} == files | {"manifest.json"}
     manifest = json.loads((certified / "manifest.json").read_text())
     assert manifest["schema_version"] == 3
