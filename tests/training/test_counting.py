@@ -69,10 +69,9 @@ def test_counting_is_in_evaluation_mode_and_full_precision() -> None:
         def forward(self, images: Tensor) -> Tensor:
             assert not self.training
             assert not torch.is_grad_enabled()
-            assert not torch.backends.cuda.matmul.allow_tf32
-            assert not torch.backends.cudnn.allow_tf32
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
             return super().forward(images)
 
-    before = torch.backends.cudnn.allow_tf32
+    before = torch.backends.cuda.matmul.fp32_precision
     count(Watch().train(), Examples(torch.zeros(3, 2, 1, 1), torch.zeros(3, dtype=torch.int64)))
-    assert torch.backends.cudnn.allow_tf32 == before
+    assert torch.backends.cuda.matmul.fp32_precision == before

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import RLock
 from typing import Any
+
+import torch
 
 from pactl_cli import catalogue
 from pactl_cli.api.keywords import in_words_of_python
@@ -28,7 +30,7 @@ def calling() -> Iterator[dict[str, Any]]:
         KeyboardInterrupt: if the work was interrupted, and has kept what `resume=True` needs.
     """
     objects: dict[str, Any] = {}
-    with _ONE_AT_A_TIME, catalogue.handing_over(objects):
+    with _ONE_AT_A_TIME, catalogue.handing_over(objects), _as_in_a_program():
         try:
             yield objects
         except PactlError as error:
@@ -36,6 +38,24 @@ def calling() -> Iterator[dict[str, Any]]:
             if isinstance(error, StoppedError) and error.exit_code == INTERRUPTED:
                 raise KeyboardInterrupt(error.message) from error
             raise said from error.__cause__
+
+
+@contextmanager
+def _as_in_a_program() -> Iterator[None]:
+    """Work as in a program of its own: a caller's autocast, inference mode, default device and type are left aside."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with ExitStack() as aside:
+            for each in (torch.inference_mode(False), torch.enable_grad()):
+                aside.enter_context(each)
+            for device in ("cpu", "cuda"):
+                aside.enter_context(torch.autocast(device, enabled=False))
+            if torch.get_default_device().type != "cpu":
+                aside.enter_context(torch.device("cpu"))
+            yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def with_names(given: Mapping[str, Any], objects: dict[str, Any]) -> dict[str, Any]:

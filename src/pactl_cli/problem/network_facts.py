@@ -15,7 +15,7 @@ from pactl_cli import __version__, catalogue
 from pactl_cli.certificate.certificate import VERSION
 from pactl_cli.models.independence import evaluated
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.training.counting import full_precision
+from pactl_cli.training.precision import full_precision
 
 _INPUTS, _LOGITS = 2, 4
 _DIGITS = 6

@@ -26,7 +26,7 @@ from pactl_cli.runs.kinds import Kind, kind_of
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Training
 from pactl_cli.subspace.module import SubspaceModule, set_weights
-from pactl_cli.training.counting import full_precision
+from pactl_cli.training.precision import full_precision
 
 PERMUTATION = "permutation"
 """The name of the user's own permutation among the recorded indices."""

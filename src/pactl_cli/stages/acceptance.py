@@ -18,8 +18,8 @@ from pactl_cli.models.inputs import Inputs, select
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.problem.problem import Problem
 from pactl_cli.subspace.module import SubspaceModule, set_weights
-from pactl_cli.training.counting import full_precision
 from pactl_cli.training.loop import require_batches
+from pactl_cli.training.precision import full_precision
 
 RELATIVE_STEP, CONSTANT_STEP = 0.1, 0.05
 """How far each weight is moved for a trial: of the spread of its tensor, or, in one that is constant, as it is."""

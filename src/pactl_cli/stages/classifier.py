@@ -30,7 +30,7 @@ from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.claims import claimed_message, intact_certificate, open_certified, require_arithmetic
 from pactl_cli.stages.evidence import coordinates_of
 from pactl_cli.subspace.module import set_weights
-from pactl_cli.training.counting import full_precision
+from pactl_cli.training.precision import full_precision
 
 _LARGEST_MESSAGE = 1 << 26
 _MOST_CLASSES = 100_000
@@ -60,6 +60,10 @@ class Classifier(nn.Module):
         names = settings.class_names or map(str, range(certificate.side_information["classes"]))
         self.class_names = tuple(map(printable, names))
         self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Stay in evaluation mode, in which the classifier was certified."""
+        return super().train(False)
 
     @property
     def device(self) -> torch.device:

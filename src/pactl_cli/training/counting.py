@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass
 from math import log
 
@@ -15,7 +15,7 @@ from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.processes.world import ALONE, World
-from pactl_cli.training.precision import tf32
+from pactl_cli.training.precision import full_precision
 
 BATCH = 500
 _BATCH_VALUES = {"cpu": 1 << 20}
@@ -56,11 +56,6 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
-
-
-def full_precision() -> AbstractContextManager[None]:
-    """Single precision without TF32 or other short cuts, for the time of a count."""
-    return tf32(False)
 
 
 def batch_size(inputs: InputSpec, device: torch.device) -> int:

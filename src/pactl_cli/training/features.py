@@ -13,8 +13,9 @@ from pactl_cli.data.dataset import Examples, LabelledExamples
 from pactl_cli.models.layers import find_head, head_names, trained_parameters
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.training.counting import batch_size, full_precision
+from pactl_cli.training.counting import batch_size
 from pactl_cli.training.objectives import NetworkObjective
+from pactl_cli.training.precision import full_precision
 
 
 @dataclass(frozen=True)
