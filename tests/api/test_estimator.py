@@ -112,6 +112,15 @@ def test_channels_may_be_last() -> None:
     assert (last.decision_function(drawn) == first.decision_function(np.moveaxis(drawn, -1, 1))).all()
 
 
+def test_numbers_too_large_for_single_precision_are_refused(
+    fitted: CertifiedClassifier, digits: tuple[Any, Any]
+) -> None:
+    with pytest.raises(ValueError, match="too large for dtype"):
+        fitted.predict(digits[0] * 1e39)
+    with pytest.raises(ValueError, match="too large for dtype"):
+        quick().fit(digits[0][:40] * 1e39, digits[1][:40])
+
+
 def test_what_is_wrong_is_said(digits: tuple[Any, Any]) -> None:
     with pytest.raises(ValueError, match="one class"):
         quick().fit(digits[0][:20], np.ones(20))

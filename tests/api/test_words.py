@@ -148,3 +148,9 @@ def test_nothing_is_printed_where_nobody_looks(arrays: Any, quick: Any, capfd: A
         warnings.simplefilter("error")
         pactl.bound(pactl.train(dataset=arrays, **quick), dataset=arrays, quant_epochs=1)
     assert capfd.readouterr() == ("", "")
+
+
+def test_no_bits_are_none_with_either_sign() -> None:
+    assert str(BoundSettings.parse({"misc_extra_bits": -0.0}).misc_extra_bits) == "0.0"
+    with pytest.raises(PactlError, match="must be 0 or more"):
+        BoundSettings.parse({"misc_extra_bits": -1e-9})

@@ -151,3 +151,9 @@ def test_an_object_has_its_name_for_the_time_of_a_call_alone() -> None:
     read((X, Y))
     with pytest.raises(PactlError, match="python:it stands for an object of Python"):
         load_dataset("python:it", Path())
+
+
+@pytest.mark.parametrize("network", [lambda: (X, Y), "a_module_of:networks"])
+def test_a_network_is_not_called_for_data(network: Any) -> None:
+    with catalogue.handing_over({catalogue.NETWORK: network}), pytest.raises(PactlError, match="python:it stands for"):
+        load_dataset("python:it", Path())

@@ -98,7 +98,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"there is one class, {self.classes_[0]!r}: a classifier needs at least two classes")
-        data = X.astype(_type_of(str(X.dtype) if X.ndim > 2 else ""), copy=False), numbers
+        data = _of_type(X, str(X.dtype) if X.ndim > 2 else ""), numbers
         with TemporaryDirectory(prefix="pactl-") as place:
             out = Path(place) / "run" if self.out is None else self.out
             force = self.out is not None and os.path.lexists(self.out)
@@ -145,7 +145,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return rows, or images with their channels first, of the type of those that the network was trained on.
 
         Raises:
-            ValueError: if they are of another shape, or are no bytes where those were.
+            ValueError: if they are of another shape, too large, or no bytes where those were.
         """
         [(_, spec)] = self.classifier_.spec.tensors
         shape = tuple(spec.shape)
@@ -155,7 +155,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X = np.moveaxis(X, -1, 1)
         if X.shape[1:] != shape:
             raise ValueError(f"an example of X has the shape {X.shape[1:]}, and one that was fitted has {shape}")
-        found = np.require(X, _type_of(str(spec.dtype)), ("C", "W"))
+        found = np.require(_of_type(X, str(spec.dtype)), None, ("C", "W"))
         if found.dtype == np.uint8 and not np.array_equal(found, X):
             raise ValueError("X has numbers that are no bytes, and was fitted with bytes")
         return found
@@ -164,6 +164,16 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return next(iter(self.classifier_.parameters())).device
 
 
-def _type_of(name: str) -> type[np.generic]:
-    """Return the type in which numbers are trained on and classified: bytes of images as they are."""
-    return np.uint8 if name.endswith("uint8") else np.float32
+def _of_type(X: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return numbers in the type in which they are trained on and classified: bytes of images as they are.
+
+    Raises:
+        ValueError: if one is too large for that type.
+    """
+    if name.endswith("uint8"):
+        return X.astype(np.uint8, copy=False)
+    with np.errstate(over="ignore"):
+        found = X.astype(np.float32, copy=False)
+    if not np.isfinite(found).all():
+        raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
+    return found

@@ -12,7 +12,7 @@ from pactl_cli.commands import completion
 from pactl_cli.commands.options import with_options
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.terminal import Terminal, starting
-from pactl_cli.commands.verification import DataOptions
+from pactl_cli.commands.verification import DataOptions, finding
 from pactl_cli.errors import FAILED, PactlError, reason
 
 
@@ -45,11 +45,13 @@ def export(
 
     if card is not None:
         require_free(card, "--card", force=force)
+        if card.resolve() == to.resolve():
+            raise PactlError(f"--card {card} is the file of --to", "name another file")
     named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
     with catalogue.handing_over({catalogue.NETWORK: named.model_name}):
         classifier = run_stage(directory, to, named, Terminal(), force=force)
     if card is not None:
-        _write(card, model_card(classifier, to, license_name, {"model_name": settings.model_name}))
+        _write(card, model_card(classifier, to, license_name, finding(directory, classifier.certificate, settings)))
     print(to)
 
 

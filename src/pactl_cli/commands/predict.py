@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _PIECE, _LONGEST_PATH = 1 << 16, 1 << 20
 _MARGIN_WIDTH, _WIDEST_CLASS = 8, 24
+_CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What ends a column or a line, or does something to a terminal, and what stands before a letter in its place."""
 
 
 _Run = Annotated[
@@ -143,8 +146,8 @@ def _label(found: Prediction) -> str:
 
 
 def _columns(found: Prediction) -> str:
-    """Return class, margin and name with tabs between them; the name can have none, nor more than one line."""
-    name = found.name.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+    """Return class, margin and name with tabs between them; the name has none, nor another control character."""
+    name = _CONTROL.sub(lambda control: control[0].encode("unicode_escape").decode(), found.name)
     return f"{found.class_name}\t{found.margin:.4g}\t{name}"
 
 

@@ -124,13 +124,13 @@ def _form(figure: Path) -> str:
 
 def _give(option: str, path: Path, data: bytes) -> None:
     """Writes a file, whole or not at all, and prints its path; what is to go to - is printed itself."""
-    from pactl_cli.runs.directory import FILES, replace_file
+    from pactl_cli.runs.copying import require_other_file
+    from pactl_cli.runs.directory import replace_file
 
     if str(path) == "-":
         print(data.decode(), end="")
         return
-    if path.is_dir() or path.name in FILES:
-        raise PactlError(f"{option} {path} is the name of something else", "name another file")
+    require_other_file(path, option)
     try:
         replace_file(path, data)
     except OSError as error:

@@ -84,7 +84,7 @@ class VerifyOptions(DataOptions):
 
 def verification(path: Path, certificate: Certificate, settings: BoundSettings) -> str:
     """Return the command that verifies a certificate that was just made."""
-    return shell_command("verify", path, **_named(path, certificate, settings))
+    return shell_command("verify", path, **finding(path, certificate, settings))
 
 
 def advice_on(path: Path, certificate: Certificate, settings: BoundSettings) -> Advice | None:
@@ -94,21 +94,29 @@ def advice_on(path: Path, certificate: Certificate, settings: BoundSettings) -> 
 
     if certificate.says_something:
         return None
-    return advice(certificate, path, RunDirectory.open(path).read_settings(), _named(path, certificate, settings))
+    return advice(certificate, path, RunDirectory.open(path).read_settings(), finding(path, certificate, settings))
 
 
-def _named(path: Path, certificate: Certificate, settings: BoundSettings) -> dict[str, Any]:
-    """Return the options with which other commands find the data and the network of a run that was just certified."""
+def finding(path: Path, certificate: Certificate, settings: BoundSettings) -> dict[str, Any]:
+    """Return the options with which other commands find the data and the network of a certified run, by name.
+
+    What was handed over from Python has no name for them: a function takes its place.
+    """
     from pactl_cli.problem.machine import data_directory
     from pactl_cli.runs.directory import RunDirectory
 
-    model = certificate.configuration["model_name"]
+    model, kept = certificate.configuration["model_name"], RunDirectory.open(path).read_settings()
     is_named = catalogue.is_brought(model) or settings.model_name
-    found = settings.data_dir or RunDirectory.open(path).read_config().get("data_dir")
-    is_elsewhere = certificate.dataset in catalogue.DATASETS and found and Path(found) != data_directory(None)
+    found, is_code = settings.data_dir or kept.data_dir, catalogue.dataset_entry(kept.dataset).is_code
+    is_elsewhere = kept.dataset in catalogue.DATASETS and found and found != data_directory(None)
     return {
-        "model_name": model if is_named else None,
-        "dataset": settings.dataset,
+        "model_name": (settings.model_name if catalogue.is_handed(model) else model) if is_named else None,
+        "dataset": settings.dataset or (_code(kept.dataset) if is_code else None),
         "tokenizer": settings.tokenizer,
         "data_dir": found if is_elsewhere else None,
     }
+
+
+def _code(name: str) -> str:
+    """Return the name of code by which a shell can name it."""
+    return "MODULE:FUNCTION" if catalogue.is_handed(name) else name

@@ -47,7 +47,7 @@ def brought_network(name: str, *, classes: int, channels: int, seed: int) -> nn.
         PactlError: if it fails, or returns something that cannot be trained and sent.
     """
     with at_home():
-        function = find_code("--model-name", name)
+        function = find_code("--model-name", name, catalogue.NETWORK)
         try:
             network = seeded(lambda: _require_network(name, function(classes, channels)), seed)
         except PactlError as error:
@@ -109,17 +109,18 @@ def at_home() -> Iterator[None]:
             sys.path.remove(place)
 
 
-def find_code(option: str, name: str) -> Callable[..., Any]:
+def find_code(option: str, name: str, else_named: str = "") -> Callable[..., Any]:
     """The user's function itself; or, of a name of Python, what was handed over, or is named in its place.
 
     Args:
         option: with which it is named, for messages.
+        else_named: the key of what stands for every name of Python.
 
     Raises:
         MissingError: if there is none.
     """
     if catalogue.is_handed(name):
-        handed = catalogue.handed_over(name, catalogue.NETWORK)
+        handed = catalogue.handed_over(name, else_named)
         if callable(handed):
             return handed  # type: ignore[no-any-return]
         if handed is None or catalogue.is_handed(handed):

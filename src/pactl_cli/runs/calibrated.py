@@ -90,7 +90,8 @@ class Calibrated:
     @torch.no_grad()
     def place_into(self, buffers: Mapping[str, Tensor]) -> str:
         """Copy the batch statistics into those of a network; return the name of one that does not fit, or ""."""
-        for name in sorted(buffers.keys() ^ self.buffers.keys()) if self.examples else ():
+        needed = buffers.keys() if self.examples else set[str]()  # without examples they are theta0's
+        for name in sorted(needed ^ self.buffers.keys()):
             return name
         for name, tensor in self.buffers.items():
             if buffers[name].shape != tensor.shape or buffers[name].dtype != tensor.dtype:

@@ -1,4 +1,4 @@
-"""A run directory of its own with all of another run but its certificate."""
+"""A run directory of its own with all of another run but its certificate, and files that leave runs as they are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pactl_cli.errors import FAILED, PactlError, reason
 from pactl_cli.runs.directory import (
     CHECKPOINT,
     CONFIG,
+    FILES,
     INDICES,
     INIT,
     MANIFEST,
@@ -35,6 +36,12 @@ def require_place(source: Path, place: Path, *, force: bool) -> None:
         if not (place / MANIFEST).exists():
             raise PactlError(f"--out {place} holds something that is no run", "--force replaces only a run")
     require_writable(next(folder for folder in (inside, *inside.parents) if folder.is_dir()), "--out ")
+
+
+def require_other_file(path: Path, option: str) -> None:
+    """Raise PactlError if what is written beside runs would have the name of a directory, or of a file of a run."""
+    if path.is_dir() or path.name in FILES:
+        raise PactlError(f"{option} {path} is the name of something else", "name another file")
 
 
 def copy_run(source: RunDirectory, place: Path, *, force: bool) -> RunDirectory:

@@ -265,7 +265,9 @@ class BoundSettings(Settings):
         "probability that the certificate fails, > 0 and <= 0.5; of a list such as .05,.01 the first chooses the "
         "message, and all hold at once",
     )
-    misc_extra_bits: float = setting(0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0)
+    misc_extra_bits: Annotated[float, AfterValidator(lambda bits: bits + 0.0)] = setting(  # -0.0 becomes 0.0
+        0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0
+    )
     compare_posthoc: bool = setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
     data_dir: Path | None = setting(
         None, DATA, "where named data sets lie", shown="where training found them, if their checksums are known"

@@ -29,6 +29,7 @@ from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.checkpoint import plain_tensors
+from pactl_cli.runs.copying import require_other_file
 from pactl_cli.runs.directory import RunDirectory, replace_file
 from pactl_cli.stages.classifier import Classifier, load
 from pactl_cli.training.counting import count
@@ -96,8 +97,9 @@ def export(path: Path, target: Path, named: Named, display: Display, *, force: b
 
 
 def require_free(target: Path, option: str, *, force: bool) -> None:
-    """Raise PactlError if a file cannot be made at a place, or, unless forced, there is one."""
-    if target.is_dir() or not target.parent.is_dir():
+    """Raise PactlError if no file can be made at a place, or it is a run's, or, unless forced, there is one."""
+    require_other_file(target, option)
+    if not target.parent.is_dir():
         raise PactlError(f"{option} {target} is not the name of a file in a directory", "choose another place")
     if target.exists() and not force:
         raise PactlError(f"{option} {target} is there already", "choose another name, or --force replaces it")

@@ -177,6 +177,10 @@ def test_statistics_of_another_network_do_not_fit(run: Path, made: Path, forge: 
     assert "does not have the statistics of its inputs" in refusal(run)
     forge(joined({name: tensor for name, tensor in tensors.items() if name != MEAN}, facts))
     assert "does not have the statistics of its network" in refusal(run)
+    for name in ("network/foo", MEAN):  # without examples they are those of theta0
+        inputs = {key: tensor for key, tensor in tensors.items() if key.startswith("inputs/")}
+        forge(joined(inputs | {name: tensors[MEAN]}, facts | {"examples": 0}))
+        assert "does not have the statistics of its network" in refusal(run)
 
 
 def test_a_message_cannot_name_code_that_the_configuration_does_not(run: Path, agree: Call, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ import yaml
 from numpy.typing import NDArray
 
 from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.commands.verification import finding
 from pactl_cli.data.loading import load_dataset
+from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages import exporting
 from pactl_cli.stages.classifier import Classifier, load
 from pactl_cli.stages.model_card import model_card
@@ -153,6 +155,19 @@ def test_a_name_of_no_kind_and_a_place_that_is_none(pactl: Call, certified: Path
     assert not list(Path().glob("x.*"))
 
 
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_files_of_runs_and_one_place_for_two_are_refused(pactl: Call, certified: Path, force: tuple[str, ...]) -> None:
+    before = {path.name: path.read_bytes() for path in certified.iterdir()}
+    for place in (certified / "classifier.safetensors", certified / "message.bin"):
+        to, card = (place, "README.md") if place.suffix == ".safetensors" else ("x.safetensors", place)
+        said = pactl("export", certified, "--to", to, "--card", card, *force).complaint(2)
+        assert f"{place} is the name of something else" in said
+    said = pactl("export", certified, "--to", "m.pt2", "--card", f"../{Path.cwd().name}/m.pt2", *force)
+    assert "is the file of --to" in said.complaint(2)
+    assert before == {path.name: path.read_bytes() for path in certified.iterdir()}
+    assert not [name for name in ("x.safetensors", "README.md", "m.pt2") if Path(name).exists()]
+
+
 def test_onnx_that_is_not_installed_is_named(pactl: Call, certified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     assert "pip install 'pactl[onnx]'" in pactl("export", certified, "--to", "x.onnx").complaint(2)
@@ -207,6 +222,24 @@ def test_a_card_says_what_was_certified(pactl: Call, certified: Path) -> None:
     assert "pactl verify RUN_DIR" in text
     assert "is there already" in pactl("export", certified, "--to", "y.pt2", "--card", "README.md").complaint(2)
     assert not Path("y.pt2").exists()
+
+
+def test_a_card_names_the_code_that_verify_needs(pactl: Call, npz: Path, tmp_path: Path) -> None:
+    name = f"data_{tmp_path.name}".replace("-", "_")
+    Path(f"{name}.py").write_text(
+        f"import numpy as np\ndef data():\n    it = np.load({str(npz)!r})\n    return it['x_train'], it['y_train']\n"
+    )
+    data = ("--dataset", f"{name}:data")
+    assert pactl("train", *data, "--intrinsic-dim", 8, "--epochs", 1, "--out", "r").code == 0
+    assert pactl("bound", "r", "--quant-epochs", 0, *data).code == 0
+    for named, file in (((), "x.safetensors"), (data, "y.safetensors")):
+        assert pactl("export", "r", "--to", file, *named, "--card", "README.md", "--force").code == 0
+        [command] = [line for line in Path("README.md").read_text().splitlines() if line.startswith("pactl verify")]
+        assert command == f"pactl verify RUN_DIR --dataset {name}:data"
+    assert pactl(*command.replace("RUN_DIR", "r").split()[1:]).code == 0
+    certificate, config = load(Path("r")).certificate, Path("r/config.yml")
+    config.write_text(config.read_text().replace(f"{name}:data", "python:ndarray"))
+    assert finding(Path("r"), certificate, BoundSettings())["dataset"] == "MODULE:FUNCTION"
 
 
 def test_no_words_of_a_run_become_markup(certified: Path) -> None:

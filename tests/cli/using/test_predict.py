@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -244,3 +245,22 @@ def test_names_with_tabs_and_line_ends_stay_on_their_line(pactl: Call, certified
     shutil.copy(images[0], "a\tb\nc.png")
     assert rows(pactl("predict", certified, "a\tb\nc.png").out)[0][2] == "a\\tb\\nc.png"
     assert json.loads(pactl("predict", certified, "a\tb\nc.png", "--json").out)["input"] == "a\tb\nc.png"
+
+
+def test_control_characters_of_names_do_nothing_to_a_terminal_and_bytes_stay(
+    pactl: Call, shell: Call, certified: Path, images: list[str]
+) -> None:
+    shutil.copy(images[0], "a\x1b[2J\r\x9b\u2028.png")
+    assert rows(pactl("predict", certified, "a\x1b[2J\r\x9b\u2028.png").out)[0][2] == r"a\x1b[2J\r\x9b\u2028.png"
+    shutil.copy(images[0], "b\udcff é\\.png")
+    printed = shell(f"pactl predict {certified} b*.png | od -An -v -tx1").out
+    assert bytes.fromhex(printed).endswith(b"\tb\xff \xc3\xa9\\\\.png\n")
+
+
+def test_a_pipe_among_pictures_is_named_and_not_waited_for(pactl: Call, certified: Path, images: list[str]) -> None:
+    Path("pf").mkdir()
+    shutil.copy(images[0], "pf/a.png")
+    os.mkfifo("pf/x.png")
+    done = pactl("predict", certified, "pf")
+    assert (done.code, [row[2] for row in rows(done.out)]) == (1, ["pf/a.png"])
+    assert "pf/x.png is not a readable image: it is not a plain file" in done.err

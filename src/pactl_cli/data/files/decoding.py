@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.data.files.picture_rules import COLOUR, FORMATS, GREY, facts, picture
 from pactl_cli.data.files.workers import shared_tensor
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
@@ -148,7 +150,7 @@ def _opened(path: str | bytes, members: ZipFile | None, exit_code: int) -> Itera
     try:
         # an open file, not its name: by name Pillow maps a TIFF, and gets its sides wrong where it is to be turned
         with (
-            BytesIO(members.read(name)) if members else open(name, "rb") as file,
+            BytesIO(members.read(name)) if members else open_file(Path(name)) as file,
             Image.open(file, formats=FORMATS) as image,
         ):
             yield image
