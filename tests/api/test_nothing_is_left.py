@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # as the first optimiser does, and with it comes a filter of warnings
 from torch import nn
 
 import pactl_cli as pactl

@@ -120,8 +120,7 @@ def forged(path: Path, *, dataset: str = "npz:/data", dim: int = 12, **changes: 
         "configuration": configuration.as_dict(),
         "numerical_margin": 1e-4,
         "data_sha256": "0" * 64,
-        "message_sha256": sha256(encoded.data).hexdigest(),
-        "classifier_sha256": "0" * 64,
+        **{"message_sha256": sha256(encoded.data).hexdigest(), "classifier_sha256": "0" * 64},
         "side_information": {"task": task.as_dict()},
         "assumptions": [f"assumed of {dataset}"],
     }

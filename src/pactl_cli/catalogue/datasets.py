@@ -248,7 +248,7 @@ def dataset_entry(name: str) -> Dataset:
         return DATASETS[name]
     if colon and f"{kind}:" in DATASETS and not path:
         raise PactlError(f"--dataset {name!r} names no path", f"write {kind}:PATH")
-    if f"{kind}:" not in DATASETS and parse_reference(name, frozenset()).scheme == CODE:
+    if not {kind, f"{kind}:"} & set(DATASETS) and parse_reference(name, frozenset()).scheme == CODE:
         return DATASETS[CODE]
     try:
         for part in name.split(",") if "," in kind else ():
