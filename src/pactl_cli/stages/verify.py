@@ -17,6 +17,7 @@ from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.message import Encoded, Message, decode
 from pactl_cli.certificate.risk_bounds import catoni_bound
 from pactl_cli.errors import FAILED, MissingError, PactlError
+from pactl_cli.models.normalisation import running_statistics
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.consent import Named, place_of_data, require_own_network
 from pactl_cli.problem.display import Display
@@ -109,9 +110,12 @@ def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, 
     if not torch.equal(coordinates, module.w.detach().cpu()):
         trained = recount(problem, problem.classifier(module, module.w.detach()), display)
     classifier = problem.classifier(module, coordinates)
-    _require_same_statistics(run, certificate, problem, classifier)
+    other = _other_statistics(run, certificate, problem, classifier)
     decoded = recount(problem, classifier, display)
     measured = _agreed(run, certificate, (trained or decoded, decoded, tested(problem, classifier)), network)
+    if other is not None:  # another machine's, and the classifier that the run gives has them
+        other.place_into(running_statistics(classifier.network))
+        _require_errors(run, certificate, recount(problem, classifier, display))
     claim = Claim(
         *(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc),
         other_deltas=tuple(each.delta for each in certificate.at_other_deltas),
@@ -143,13 +147,21 @@ def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Pro
             raise PactlError(f"{run.path / CERTIFICATE} says {name} is {reprlib.repr(claimed)}, but it is {derived!r}")
 
 
-def _require_same_statistics(
+def _other_statistics(
     run: RunDirectory, certificate: Certificate, problem: Problem, classifier: Prepared
-) -> None:
-    """Raise PactlError if a run has been given, unpaid, other statistics or categories than the data give it."""
+) -> Calibrated | None:
+    """Return what a run has been given, if its last bits are another machine's; None if they are this one's.
+
+    Raises:
+        PactlError: if that is, unpaid, something else than the data give it.
+    """
     given = Calibrated.load(run, problem.dataset.spec, certificate.classifier_sha256)
-    if name := given.difference(problem.calibrated(classifier)):
+    derived = problem.calibrated(classifier)
+    if name := given.difference(derived):
         raise PactlError(f"{run.path / CLASSIFIER} does not say of the data what they are: {name} differs")
+    return (
+        None if all(torch.equal(given.buffers[name], derived.buffers[name].cpu()) for name in given.buffers) else given
+    )
 
 
 def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded]:
@@ -166,11 +178,7 @@ def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded
 def _agreed(run: RunDirectory, certificate: Certificate, counted: _Counted, network: NetworkFacts) -> Measured:
     """The certificate's measured numbers, each found to be what this machine counts, up to the numerical margin."""
     trained, decoded, test = counted
-    if not decoded.plain <= certificate.errors <= decoded.doubtful:
-        raise PactlError(
-            f"{run.path / CERTIFICATE} says errors is {certificate.errors:,}, but the decoded classifier makes "
-            f"{decoded.plain:,} errors, {decoded.cautious:,} with the numerical margin"
-        )
+    _require_errors(run, certificate, decoded)
     if not _is_log_loss(certificate.train_nll_bits, decoded.nll_bits):
         raise PactlError(
             f"{run.path / CERTIFICATE} says train_nll_bits is {certificate.train_nll_bits}, not {decoded.nll_bits}"
@@ -183,6 +191,15 @@ def _agreed(run: RunDirectory, certificate: Certificate, counted: _Counted, netw
         network=network,
         classifier_sha256=certificate.classifier_sha256,
     )
+
+
+def _require_errors(run: RunDirectory, certificate: Certificate, decoded: Counts) -> None:
+    """Raise PactlError unless the errors of a certificate are those of its classifier, up to the numerical margin."""
+    if not decoded.plain <= certificate.errors <= decoded.doubtful:
+        raise PactlError(
+            f"{run.path / CERTIFICATE} says errors is {certificate.errors:,}, but the decoded classifier makes "
+            f"{decoded.plain:,} errors, {decoded.cautious:,} with the numerical margin"
+        )
 
 
 def _is_log_loss(claimed: float | None, counted: float) -> bool:

@@ -16,7 +16,9 @@ import safetensors.torch
 import torch
 import yaml
 
+import pactl_cli
 from pactl_cli.errors import PactlError
+from pactl_cli.runs.calibrated import Calibrated
 from pactl_cli.stages.classifier import load
 
 Call = Callable[..., Any]
@@ -111,6 +113,17 @@ def test_statistics_may_differ_as_another_machines_do(run: Path, forge: Callable
         moved(name, 1e-5)(tensors, facts)
     forge(joined(tensors, facts))
     assert pactl("verify", run).code == 0
+
+
+def test_verify_counts_the_classifier_that_the_run_gives(
+    run: Path, forge: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors, facts = contents(run)
+    moved(MEAN, 100)(tensors, facts)
+    forge(joined(tensors, facts))
+    monkeypatch.setattr(Calibrated, "difference", lambda self, derived: "")  # as if this were another machine's
+    with pytest.raises(PactlError, match="says errors is"):
+        pactl_cli.verify(run)
 
 
 @pytest.mark.parametrize(
