@@ -18,6 +18,7 @@ from pactl_cli.stages.bound import Shelf
 from pactl_cli.stages.bound import bound as certify
 from pactl_cli.stages.classifier import Classifier
 from pactl_cli.stages.classifier import load as decode
+from pactl_cli.stages.permute import default_place
 from pactl_cli.stages.permute import permute as write_permutation
 from pactl_cli.stages.verify import verify as check
 
@@ -96,7 +97,7 @@ def permute(dataset: Any, *, seed: int = DEFAULT_SEED, out: RunLike | None = Non
     """
     with calling() as objects:
         name = str(with_names({"dataset": dataset}, objects)["dataset"])
-        target = Path(out) if out else Path(f"{name.replace(':', '-').replace('/', '-')}-permutation-{seed}.npy")
+        target = Path(out) if out else default_place(name, seed)
         write_permutation(name, seed, target, None if data_dir is None else Path(data_dir))
         return target.absolute()
 

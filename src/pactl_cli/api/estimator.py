@@ -19,11 +19,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from pactl_cli.api.certifying import bound, load
 from pactl_cli.api.training import train
 from pactl_cli.data.channels import has_channels_last
+from pactl_cli.training.counting import batch_size
 
 _TABLE = {"model_name": "mlp", "normalise": "calibration", "epochs": 100, "lr": 3e-2, "batch_size": 128}
 """The defaults for rows of numbers: those of the command line for tables."""
 _TRAINED = ("intrinsic_dim", "model_name", "epochs", "lr", "batch_size", "normalise")
-_AT_ONCE = 500
 _CHECKS: dict[str, Any] = {"allow_nd": True}
 
 
@@ -138,7 +138,9 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = validate_data(self, X, **_CHECKS, reset=False)
         rows = torch.from_numpy(self._as_fitted(X))
         with torch.no_grad():
-            parts = [self.classifier_(part.to(self._device())).cpu() for part in rows.split(_AT_ONCE)]
+            device = self.classifier_.device
+            size = batch_size(self.classifier_.spec, device)
+            parts = [self.classifier_(part.to(device)).cpu() for part in rows.split(size)]
         return torch.cat(parts).numpy()
 
     def _as_fitted(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -159,9 +161,6 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if found.dtype == np.uint8 and not np.array_equal(found, X):
             raise ValueError("X has numbers that are no bytes, and was fitted with bytes")
         return found
-
-    def _device(self) -> torch.device:
-        return next(iter(self.classifier_.parameters())).device
 
 
 def _of_type(X: NDArray[Any], name: str) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pactl_cli.certificate.certificate import Certificate as Certificate
-from pactl_cli.runs.directory import CERTIFICATE, METRICS, RunDirectory
+from pactl_cli.runs.directory import CERTIFICATE, RunDirectory
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.claims import read_certificate
 
@@ -33,16 +32,12 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl` as they are now, one for each epoch and each search."""
-        run = RunDirectory.open(self.path)
-        return [json.loads(line) for line in run.read_bytes(METRICS).splitlines()] if self._has(METRICS) else []
+        return RunDirectory.open(self.path).read_metrics()
 
     @property
     def certificate(self) -> Certificate | None:
         """What `bound` has written, which `verify` checks; None where there is none."""
-        return read_certificate(RunDirectory.open(self.path)) if self._has(CERTIFICATE) else None
-
-    def _has(self, name: str) -> bool:
-        return (self.path / name).exists()
+        return read_certificate(RunDirectory.open(self.path)) if (self.path / CERTIFICATE).exists() else None
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -40,11 +40,10 @@ from pactl_cli.commands.piped import run_directories, with_named_runs
 from pactl_cli.commands.predict import predict
 from pactl_cli.commands.report import report
 from pactl_cli.commands.run_options import PANEL, LogOption, RunOptions
-from pactl_cli.commands.terminal import Terminal, print_certified, print_verdict, starting
+from pactl_cli.commands.terminal import Terminal, print_verdict, starting
 from pactl_cli.commands.trackers import track_certified, tracking
-from pactl_cli.commands.verification import VerifyOptions, advice_on, verification
+from pactl_cli.commands.verification import VerifyOptions, show_certified
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
-from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.defaults import in_words
 from pactl_cli.runs.fields import CERTIFICATE, DATA
@@ -158,7 +157,6 @@ def _shared(network: str | None) -> Iterator[tuple[World, Display]]:
     from pactl_cli.problem.display import Silence
     from pactl_cli.processes.world import joined
 
-    keep_freed_memory()
     with joined() as world, catalogue.handing_over({catalogue.NETWORK: network}):
         yield world, Terminal() if world.leads else Silence()
 
@@ -214,11 +212,8 @@ def bound(
             certified = run_stage(directories, settings, display, world, Shelf(out, force))
             path, certificate = best_of(certified)
             if world.leads:
-                said = advice_on(path, certificate, settings)
-                check, as_json = verification(path, certificate, settings), as_json or not sys.stdout.isatty()
-                if said and (as_json or print_all):
-                    display.warn(said.in_words())
-                print_certified(certified if print_all else certificate, check, said, as_json=as_json)
+                every = certified if print_all else ()
+                show_certified((path, certificate), settings, display, as_json=as_json, every=every)
                 track_certified(log, certified, display)
     if fail_above is not None and certificate.error_bound > fail_above:
         words = f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}"
@@ -290,7 +285,6 @@ def verify(
         from pactl_cli.stages.verify import verify as run_stage
 
     named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
-    keep_freed_memory()
     with catalogue.handing_over({catalogue.NETWORK: named.model_name}):
         verdict = run_stage(directory, named, settings.device, Terminal())
     print_verdict(verdict, directory, as_json=as_json)
@@ -325,11 +319,10 @@ def permute(
     ] = None,
 ) -> None:
     """Write a permutation of a training set's indices, the same everywhere. Prints the file's path."""
-    named = dataset in catalogue.DATASETS
-    name = dataset.replace(":", "-") if named else Path(dataset.rpartition(":")[2]).stem
-    target = out or Path(f"{name}-permutation-{seed}.npy")
+    from pactl_cli.stages.permute import default_place
     from pactl_cli.stages.permute import permute as run_stage
 
+    target = out or default_place(dataset, seed)
     run_stage(dataset, seed, target, data_dir)
     print(target)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,10 +13,9 @@ from pactl_cli.commands.next_steps import advising
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.piped import with_named_runs
 from pactl_cli.commands.run_options import PANEL, RunOptions
-from pactl_cli.commands.terminal import Terminal, print_certified, starting
-from pactl_cli.commands.verification import advice_on, verification
+from pactl_cli.commands.terminal import Terminal, starting
+from pactl_cli.commands.verification import show_certified
 from pactl_cli.errors import shell_command
-from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.runs.fields import CERTIFICATE, DATA, SUBSPACE, TRAINING
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings, TrainSettings, TransferSettings
@@ -77,10 +75,7 @@ def certify(
     again = shell_command("certify", source, **said, force=True if options.out else None)
     with place.target(settings) as target, advising(lambda: f"begin again: {again}"):
         certificate = _certified(settings, claim, target, force=options.force)
-        advice, as_json = advice_on(target, certificate, claim), options.as_json or not sys.stdout.isatty()
-        if advice and as_json:
-            Terminal().warn(advice.in_words())
-        print_certified(certificate, verification(target, certificate, claim), advice, as_json=as_json)
+        show_certified((target, certificate), claim, Terminal(), as_json=options.as_json)
 
 
 def _certified(settings: TrainSettings, claim: BoundSettings, target: Path, *, force: bool) -> Certificate:
@@ -91,7 +86,6 @@ def _certified(settings: TrainSettings, claim: BoundSettings, target: Path, *, f
         from pactl_cli.stages.training_run import Destination
 
     display = Terminal()
-    keep_freed_memory()
     KINDS["transfer"].maker()(settings, Destination(target, force=force, model_name=claim.model_name), display)
     [(_, certificate)] = bound([target], claim, display)
     is_open = any(sentence.startswith(NOT_SEEN) for sentence in certificate.assumptions)

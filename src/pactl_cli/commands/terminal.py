@@ -18,6 +18,7 @@ from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.errors import on_one_line
 from pactl_cli.problem.bars import bar_on
+from pactl_cli.processes.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,8 @@ def complain(text: str) -> None:
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """A line on a terminal's stderr while the libraries are loaded, which takes seconds."""
+    """Prepare for a stage: a line on a terminal's stderr while the libraries are loaded, which takes seconds."""
+    keep_freed_memory()
     console = Console(stderr=True)
     with console.status("loading PyTorch") if console.is_terminal else nullcontext():
         yield

@@ -5,7 +5,6 @@ The run directory stays the truth: a tracker that fails is left alone, and the c
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -276,9 +275,9 @@ def tracking(name: str | None, path: Path, display: Display, *, begins: bool) ->
 
 def track_certified(name: str | None, certified: list[tuple[Path, Certificate]], display: Display) -> None:
     """Send what `bound` has written into run directories: the lines of its metrics, and the certificates."""
+    if name is None:
+        return
     for path, certificate in certified:
-        if name is None:
-            return
         log = Log(name, path, display, part="bound")
         for record in _lines_of_bound(path):
             log.line(record)
@@ -289,12 +288,9 @@ def track_certified(name: str | None, certified: list[tuple[Path, Certificate]],
 
 
 def _lines_of_bound(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics that `bound` wrote; nothing where there is no file, or of lines that are none."""
+    """Yield the lines of metrics that `bound` wrote; nothing where the file cannot be read."""
     with suppress(PactlError):
-        for line in RunDirectory.open(path).read_bytes(METRICS).splitlines():
-            with suppress(ValueError, RecursionError):
-                if isinstance(record := json.loads(line), dict) and record.get("stage") == "bound":
-                    yield record
+        yield from (record for record in RunDirectory.open(path).read_metrics() if record.get("stage") == "bound")
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pactl_cli import catalogue
+from pactl_cli.commands.terminal import print_certified
 from pactl_cli.errors import shell_command
 from pactl_cli.runs.fields import DATA, MACHINE, NETWORK
 from pactl_cli.runs.settings import BoundSettings
 
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
+    from pactl_cli.problem.display import Display
     from pactl_cli.stages.advice import Advice
+    from pactl_cli.stages.bound import Certified
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,19 @@ def advice_on(path: Path, certificate: Certificate, settings: BoundSettings) -> 
     if certificate.says_something:
         return None
     return advice(certificate, path, RunDirectory.open(path).read_settings(), finding(path, certificate, settings))
+
+
+def show_certified(
+    best: Certified, settings: BoundSettings, display: Display, *, as_json: bool, every: Sequence[Certified] = ()
+) -> None:
+    """Print a certificate that was just made, or every one, as a table on a terminal and else as JSON, and what to say
+    of the best if it says nothing.
+    """
+    path, certificate = best
+    advice, as_json = advice_on(path, certificate, settings), as_json or not sys.stdout.isatty()
+    if advice and (as_json or every):
+        display.warn(advice.in_words())
+    print_certified(every or certificate, verification(path, certificate, settings), advice, as_json=as_json)
 
 
 def finding(path: Path, certificate: Certificate, settings: BoundSettings) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from pactl_cli.errors import FAILED, MissingError, PactlError, reason, shell_com
 from pactl_cli.runs.config_file import LARGEST, config_text, parse_config
 from pactl_cli.runs.finishing import finishing
 from pactl_cli.runs.kinds import KINDS
+from pactl_cli.runs.metrics import whole_lines
 from pactl_cli.runs.plain_files import bytes_on_disk, has_holes, open_plain_file, read_plain_file
 from pactl_cli.runs.settings import TrainSettings
 
@@ -283,8 +284,14 @@ class RunDirectory:
         """Drops the lines of `metrics.jsonl` for which `keep(record)` is false, and one that a kill has cut short."""
         if not os.path.lexists(self.path / METRICS):
             return
-        lines = self.read_bytes(METRICS).splitlines(keepends=True)
-        self.write_bytes(METRICS, b"".join(line for line in lines if _is_record(line) and keep(json.loads(line))))
+        lines = whole_lines(self.read_bytes(METRICS))
+        self.write_bytes(METRICS, b"".join(line for line, record in lines if keep(record)))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The records of `metrics.jsonl`; none where there is no such file."""
+        if not os.path.lexists(self.path / METRICS):
+            return []
+        return [record for _, record in whole_lines(self.read_bytes(METRICS))]
 
     def clear(self) -> None:
         """Removes every file but the manifest."""
@@ -362,14 +369,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         raise ValueError("a key occurs twice")
     return content
-
-
-def _is_record(line: bytes) -> bool:
-    """Whether a line of metrics is whole, and one."""
-    try:
-        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _is_temporary(path: Path) -> bool:

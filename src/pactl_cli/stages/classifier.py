@@ -135,15 +135,8 @@ class _Claim:
             spec = InputSpec.from_dict(facts.get("inputs"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PactlError(f"{run.path / CERTIFICATE} does not say what its inputs are") from error
-        if (
-            type(classes) is not int
-            or not 2 <= classes <= _MOST_CLASSES
-            or (spec.kind, spec.channels)
-            != (
-                task.inputs,
-                task.channels,
-            )
-        ):
+        is_of_task = spec.kind == task.inputs and spec.channels == task.channels
+        if type(classes) is not int or not 2 <= classes <= _MOST_CLASSES or not is_of_task:
             raise PactlError(f"{run.path / CERTIFICATE} does not say how many classes there are, or of what inputs")
         if (names and list(names)) != facts.get("class_names") or len(names or range(classes)) != classes:
             raise PactlError(f"{run.path / CERTIFICATE} and {CONFIG} name different classes")

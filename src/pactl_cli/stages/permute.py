@@ -13,6 +13,13 @@ from pactl_cli.errors import FAILED, PactlError
 from pactl_cli.runs.directory import replace_file
 
 
+def default_place(dataset: str, seed: int) -> Path:
+    """Return where a permutation goes by default: a file in the working directory, named after data set and seed."""
+    named = dataset in catalogue.DATASETS or catalogue.is_handed(dataset)
+    name = dataset.replace(":", "-") if named else Path(dataset.rpartition(":")[2]).stem
+    return Path(f"{name}-permutation-{seed}.npy")
+
+
 def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
     """Write the permutation of `seed` as int64 into the `.npy` file `out`.
 

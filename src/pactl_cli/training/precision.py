@@ -50,8 +50,11 @@ def tf32(allowed: bool | None) -> Iterator[None]:
 def _set_flags() -> None:
     """Set the flags as all works together want them; as they were, if none is left."""
     for place, before in _before.items():
-        is_exact, is_short = bool(_wanted) and not all(_wanted), bool(_wanted) and place in _ON_A_GPU
-        wanted = _EXACT if is_exact else _TF32 if is_short else before
+        wanted = before
+        if not all(_wanted):
+            wanted = _EXACT
+        elif _wanted and place in _ON_A_GPU:
+            wanted = _TF32
         if place.fp32_precision != wanted:
             place.fp32_precision = wanted
 
