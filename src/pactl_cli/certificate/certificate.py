@@ -14,11 +14,13 @@ from math import ceil, log2
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from pactl_cli.catalogue import BOUNDS, HEADLINE, dataset_in_words
-from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS, MOST_DELTAS
+from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS, MOST_DELTAS, MOST_GUARANTEES
+from pactl_cli.certificate.guarantees import THRESHOLD_BITS, Guarantee
 from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.record import Error, Record
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound
 from pactl_cli.certificate.symbols import Symbols
 
@@ -31,35 +33,32 @@ VERSION = rf"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.(post|dev)[0-9]+)*({_LOCAL})?"
 HOLD_OUT: Final = "d=0 hold-out"
 """The hypothesis is the prior itself, about which the examples that are counted say nothing but how often it errs."""
 
-Error = float
-"""A fraction in [0, 1]."""
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
 Bounds = dict[str, float]
 """By name, from the same counts and bits; they do not hold jointly."""
 
 
-class BitParts(_Record):
+class BitParts(Record):
     """Where the bits go."""
 
     configuration: int = Field(ge=0)
     codebook: int = Field(ge=0)
     symbols: int = Field(ge=0)
+    threshold: int = Field(ge=0, le=THRESHOLD_BITS)
     ledger: float = Field(ge=0)
 
 
-class Charge(_Record):
-    """Bits paid for a choice that the message does not carry."""
+EXTRA, SHARE = "--misc-extra-bits", "the share of delta of the error"
+"""What is paid beside the message."""
+
+
+class Charge(Record):
+    """Bits paid for a choice that the message does not carry, or for sharing delta."""
 
     bits: float = Field(ge=0)
     reason: str
 
 
-class Published(_Record):
+class Published(Record):
     """The accounting of the published program on the same symbols: a comparison, never the headline."""
 
     bits: float
@@ -67,7 +66,7 @@ class Published(_Record):
     fine_tuned: bool
 
 
-class AtDelta(_Record):
+class AtDelta(Record):
     """The same counts and bits at another probability to fail: it holds jointly with the headline."""
 
     delta: float = Field(gt=0, le=0.5)
@@ -79,7 +78,7 @@ MadeWith = Annotated[dict[_Word, _Word | Annotated[int, Field(ge=0, le=2**63)] |
 """What `bound` was told of how to find a message: a note, which leaves no room for a stranger's sentences."""
 
 
-class Posthoc(_Record):
+class Posthoc(Record):
     """The best of k-means codebooks on the trained coordinates, not fine-tuned, by the published accounting."""
 
     levels: int
@@ -88,14 +87,16 @@ class Posthoc(_Record):
     bound: Error
 
 
-class BaseCertificate(_Record):
+class BaseCertificate(Record):
     """What every kind of certificate says; errors are fractions in [0, 1], bits are bits, counts are counts.
 
     Attributes:
         format: of the message.
         kind: of the hypothesis; each has a class of its own, with what only this kind says.
         program_version: a note on what wrote it, which nothing depends on.
-        at_other_deltas: the headline at other deltas, for the same message; all hold at once.
+        at_other_deltas: the error's bound at other deltas, for the same message; all hold at once.
+        headline: the guarantee that the message was chosen by, and that the statement is about.
+        guarantees: what holds jointly with the bound on the error.
         majority_error: of always answering the class that is most frequent in S, on S.
         classifier_sha256: of the file with what the data have given the classifier beside the message.
         made_with: a note on how the message was found, which nothing depends on.
@@ -109,6 +110,8 @@ class BaseCertificate(_Record):
     error_bound: Error
     delta: float = Field(gt=0, le=0.5)
     at_other_deltas: tuple[AtDelta, ...] = Field(max_length=MOST_DELTAS)
+    headline: str
+    guarantees: tuple[Guarantee, ...] = Field(max_length=MOST_GUARANTEES)
     bound_examples: int = Field(ge=1)
     errors: int = Field(ge=0)
     majority_error: Error
@@ -141,6 +144,26 @@ class BaseCertificate(_Record):
     def paid_bits(self) -> float:
         """What the bounds pay for: the message and the ledger."""
         return self.message_bits + self.ledger_bits
+
+    @property
+    def extra_bits(self) -> float:
+        """What choices cost that the message does not carry."""
+        return sum(charge.bits for charge in self.ledger if charge.reason == EXTRA)
+
+    @property
+    def share_bits(self) -> float:
+        """What the bound on the error pays for its share of delta."""
+        return sum(charge.bits for charge in self.ledger if charge.reason == SHARE)
+
+    def guarantee(self, what: str) -> Guarantee | None:
+        """Return what is guaranteed of something beside the error; None if nothing is."""
+        return next((each for each in self.guarantees if each.what == what), None)
+
+    @property
+    def loss(self) -> float:
+        """What certificates of the same question are compared by: that of their headline; less is better."""
+        headline = self.guarantee(self.headline)
+        return headline.loss if headline else self.error_bound
 
     @property
     def chance_error(self) -> Error | None:
@@ -200,15 +223,18 @@ def sentence(
     hold_out: bool = False,
     left_out: int = 0,
     label_noise: float = 0.0,
+    claim: str = "",
 ) -> str:
     """The certificate in plain words; the error is rounded up, the confidence down.
 
     Args:
+        claim: what is guaranteed, where that is not the error.
         left_out: how many examples were not counted because theta0 or the calibration has seen them or copies of them.
         label_noise: the rate at which labels were replaced by uniform ones.
     """
     percent = ceil(Fraction(error_bound) * 10**4) / 100
-    claim = f"{_confidence(delta)} % confidence, this classifier errs on at most {percent:.2f} % of new examples"
+    claim = claim or f"this classifier errs on at most {percent:.2f} % of new examples"
+    claim = f"{_confidence(delta)} % confidence, {claim}"
     others, why = "", ""
     if left_out:
         others = " other than those left out"
@@ -253,6 +279,12 @@ def at_deltas(*, errors: int, examples: int, bits: float, deltas: Iterable[float
         AtDelta(delta=delta, error_bound=headline(errors=errors, examples=examples, bits=bits, delta=delta))
         for delta in deltas
     )
+
+
+def ledger(extra_bits: float, share_bits: float) -> tuple[Charge, ...]:
+    """Return what is paid beside the message."""
+    paid = ((extra_bits, EXTRA), (share_bits, SHARE))
+    return tuple(Charge(bits=bits, reason=reason) for bits, reason in paid if bits)
 
 
 def holdout_bound(*, test_error: Error | None, test_examples: int, delta: float) -> Error | None:

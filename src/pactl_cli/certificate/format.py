@@ -46,6 +46,8 @@ DIGIT_BITS = 14
 MAX_FREEZE_BYTES = 200
 MAX_LEVELS = 1 << 10
 MAX_DIM = 1 << 26
+MOST_GUARANTEES = 16
+"""Guarantees that one certificate has beside the error: of bound.json, which no message depends on."""
 MOST_DELTAS = 16
 """Probabilities to fail that one certificate names beside its own: of bound.json, which no message depends on."""
 

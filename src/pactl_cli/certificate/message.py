@@ -1,6 +1,6 @@
 """A hypothesis, bit for bit: header and symbols <-> `message.bin`.
 
-message = configuration, codebook, symbols. Each part is prefix-free given those before
+message = configuration, codebook, symbols, threshold. Each part is prefix-free given those before
 it, so the whole is, and 2^-bits is a probability over messages.
 """
 
@@ -15,6 +15,7 @@ from pactl_cli.certificate.codebook import Codebook, read_codebook, write_codebo
 from pactl_cli.certificate.codes import BitReader, BitWriter, DecodeError
 from pactl_cli.certificate.configuration import Configuration, read_configuration, write_configuration
 from pactl_cli.certificate.format import MAX_DIM
+from pactl_cli.certificate.guarantees import THRESHOLD_BITS
 from pactl_cli.certificate.symbols import Symbols, read_symbols, write_symbols
 from pactl_cli.certificate.task import Task
 
@@ -27,11 +28,13 @@ class Message:
         configuration: names P and theta0; d is `configuration.intrinsic_dim`.
         codebook: the K levels; None where d = 0.
         symbols: shape (d,), each in 0 .. K-1.
+        threshold: the place in `THRESHOLDS` of the margin below which the classifier abstains; None if it never does.
     """
 
     configuration: Configuration
     codebook: Codebook | None
     symbols: Symbols
+    threshold: int | None = None
 
     def coordinates(self) -> NDArray[np.float32]:
         """The quantised coordinates, exactly as the receiver has them: shape (d,)."""
@@ -48,11 +51,12 @@ class Encoded:
     configuration_bits: int
     codebook_bits: int
     symbols_bits: int
+    threshold_bits: int
 
     @property
     def bits(self) -> int:
         """L: what the decoder consumes, without the padding."""
-        return self.configuration_bits + self.codebook_bits + self.symbols_bits
+        return self.configuration_bits + self.codebook_bits + self.symbols_bits + self.threshold_bits
 
 
 def encode(message: Message, task: Task) -> Encoded:
@@ -65,7 +69,9 @@ def encode(message: Message, task: Task) -> Encoded:
         ends.append(writer.num_bits)
         write_symbols(writer, message.symbols, message.codebook.size)
     ends += [writer.num_bits] * (3 - len(ends))
-    return Encoded(writer.to_bytes(), ends[0], ends[1] - ends[0], ends[2] - ends[1])
+    if task.abstains:
+        writer.write(message.threshold or 0, THRESHOLD_BITS)
+    return Encoded(writer.to_bytes(), ends[0], ends[1] - ends[0], ends[2] - ends[1], writer.num_bits - ends[2])
 
 
 def decode(data: bytes, task: Task, max_dim: int | None = None) -> tuple[Message, Encoded]:
@@ -96,5 +102,6 @@ def read_message(data: bytes, task: Task, max_dim: int | None = None) -> tuple[M
         raise DecodeError(f"the message claims {dim:,} coordinates, more than {max_dim:,}")
     codebook = read_codebook(reader) if dim else None
     symbols = read_symbols(reader, dim, codebook.size) if codebook else np.zeros(0, dtype=np.int64)
+    threshold = reader.read(THRESHOLD_BITS) if task.abstains else None
     reader.finish()
-    return Message(configuration, codebook, symbols), reader.position
+    return Message(configuration, codebook, symbols, threshold), reader.position

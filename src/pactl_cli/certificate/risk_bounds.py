@@ -27,7 +27,8 @@ from typing import Literal, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["binomial_bound", "catoni_bound", "catoni_lambda", "kl_bound", "log_binomial_tail", "mcallester_bound"]
+_BOUNDS = ["binomial_bound", "catoni_bound", "kl_bound", "mcallester_bound", "mean_bound"]
+__all__ = [*_BOUNDS, "catoni_lambda", "log_binomial_tail"]
 
 _EPS = sys.float_info.epsilon
 _MOST_EXAMPLES = 10**9  # the range in which the error budgets below were checked
@@ -114,6 +115,36 @@ def kl_bound(
         return divergence - slack >= nats
 
     return _smallest_certified(errors / examples, is_above)
+
+
+def mean_bound(*, total: int, units: int, examples: int, bits: float, delta: float) -> float:
+    """Return an upper bound on the mean of a loss in [0, 1]: the Chernoff form of `kl_bound`, which holds for it too.
+
+    Args:
+        total: the sum of the losses of the examples, a count of parts, each 1 / units.
+        examples, bits, delta: as for `binomial_bound`, as are results and errors.
+
+    Source: Hoeffding 1963, theorem 1: the moment generating function of a variable in [0, 1] is at most that of a
+    truth value with the same mean.
+
+    >>> mean_bound(total=30, units=10, examples=100, bits=7, delta=0.05) == kl_bound(
+    ...     errors=3, examples=100, bits=7, delta=0.05, form="chernoff"
+    ... )
+    True
+    """
+    _, examples = _checked_counts(0, examples)
+    total, units = _checked_integer("total", total), _checked_integer("units", units)
+    if not 0 <= total <= units * examples:
+        raise ValueError(f"total must be in 0 .. units * examples = {units * examples}, not {total}")
+    nats = _occam_nats(bits, delta)
+    if total == units * examples:
+        return 1.0
+
+    def is_above(p: float) -> bool:
+        divergence, slack = _scaled_kl(total / units, examples, p, 1.0 - p, rest=(units * examples - total) / units)
+        return divergence - slack >= nats
+
+    return _smallest_certified(total / units / examples, is_above)
 
 
 def catoni_bound(*, errors: int, examples: int, bits: float, delta: float) -> float:
@@ -330,17 +361,22 @@ def _tail_series(k: int, n: int, p: float, r: float) -> float:
             return total + rest
 
 
-def _scaled_kl(k: int, n: int, p: float, r: float) -> tuple[float, float]:
-    """Return n kl(k / n || p) for 0 <= k < n, r = 1 - p, and a bound on its absolute error."""
+def _scaled_kl(k: float, n: int, p: float, r: float, rest: float | None = None) -> tuple[float, float]:
+    """Return n kl(k / n || p) for 0 <= k < n, r = 1 - p, and a bound on its absolute error.
+
+    `rest` is n - k, where k is no integer: both are then rounded once, which changes the two deviances by at most
+    _EPS times their sum and |n p - k|.
+    """
+    rest = n - k if rest is None else rest
     if k == 0:
         divergence = -n * (math.log1p(-p) if p < 0.5 else math.log(r))
         return divergence, 4.0 * _EPS * divergence
-    divergence = _deviance(k, n * p) + _deviance(n - k, n * r)
-    # 12: rounding inside both deviances; 32: their cancellation, and the rounding of n p and n r
-    return divergence, _EPS * (12.0 * divergence + 32.0 * abs(n * p - k) + 8.0)
+    divergence = _deviance(k, n * p) + _deviance(rest, n * r)
+    # 13: rounding inside both deviances and of their counts; 33: their cancellation, and the rounding of n p and n r
+    return divergence, _EPS * (13.0 * divergence + 33.0 * abs(n * p - k) + 8.0)
 
 
-def _deviance(count: int, mean: float) -> float:
+def _deviance(count: float, mean: float) -> float:
     """Return count ln(count / mean) + mean - count >= 0 without cancellation (Loader's bd0), count > 0."""
     gap = count - mean
     if abs(gap) >= 0.1 * (count + mean):

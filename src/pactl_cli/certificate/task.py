@@ -67,6 +67,7 @@ class Task:
         calibration_pool: how many examples calibration draws from; None for as many as `train_examples`.
         defaults: of fields for which the weights that training starts from say more than the data set. That of
             `calibration_examples` holds where d = 0 and nothing else needs such examples.
+        abstains: whether a message ends with the margin below which its classifier abstains.
     """
 
     dataset: str
@@ -77,6 +78,7 @@ class Task:
     inputs: str = "image"
     calibration_pool: int | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
+    abstains: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name: enough, as JSON, to read a message without the data."""
@@ -98,6 +100,7 @@ class Task:
             inputs=str(values["inputs"]),
             calibration_pool=None if values["calibration_pool"] is None else int(values["calibration_pool"]),
             defaults=free_defaults(dict(values["defaults"])),
+            abstains=bool(values["abstains"]),
         )
 
     @property

@@ -284,7 +284,7 @@ def verify(
         from pactl_cli.problem.consent import Named
         from pactl_cli.stages.verify import verify as run_stage
 
-    named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
+    named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer, settings.groups)
     with catalogue.handing_over({catalogue.NETWORK: named.model_name}):
         verdict = run_stage(directory, named, settings.device, Terminal())
     print_verdict(verdict, directory, as_json=as_json)

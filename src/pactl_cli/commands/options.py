@@ -39,7 +39,7 @@ def with_settings(model: type[Settings], *, without: Collection[str] = ()) -> _D
         ]
 
         def given(**values: Any) -> dict[str, Any]:
-            found = {name: value for name, value in values.items() if value is not None}
+            found = {name: value for name, value in values.items() if value is not None and value != []}
             return {
                 name: read_lists(Path(value)) if _is_mapping(model.model_fields[name]) else value
                 for name, value in found.items()
@@ -84,7 +84,7 @@ def _info(parameter: inspect.Parameter) -> Any:
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """A field as an option that is None unless given: a file's value must not be overridden by a default."""
     extra = _extra(field)
-    kind = _plain_type(field.annotation)
+    kind: Any = list[str] if _is_list(field) else _plain_type(field.annotation)
     words = [] if kind is bool else _words(field.annotation)
     option = typer.Option(
         f"{option_name(name)}/--no-{option_name(name)[2:]}" if kind is bool else option_name(name),
@@ -109,6 +109,11 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
 def _is_mapping(field: FieldInfo) -> bool:
     """Whether a setting is a mapping, which an option gives as a file."""
     return any(get_origin(member) is dict for member in _members(field.annotation))
+
+
+def _is_list(field: FieldInfo) -> bool:
+    """Whether a setting is a list, whose option can be given several times."""
+    return get_origin(field.annotation) is tuple and not isinstance(field.default, NoneType)
 
 
 def _members(annotation: Any) -> list[Any]:

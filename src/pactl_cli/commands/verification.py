@@ -13,7 +13,7 @@ import typer
 from pactl_cli import catalogue
 from pactl_cli.commands.terminal import print_certified
 from pactl_cli.errors import shell_command
-from pactl_cli.runs.fields import DATA, MACHINE, NETWORK
+from pactl_cli.runs.fields import CERTIFICATE, DATA, MACHINE, NETWORK
 from pactl_cli.runs.settings import BoundSettings
 
 if TYPE_CHECKING:
@@ -84,6 +84,14 @@ class DataOptions(NetworkOptions):
 class VerifyOptions(DataOptions):
     """What `verify` is told."""
 
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="The group of each training example, if the certificate is about groups.",
+            show_default=False,
+            rich_help_panel=CERTIFICATE,
+        ),
+    ] = None
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto"
 
 
@@ -131,6 +139,7 @@ def finding(path: Path, certificate: Certificate, settings: BoundSettings) -> di
         "model_name": (settings.model_name if catalogue.is_handed(model) else model) if is_named else None,
         "dataset": settings.dataset or (_code(kept.dataset) if is_code else None),
         "tokenizer": settings.tokenizer,
+        "groups": settings.groups_file,
         "data_dir": found if is_elsewhere else None,
     }
 

@@ -34,6 +34,7 @@ class Named:
         dataset: the data, where they are the user's own: csv:PATH, npz:PATH, ...
         model_name: the network, if it is code or very large.
         tokenizer: the file that splits texts, if there is one.
+        groups: the file with the group of each training example, if the certificate is about groups.
         option: with which `dataset` is named.
     """
 
@@ -41,6 +42,7 @@ class Named:
     dataset: str | None = None
     model_name: str | None = None
     tokenizer: str | None = None
+    groups: Path | None = None
     option: str = "--dataset"
 
 

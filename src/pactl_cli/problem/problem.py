@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import torch
@@ -82,6 +82,10 @@ class Problem:
     def device(self) -> torch.device:
         """Where the data are."""
         return self.sample.labels.device
+
+    def abstaining(self, abstains: bool) -> Problem:
+        """Return the same problem whose messages say when their classifier abstains, or do not."""
+        return replace(self, task=replace(self.task, abstains=abstains))
 
     @property
     def has_indices(self) -> bool:

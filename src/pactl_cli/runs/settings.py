@@ -11,6 +11,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import DEFAULT_SEED, MOST_DELTAS
 from pactl_cli.certificate.name_patterns import NamePattern
+from pactl_cli.certificate.questions import (
+    ABSTAIN,
+    ABSTAIN_ERROR,
+    COST,
+    ERROR,
+    GROUPS,
+    SHOWN,
+    Question,
+    Wanted,
+    listed,
+)
 from pactl_cli.errors import option_name
 from pactl_cli.runs.fields import (
     CERTIFICATE,
@@ -268,6 +279,15 @@ class BoundSettings(Settings):
     misc_extra_bits: Annotated[float, AfterValidator(lambda bits: bits + 0.0)] = setting(  # -0.0 becomes 0.0
         0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0
     )
+    certify: Annotated[tuple[str, ...], BeforeValidator(listed)] = setting(
+        (), CERTIFICATE, f"what to guarantee beside the error, jointly: {SHOWN}; give it once for each", metavar="WHAT"
+    )
+    headline: str = setting(ERROR, CERTIFICATE, "the guarantee that the message is chosen by", metavar="WHAT")
+    abstain_error: float | None = setting(
+        None, CERTIFICATE, "abstain where it errs on more of those accepted", gt=0, lt=1, shown=f"{ABSTAIN_ERROR}"
+    )
+    groups: Path | None = setting(None, CERTIFICATE, "file with the group of each training example, for groups")
+    cost: Path | None = setting(None, CERTIFICATE, "file with a matrix of costs in [0, 1], for cost")
     compare_posthoc: bool = setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
     data_dir: Path | None = setting(
         None, DATA, "where named data sets lie", shown="where training found them, if their checksums are known"
@@ -290,6 +310,40 @@ class BoundSettings(Settings):
     def deltas(self) -> tuple[float, ...]:
         """The probabilities to fail, that of the headline first."""
         return tuple(map(float, str(self.delta).split(",")))
+
+    @property
+    def question(self) -> Question:
+        """What is to be guaranteed."""
+        wanted = [Wanted.parse(text) for text in self.certify]
+        implied = {ABSTAIN: self.abstain_error, GROUPS: self.groups, COST: self.cost}
+        wanted += [Wanted(what) for what, given in implied.items() if given is not None]
+        return Question.of(wanted, self.headline, self.abstain_error or ABSTAIN_ERROR)
+
+    @property
+    def groups_file(self) -> Path | None:
+        """The file with the groups."""
+        return self.groups or self._file_of(GROUPS)
+
+    @property
+    def cost_file(self) -> Path | None:
+        """The file with the costs."""
+        return self.cost or self._file_of(COST)
+
+    def _file_of(self, what: str) -> Path | None:
+        """Return the file that is named with a guarantee."""
+        files = [each.file for each in map(Wanted.parse, self.certify) if each.what == what and each.file]
+        return Path(files[0]) if files else None
+
+    @model_validator(mode="after")
+    def _question_makes_sense(self) -> Self:
+        try:
+            question = self.question
+        except ValueError as error:
+            raise ValueError(f"--certify: {error}") from error
+        for what, file in ((GROUPS, self.groups_file), (COST, self.cost_file)):
+            if what in question.shares and file is None:
+                raise ValueError(f"--certify {what} needs a file: --{what} FILE")
+        return self
 
     @property
     def made_with(self) -> dict[str, str | int | float | None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pactl_cli import catalogue
 from pactl_cli.catalogue import dataset_in_words
 from pactl_cli.certificate.format import FORMAT
+from pactl_cli.certificate.guarantees import Guarantee
+from pactl_cli.certificate.questions import COST, GROUPS
 from pactl_cli.errors import quoted
 from pactl_cli.problem.network_facts import NetworkFacts
 from pactl_cli.problem.problem import Problem
@@ -40,15 +42,30 @@ def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
     }
 
 
-def assumptions(problem: Problem, network: NetworkFacts) -> tuple[str, ...]:
+def assumptions(problem: Problem, network: NetworkFacts, guarantees: Sequence[Guarantee] = ()) -> tuple[str, ...]:
     """Return what the program cannot check, in sentences."""
     return (
         *_on_the_task(problem),
         *_on_the_data(problem),
         *_on_theta0(problem),
         *_on_the_network(problem, network),
+        *_on_the_question(guarantees),
         *problem.sample.assumptions,
     )
+
+
+def _on_the_question(guarantees: Sequence[Guarantee]) -> Iterator[str]:
+    """Yield sentences on what is guaranteed beside the error."""
+    whats = [each.what for each in guarantees]
+    if whats:
+        yield (
+            f"What is guaranteed beside the error ({', '.join(whats)}), and how the guarantees share delta, was fixed "
+            "before looking at the examples."
+        )
+    if GROUPS in whats:
+        yield "Which group each example belongs to was fixed before looking at what the classifier answers."
+    if COST in whats:
+        yield "The costs of answers were fixed before looking at the examples."
 
 
 def _on_the_task(problem: Problem) -> Iterator[str]:

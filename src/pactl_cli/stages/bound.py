@@ -70,11 +70,12 @@ def bound(
         if shelf == _IN_PLACE:
             earlier = world.from_first(lambda: [earlier_certificate(run, settings) for run in runs])
         named = Named(settings.data_dir, settings.dataset, settings.model_name, settings.tokenizer)
-        problems = [reload_problem(run, named, settings.device, display, world) for run in runs]
+        reloaded = (reload_problem(run, named, settings.device, display, world) for run in runs)
+        problems = [problem.abstaining(settings.question.abstains) for problem in reloaded]
         _require_comparable([run.path for run in runs], problems)
         candidates = [candidate(run, problem, settings, display) for run, problem in zip(runs, problems, strict=True)]
         chosen = [
-            successor(before, found, problem, display)
+            successor(before, found, problem, settings, display)
             for before, found, problem in zip(earlier, candidates, problems, strict=True)
         ]
         written = [_written(found, before, shelf, world) for found, before in zip(chosen, earlier, strict=True)]
@@ -83,7 +84,7 @@ def bound(
 
 def best_of(certified: list[Certified]) -> Certified:
     """Return the one with the least bound, the first of several."""
-    return min(certified, key=lambda entry: entry[1].error_bound)
+    return min(certified, key=lambda entry: entry[1].loss)
 
 
 def _opened(paths: list[Path], claims: ExitStack, shelf: Shelf) -> list[RunDirectory]:

@@ -16,6 +16,7 @@ from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.message import Encoded, Message, decode, encode
+from pactl_cli.certificate.questions import ABSTAIN, ERROR
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_lambda
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
@@ -23,8 +24,9 @@ from pactl_cli.problem.reloading import restore, trained_coordinates
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount, tested
+from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, tested
 from pactl_cli.stages.fine_tuning import fine_tune, tariffs
+from pactl_cli.stages.guaranteeing import Counted, Inquiry, notes_on, recounted
 from pactl_cli.stages.posthoc import Comparison
 from pactl_cli.stages.workbench import SILENCE, STAGE, Attempt, Workbench
 from pactl_cli.subspace.quantise import Quantiser
@@ -53,19 +55,24 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
         PactlError: if its network cannot be certified, or fine-tuning fails.
     """
     trained_coordinates(run, problem.configuration.intrinsic_dim)  # before anything as large is made
-    bench = Workbench(problem, problem.build_module(), settings, display)
+    inquiry = Inquiry.of(settings, problem)
+    bench = Workbench(problem, problem.build_module(), settings, inquiry, display)
     restore(bench.module, run)
     require_trainable(problem, bench.module, bench.plan.batch_size)
     trained = bench.counts_at(bench.module.w.detach())
     delta, *others = settings.deltas
-    claim = Claim(delta, settings.misc_extra_bits, settings.quant_epochs > 0, None, tuple(others), settings.made_with)
+    claim = Claim(
+        *(delta, settings.misc_extra_bits, settings.quant_epochs > 0, None, tuple(others), settings.made_with),
+        share_bits=inquiry.question.price(ERROR, 1),
+        headline=inquiry.question.headline,
+    )
     if settings.compare_posthoc and len(bench.module.w):
         comparison = Comparison(problem, bench.module, display, claim.delta, claim.extra_bits)
         claim = replace(claim, comparison=comparison.best())
     tried = [_tried(bench, attempt, message, claim) for attempt, message in _messages(bench, trained)]
     best, certificate, classifier = _best(bench, tried, trained, claim)
     for each in tried:
-        line = {"bits": each.encoded.bits, "errors": each.counts.cautious, "error_bound": each.bound}
+        line = {"bits": each.encoded.bits, "errors": each.counted.counts.cautious, "error_bound": each.bound}
         bench.metrics.append({"stage": STAGE, "attempt": asdict(each.attempt)} | line | {"chosen": each is best})
     for what in ("levels", "price"):
         values = [getattr(each.attempt, what) for each in tried]
@@ -79,30 +86,41 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
         delta=certificate.delta,
     )
     bench.note_search("lambda", (low, high), middle)
+    for note in notes_on(certificate):
+        display.warn(note)
     return Candidate(run, certificate, best.encoded.data, classifier, bench.metrics)
 
 
 @dataclass(frozen=True)
 class _Try:
-    """A message as a receiver decodes it, its classifier's counts on S, by features if there are any, and the bound."""
+    """A message as a receiver decodes it, what is counted of its classifier on S, by features if there are any, the
+    bound on its error, and what it is compared with others by.
+    """
 
     attempt: Attempt
     decoded: Message
     encoded: Encoded
-    counts: Counts
+    counted: Counted
     bound: float
+    loss: float
 
 
 def _tried(bench: Workbench, attempt: Attempt, message: Message, claim: Claim) -> _Try:
     """Return what is found of a message: what is counted is what a receiver decodes."""
-    task = bench.problem.task
+    task, question = bench.problem.task, bench.inquiry.question
     encoded = encode(message, task)
-    bench.problem.world.require_same("the message", encoded.data)
     decoded, _ = decode(encoded.data, task)
-    counts = bench.counts_at(coordinates_of(decoded, bench.module))
-    bits = encoded.bits + claim.extra_bits
-    bound = binomial_bound(errors=counts.cautious, examples=counts.examples, bits=bits, delta=claim.delta)
-    return _Try(attempt, decoded, encoded, counts, bound)
+    counted = bench.counted_at(coordinates_of(decoded, bench.module))
+    bits, counts = encoded.bits + claim.extra_bits, counted.counts
+    paid = bits + claim.share_bits
+    bound = binomial_bound(errors=counts.cautious, examples=counts.examples, bits=paid, delta=claim.delta)
+    guarantees = {each.what: each for each in bench.inquiry.guarantees(counted, bits, claim.delta)}
+    if question.abstains:
+        decoded = replace(decoded, threshold=guarantees[ABSTAIN].threshold)
+        encoded = encode(decoded, task)
+    bench.problem.world.require_same("the message", encoded.data)
+    headline = guarantees.get(question.headline)
+    return _Try(attempt, decoded, encoded, counted, bound, headline.loss if headline else bound)
 
 
 def _best(bench: Workbench, tried: list[_Try], trained: Counts, claim: Claim) -> tuple[_Try, Certificate, bytes]:
@@ -110,12 +128,12 @@ def _best(bench: Workbench, tried: list[_Try], trained: Counts, claim: Claim) ->
 
     If rounding in the features let it look better than silence, the last try, and it is not, that is silence.
     """
-    best, silence = min(tried, key=lambda each: each.bound), tried[-1]
+    best, silence = min(tried, key=lambda each: each.loss), tried[-1]
     certified = _certified(bench, best, trained, claim)
-    if certified[0].error_bound <= silence.bound:
+    if certified[0].loss <= silence.loss:
         return best, *certified
     quiet = _certified(bench, silence, trained, claim)
-    return (silence, *quiet) if quiet[0].error_bound < certified[0].error_bound else (best, *certified)
+    return (silence, *quiet) if quiet[0].loss < certified[0].loss else (best, *certified)
 
 
 def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> tuple[Certificate, bytes]:
@@ -123,8 +141,10 @@ def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> 
     problem = bench.problem
     classifier = problem.classifier(bench.module, coordinates_of(found.decoded, bench.module))
     given = problem.calibrated(classifier).to_bytes()
-    quantised = recount(problem, classifier, bench.display) if bench.ground.head else found.counts
-    test = tested(problem, classifier)
+    inquiry, counted = bench.inquiry, found.counted
+    if bench.ground.head:
+        counted = recounted(problem, classifier, inquiry, bench.display)
+    quantised, test = counted.counts, tested(problem, classifier)
     measured = Measured(
         errors=quantised.cautious,
         train_errors=trained.plain,
@@ -132,6 +152,7 @@ def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> 
         train_nll_bits=quantised.nll_bits if isfinite(quantised.nll_bits) else None,
         network=problem.blueprint.network_facts,
         classifier_sha256=sha256(given).hexdigest(),
+        guarantees=inquiry.guarantees(counted, found.encoded.bits + claim.extra_bits, claim.delta),
     )
     return assemble(problem, found.decoded, found.encoded, measured, claim), given
 

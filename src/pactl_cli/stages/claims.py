@@ -27,14 +27,17 @@ from pactl_cli.certificate.certificate import (
     Certificate,
     all_bounds,
     at_deltas,
+    ledger,
     sentence,
 )
 from pactl_cli.certificate.format import FORMAT, MAX_DIM, MAX_LEVELS
 from pactl_cli.certificate.message import Message, read_message
+from pactl_cli.certificate.questions import ABSTAIN
 from pactl_cli.certificate.symbols import learned_probabilities
 from pactl_cli.certificate.task import Task
 from pactl_cli.errors import MissingError, PactlError, shell_command
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
+from pactl_cli.stages.guaranteed import wrong_guarantees
 
 LARGEST_CERTIFICATE = 1 << 20
 LARGEST_MESSAGE = 1 << 22
@@ -160,10 +163,13 @@ def _contradictions(certificate: Certificate) -> Iterator[str]:
         "posthoc": (posthoc.levels if posthoc else 0, MAX_LEVELS),
     }
     yield from (name for name, (value, most) in counts.items() if not 0 <= value <= most)
-    if certificate.message_bits != parts.configuration + parts.codebook + parts.symbols:
+    if certificate.message_bits != parts.configuration + parts.codebook + parts.symbols + parts.threshold:
         yield "message_bits"
-    if certificate.ledger_bits != parts.ledger:
+    paid = ledger(certificate.extra_bits, certificate.share_bits)
+    if certificate.ledger_bits != parts.ledger or paid != certificate.ledger:
         yield "ledger_bits"
+    if certificate.extra_bits + certificate.share_bits != certificate.ledger_bits:
+        yield "ledger"
     if (certificate.hypothesis == HOLD_OUT) != (certificate.intrinsic_dim == 0):
         yield "hypothesis"
     yield from _wrong_bounds(certificate)
@@ -194,6 +200,7 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     within = 0 <= wrong < 1 and wrong <= (certificate.chance_error or 1.0) + _TOLERANCE
     if not within or round(wrong * examples) / examples != wrong:
         yield "majority_error"
+    yield from wrong_guarantees(certificate)
     facts = certificate.error_bound, certificate.delta, certificate.bound_examples, certificate.dataset
     left_out: list[Any] = [certificate.side_information.get(name, 0) for name in LEFT_OUT]
     if not all(type(count) is int and 0 <= count <= _MOST_EXAMPLES for count in left_out):
@@ -203,7 +210,8 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     if not isinstance(noise, float) or not 0 <= noise <= 1:
         yield "configuration"
         return
-    said = {"left_out": sum(left_out), "label_noise": noise}
+    headline = certificate.guarantee(certificate.headline)
+    said = {"left_out": sum(left_out), "label_noise": noise, "claim": headline.claim if headline else ""}
     if certificate.statement not in {sentence(*facts, hold_out=hold_out, **said) for hold_out in (False, True)}:
         yield "statement"
 
@@ -238,7 +246,9 @@ def claimed_message(run: RunDirectory, certificate: Certificate, limit: int) -> 
         message, num_bits = read_message(data, task, certificate.intrinsic_dim)
     except (PactlError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise PactlError(f"{MESSAGE} cannot be decoded with what {CERTIFICATE} says of it") from error
-    said = (certificate.intrinsic_dim, certificate.levels, certificate.configuration)
+    abstention = certificate.guarantee(ABSTAIN)
+    threshold = abstention.threshold if abstention else None
+    said = (certificate.intrinsic_dim, certificate.levels, certificate.configuration, threshold)
     if num_bits != certificate.message_bits or _described(message) != said:
         raise PactlError(f"{MESSAGE} says something else than {CERTIFICATE}")
     return task, message
@@ -247,4 +257,4 @@ def claimed_message(run: RunDirectory, certificate: Certificate, limit: int) -> 
 def _described(message: Message) -> tuple[Any, ...]:
     """Return what a certificate says of a message, from the message."""
     size = message.codebook.size if message.codebook else 0
-    return len(message.symbols), size, json.loads(json.dumps(message.configuration.as_dict()))
+    return len(message.symbols), size, json.loads(json.dumps(message.configuration.as_dict())), message.threshold

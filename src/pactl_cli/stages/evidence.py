@@ -16,7 +16,6 @@ from pactl_cli.certificate.certificate import (
     SCHEMA_VERSION,
     BitParts,
     Certificate,
-    Charge,
     MadeWith,
     Posthoc,
     Published,
@@ -24,11 +23,14 @@ from pactl_cli.certificate.certificate import (
     all_bounds,
     at_deltas,
     holdout_bound,
+    ledger,
     published,
     sentence,
 )
 from pactl_cli.certificate.format import FORMAT, NUMERICAL_MARGIN
+from pactl_cli.certificate.guarantees import Guarantee
 from pactl_cli.certificate.message import Encoded, Message
+from pactl_cli.certificate.questions import ABSTAIN, ERROR
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.network_facts import NetworkFacts
@@ -49,6 +51,8 @@ class Claim:
         comparison: with the published path; None where nobody asked.
         other_deltas: at which the same message is certified as well.
         made_with: how the message was found, as a note.
+        share_bits: what the bound on the error pays for its share of delta.
+        headline: the guarantee that is said first.
     """
 
     delta: float
@@ -57,12 +61,14 @@ class Claim:
     comparison: Posthoc | None = None
     other_deltas: tuple[float, ...] = ()
     made_with: MadeWith = field(default_factory=dict)
+    share_bits: float = 0.0
+    headline: str = ERROR
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found: the integers of counting, the total log-loss on S in bits, what the network is, and a fingerprint
-    of what the data have given the classifier.
+    """What was found: the integers of counting, the total log-loss on S in bits, what the network is, a fingerprint of
+    what the data have given the classifier, and the guarantees beside the error, of which only the counts matter.
     """
 
     errors: int
@@ -71,6 +77,7 @@ class Measured:
     train_nll_bits: float | None
     network: NetworkFacts
     classifier_sha256: str
+    guarantees: tuple[Guarantee, ...] = ()
 
 
 def coordinates_of(message: Message, module: SubspaceModule) -> Tensor:
@@ -92,17 +99,22 @@ def tested(problem: Problem, classifier: Prepared) -> Counts | None:
 def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Measured, claim: Claim) -> Certificate:
     """Return the certificate that follows from what was sent and what was counted."""
     examples = len(problem.sample)
-    counts: dict[str, Any] = {"errors": measured.errors, "examples": examples, "bits": encoded.bits + claim.extra_bits}
+    told = encoded.bits + claim.extra_bits
+    counts: dict[str, Any] = {"errors": measured.errors, "examples": examples, "bits": told + claim.share_bits}
     bounds = all_bounds(**counts, delta=claim.delta)
+    guarantees = tuple(_guaranteed(each, message, told, claim) for each in measured.guarantees)
+    headline = next((each.claim for each in guarantees if each.what == claim.headline), "")
     return SubspaceCertificate(
         schema_version=SCHEMA_VERSION,
         format=FORMAT,
         kind="subspace",
         program_version=__version__,
-        statement=_statement(problem, message, bounds[HEADLINE], claim.delta),
+        statement=_statement(problem, message, bounds[HEADLINE], claim.delta, headline),
         error_bound=bounds[HEADLINE],
         delta=claim.delta,
         at_other_deltas=at_deltas(**counts, deltas=claim.other_deltas),
+        headline=claim.headline,
+        guarantees=guarantees,
         bound_examples=examples,
         errors=measured.errors,
         quantised_train_error=measured.errors / examples,
@@ -120,12 +132,19 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         classifier_sha256=measured.classifier_sha256,
         data_sha256=problem.fingerprints.sample,
         side_information=side_information(problem, measured.network),
-        assumptions=assumptions(problem, measured.network),
+        assumptions=assumptions(problem, measured.network, guarantees),
         made_with=claim.made_with,
         **_on_the_test_set(problem, measured, claim),
         **_on_the_bits(encoded, claim),
         published=_published(message, measured, examples, claim),
     )
+
+
+def _guaranteed(guarantee: Guarantee, message: Message, bits: float, claim: Claim) -> Guarantee:
+    """Return what follows from the counts of a guarantee, and from the threshold in the message."""
+    if guarantee.what == ABSTAIN:
+        guarantee = guarantee.model_copy(update={"threshold": message.threshold})
+    return guarantee.derived(bits, claim.delta)
 
 
 def _published(message: Message, measured: Measured, examples: int, claim: Claim) -> Published:
@@ -156,24 +175,26 @@ def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict
 
 def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
     """Return the fields that say where the bits go."""
-    extra = claim.extra_bits
+    paid = ledger(claim.extra_bits, claim.share_bits)
+    extra = claim.extra_bits + claim.share_bits
     parts = BitParts(
         configuration=encoded.configuration_bits,
         codebook=encoded.codebook_bits,
         symbols=encoded.symbols_bits,
+        threshold=encoded.threshold_bits,
         ledger=extra,
     )
     return {
         "message_bits": encoded.bits,
         "message_sha256": sha256(encoded.data).hexdigest(),
         "ledger_bits": extra,
-        "ledger": (Charge(bits=extra, reason="--misc-extra-bits"),) if extra else (),
+        "ledger": paid,
         "bits": parts,
     }
 
 
-def _statement(problem: Problem, message: Message, error_bound: float, delta: float) -> str:
-    """Return the sentence of a certificate."""
+def _statement(problem: Problem, message: Message, error_bound: float, delta: float, claim: str) -> str:
+    """Return the sentence of a certificate: of its error, where there is no other claim."""
     parts = problem.partition
     return sentence(
         error_bound,
@@ -183,4 +204,5 @@ def _statement(problem: Problem, message: Message, error_bound: float, delta: fl
         hold_out=problem.blueprint.start is not None and not message.coordinates().any(),
         left_out=len(parts.excluded) + len(parts.copies),
         label_noise=problem.configuration.label_noise,
+        claim=claim,
     )

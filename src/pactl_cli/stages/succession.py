@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pactl_cli.certificate.certificate import Certificate, at_deltas
 from pactl_cli.certificate.format import MOST_DELTAS
 from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.questions import ABSTAIN, ERROR
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
@@ -36,10 +38,10 @@ def earlier_certificate(run: RunDirectory, settings: BoundSettings) -> Earlier:
         earlier = read_certificate(run)
     except PactlError as error:
         return error.message
-    asked = {"--delta": settings.deltas[0], "--misc-extra-bits": settings.misc_extra_bits}
-    answered = {"--delta": earlier.delta, "--misc-extra-bits": earlier.ledger_bits}
+    asked = _asked(settings)
+    answered = _answered(earlier)
     if differs := [option for option, value in asked.items() if value != answered[option]]:
-        was, now = (" ".join(f"{option} {facts[option]:g}" for option in differs) for facts in (answered, asked))
+        was, now = (" ".join(f"{option} {facts[option]}" for option in differs) for facts in (answered, asked))
         raise PactlError(
             f"{run.path} has a certificate for {was}, and {now} asks another question: neither is better",
             "--out DIR puts this one elsewhere, --force replaces the one that is there",
@@ -47,7 +49,38 @@ def earlier_certificate(run: RunDirectory, settings: BoundSettings) -> Earlier:
     return earlier
 
 
-def successor(earlier: Earlier, found: Candidate, problem: Problem, display: Display) -> Candidate:
+def _asked(settings: BoundSettings) -> dict[str, str]:
+    """Return a question in the words of options."""
+    question = settings.question
+    return {
+        "--delta": f"{settings.deltas[0]:g}",
+        "--misc-extra-bits": f"{settings.misc_extra_bits:g}",
+        "--certify": _shared(question.shares, question.price(ERROR, 1)),
+        "--headline": question.headline,
+        "--abstain-error": f"{question.abstain_error:g}" if question.abstains else "none",
+    }
+
+
+def _answered(certificate: Certificate) -> dict[str, str]:
+    """Return the question that a certificate answers, in the same words."""
+    abstention = certificate.guarantee(ABSTAIN)
+    return {
+        "--delta": f"{certificate.delta:g}",
+        "--misc-extra-bits": f"{certificate.extra_bits:g}",
+        "--certify": _shared([ERROR, *(each.what for each in certificate.guarantees)], certificate.share_bits),
+        "--headline": certificate.headline,
+        "--abstain-error": f"{abstention.abstain_error:g}" if abstention else "none",
+    }
+
+
+def _shared(whats: Iterable[str], bits: float) -> str:
+    """Return the names of guarantees, and what the error pays for sharing delta with them."""
+    return ",".join(sorted(whats)) + (f" (of which the error pays {bits:.4g} bits)" if bits else "")
+
+
+def successor(
+    earlier: Earlier, found: Candidate, problem: Problem, settings: BoundSettings, display: Display
+) -> Candidate:
     """Return what a run is to have: what was found, or its earlier certificate, if that is better and still true.
 
     One that is kept says the same also at the deltas that are asked for now.
@@ -56,10 +89,10 @@ def successor(earlier: Earlier, found: Candidate, problem: Problem, display: Dis
     if isinstance(earlier, str):
         display.warn(f"the certificate in {found.run.path} is not kept: {earlier}")
         return found
-    if earlier is None or earlier.error_bound >= new.error_bound:
+    if earlier is None or earlier.loss >= new.loss:
         return found
     run, world = found.run, problem.world
-    if reason := world.from_first(lambda: _why_false(run, earlier, replace(problem, world=ALONE), display)):
+    if reason := world.from_first(lambda: _why_false(run, earlier, replace(problem, world=ALONE), settings, display)):
         display.warn(f"the certificate in {run.path} is not kept, {percent(earlier.error_bound)}: {reason}")
         return found
     display.warn(
@@ -74,10 +107,12 @@ def successor(earlier: Earlier, found: Candidate, problem: Problem, display: Dis
     return Candidate(run, kept, message, classifier, None)
 
 
-def _why_false(run: RunDirectory, earlier: Certificate, problem: Problem, display: Display) -> str:
+def _why_false(
+    run: RunDirectory, earlier: Certificate, problem: Problem, settings: BoundSettings, display: Display
+) -> str:
     """Return why a certificate is not true of these data; nothing if it is."""
     try:
-        require_true(run, earlier, problem, display)
+        require_true(run, earlier, problem, display, settings.groups_file)
     except PactlError as error:
         return error.message
     return ""

@@ -15,6 +15,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.codes import DecodeError
 from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.message import Encoded, Message, decode
+from pactl_cli.certificate.questions import ABSTAIN
 from pactl_cli.certificate.risk_bounds import catoni_bound
 from pactl_cli.errors import FAILED, MissingError, PactlError
 from pactl_cli.models.normalisation import running_statistics
@@ -31,6 +32,7 @@ from pactl_cli.stages import posthoc
 from pactl_cli.stages.claims import intact_certificate, open_certified
 from pactl_cli.stages.classifier import agreed_network
 from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount, tested
+from pactl_cli.stages.guaranteeing import Inquiry, recounted
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 
@@ -92,15 +94,23 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
     certificate = intact_certificate(run)
     require_own_network(run, named.model_name)
     problem = reload_problem(run, named, device, display, only_read=True)
-    require_true(run, certificate, problem, display)
+    require_true(run, certificate, problem, display, named.groups)
     return Verdict(certificate, place_of_data(run, problem.settings, named, only_read=True).in_words())
 
 
-def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, display: Display) -> None:
-    """Raise PactlError unless a certificate of a run is what its message, the data and the program say."""
+def require_true(
+    run: RunDirectory, certificate: Certificate, problem: Problem, display: Display, groups: Path | None
+) -> None:
+    """Raise PactlError unless a certificate of a run is what its message, the data and the program say.
+
+    Args:
+        groups: the file of the groups that the user names.
+    """
     if not problem.kind.certifies(problem.settings):  # what its source has seen was then not left out of S
         raise PactlError(f"{run.path} makes a source, for which there is no message")
     trained_coordinates(run, problem.configuration.intrinsic_dim)  # a file that is as large as the message will be
+    problem = problem.abstaining(certificate.guarantee(ABSTAIN) is not None)
+    inquiry = Inquiry.behind(certificate, problem, groups)
     message, encoded = _read_message(run, problem)
     _require_same_task(run, certificate, problem)
     network = agreed_network(run, certificate, problem.blueprint, problem.task)
@@ -111,15 +121,21 @@ def require_true(run: RunDirectory, certificate: Certificate, problem: Problem, 
         trained = recount(problem, problem.classifier(module, module.w.detach()), display)
     classifier = problem.classifier(module, coordinates)
     other = _other_statistics(run, certificate, problem, classifier)
-    decoded = recount(problem, classifier, display)
+    counted = recounted(problem, classifier, inquiry, display)
+    decoded = counted.counts
     measured = _agreed(run, certificate, (trained or decoded, decoded, tested(problem, classifier)), network)
+    inquiry.require_counts(run, certificate, counted)
     if other is not None:  # another machine's, and the classifier that the run gives has them
         other.place_into(running_statistics(classifier.network))
-        _require_errors(run, certificate, recount(problem, classifier, display))
+        counted = recounted(problem, classifier, inquiry, display)
+        _require_errors(run, certificate, counted.counts)
+        inquiry.require_counts(run, certificate, counted)
     claim = Claim(
-        *(certificate.delta, certificate.ledger_bits, certificate.published.fine_tuned, certificate.posthoc),
+        *(certificate.delta, certificate.extra_bits, certificate.published.fine_tuned, certificate.posthoc),
         other_deltas=tuple(each.delta for each in certificate.at_other_deltas),
         made_with=certificate.made_with,
+        share_bits=certificate.share_bits,
+        headline=certificate.headline,
     )
     expected = assemble(problem, message, encoded, measured, claim)
     for name, claimed, derived in _differences(*_compared(certificate, expected)):
@@ -190,6 +206,7 @@ def _agreed(run: RunDirectory, certificate: Certificate, counted: _Counted, netw
         train_nll_bits=certificate.train_nll_bits,
         network=network,
         classifier_sha256=certificate.classifier_sha256,
+        guarantees=certificate.guarantees,
     )
 
 
@@ -242,7 +259,7 @@ def _check_posthoc(
         return
     if claimed.levels not in posthoc.LEVELS:
         raise PactlError(f"{run.path / CERTIFICATE}: no comparison has {claimed.levels} levels")
-    comparison = posthoc.Comparison(problem, module, display, certificate.delta, certificate.ledger_bits)
+    comparison = posthoc.Comparison(problem, module, display, certificate.delta, certificate.extra_bits)
     again = comparison.at(claimed.levels)
     for name in ("errors", "bits", "bound"):
         if not isclose(getattr(claimed, name), getattr(again, name), rel_tol=_KMEANS_TOLERANCE):

@@ -17,8 +17,9 @@ from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.ground import find_ground
+from pactl_cli.stages.guaranteeing import Counted, Inquiry
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.training.counting import Counts, count
+from pactl_cli.training.counting import Counts
 from pactl_cli.training.features import Ground
 from pactl_cli.training.recipes import Plan
 
@@ -47,15 +48,17 @@ class Workbench:
 
     Attributes:
         module: at the trained coordinates.
+        inquiry: what is to be guaranteed.
         metrics: the lines of metrics of everything that is tried; they are written with the certificate.
     """
 
     problem: Problem
     module: SubspaceModule
     settings: BoundSettings
+    inquiry: Inquiry
     display: Display
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    _counted: dict[bytes, Counts] = field(default_factory=dict)
+    _counted: dict[bytes, Counted] = field(default_factory=dict)
 
     @cached_property
     def ground(self) -> Ground:
@@ -70,14 +73,16 @@ class Workbench:
         return Plan("adam_cos", settings.quant_epochs, batch_size, settings.lr)
 
     def counts_at(self, coordinates: Tensor) -> Counts:
-        """Return the counts of the classifier at some coordinates on S, each made once: from features, if there are
-        any.
-        """
+        """Return the counts of the classifier at some coordinates on S, as `counted_at` does."""
+        return self.counted_at(coordinates).counts
+
+    def counted_at(self, coordinates: Tensor) -> Counted:
+        """Return what is counted of the classifier at some coordinates on S, once: from features, if there are any."""
         key = coordinates.cpu().numpy().tobytes()
         if key not in self._counted:
             classifier = self.problem.classifier(self.module, coordinates)
             with classifier.entered_at(self.ground.head), self.display.progress("counting errors") as advance:
-                self._counted[key] = count(classifier, self.ground.examples, advance, self.problem.world)
+                self._counted[key] = self.inquiry.counted(classifier, self.ground.examples, self.problem, advance)
         return self._counted[key]
 
     def bound_at(self, codebook: Codebook, symbols: Symbols) -> float:

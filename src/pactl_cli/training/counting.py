@@ -69,6 +69,7 @@ def count(
     examples: LabelledExamples,
     advance: Callable[[int, int], None] = lambda done, total: None,
     world: World = ALONE,
+    observe: Callable[[Tensor, Tensor, Tensor], None] = lambda logits, labels, places: None,
 ) -> Counts:
     """Counts the errors of a network on clean examples.
 
@@ -80,6 +81,7 @@ def count(
         examples: their batches on the network's device.
         advance: told of (examples counted, examples in all).
         world: the processes that share the batches; all have the same network, and get the same counts.
+        observe: told of every batch (logits, labels, which of the examples they are).
 
     Raises:
         PactlError: with exit code 1 if not every example was counted once.
@@ -92,7 +94,9 @@ def count(
     own = range(world.rank, len(parts), world.size)
     with full_precision(), closing(examples.batches([parts[place] for place in own])) as batches:
         for place, batch in zip(own, batches, strict=True):
-            counted = _count_batch(network(batch.inputs).float(), batch.labels)
+            logits = network(batch.inputs).float()
+            counted = _count_batch(logits, batch.labels)
+            observe(logits, batch.labels, parts[place])
             table[place] = torch.tensor(list(vars(counted).values()), dtype=torch.float64)
             advance(min(len(examples), (place + 1) * size), len(examples))
     total = Counts(0, 0, 0, 0, 0, 0.0)

@@ -1,0 +1,220 @@
+"""What a certificate guarantees beside the error: counts of events, the bound of each, and a sentence that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from math import ceil, floor, inf
+from typing import Annotated
+
+from pydantic import Field
+
+from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.questions import (
+    ABSTAIN,
+    CALIBRATION,
+    CLASS,
+    COST,
+    GROUPS,
+    MOST_EVENTS,
+    rank_of,
+)
+from pactl_cli.certificate.record import Error, Record
+from pactl_cli.certificate.risk_bounds import binomial_bound, mean_bound
+
+THRESHOLD_BITS = 6
+_SIXTHS = (16, 18, 20, 23, 25, 28)
+THRESHOLDS = (0.0, *(2.0 ** (place // 6 - 7) * _SIXTHS[place % 6] for place in range(2**THRESHOLD_BITS - 1)))
+"""The margins between the two largest logits below which a classifier may abstain: 0, and six for each doubling."""
+
+CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""The borders between the bins of the largest softmax probability."""
+
+MEMBERS = {CLASS: "class", GROUPS: "group"}
+"""What the events of a guarantee are about, where each is of some of the examples."""
+
+COST_UNITS = 10**6
+"""Costs are counted in millionths, rounded up."""
+
+
+class Event(Record):
+    """An event, how often it occurred, and an upper bound on its probability.
+
+    Attributes:
+        name: which event it is.
+        errors: how often it occurred; of a cost, their sum in millionths.
+        examples: among how many examples; of a cost, in millionths too.
+        bound: on the probability of the event, given that an example is among those; 1 where there were none.
+    """
+
+    name: str = Field(max_length=60, pattern=r"^[a-z0-9 .-]+$")
+    errors: int = Field(ge=0)
+    examples: int = Field(ge=0)
+    bound: Error
+
+
+class Guarantee(Record):
+    """What is guaranteed jointly with the error, and what is behind it.
+
+    Attributes:
+        what: its name.
+        price_bits: what each of its events pays for its share of delta.
+        events: in the order that `event_names` gives.
+        bound: the guarantee as one number: of classes and groups the worst; of abstention the error among the accepted.
+        accepted: of abstention, the share of new examples that is accepted at least.
+        claim: in words.
+        threshold: of abstention, the place of the margin in `THRESHOLDS`.
+        abstain_error: the error among the accepted that the threshold was chosen for.
+        groups_sha256: a fingerprint of the groups of the counted examples.
+        costs: of each pair of a true and a predicted class.
+    """
+
+    what: str = Field(max_length=20, pattern=r"^[a-z]+(-[0-9]+)?$")
+    price_bits: float = Field(ge=0)
+    events: tuple[Event, ...] = Field(min_length=1, max_length=MOST_EVENTS)
+    bound: Error | None
+    accepted: Error | None = None
+    claim: str
+    threshold: Annotated[int, Field(ge=0, lt=2**THRESHOLD_BITS)] | None = None
+    abstain_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    groups_sha256: str | None = None
+    costs: tuple[tuple[Annotated[float, Field(ge=0, le=1)], ...], ...] | None = None
+
+    @property
+    def shared_events(self) -> int:
+        """Among how many events its share of delta is divided: a threshold is paid by the message that names it."""
+        return 2 if self.what == ABSTAIN else len(self.events)
+
+    @property
+    def margin(self) -> float:
+        """The margin below which the classifier abstains."""
+        return 0.0 if self.threshold is None else THRESHOLDS[self.threshold]
+
+    @property
+    def loss(self) -> float:
+        """What a message is chosen by, if this is the headline: less is better."""
+        if self.what != ABSTAIN:
+            return inf if self.bound is None else self.bound
+        return _abstention_loss(self.bound or 0.0, self.accepted or 0.0, self.abstain_error or 0.0)
+
+    @property
+    def worst(self) -> Event:
+        """The event with the largest bound, the first of several."""
+        return max(self.events, key=lambda event: event.bound)
+
+    def derived(self, bits: float, delta: float) -> Guarantee:
+        """Return the same counts with what follows from them.
+
+        Args:
+            bits: of the message, and for choices that it does not carry.
+            delta: of the certificate.
+        """
+        paid, is_exact = bits + self.price_bits, self.costs is None or has_exact_tail(self.costs)
+        events = tuple(_bounded(event, self.what, paid, delta, is_exact=is_exact) for event in self.events)
+        return self.model_copy(update={"events": events})._at_threshold(self.threshold)
+
+    def with_threshold(self, bits: float, delta: float) -> Guarantee:
+        """Return abstention with the threshold of the largest certified acceptance at the error that is aimed at, or,
+        where none reaches it, of the least certified error.
+        """
+        found = self.derived(bits, delta)
+        tried = (found._at_threshold(place) for place in range(len(THRESHOLDS)))
+        return min(tried, key=lambda each: each.loss)
+
+    def _at_threshold(self, place: int | None) -> Guarantee:
+        """Return the same events as one number and in words."""
+        bound, accepted = _numbers(self.what, self.events, place)
+        found = self.model_copy(update={"threshold": place, "bound": bound, "accepted": accepted})
+        return found.model_copy(update={"claim": claim_of(found)})
+
+
+def _abstention_loss(error: float, accepted: float, aim: float) -> float:
+    """The share that is refused; where the error is above the aim, that error above 1."""
+    return 1 - accepted if error <= aim else 1 + error
+
+
+def cost_units(cost: float) -> int:
+    """Return a cost in `COST_UNITS`, rounded up.
+
+    >>> cost_units(0.1), cost_units(1e-9)
+    (100000, 1)
+    """
+    return ceil(Decimal(repr(cost)) * COST_UNITS)
+
+
+def has_exact_tail(costs: Sequence[Sequence[float]]) -> bool:
+    """Return whether all costs are 0 or 1, so that their sum is a count."""
+    return all(cost in (0, 1) for row in costs for cost in row)
+
+
+def event_names(what: str, members: Sequence[int]) -> list[str]:
+    """Return the names of a guarantee's events, in their order.
+
+    Args:
+        members: the numbers of the classes, or of the groups.
+    """
+    if what in MEMBERS:
+        return [f"{MEMBERS[what]} {member}" for member in members]
+    if what == ABSTAIN:
+        return [f"{event} at {margin:g}" for event in ("wrong if accepted", "refused") for margin in THRESHOLDS]
+    if what == CALIBRATION:
+        ends = (0.0, *CONFIDENCES, 1.0)
+        bins = [f"{low:g} to {high:g}" for low, high in pairwise(ends)]
+        return [f"{event} at {each}" for event in ("wrong", "right") for each in bins]
+    return [what]
+
+
+def _bounded(event: Event, what: str, bits: float, delta: float, *, is_exact: bool) -> Event:
+    """Return an event with its bound."""
+    if not event.examples:
+        bound = 1.0
+    elif what != COST:
+        bound = binomial_bound(errors=event.errors, examples=event.examples, bits=bits, delta=delta)
+    elif is_exact:
+        counts = event.errors // COST_UNITS, event.examples // COST_UNITS
+        bound = binomial_bound(errors=counts[0], examples=counts[1], bits=bits, delta=delta)
+    else:
+        examples = event.examples // COST_UNITS
+        bound = mean_bound(total=event.errors, units=COST_UNITS, examples=examples, bits=bits, delta=delta)
+    return event.model_copy(update={"bound": bound})
+
+
+def _numbers(what: str, events: Sequence[Event], threshold: int | None) -> tuple[Error | None, Error | None]:
+    """Return a guarantee as one number, and of abstention the share that is accepted."""
+    if what == CALIBRATION:
+        return None, None
+    if what == ABSTAIN:
+        place = threshold or 0
+        return events[place].bound, 1 - events[place + len(THRESHOLDS)].bound
+    return max(event.bound for event in events), None
+
+
+def claim_of(guarantee: Guarantee) -> str:
+    """Return a guarantee in words, which go on where "with 95 % confidence," stops."""
+    what, bound = guarantee.what, percent(guarantee.bound)
+    if rank := rank_of(what):
+        return f"for at most {bound} of new examples the true class is not among the {rank} that are ranked highest"
+    if what in MEMBERS:
+        return f"no {MEMBERS[what]} has an error above {bound}: the worst is {guarantee.worst.name}"
+    if what == ABSTAIN:
+        accepted = floor(Decimal(repr(guarantee.accepted or 0.0)) * 10**4) / 100
+        return (
+            f"this classifier accepts at least {accepted:.2f} % of new examples and errs on at most {bound} of those "
+            f"that it accepts; it abstains where its two largest logits differ by less than {guarantee.margin:g}"
+        )
+    if what == COST:
+        cost = ceil(Decimal(repr(guarantee.bound)) * 10**6) / 10**6
+        return f"the mean cost on new examples is at most {cost:.6g}"
+    pairs = list(accuracies(guarantee))
+    widest = max(high - low for low, high in pairs) if pairs else 1.0
+    return (
+        f"the accuracy in each of {len(pairs)} bins of confidence lies in an interval, the widest of {percent(widest)}"
+    )
+
+
+def accuracies(guarantee: Guarantee) -> Iterator[tuple[float, float]]:
+    """Yield between what the accuracy lies in each bin of confidence."""
+    half = len(guarantee.events) // 2
+    for wrong, right in zip(guarantee.events[:half], guarantee.events[half:], strict=True):
+        yield 1 - wrong.bound, right.bound

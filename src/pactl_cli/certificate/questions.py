@@ -1,0 +1,147 @@
+"""What a certificate is asked to guarantee, and what each event of it costs.
+
+A guarantee is about events: each is a yes or no of one example under the decoded classifier, such as "its class is not
+among the five that the classifier ranks highest". The guarantees of one certificate share delta, and so they hold all
+at once; the events of a guarantee share its part alike. A share of 2^-b costs b bits: the shares of all events are a
+prefix code.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+ERROR, CLASS, GROUPS, ABSTAIN, COST, CALIBRATION = "error", "class", "groups", "abstain", "cost", "calibration"
+SHOWN = f"{ERROR}, top-K, {CLASS}, {GROUPS}, {ABSTAIN}, {COST}, {CALIBRATION}"
+"""What can be guaranteed, in words."""
+
+ABSTAIN_ERROR = 0.01
+"""The error among the accepted examples that is aimed at where none is given."""
+MOST_EVENTS = 4096
+"""Classes or groups that one certificate has a bound for each of."""
+
+_TOP = re.compile(r"top-([1-9][0-9]{0,5})")
+_FILES = re.compile(rf"({COST}|{GROUPS})[:= ](.+)")
+_SHARED = re.compile(r"(.+)@([0-9./]+)")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One guarantee, as it is asked for on a command line.
+
+    Attributes:
+        what: its name.
+        share: of delta; None for an equal part of what the others leave.
+        file: that goes with it; None where none is named.
+    """
+
+    what: str
+    share: Fraction | None = None
+    file: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Wanted:
+        """Return what a text such as `class`, `top-5`, `cost:costs.csv` or `error@0.5` asks for.
+
+        Raises:
+            ValueError: if it is none of these.
+        """
+        shared = _SHARED.fullmatch(text.strip())
+        name, share = shared.groups() if shared else (text.strip(), "")
+        file = _FILES.fullmatch(name)
+        what = file[1] if file else name
+        if what not in SHOWN.split(", ") and not _TOP.fullmatch(what):
+            raise ValueError(f"there is no guarantee {what!r}: choose from {SHOWN}")
+        try:
+            part = Fraction(share) if share else None
+        except (ValueError, ZeroDivisionError):
+            part = Fraction(0)
+        if part is not None and not 0 < part < 1:
+            raise ValueError(f"the share of {what} must lie between 0 and 1, not be {share!r}")
+        return cls(what, part, file[2] if file else None)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one certificate guarantees, all at once with probability 1 - delta.
+
+    Attributes:
+        shares: of delta, by the name of the guarantee; the error is always among them.
+        headline: the guarantee that the message is chosen by, and that is said first.
+        abstain_error: the error among the accepted that the threshold of abstention is chosen for.
+    """
+
+    shares: Mapping[str, Fraction] = field(default_factory=lambda: {ERROR: Fraction(1)})
+    headline: str = ERROR
+    abstain_error: float = ABSTAIN_ERROR
+
+    @classmethod
+    def of(cls, wanted: Iterable[Wanted], headline: str = ERROR, abstain_error: float = ABSTAIN_ERROR) -> Question:
+        """Return the question that asks for some guarantees, and for the error.
+
+        Raises:
+            ValueError: if the shares are more than all of delta, one guarantee is given two, or no number belongs to
+                the headline.
+        """
+        given: dict[str, Fraction | None] = {ERROR: None}
+        for each in (*wanted, Wanted.parse(headline)):
+            if each.share is not None and given.get(each.what) not in (None, each.share):
+                raise ValueError(f"{each.what} has two shares")
+            given[each.what] = each.share or given.get(each.what)
+        if headline == CALIBRATION:
+            raise ValueError("calibration is no single number: choose another headline")
+        left = 1 - sum(share for share in given.values() if share)
+        equal = sum(share is None for share in given.values())
+        if left < 0 or (equal and not left):
+            raise ValueError("the shares of the guarantees are more than 1 together, or leave nothing for the others")
+        shares = {what: share or Fraction(left) / equal for what, share in given.items()}
+        return cls(shares, headline, abstain_error)
+
+    @property
+    def others(self) -> list[str]:
+        """The guarantees beside the error, in their order."""
+        return [what for what in self.shares if what != ERROR]
+
+    @property
+    def abstains(self) -> bool:
+        """Whether the message names a threshold."""
+        return ABSTAIN in self.shares
+
+    def price(self, what: str, events: int) -> float:
+        """Return the bits that each of the events of a guarantee costs, rounded up."""
+        return price(self.shares[what], events)
+
+
+def listed(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return what is asked for, as a list or with commas, each once and each in a form that `Wanted.parse` knows.
+
+    Raises:
+        ValueError: if one has none.
+    """
+    texts = [given] if isinstance(given, str) else list(given)
+    parts = [part.strip() for text in texts for part in str(text).split(",")]
+    for part in parts:
+        Wanted.parse(part)
+    return tuple(dict.fromkeys(parts))
+
+
+def rank_of(what: str) -> int | None:
+    """Return the K of `top-K`; None for another guarantee."""
+    found = _TOP.fullmatch(what)
+    return int(found[1]) if found else None
+
+
+def price(share: Fraction, events: int) -> float:
+    """Return -log2(share / events) in bits, rounded up: what each of some events costs that have a share together.
+
+    >>> price(Fraction(1, 2), 4)
+    3.0
+    """
+    parts = events / share
+    if parts.denominator == 1 and parts.numerator.bit_count() == 1:
+        return float(parts.numerator.bit_length() - 1)
+    bits = math.log2(parts.numerator) - math.log2(parts.denominator)
+    return bits * (1.0 + 2.0**-48) + 2.0**-48  # each logarithm errs by less than 2^-52 of at most a few hundred bits
