@@ -1,33 +1,30 @@
 """Check a run directory by message-format.md alone, whose tables are read from there: reference_decoder.py RUN_DIR...
 
-Nothing of pactl is imported, and no data are read; it exits with 1 unless all that can be derived agrees. It is exact:
-decimals of 60 digits, of which positive ones alone are added and multiplied, are rounded all up, or all down. A bound p
-is not too small if P[Bin(n, p) <= k], rounded up, is at most delta 2^-B, rounded down; it follows if for p / (1 + 1e-9)
-the first, rounded down, is at least the second, rounded up. Both take k steps.
+It imports nothing of pactl, only reference_bounds.py beside it, reads no data, and exits with 1 unless all that can be
+derived agrees.
 """
 
 import json
 import re
 import sys
 from bisect import bisect_right
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_UP, Context, Decimal, localcontext
+from decimal import ROUND_FLOOR, ROUND_UP, Context, Decimal
 from fractions import Fraction
 from hashlib import sha256
-from math import ceil, comb, floor, inf
+from math import ceil, comb, inf
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))  # also where Python runs isolated
+from reference_bounds import require, require_bound, require_guarantees
 
 PAGE = Path(__file__).with_name("message-format.md").read_text(encoding="utf-8")
 TABLES = {name: rows.split() for name, rows in re.findall(r"(?ms)^```text (\w+)\n(.*?)^```$", PAGE)}
 DATASETS = dict(row.rsplit("=", 1) for row in TABLES["datasets"])
 NETWORKS = re.findall(r"(\w+):?(\d*)(\*?)", " ".join(TABLES["networks"]))
 FIELDS, ROUND = TABLES["fields"], [int(dim) for dim in TABLES["dimensions"]]
-
-
-def require(holds, complaint):
-    if not holds:
-        raise ValueError(complaint)
+EXTRA, SHARE = "--misc-extra-bits", "the share of delta of the error"
 
 
 def require_equal(name, claimed, derived):
@@ -201,36 +198,6 @@ def trees(size):
     return [([1, 2], R, sign, set(every) - {R}), halves(every)]
 
 
-def power(base, exponent):
-    half = power(base, exponent // 2) if exponent > 1 else Decimal(1)
-    return half * half * (base if exponent % 2 else 1)
-
-
-def follows(p, k, n, bits, delta, *, up):
-    """Whether P[Bin(n, p) <= k], rounded up, is at most delta 2^-bits, rounded down; not `up`: the other way round."""
-    sides, steps = (ROUND_CEILING, ROUND_FLOOR)[:: 1 if up else -1], ceil(bits * 2**60) if up else floor(bits * 2**60)
-    with localcontext(Context(60, sides[0], MIN_EMIN, MAX_EMAX)):
-        total = term = power(Decimal(p.denominator - p.numerator) / p.denominator, n)
-        for i in range(k):
-            term = term * ((n - i) * p.numerator) / ((i + 1) * (p.denominator - p.numerator))
-            total += term
-    with localcontext(Context(60, sides[1], MIN_EMIN, MAX_EMAX)):
-        chance, factor = Decimal(delta) * power(Decimal("0.5"), steps >> 60), Decimal("0.5")
-        for place in range(60)[::-1] if steps % 2**60 else ():
-            factor = factor.sqrt().next_minus() if up else factor.sqrt().next_plus()
-            chance = chance * factor if steps >> place & 1 else chance
-    return total <= chance if up else total >= chance
-
-
-def require_bound(claimed, k, n, bits, delta):
-    """The claimed bound is the largest p with P[Bin(n, p) <= k] >= delta 2^-bits, or above it by a hair at most."""
-    is_rate = isinstance(claimed, float) and k / n <= claimed <= 1 and 0 <= k <= n and 0 < delta <= 0.5
-    require(is_rate and (k < n or claimed == 1), f"a bound of {claimed!r} at delta {delta!r} is none")
-    p, less = Fraction(claimed), Fraction(claimed) / (1 + Fraction(1, 10**9))
-    require(p == 1 or follows(p, k, n, bits, delta, up=True), f"a bound is too small: {claimed}")
-    require(k == n or follows(less, k, n, bits, delta, up=False), f"a bound does not follow from its counts: {claimed}")
-
-
 def statement(said, is_hold_out):
     side, name, tenths = said["side_information"], said["dataset"], Fraction(said["error_bound"]) * 10**4
     doubt = Context(10, ROUND_UP).multiply(Decimal(repr(said["delta"])), 100)
@@ -239,7 +206,10 @@ def statement(said, is_hold_out):
     own = f'"{name}"' if is_plain else re.search(r'examples of ("[^"]*")|$', said["statement"])[1]
     left, noise = side["excluded_examples"] + side["copies_left_out"], said["configuration"]["label_noise"]
     words = {name: " ".join(["", *TABLES[name]]) if left else "" for name in ("OTHER", "LEFT")}
-    words |= {"LEFT": words["LEFT"].format(E=f"{left:,}"), "PERCENT": f"{ceil(tenths) / 100:.2f}"}
+    words |= {"LEFT": words["LEFT"].format(E=f"{left:,}")}
+    claims = {each["what"]: each["claim"] for each in said["guarantees"]}
+    claims["error"] = " ".join(TABLES["error"]).format(PERCENT=f"{ceil(tenths) / 100:.2f}")
+    words |= {"CLAIM": claims[said["headline"]]}
     words |= {"N": f"{said['bound_examples']:,}", "NAME": own if is_own else name}
     words |= {"CONFIDENCE": sure if doubt >= Decimal("1e-16") else "more than 99.9999999999999999"}
     words |= {"NOISE": " ".join(TABLES["NOISE"]).format(RATE=f"{noise:g}") if noise else ""}
@@ -248,7 +218,9 @@ def statement(said, is_hold_out):
 
 def check(data, given, said):
     """Return configuration, coordinates and what is not checked, if all that follows from the two files agrees."""
-    n, k, extra, side = (said[name] for name in ("bound_examples", "errors", "ledger_bits", "side_information"))
+    n, k, side = (said[name] for name in ("bound_examples", "errors", "side_information"))
+    ledger = {each["reason"]: each["bits"] for each in said["ledger"]}
+    extra, share = ledger.get(EXTRA, 0.0), ledger.get(SHARE, 0.0)
     task, tested, message = side["task"], said["test_examples"], Message(data, side["task"])
     counts = [n, k, tested, side["excluded_examples"], side["copies_left_out"]]
     require(all(type(count) is int and count >= 0 for count in counts), "a count is no number of examples")
@@ -256,17 +228,19 @@ def check(data, given, said):
     require_equal("configuration", said["configuration"], values)
     levels, codebook = message.codebook() if (d := values["intrinsic_dim"]) else [], message.position
     w = [levels[symbol] for symbol in (message.symbols(d, len(levels)) if d else [])]
+    threshold, end = (message.position, message.read(6))[::-1] if task["abstains"] else (None, message.position)
     require(len(message.bits) - message.position < 8 and not any(message.bits[message.position :]), "something follows")
-    parts = {"configuration": header, "codebook": codebook - header, "symbols": message.position - codebook}
+    parts = {"configuration": header, "codebook": codebook - header, "symbols": end - codebook}
+    parts |= {"threshold": message.position - end, "ledger": extra + share}
     own = 0 if task["calibration_pool"] is not None else values["calibration_examples"] + side["copies_left_out"]
     derived = {"schema_version": 3, "format": 2, "kind": "subspace", "numerical_margin": 1e-4, "levels": len(levels)}
     derived |= {"message_sha256": sha256(data).hexdigest(), "classifier_sha256": sha256(given).hexdigest()}
     derived |= {"intrinsic_dim": d, "dataset": task["dataset"], "message_bits": message.position}
-    derived |= {"ledger": [{"bits": extra, "reason": "--misc-extra-bits"}] if extra else [], "ledger_bits": abs(extra)}
+    paid = [{"bits": ledger[reason], "reason": reason} for reason in (EXTRA, SHARE) if ledger.get(reason, 0) > 0]
+    derived |= {"ledger": paid, "ledger_bits": extra + share}
     derived |= {"hypothesis": "subspace" if d else "d=0 hold-out", "bound_examples": task["train_examples"] - own}
     derived |= {"quantised_train_error": k / n, "error_bound": said["bounds"]["binomial"]}
-    derived["bits"] = parts | {"ledger": extra}
-    derived |= {"statement": statement(said, side["theta0_sha256"] is not None and not any(w))}
+    derived |= {"bits": parts, "statement": statement(said, side["theta0_sha256"] is not None and not any(w))}
     for name, value in derived.items():
         require_equal(name, said[name], value)
     require_equal("task", [side["inputs"]["kind"], side["train_examples"]], [task["inputs"], task["train_examples"]])
@@ -274,10 +248,15 @@ def check(data, given, said):
         require(round(said[name] * total) / total == said[name] <= 1, f"{name} is no count of {total}")
     require(tested or said["test_error"] is said["holdout_bound"] is None, "there is no test set")
     for each in (said, *said["at_other_deltas"]):
-        require_bound(each["error_bound"], k, n, message.position + Fraction(extra), each["delta"])
+        require_bound(each["error_bound"], k, n, message.position + Fraction(extra + share), each["delta"])
+    require_guarantees(said, message.position + Fraction(extra), threshold)
     if tested:
         require_bound(said["holdout_bound"], round(said["test_error"] * tested), tested, 0, said["delta"])
-    return values, w, said.keys() - derived.keys() - {"delta", "at_other_deltas", "configuration", "holdout_bound"}
+    return (
+        values,
+        w,
+        said.keys() - derived.keys() - {"delta", "at_other_deltas", "configuration", "holdout_bound", "headline"},
+    )
 
 
 def main(path):

@@ -39,8 +39,8 @@ def test_a_list_may_have_commas() -> None:
     assert [rank_of(what) for what in ("top-7", "class")] == [7, None]
 
 
-def asked(*texts: str, **more: str) -> Question:
-    return Question.of(map(Wanted.parse, texts), **more)
+def asked(*texts: str, headline: str = ERROR) -> Question:
+    return Question.of(map(Wanted.parse, texts), headline)
 
 
 def test_the_error_is_always_asked_for_and_shares_are_equal() -> None:
