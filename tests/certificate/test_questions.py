@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 import pytest
 
 from pactl_cli.certificate.questions import ERROR, Question, Wanted, listed, price, rank_of

@@ -174,8 +174,8 @@ def test_groups_are_of_the_whole_training_set(pactl: Call, run: Path, tmp_path: 
 
 def test_a_class_without_examples_is_said(pactl: Call, tmp_path: Path) -> None:
     random, labels = np.random.default_rng(0), {"y_train": np.array([0, 2] * 150), "y_test": np.array([0, 1, 2] * 2)}
-    inputs = {f"x{name[1:]}": random.random((len(known), 4)).astype("f4") for name, known in labels.items()}
-    np.savez("data.npz", **inputs, **labels)
+    arrays: dict[str, Any] = {f"x{name[1:]}": random.random((len(known), 4)) for name, known in labels.items()}
+    np.savez("data.npz", **arrays, **labels)  # type: ignore[arg-type]
     assert pactl("train", "--dataset", "npz:data.npz", "--epochs", 1, "--out", "run").code == 0
     done = pactl("bound", "run", "--quant-epochs", 0, "--certify", "class")
     assert done.code == 0
