@@ -169,6 +169,24 @@ def test_a_prior_of_no_epochs_is_its_source(pactl: Call, source: str, sets: list
     assert pactl("verify", "run").code == 0
 
 
+@pytest.mark.parametrize(("dim", "left"), [(0, 180), (4, 0)])
+def test_a_prior_is_trained_further_from_one_that_has_not_seen_s(
+    pactl: Call, sets: list[str], dim: int, left: int
+) -> None:
+    """On the same share: S is the same, and free of the first prior where nothing was trained on it (d = 0)."""
+    share = ("--dataset", sets[1], "--train-subset", 0.4, "--prior-epochs", 1, "--epochs", 1)
+    assert pactl("prior", *share, "--intrinsic-dim", dim, "--out", "first").code == 0
+    done = pactl("prior", "--source", "first", *share, "--intrinsic-dim", 0, "--out", "second")
+    if not left:
+        assert "none left to count" in done.complaint(2)
+        return
+    assert pactl("bound", "second").json()["bound_examples"] == left
+    with np.load("first/indices.npz") as first, np.load("second/indices.npz") as second:
+        assert np.array_equal(first["bound"], second["bound"])
+        assert np.array_equal(first["prior"], second["prior"])
+    assert pactl("verify", "second").code == 0
+
+
 def test_a_prior_of_no_epochs_from_the_seed(pactl: Call, sets: list[str]) -> None:
     options = ("--prior-epochs", 0, "--intrinsic-dim", 5, "--epochs", 1, "--train-subset", 0.01)
     assert pactl("prior", "--dataset", sets[1], *options, "--out", "run").code == 0

@@ -57,9 +57,13 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
 
 
 def _seen(problem: Problem, place: DataPlace) -> NDArray[np.uint64]:
-    """Return fingerprints of all images that a run's weights may depend on, those of its own start included."""
+    """Return fingerprints of all images that a run's weights may depend on, those of its own start included.
+
+    Weights of d = 0 that the run certifies as they came do not depend on its S.
+    """
     parts, reading, start = problem.partition, reading_of(problem.settings), problem.blueprint.start
-    used = np.concatenate([parts.prior, parts.calibration, parts.bound])
+    is_trained_on_sample = bool(problem.settings.intrinsic_dim) or not problem.kind.certifies_theta0
+    used = np.concatenate([parts.prior, parts.calibration, parts.bound[: None if is_trained_on_sample else 0]])
     raw = load_parts(place.dataset, place.directory, reading, may_write=place.may_write)
     forms = [start.seen] if start else []
     for part, rows in zip(raw, rows_in_parts([len(part.train) for part in raw], used), strict=True):
