@@ -129,7 +129,8 @@ class GridQuantiser(Quantiser):
         return step * (scaled + (self._rounded(scaled) - scaled).detach())
 
     def symbols(self, w: Tensor) -> Tensor:
-        return self._rounded(w.detach() / self.log_step.detach().exp()).long() + self.RADIUS
+        scaled = w.detach() / self.log_step.detach().exp()
+        return self._rounded(scaled.nan_to_num()).long() + self.RADIUS  # NaN is noticed later, and ends the run
 
     def _rounded(self, scaled: Tensor) -> Tensor:
         return scaled.round().clamp(-self.RADIUS, self.RADIUS)
