@@ -47,7 +47,9 @@ class Quantiser(nn.Module, ABC):
 
     def counts(self, w: Tensor) -> Tensor:
         """How often the code expects each symbol, shape (K,)."""
-        return torch.bincount(self.symbols(w), minlength=len(self.levels())).float()
+        symbols = self.symbols(w)
+        counts = symbols.new_zeros(len(self.levels()))  # bincount would wait for a GPU, to learn the largest symbol
+        return counts.scatter_add_(0, symbols, torch.ones_like(symbols)).float()
 
     def rate_nats(self, w: Tensor) -> Tensor:
         """The code length of w in nats, differentiable in w and in the levels.
