@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from math import inf, isfinite, isnan, nan
@@ -126,6 +126,7 @@ class Trainer:
         self.steps = self.plan.epochs * self.steps_per_epoch
         self._pending = Pending()
         self._means = nan, nan
+        self._last_read = -inf
 
     def run(self, observer: Observer, state: State | None = None) -> None:
         """Trains to the end of the plan, from the beginning or from `state`; then the parameters are the averages, if
@@ -139,29 +140,19 @@ class Trainer:
         self._averages = {n: p.detach().clone() for n, p in self._trained.items()} if self.plan.ema else {}
         self._load(state)
         self.world.copy_first([*self._trained.values(), *self._averages.values()])
-        last_read, last_save = -inf, time.monotonic()
+        last_save = time.monotonic()
         echo = _ECHO_SECONDS if self.world.size > 1 else 0.0
         with tf32(self.allow_tf32), Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
             while state.step < self.steps:
-                started, stop = time.monotonic(), False
-                overdue = started - last_save > SAVE_EVERY_SECONDS
-                try:
-                    self._step(state, *next(batches), wishes=(interruption.requested, overdue))
-                except Exception:
-                    self._read(state)  # a loss that was no number may be the reason, and then is what to say
-                    raise
-                ended = state.step % self.steps_per_epoch == 0
-                if self.world.joined:  # one step late, when all know it, and the device has long gone on
-                    stop, overdue = self._read(state, leave=0 if ended else 1)
-                elif ended or started - last_read > _READ_EVERY_SECONDS:
-                    self._read(state)
-                    last_read = started
-                state.seconds += time.monotonic() - started
+                overdue = time.monotonic() - last_save > SAVE_EVERY_SECONDS
+                stop, overdue = self._advance(state, batches, (interruption.requested, overdue))
                 observer.advance(self._moment(state))
-                if ended:
+                if state.step % self.steps_per_epoch == 0:
                     self._end_epoch(state, observer)
                     overdue = overdue or time.monotonic() - last_save > _SAVE_EPOCHS_SECONDS
-                if not self.world.joined or state.step == self.steps:
+                if not self.world.joined:
+                    stop = interruption.requested
+                elif state.step == self.steps:
                     stop = stop or self.world.any(interruption.requested)
                 if stop or (overdue and state.step < self.steps):
                     self._read(state)
@@ -171,6 +162,25 @@ class Trainer:
                     raise StoppedError(f"interrupted after step {state.step:,} of {self.steps:,}", "", INTERRUPTED)
         for name, average in self._averages.items():
             self._trained[name].data.copy_(average)
+
+    def _advance(
+        self, state: State, batches: Iterator[tuple[Examples, Share]], wishes: tuple[bool, bool]
+    ) -> tuple[bool, bool]:
+        """One step, and what is to be read after it. Gives the wishes to stop and to save, also those of others."""
+        started = time.monotonic()
+        try:
+            self._step(state, *next(batches), wishes)
+        except Exception:
+            self._read(state)  # a loss that was no number may be the reason, and then is what to say
+            raise
+        ended = state.step % self.steps_per_epoch == 0
+        if self.world.joined:  # one step late, when all know it, and the device has long gone on
+            wishes = self._read(state, leave=0 if ended else 1)
+        elif ended or started - self._last_read > _READ_EVERY_SECONDS:
+            self._read(state)
+            self._last_read = started
+        state.seconds += time.monotonic() - started
+        return wishes
 
     def _step(self, state: State, batch: Examples, share: Share, wishes: tuple[bool, bool]) -> None:
         """One step of the optimiser, which waits for nothing that the device has still to compute; `state` moves on."""
