@@ -63,7 +63,8 @@ def test_a_terminal_sees_a_line_before_torch_is_loaded(words: tuple[str, ...], t
         seen = b""
         try:
             while b"torch begins" not in seen:
-                assert (more := os.read(ours, 4096))
+                more = os.read(ours, 4096)
+                assert more
                 seen += more
         finally:
             process.kill()
