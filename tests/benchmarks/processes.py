@@ -21,8 +21,8 @@ import torch
 from pactl_cli.processes.world import World, joined
 
 SIZES = {"LeNet5, d = 1,000": (1_000, 431_080), "ResNet18k, d = 10,000": (10_000, 11_173_962)}
-BESIDE = 3
-"""Loss, errors and the wish to stop travel with the gradient."""
+BESIDE = 4
+"""Loss, errors and the wishes to stop and to save travel with the gradient."""
 STEPS = 20
 IMAGES, EPOCHS = 6_000, 3
 

@@ -15,6 +15,7 @@ from pactl_cli.catalogue import NO_VIEW
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
+from pactl_cli.training import loop
 from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.recipes import Plan
 
@@ -139,6 +140,63 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved() -> None:
         trainer(lr=1e38, recipe="sgd").run(watcher)
     assert caught.value.exit_code == FAILED
     assert all(value.isfinite().all() for state in watcher.states for value in state.tensors.values())
+
+
+class Failing(Linear):
+    """Its loss is infinite at one step, and nothing is a number after it."""
+
+    def __init__(self, at: int, refuses: bool = False) -> None:
+        super().__init__()
+        self.at, self.refuses, self.step = at, refuses, 0
+
+    def begin(self, step: int, steps: int) -> None:
+        self.step = step
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.refuses and self.layer.weight.isnan().any():
+            raise ValueError("that is no weight")
+        return super().forward(images)
+
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        return super().loss(logits, labels, smoothing) * (torch.inf if self.step == self.at else 1)
+
+
+class Counter(Watcher):
+    """Counts steps, and has a state to go back to after every epoch."""
+
+    steps = 0
+
+    def advance(self, now: Moment) -> None:
+        super().advance(now)
+        self.steps = now.step
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("interrupt_at", [None, 11])
+@pytest.mark.parametrize(("every", "seen"), [(-1.0, 9), (1e9, 13)])
+def test_a_loss_that_is_no_number_within_an_epoch_ends_it(
+    every: float, seen: int, interrupt_at: int | None, refuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven steps are an epoch; the loss is infinite at the tenth."""
+    monkeypatch.setattr(loop, "_READ_EVERY_SECONDS", every)
+    monkeypatch.setattr(loop, "_SAVE_EPOCHS_SECONDS", -1.0)
+    watcher = Counter(interrupt_at)
+    failing = Trainer(Failing(9, refuses), examples(), Plan("adam", 6, 8, 0.1), seed=1, stage="train")
+    with pytest.raises(PactlError, match="the loss is inf at step 9") as caught:
+        failing.run(watcher)
+    assert caught.value.exit_code == FAILED
+    assert [state.step for state in watcher.states] == [7]
+    assert all(value.isfinite().all() for value in watcher.states[0].tensors.values())
+    stops = [seen, 10] if refuses else [seen] if interrupt_at is None else [seen, interrupt_at]
+    assert watcher.steps == min(stops)
+
+
+def test_an_error_that_no_loss_explains_is_itself() -> None:
+    failing = Failing(99, refuses=True)
+    with torch.no_grad():
+        failing.layer.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="that is no weight"):
+        Trainer(failing, examples(), Plan("adam", 6, 8, 0.1), seed=1, stage="train").run(Watcher())
 
 
 def test_the_ambient_generator_is_neither_used_nor_moved() -> None:

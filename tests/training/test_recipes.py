@@ -78,6 +78,36 @@ def test_every_recipe_of_the_catalogue_is_built() -> None:
         assert optimizer.defaults.get("weight_decay", 0) == (0.01 if named in ("SGD", "AdamW") else 0)
 
 
+@pytest.mark.parametrize("recipe", catalogue.RECIPES)
+def test_every_optimizer_moves_as_that_of_torch_to_the_last_bit(recipe: str) -> None:
+    """Odd sizes, so that no vector instruction takes all; one parameter has no gradient at times; a pause between."""
+    plan = Plan(recipe, 1, 32, lr=0.03, momentum=0.8, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(1003,), (7, 5), ()]
+    starts = [torch.randn(shape, generator=generator) for shape in shapes]
+    made = []
+    for on_gpu in (False, True):
+        parameters = [torch.nn.Parameter(start.clone()) for start in starts]
+        groups = [{"params": [parameter], "name": str(place)} for place, parameter in enumerate(parameters)]
+        made.append((parameters, build_optimizer(plan, groups, on_gpu=on_gpu)))
+    for step in range(300):
+        grads = [torch.randn(shape, generator=generator) * 10.0 ** (step % 7 - 5) for shape in shapes]
+        for parameters, optimizer in made:
+            optimizer.zero_grad(set_to_none=True)
+            for place, (group, parameter) in enumerate(zip(optimizer.param_groups, parameters, strict=True)):
+                group["lr"] = 0.03 * (1 + place) / (1 + step)
+                if place or step % 3:
+                    parameter.grad = grads[place].clone()
+            optimizer.step()
+    for ours, theirs in zip(made[0][0], made[1][0], strict=True):
+        assert torch.equal(ours, theirs)
+        kept = [{k: torch.as_tensor(v) for k, v in made[i][1].state[p].items()} for i, p in enumerate((ours, theirs))]
+        kept = [{key: value for key, value in each.items() if value is not None} for each in kept]
+        assert kept[0].keys() == kept[1].keys()
+        assert all(torch.equal(value, kept[1][key]) for key, value in kept[0].items())
+    assert not torch.equal(made[0][0][1], starts[1])
+
+
 def test_one_cycle_is_that_of_torch() -> None:
     """Its phases end on the last step, ours beyond it: in a long run that is less than the tolerance."""
     steps = 20_000

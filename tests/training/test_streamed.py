@@ -19,7 +19,7 @@ from pactl_cli.data.dataset import Examples, LabelledExamples
 from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.streaming import FileExamples, streamed
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError
-from pactl_cli.training import counting
+from pactl_cli.training import counting, loop
 from pactl_cli.training.counting import BATCH, count
 from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.recipes import Plan
@@ -69,6 +69,11 @@ class Watcher:
 
     def save(self, state: State) -> None:
         self.states.append(state)
+
+
+@pytest.fixture(autouse=True)
+def _read_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_READ_EVERY_SECONDS", -1.0)
 
 
 def trainer(examples: LabelledExamples, augment: str = NO_VIEW) -> Trainer:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -200,6 +201,8 @@ def bound(
     settings = BoundSettings.parse(given)
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
+    if Path("-") in run_dirs:
+        import_module("pactl_cli.stages.bound")  # and torch with it, while what writes there is still at work
     directories = run_directories(run_dirs)
     with advising(
         lambda: certifying(directories, given | {"out": out, "force": force or None, "log": log}, launcher())
@@ -330,7 +333,8 @@ def permute(
 @_command()
 def info(as_json: _Json = False) -> None:
     """Versions, devices and directories: what a bug report needs."""
-    from pactl_cli.stages.info import info as collect
+    with starting():
+        from pactl_cli.stages.info import info as collect
 
     facts = collect()
     if as_json or not sys.stdout.isatty():

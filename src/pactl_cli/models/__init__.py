@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from textwrap import shorten
 
-import torch
 from torch import nn
 
 from pactl_cli import catalogue
@@ -15,6 +14,7 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models.brought import brought_network
 from pactl_cli.models.initialisation import seeded, sketched
 from pactl_cli.models.inputs import IMAGE, MAPPING, InputSpec
+from pactl_cli.models.size import outcome
 
 
 def build_network(name: str, *, classes: int, inputs: InputSpec, width: int | None, seed: int) -> nn.Module:
@@ -65,11 +65,10 @@ def _builder(name: str, classes: int, inputs: InputSpec, width: int | None) -> C
     return build
 
 
-@torch.no_grad()
 def _require_fit(name: str, build: Callable[[], nn.Module], classes: int, inputs: InputSpec) -> None:
     """Raises PactlError unless the model, without its weights, turns an example into logits."""
     try:
-        logits = sketched(build).eval()(inputs.sketch())
+        logits = outcome(sketched(build).eval(), inputs)
         reason = "" if logits.shape == (1, classes) else f"it gives {tuple(logits.shape)}"
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error)

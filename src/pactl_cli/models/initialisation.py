@@ -14,6 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 
+_DRAWS = (torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default)
+"""What the initialisers of `torch.nn.init` draw through."""
+
 
 class UncompiledMode(TorchDispatchMode):
     """A mode that meets no compiled network, and spares the two seconds that torch takes to import its compiler."""
@@ -29,10 +32,9 @@ class UncompiledMode(TorchDispatchMode):
 class _PortableDraws(UncompiledMode):
     """Answers torch's in-place `normal_` and `uniform_` from our own streams.
 
-    The initialisers of `torch.nn.init`, and so networks written with them, draw through
-    these two operations. Any other random operation would differ between releases and
-    devices, and is refused. `trunc_normal_` is answered as a whole: it draws through
-    `uniform_` in some releases, and in others through as many `normal_` as it takes.
+    Networks written with the initialisers of `torch.nn.init` draw through these two operations. Any other random
+    operation would differ between releases and devices, and is refused. `trunc_normal_` is answered as a whole: it
+    draws through `uniform_` in some releases, and in others through as many `normal_` as it takes.
     """
 
     def __init__(self, seed: int) -> None:
@@ -46,7 +48,7 @@ class _PortableDraws(UncompiledMode):
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
-        if func not in (torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default):
+        if func not in _DRAWS:
             raise PactlError(
                 f"the network's initialisation draws through {func}, which is not the same on every machine",
                 "use torch.nn.init's normal and uniform initialisers",
@@ -107,7 +109,16 @@ class _NoStorage(TorchFunctionMode):
         return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
 
 
+class _NoDraws(UncompiledMode):
+    """Nothing is drawn for a tensor without storage. torch would do nothing too, and import its compiler for it."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func in _DRAWS and args[0].is_meta else func(*args, **(kwargs or {}))
+
+
 def sketched(build: Callable[[], nn.Module]) -> nn.Module:
     """The network that `build` constructs, on the meta device: shapes without numbers, at once whatever its size."""
-    with _NoStorage():
+    with _NoDraws(), _NoStorage():
         return build().to("meta")

@@ -184,6 +184,10 @@ class InputSpec:
         """Return one example without numbers, in single precision, on the meta device."""
         return self._made(lambda name, spec: torch.empty(1, *spec.shape, device="meta"))
 
+    def zeros(self) -> Inputs:
+        """Return one example of zeros, in single precision."""
+        return self._made(lambda name, spec: torch.zeros(1, *spec.shape))
+
     def fixed_inputs(self, count: int, stream: str) -> Inputs:
         """Return examples that are the same everywhere, whatever they mean.
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from pactl_cli.models.initialisation import UncompiledMode
 from pactl_cli.models.inputs import InputSpec
+
+_SMALL = 1 << 30
+"""Weights times numbers in an example: no result of a small network takes more bytes than this."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,26 @@ class Size:
             RuntimeError, ValueError: if it cannot take them.
         """
         parameters = sum(tensor.numel() for tensor in sketch.state_dict().values())
-        with torch.no_grad(), _Outputs() as outputs:
-            sketch.eval()(inputs.sketch())
+        with _Outputs() as outputs:
+            outcome(sketch.eval(), inputs)
         return cls(parameters, sum(outputs.sizes_bytes), max(outputs.sizes_bytes, default=0))
+
+
+def outcome(sketch: nn.Module, inputs: InputSpec) -> Any:
+    """What a network without numbers, in evaluation mode, makes of an example; where both are small, with zeros for
+    numbers.
+
+    For some operations on the meta device torch imports its compiler, which takes two seconds.
+
+    Raises:
+        RuntimeError, ValueError: if the network cannot take it.
+    """
+    with torch.no_grad():
+        if sum(parameter.numel() for parameter in sketch.parameters()) * inputs.values > _SMALL:
+            return sketch(inputs.sketch())
+        tensors = chain(sketch.named_parameters(), sketch.named_buffers())
+        zeros = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors}
+        return functional_call(sketch, zeros, (inputs.zeros(),))
 
 
 class _Outputs(UncompiledMode):

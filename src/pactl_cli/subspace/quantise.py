@@ -47,7 +47,9 @@ class Quantiser(nn.Module, ABC):
 
     def counts(self, w: Tensor) -> Tensor:
         """How often the code expects each symbol, shape (K,)."""
-        return torch.bincount(self.symbols(w), minlength=len(self.levels())).float()
+        symbols = self.symbols(w)
+        counts = symbols.new_zeros(len(self.levels()))  # bincount would wait for a GPU, to learn the largest symbol
+        return counts.scatter_add_(0, symbols, torch.ones_like(symbols)).float()
 
     def rate_nats(self, w: Tensor) -> Tensor:
         """The code length of w in nats, differentiable in w and in the levels.
@@ -129,7 +131,8 @@ class GridQuantiser(Quantiser):
         return step * (scaled + (self._rounded(scaled) - scaled).detach())
 
     def symbols(self, w: Tensor) -> Tensor:
-        return self._rounded(w.detach() / self.log_step.detach().exp()).long() + self.RADIUS
+        scaled = w.detach() / self.log_step.detach().exp()
+        return self._rounded(scaled.nan_to_num()).long() + self.RADIUS  # NaN is noticed later, and ends the run
 
     def _rounded(self, scaled: Tensor) -> Tensor:
         return scaled.round().clamp(-self.RADIUS, self.RADIUS)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
+from math import inf, isfinite, isnan, nan
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +20,16 @@ from pactl_cli.errors import FAILED, INTERRUPTED, PactlError, StoppedError
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.processes.interruption import Interruption
 from pactl_cli.processes.world import ALONE, Share, World
+from pactl_cli.training.pending import Pending
 from pactl_cli.training.precision import tf32
 from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
+from pactl_cli.training.seeding import seeded
 
 SAVE_EVERY_SECONDS = 60.0
+_SAVE_EPOCHS_SECONDS = 1.0
+"""The end of an epoch is saved if the last that was saved is so long ago: to write to a disk takes a while."""
+_READ_EVERY_SECONDS = 1.0
+"""So often losses are read from the device before an epoch ends: for the bar, and to see one that is no number."""
 _ECHO_SECONDS = 1.0
 _STREAMS_APART = 1 << 40
 
@@ -52,7 +58,10 @@ class State:
 
 @dataclass(frozen=True)
 class Moment:
-    """How far a training is: steps and epochs made, of how many, and the present epoch's loss and error so far."""
+    """How far a training is: steps and epochs made, of how many, and the epoch's loss and error, as last read.
+
+    Before the first reading both are NaN.
+    """
 
     step: int
     steps: int
@@ -62,7 +71,8 @@ class Moment:
     error: float
 
     def __str__(self) -> str:
-        return f"epoch {self.epoch:,}/{self.epochs:,}  loss {self.loss:.3f}  error {100 * self.error:.1f} %"
+        known = "" if isnan(self.loss) else f"  loss {self.loss:.3f}  error {100 * self.error:.1f} %"
+        return f"epoch {self.epoch:,}/{self.epochs:,}{known}"
 
 
 class Observer(Protocol):
@@ -108,11 +118,15 @@ class Trainer:
     def __post_init__(self) -> None:
         self._trained = {n: p for n, p in self.objective.named_parameters() if p.requires_grad}
         self._averages: dict[str, Tensor] = {}
-        self._optimizer = build_optimizer(self.plan, [{"params": [p], "name": n} for n, p in self._trained.items()])
+        groups = [{"params": [p], "name": n} for n, p in self._trained.items()]
+        self._optimizer = build_optimizer(self.plan, groups, on_gpu=self.examples.labels.is_cuda)
         require_batches(self.objective, self.plan.batch_size)
         whole, rest = divmod(len(self.examples), self.plan.batch_size)
         self.steps_per_epoch = max(1, whole + (rest > 1))
         self.steps = self.plan.epochs * self.steps_per_epoch
+        self._pending = Pending()
+        self._means = nan, nan
+        self._last_read = -inf
 
     def run(self, observer: Observer, state: State | None = None) -> None:
         """Trains to the end of the plan, from the beginning or from `state`; then the parameters are the averages, if
@@ -130,16 +144,18 @@ class Trainer:
         echo = _ECHO_SECONDS if self.world.size > 1 else 0.0
         with tf32(self.allow_tf32), Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
             while state.step < self.steps:
-                started = time.monotonic()
-                stop = self._step(state, *next(batches), interruption)
-                state.seconds += time.monotonic() - started
+                overdue = time.monotonic() - last_save > SAVE_EVERY_SECONDS
+                stop, overdue = self._advance(state, batches, (interruption.requested, overdue))
                 observer.advance(self._moment(state))
                 if state.step % self.steps_per_epoch == 0:
                     self._end_epoch(state, observer)
-                due = time.monotonic() - last_save > SAVE_EVERY_SECONDS or state.step % self.steps_per_epoch == 0
-                if not self.world.joined or state.step == self.steps:
+                    overdue = overdue or time.monotonic() - last_save > _SAVE_EPOCHS_SECONDS
+                if not self.world.joined:
+                    stop = interruption.requested
+                elif state.step == self.steps:
                     stop = stop or self.world.any(interruption.requested)
-                if stop or (due and state.step < self.steps):
+                if stop or (overdue and state.step < self.steps):
+                    self._read(state)
                     observer.save(State(state.step, self._tensors(), state.loss_sum, state.errors, state.seconds))
                     last_save = time.monotonic()
                 if stop:
@@ -147,52 +163,87 @@ class Trainer:
         for name, average in self._averages.items():
             self._trained[name].data.copy_(average)
 
-    def _step(self, state: State, batch: Examples, share: Share, interruption: Interruption) -> bool:
-        """One step of the optimiser; `state` moves on. Gives whether any process is to stop."""
+    def _advance(
+        self, state: State, batches: Iterator[tuple[Examples, Share]], wishes: tuple[bool, bool]
+    ) -> tuple[bool, bool]:
+        """One step, and what is to be read after it. Gives the wishes to stop and to save, also those of others."""
+        started = time.monotonic()
+        try:
+            self._step(state, *next(batches), wishes)
+        except Exception:
+            self._read(state)  # a loss that was no number may be the reason, and then is what to say
+            raise
+        ended = state.step % self.steps_per_epoch == 0
+        if self.world.joined:  # one step late, when all know it, and the device has long gone on
+            wishes = self._read(state, leave=0 if ended else 1)
+        elif ended or started - self._last_read > _READ_EVERY_SECONDS:
+            self._read(state)
+            self._last_read = started
+        state.seconds += time.monotonic() - started
+        return wishes
+
+    def _step(self, state: State, batch: Examples, share: Share, wishes: tuple[bool, bool]) -> None:
+        """One step of the optimiser, which waits for nothing that the device has still to compute; `state` moves on."""
         self._set_learning_rate(state.step)
         self.objective.train()
         self.objective.begin(state.step, self.steps)
-        device = batch.labels.device.type
+        device = batch.labels.device
         stream = self.seed * 1_000_003 + state.step + self.world.rank * _STREAMS_APART
-        with _seeded(stream), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
+        with seeded(stream, device), torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
             logits = self.objective(batch.inputs)
             loss = self.objective.loss(logits, batch.labels, self.plan.smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         (loss if share.weight == 1 else loss * share.weight).backward()
-        errors = (logits.detach().argmax(1) != batch.labels).sum() if share.weight else torch.zeros(())
-        value, wrong, stop = self._exchange(loss.item() * share.weight, int(errors), interruption)
-        if not np.isfinite(value):
-            raise PactlError(
-                f"the loss is {value} at step {state.step:,}", "try a smaller --lr; the last checkpoint is kept", FAILED
-            )
+        errors = (logits.detach().argmax(1) != batch.labels).sum(dtype=loss.dtype)
+        sums = torch.stack([loss.detach(), errors])
+        if self.world.joined:
+            sums = self._exchange(sums, share.weight, wishes)
+        self._pending.add(sums, share.whole, soon=self.world.joined)
         self._optimizer.step()
         state.step += 1
         decay = min(self.plan.ema, (1 + state.step) / (10 + state.step))
         for name, average in self._averages.items():
             average.lerp_(self._trained[name].detach(), 1 - decay)
-        state.loss_sum += value * share.whole
-        state.errors += wrong
-        return stop
+
+    def _read(self, state: State, leave: int = 0) -> tuple[bool, bool]:
+        """Adds the losses and errors of steps that have not been read, but for the last ones, to the epoch's.
+
+        Gives whether any process wished to stop, and to save: all read the same after the same step, and do the same.
+
+        Raises:
+            PactlError: with exit code 1 if a loss is not finite.
+        """
+        stop = save = False
+        first = state.step - len(self._pending)
+        for step, ((loss, errors, *wishes), examples) in enumerate(self._pending.read(leave), first):
+            if not isfinite(loss):
+                raise PactlError(
+                    f"the loss is {loss} at step {step:,}", "try a smaller --lr; the last checkpoint is kept", FAILED
+                )
+            state.loss_sum += loss * examples
+            state.errors += round(errors)
+            place = step % self.steps_per_epoch + 1
+            seen = len(self.examples) if place == self.steps_per_epoch else place * self.plan.batch_size
+            self._means = state.loss_sum / seen, state.errors / seen
+            if wishes:
+                stop, save = stop or wishes[0] > 0, save or wishes[1] > 0
+        return stop, save
 
     def _moment(self, state: State) -> Moment:
         """How far it is, before an epoch that has ended is put away."""
-        before, step = divmod(state.step - 1, self.steps_per_epoch)
-        seen = len(self.examples) if step + 1 == self.steps_per_epoch else (step + 1) * self.plan.batch_size
-        means = state.loss_sum / seen, state.errors / seen
-        return Moment(state.step, self.steps, before + 1, self.plan.epochs, *means)
+        epoch = (state.step - 1) // self.steps_per_epoch + 1
+        return Moment(state.step, self.steps, epoch, self.plan.epochs, *self._means)
 
-    def _exchange(self, loss: float, errors: int, interruption: Interruption) -> tuple[float, int, bool]:
-        """Sums gradients, loss, errors and the wish to stop over all processes, in one message of d + 3 numbers."""
-        if not self.world.joined:
-            return loss, errors, False
+    def _exchange(self, sums: Tensor, weight: float, wishes: tuple[bool, bool]) -> Tensor:
+        """Sums gradients, loss, errors and wishes over all processes, in one message of d + 4 numbers."""
         gradients = [p.grad for p in self._trained.values() if p.grad is not None]
-        own = torch.tensor([loss, errors, interruption.requested], dtype=torch.float32)
+        loss, errors = sums.double()
+        own = [loss * weight, errors * bool(weight), *(torch.full_like(loss, wish) for wish in wishes)]
         flat = [gradient.flatten().float() for gradient in gradients]
-        total = self.world.total(torch.cat([own.to(flat[0].device), *flat]))
-        sums = total[3:].split([gradient.numel() for gradient in gradients])
-        for gradient, values in zip(gradients, sums, strict=True):
+        total = self.world.total(torch.cat([torch.stack(own).float(), *flat]))
+        for gradient, values in zip(gradients, total[4:].split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(values.view_as(gradient))
-        return float(total[0]), round(float(total[1])), bool(total[2] > 0)
+        return total[:4].clone()
 
     def _batches(self, step: int) -> Generator[tuple[Examples, Share], None, None]:
         """This process's shares of the batches from a step on, to the end of the plan."""
@@ -301,11 +352,3 @@ def require_batches(network: nn.Module, batch_size: int) -> None:
     """Raises PactlError if batches are too small to train a network."""
     if batch_size < 2 and batch_norms(network):
         raise PactlError("--batch-size 1 is too small: a network with BatchNorm needs at least 2 examples a step")
-
-
-@contextmanager
-def _seeded(stream: int) -> Iterator[None]:
-    """Within it, torch's own generators start from a number; after it, they are as before."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(stream % 2**63)
-        yield

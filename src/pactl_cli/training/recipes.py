@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pactl_cli import catalogue
+from pactl_cli.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 Factor = Callable[[float], float]
 """The learning rate at a share of the run in [0, 1), relative to the highest."""
@@ -64,21 +65,21 @@ _WARM_STABLE_COSINE = partial(stable_cosine, warm=0.01, stable=0.15, start=0.01,
 class Recipe:
     """An optimiser, and the schedule of its learning rate."""
 
-    optimizer: type[torch.optim.Optimizer]
+    optimizer: type[Optimizer]
     factor: Factor
 
 
-ADAM_COS = Recipe(torch.optim.Adam, partial(cosine, final=0.0))
-ADAM = Recipe(torch.optim.Adam, lambda share: 1.0)
-ADAMW = Recipe(torch.optim.AdamW, partial(cosine, final=0.01))
-AWSC = Recipe(torch.optim.Adam, _WARM_STABLE_COSINE)
-SGD_COS = Recipe(torch.optim.SGD, partial(cosine, final=0.01))
-SGD_COS10 = Recipe(torch.optim.SGD, partial(cosine, final=0.1))
-SGD_ONLY = Recipe(torch.optim.SGD, lambda share: 1.0)
-SSC = Recipe(torch.optim.SGD, partial(stable_cosine, warm=0.0, stable=0.2, start=1.0, final=0.01))
-WSC = Recipe(torch.optim.SGD, _WARM_STABLE_COSINE)
-RMSPROP = Recipe(torch.optim.RMSprop, partial(cosine, final=0.0))
-ADAMW_CYCLE = Recipe(torch.optim.AdamW, partial(one_cycle, rise=0.1, start=1 / 25, final=1 / 250_000))
+ADAM_COS = Recipe(Adam, partial(cosine, final=0.0))
+ADAM = Recipe(Adam, lambda share: 1.0)
+ADAMW = Recipe(AdamW, partial(cosine, final=0.01))
+AWSC = Recipe(Adam, _WARM_STABLE_COSINE)
+SGD_COS = Recipe(SGD, partial(cosine, final=0.01))
+SGD_COS10 = Recipe(SGD, partial(cosine, final=0.1))
+SGD_ONLY = Recipe(SGD, lambda share: 1.0)
+SSC = Recipe(SGD, partial(stable_cosine, warm=0.0, stable=0.2, start=1.0, final=0.01))
+WSC = Recipe(SGD, _WARM_STABLE_COSINE)
+RMSPROP = Recipe(RMSprop, partial(cosine, final=0.0))
+ADAMW_CYCLE = Recipe(AdamW, partial(one_cycle, rise=0.1, start=1 / 25, final=1 / 250_000))
 
 
 def _recipe(plan: Plan) -> Recipe:
@@ -86,15 +87,24 @@ def _recipe(plan: Plan) -> Recipe:
     return recipe
 
 
-def build_optimizer(plan: Plan, parameters: Iterable[Any]) -> torch.optim.Optimizer:
-    """The recipe's optimiser over parameters or parameter groups; the loop sets its learning rate at every step."""
-    kind = _recipe(plan).optimizer
-    options: dict[str, Any] = {}
-    if kind in (torch.optim.SGD, torch.optim.AdamW):
-        options["weight_decay"] = plan.weight_decay
-    if kind is torch.optim.SGD:
-        options["momentum"] = plan.momentum
-    return kind(parameters, lr=plan.lr, **options)  # type: ignore[call-arg]
+AnyOptimizer = Optimizer | torch.optim.Optimizer
+
+
+def build_optimizer(plan: Plan, parameters: Iterable[Any], *, on_gpu: bool = False) -> AnyOptimizer:
+    """The recipe's optimiser over parameters or parameter groups; the loop sets its learning rate at every step.
+
+    Args:
+        on_gpu: whether to take torch's own, which there moves many parameters at once.
+    """
+    ours = _recipe(plan).optimizer
+    numbers = {"lr": plan.lr}
+    if ours in (SGD, AdamW):
+        numbers["weight_decay"] = plan.weight_decay
+    if ours is SGD:
+        numbers["momentum"] = plan.momentum
+    kind = getattr(torch.optim, ours.__name__) if on_gpu else ours
+    made: AnyOptimizer = kind(parameters, **numbers)
+    return made
 
 
 def learning_rate(plan: Plan, step: int, steps_per_epoch: int) -> float:
