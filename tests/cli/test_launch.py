@@ -260,7 +260,7 @@ def test_a_rank_that_raises_says_so_itself_and_once(
 def test_what_is_wrong_is_found_before_any_process_starts(
     pactl: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: Any, complaint: str
 ) -> None:
-    monkeypatch.setattr("pactl_cli.commands.app.run_crew", None)
+    monkeypatch.setattr("pactl_cli.commands.agent.run_crew", None)
     assert complaint in pactl("launch", "--cpus", *words).complaint(2)
     assert list(tmp_path.iterdir()) == []
 

@@ -27,6 +27,7 @@ from pactl_cli.commands.launch import (
     require_device,
     require_launchable,
     require_sound,
+    state_of,
     with_paths,
     with_piped,
 )
@@ -257,10 +258,11 @@ def launch(
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
     target = context.with_resource(place) if place else None
     where = ["--out", str(target)] if target else []
-    crew = options.crew([name, "--device", device, *where, *with_paths(words, piped)], target)
-    from pactl_cli.processes.agent import run_crew
+    line = [name, "--device", device, *where, *with_paths(words, piped)]
+    from pactl_cli.commands.agent import run_crew
 
-    code, said = run_crew(crew, lambda: advice_for(name, given, target, piped, crew.called))
+    advice = partial(advice_for, name, given, target, piped, options.called())
+    code, said = run_crew(options, line, partial(state_of, target), advice)
     print(said, end="", file=sys.stderr)
     sys.exit(code)
 

@@ -13,13 +13,12 @@ import typer
 from pactl_cli.commands.next_steps import certifying, going_on
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.errors import PactlError, shell_command
-from pactl_cli.processes.crew import Crew
 from pactl_cli.runs.directory import MANIFEST
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings
 
 LAUNCHED = (*KINDS, "bound")
-_SEVERAL = "Several machines"
+_several = partial(typer.Option, rich_help_panel="Several machines")
 
 
 @dataclass(frozen=True)
@@ -28,35 +27,23 @@ class CrewOptions:
 
     gpus: Annotated[int | None, typer.Option(help="One process on each of N GPUs.", min=1, metavar="N")] = None
     cpus: Annotated[int | None, typer.Option(help="N processes without GPUs.", min=1, metavar="N")] = None
-    max_restarts: Annotated[
-        int, typer.Option(help="How often to start again what has failed, from what was saved.", min=0)
-    ] = 0
+    max_restarts: Annotated[int, typer.Option(help="How often to start again, from what was saved.", min=0)] = 0
     timeout: Annotated[float, typer.Option(help="Seconds to wait for a process that hangs.", min=1.0)] = 1800.0
-    nnodes: Annotated[
-        str,
-        typer.Option(
-            help="Machines: run the same command on each, with --out.", metavar="MIN[:MAX]", rich_help_panel=_SEVERAL
-        ),
-    ] = "1"
+    nnodes: Annotated[str, _several(help="The same command on each, with --out.", metavar="MIN[:MAX]")] = "1"
     rdzv_endpoint: Annotated[
         str | None,
-        typer.Option(
-            help="HOST:PORT of one of them.",
-            show_default="a free port of this machine",
-            metavar="HOST:PORT",
-            rich_help_panel=_SEVERAL,
-        ),
+        _several(help="HOST:PORT of one of them.", show_default="a free port of this machine", metavar="HOST:PORT"),
     ] = None
-    rdzv_id: Annotated[str, typer.Option(help="Of the job, the same on all.", rich_help_panel=_SEVERAL)] = "pactl"
+    rdzv_id: Annotated[str, _several(help="Of the job, the same on all.", metavar="ID")] = "pactl"
     node_rank: Annotated[
         int | None,
-        typer.Option(
-            help="Which of them this is; 0 is at the endpoint, and prints.",
-            min=0,
-            show_default="as their names are sorted",
-            rich_help_panel=_SEVERAL,
-        ),
+        _several(help="0 for the one at the endpoint, which prints.", min=0, show_default="by their names"),
     ] = None
+
+    @property
+    def size(self) -> int:
+        """How many processes this machine has."""
+        return self.gpus or self.cpus or 1
 
     def machines(self) -> tuple[int, int]:
         """How many there are, at least and at most.
@@ -69,34 +56,33 @@ class CrewOptions:
             raise PactlError(f"--nnodes {self.nnodes} is not MIN or MIN:MAX", "such as 2 or 1:4")
         found = int(least), int(most or least)
         if self.node_rank is not None and self.node_rank >= found[1]:
-            raise PactlError(
-                f"--node-rank {self.node_rank} is not below --nnodes {found[1]}", "machines are counted from 0"
-            )
-        if found[1] > 1 and self.rdzv_endpoint is None:
+            words = f"--node-rank {self.node_rank} is not below --nnodes {found[1]}"
+            raise PactlError(words, "machines are counted from 0")
+        if found[1] > 1 and self.endpoint() is None:
             raise PactlError(f"--nnodes {self.nnodes} needs --rdzv-endpoint", "HOST:PORT of one, the same on all")
         return found
 
-    def crew(self, words: list[str], target: Path | None) -> Crew:
-        """The processes to start, for a command line and the directory that it writes, if that is one.
+    def endpoint(self) -> tuple[str, int] | None:
+        """Host and port where the machines meet; None for a free port, on one.
 
         Raises:
-            PactlError: if it is not clear where they meet.
+            PactlError: if it is none.
         """
-        endpoint = None if self.rdzv_endpoint is None else _endpoint(self.rdzv_endpoint)
-        state = partial(_state, target)
-        how = (self.max_restarts, self.timeout, self._called())
-        return Crew(
-            words, self.gpus or self.cpus or 1, state, self.machines(), self.node_rank, endpoint, self.rdzv_id, *how
-        )
+        if self.rdzv_endpoint is None:
+            return None
+        host, _, port = self.rdzv_endpoint.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise PactlError(f"--rdzv-endpoint {self.rdzv_endpoint} is not HOST:PORT", "such as node0:29500")
+        return host.strip("[]"), int(port)
 
-    def _called(self) -> str:
+    def called(self) -> str:
         """The command line that says the same."""
         said: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return shell_command("launch", **{f.name: said[f.name] for f in fields(self) if said[f.name] != f.default})
 
 
-def _state(target: Path | None) -> str:
-    """What changes when a run is begun there."""
+def state_of(target: Path | None) -> str:
+    """Return something that changes when a run is begun in a directory."""
     with suppress(OSError):
         if target is not None:
             manifest = (target / MANIFEST).stat()
@@ -125,13 +111,6 @@ def require_device(device: str | None, options: CrewOptions) -> str:
     if device not in (None, "auto", kind):
         raise PactlError(f"--device {device} does not go with launch {option}", "leave it out")
     return kind
-
-
-def _endpoint(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise PactlError(f"--rdzv-endpoint {text} is not HOST:PORT", "such as node0:29500")
-    return host.strip("[]"), int(port)
 
 
 def require_sound(name: str, given: dict[str, Any]) -> AbstractContextManager[Path] | None:

@@ -1,4 +1,4 @@
-"""Ends: SIGINT and SIGTERM as a wish that the loop honours between two steps, waits that they end, a launcher that is gone."""
+"""What ends work from outside: SIGINT and SIGTERM, in a loop and in a wait, and a launcher that is gone."""
 
 from __future__ import annotations
 

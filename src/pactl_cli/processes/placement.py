@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from pactl_cli.errors import FAILED, PactlError
@@ -19,7 +20,7 @@ TIMEOUT_SECONDS = 1800.0
 
 MEETING_SECONDS = 300.0
 """How long they wait, if that is more, until all have come: machines and processes start at different speeds."""
-_RESOLVING_SECONDS = 60.0
+_RESOLVING_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,10 @@ def _number(name: str, least: int) -> int:
 
 
 def require_known(host: str) -> None:
-    """Raises PactlError if a name is no machine's; one that starts at the same time may be known a little later."""
-    deadline = time.monotonic() + _RESOLVING_SECONDS
-    while True:
-        try:
+    """Raises PactlError if a name is no machine's; that of one which starts now may be known a little later."""
+    for _ in range(_RESOLVING_SECONDS):
+        with suppress(OSError):
             socket.getaddrinfo(host, None)
             return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                reason = error.strerror or str(error)
-                raise PactlError(
-                    f"{host} is not known on this machine: {reason}", "is it spelt right?", FAILED
-                ) from error
-        time.sleep(0.5)
+        time.sleep(1)
+    raise PactlError(f"the host {host} is not known on this machine", "is it spelt right?", FAILED)
