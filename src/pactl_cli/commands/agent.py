@@ -1,8 +1,8 @@
 """torch's elastic agent, which starts the processes of this machine, watches over them and starts them again.
 
 What is added to it: who is to blame, and what that process said; stops that are over in seconds; a store that, for one
-machine, only that machine sees; and ranks that meet in a new corner of the launchers' store each time, where torch keeps
-the first round's address, and what was written there, for machines that come later.
+machine, only that machine sees; and ranks that meet in a new corner of the launchers' store each time, where torch
+keeps the first round's address, and what was written there, for machines that come later.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ from pactl_cli.processes.interruption import interruptibly
 from pactl_cli.processes.placement import MEETING_SECONDS, Handoff, require_known
 
 OTHERS_END_SECONDS, SAVE_SECONDS, ECHO_SECONDS = 5.0, 30.0, 0.3
-"""How long the others have when one has failed, unless they hang; and all after an interruption; and how soon after that
-a second one is the same."""
+"""How long the others have when one has failed; and all after an interruption; how soon a second one is the same."""
 _OTHERS_MAY_COME_SECONDS, _ALIVE_EVERY_SECONDS = 10, 3
 """How long the least number of machines waits for more; one of which nothing is heard three times is gone."""
 _COMPLAINT_BYTES = 1 << 14
