@@ -195,7 +195,8 @@ class _Agent(LocalElasticAgent):
 
     def _restart_workers(self, worker_group: WorkerGroup) -> None:
         self._stop_workers(worker_group)  # rank 0 may say something
-        why, said = (_ending(*self.blamed[:2]), self.blamed[2]) if self.blamed else ("a machine has come", "")
+        rank, code, said = self.blamed or (0, 0, "")
+        why = _ending(rank, code) if code else "a machine has come"
         print(f"{said}pactl: note: {why}: all start again", file=sys.stderr, flush=True)
         super()._restart_workers(worker_group)
 
@@ -252,15 +253,17 @@ def _verdict(agent: _Agent, interrupted: bool, advice: Callable[[], str]) -> tup
     if interrupted or agent.blamed is None:
         return INTERRUPTED, f"pactl: interrupted ({advice()})\n"
     rank, code, said = agent.blamed
+    if code == PEER_LOST:
+        return FAILED, f"pactl: {_ending(rank, code)}: what they said is to be found there\n"
     if code > 0:
-        return FAILED if code == PEER_LOST else code, said or f"pactl: {_ending(rank, code)}\n"
+        return code, said or f"pactl: {_ending(rank, code)}\n"
     return FAILED, f"pactl: {_ending(rank, code)} ({advice()})\n"
 
 
 def _ending(rank: int, code: int) -> str:
     """How a process ended, in words."""
     if code == PEER_LOST:
-        return "the processes of another machine have ended: what they said is to be found there"
+        return "the processes of another machine have ended"
     if code >= 0:
         return f"rank {rank} has ended with exit code {code}"
     known = {each.value: each.name for each in signal.Signals}
