@@ -20,7 +20,6 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -35,11 +34,11 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRende
 from pactl_cli.commands.launch import CrewOptions
 from pactl_cli.data.files.capacity import cores
 from pactl_cli.errors import BAD_INPUT, BOUND_EXCEEDED, FAILED, INTERRUPTED, PEER_LOST, PactlError
-from pactl_cli.processes.interruption import interruptibly
+from pactl_cli.processes.interruption import Interruption, interruptibly
 from pactl_cli.processes.placement import MEETING_SECONDS, Handoff, require_known
 
-OTHERS_END_SECONDS, SAVE_SECONDS, ECHO_SECONDS = 5.0, 30.0, 0.3
-"""How long the others have when one has failed; and all after an interruption; how soon a second one is the same."""
+OTHERS_END_SECONDS, SAVE_SECONDS = 5.0, 30.0
+"""How long the others have when one has failed, and all after an interruption."""
 _OTHERS_MAY_COME_SECONDS, _ALIVE_EVERY_SECONDS = 10, 3
 """How long the least number of machines waits for more; one of which nothing is heard three times is gone."""
 _COMPLAINT_BYTES = 1 << 14
@@ -115,23 +114,6 @@ class _Logs(DefaultLogsSpecs):
         return super().reify(envs)
 
 
-class _Signals:
-    """SIGINT and SIGTERM, as KeyboardInterrupt; but not what follows at once on one."""
-
-    _last = float("-inf")
-
-    def listen(self) -> None:
-        """Asks for them; torch would, whenever it starts processes, and for SIGHUP, which nohup ignores."""
-        os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        earlier, self._last = self._last, time.monotonic()
-        if self._last - earlier > ECHO_SECONDS:
-            raise KeyboardInterrupt
-
-
 class _Agent(LocalElasticAgent):
     """torch's, which would wait half a minute for the others where one process has failed.
 
@@ -139,10 +121,10 @@ class _Agent(LocalElasticAgent):
         blamed: rank, exit code and last words of the process that was the first to end, if not in success.
     """
 
-    def __init__(self, spec: WorkerSpec, logs: _Logs, signals: _Signals, machines: tuple[int, int]) -> None:
+    def __init__(self, spec: WorkerSpec, logs: _Logs, machines: tuple[int, int]) -> None:
         super().__init__(spec, logs, exit_barrier_timeout=SAVE_SECONDS)
         self.blamed: tuple[int, int, str] | None = None
-        self._signals, self._machines, self._lost = signals, machines, float("inf")
+        self._wish, self._machines, self._lost = Interruption(), machines, float("inf")
 
     def processes(self) -> dict[int, subprocess.Popen[bytes]]:
         """Return those that were started last, by rank."""
@@ -163,7 +145,7 @@ class _Agent(LocalElasticAgent):
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         started: dict[int, Any] = super()._start_workers(worker_group)
-        self._signals.listen()
+        self._wish.__enter__()  # after torch, whose handlers let no second signal pass for the same
         self.blamed, self._lost = None, float("inf")
         return started
 
@@ -172,6 +154,8 @@ class _Agent(LocalElasticAgent):
         super()._shutdown(death_sig, timeout)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        if self._wish.requested:
+            raise KeyboardInterrupt
         codes = {rank: process.poll() for rank, process in self.processes().items()}
         failed = [(code in (PEER_LOST, INTERRUPTED), rank, code) for rank, code in codes.items() if code]
         if failed:
@@ -195,6 +179,7 @@ class _Agent(LocalElasticAgent):
 
     def _restart_workers(self, worker_group: WorkerGroup) -> None:
         self._stop_workers(worker_group)  # rank 0 may say something
+        self._wish.__exit__()  # torch's, while it waits for machines
         rank, code, said = self.blamed or (0, 0, "")
         why = _ending(rank, code) if code else "a machine has come"
         print(f"{said}pactl: note: {why}: all start again", file=sys.stderr, flush=True)
@@ -217,17 +202,17 @@ def run_crew(
         PactlError: if the machines do not meet.
     """
     logging.disable()  # the agent tells of each signal and each failure in several lines
-    size, machines = options.size, options.machines()
+    size, machines = options.gpus or options.cpus or 1, options.machines()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // size)))
     if machines[1] == 1:  # gloo would look up the host's name, which not every machine knows
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nobody reads what is typed
     args = ("-P", "-m", "pactl_cli", *(word.replace("$", "$$") for word in words))  # it takes them for templates
-    (signals := _Signals()).listen()
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT"  # not SIGHUP, which nohup ignores
     with TemporaryDirectory(prefix="pactl-launch-") as logs:
         meeting = _Meeting.at(options, state)
         spec = WorkerSpec("rank", size, meeting, None, sys.executable, args, options.max_restarts)
-        agent = _Agent(spec, _Logs(logs), signals, machines)
+        agent = _Agent(spec, _Logs(logs), machines)
         interrupted = False
         try:
             agent.run()

@@ -40,11 +40,6 @@ class CrewOptions:
         _several(help="0 for the one at the endpoint, which prints.", min=0, show_default="by their names"),
     ] = None
 
-    @property
-    def size(self) -> int:
-        """How many processes this machine has."""
-        return self.gpus or self.cpus or 1
-
     def machines(self) -> tuple[int, int]:
         """How many there are, at least and at most.
 
