@@ -28,6 +28,7 @@ from pactl_cli.commands.launch import (
     require_device,
     require_launchable,
     require_sound,
+    state_of,
     with_paths,
     with_piped,
 )
@@ -45,7 +46,6 @@ from pactl_cli.commands.terminal import Terminal, print_verdict, starting
 from pactl_cli.commands.trackers import track_certified, tracking
 from pactl_cli.commands.verification import VerifyOptions, show_certified
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
-from pactl_cli.processes.supervision import run_crew
 from pactl_cli.runs.defaults import in_words
 from pactl_cli.runs.fields import CERTIFICATE, DATA
 from pactl_cli.runs.kinds import KINDS, kind_of
@@ -123,7 +123,7 @@ def prior(given: dict[str, Any], options: RunOptions) -> None:
 
 def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
     """Runs the stage of that name and prints where, or prints the settings only."""
-    given = with_named_runs(given)
+    given, options = with_named_runs(given), options.now()
     settings = options.settings(kind, given)
     if options.print_config:
         print(in_words(settings), end="")
@@ -227,7 +227,8 @@ def bound(
     context_settings={"allow_interspersed_args": False},
     epilog="Examples:\n\npactl launch --gpus 4 train --dataset cifar10 | pactl launch --gpus 4 bound -\n\n"
     "pactl launch --cpus 2 train --out runs/mine --resume\n\n"
-    "pactl launch --gpus 8 --nnodes 2 --node-rank 0 --rdzv-endpoint node0:29500 \\\n    train --out /shared/run",
+    "pactl launch --gpus 8 --nnodes 1:4 --max-restarts 3 --rdzv-endpoint node0:29500 \\\n"
+    "    train --out /shared/run",
 )
 @with_options(CrewOptions)
 def launch(
@@ -252,18 +253,19 @@ def launch(
         if given.get("print_config"):
             inner.invoke(parsed)
             return
-    device = require_device(given["device"], options.gpus)
+    device = require_device(given["device"], options)
     piped = run_directories([Path("-")])[-1 if name in KINDS else 0 :] if "-" in words else []
     given = with_piped(given, piped)
     place = require_sound(name, given)
-    if options.nnodes > 1 and place and not given["out"]:
+    if options.machines()[1] > 1 and place and not given["out"]:
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
-    crew = options.crew([name, "--device", device])
     target = context.with_resource(place) if place else None
-    if target:
-        crew = replace(crew, words=[*crew.words, "--out", str(target)])
-    crew = replace(crew, words=[*crew.words, *with_paths(words, piped)])
-    code, said = run_crew(crew, advice_for(name, given, target, piped, crew.called))
+    where = ["--out", str(target)] if target else []
+    line = [name, "--device", device, *where, *with_paths(words, piped)]
+    from pactl_cli.commands.agent import run_crew
+
+    advice = partial(advice_for, name, given, target, piped, options.called())
+    code, said = run_crew(options, line, partial(state_of, target), advice)
     print(said, end="", file=sys.stderr)
     sys.exit(code)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +13,12 @@ import typer
 from pactl_cli.commands.next_steps import certifying, going_on
 from pactl_cli.commands.run_options import RunOptions
 from pactl_cli.errors import PactlError, shell_command
-from pactl_cli.processes.supervision import Crew
+from pactl_cli.runs.directory import MANIFEST
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings
 
 LAUNCHED = (*KINDS, "bound")
-_SEVERAL = "Several machines"
+_several = partial(typer.Option, rich_help_panel="Several machines")
 
 
 @dataclass(frozen=True)
@@ -26,43 +27,62 @@ class CrewOptions:
 
     gpus: Annotated[int | None, typer.Option(help="One process on each of N GPUs.", min=1, metavar="N")] = None
     cpus: Annotated[int | None, typer.Option(help="N processes without GPUs.", min=1, metavar="N")] = None
-    nnodes: Annotated[
-        int, typer.Option(help="Machines: run the same command on each, with --out.", min=1, rich_help_panel=_SEVERAL)
-    ] = 1
-    node_rank: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0, rich_help_panel=_SEVERAL)] = 0
+    max_restarts: Annotated[int, typer.Option(help="How often to start again, from what was saved.", min=0)] = 0
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a process that hangs.", min=1.0)] = 1800.0
+    nnodes: Annotated[str, _several(help="The same command on each, with --out.", metavar="MIN[:MAX]")] = "1"
     rdzv_endpoint: Annotated[
         str | None,
-        typer.Option(
-            help="HOST:PORT of machine 0.",
-            show_default="a free port of this machine",
-            metavar="HOST:PORT",
-            rich_help_panel=_SEVERAL,
-        ),
+        _several(help="HOST:PORT of one of them.", show_default="a free port of this machine", metavar="HOST:PORT"),
     ] = None
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a process that hangs.", min=1.0)] = 1800.0
+    rdzv_id: Annotated[str, _several(help="Of the job, the same on all.", metavar="ID")] = "pactl"
+    node_rank: Annotated[
+        int | None,
+        _several(help="0 for the one at the endpoint, which prints.", min=0, show_default="by their names"),
+    ] = None
 
-    def crew(self, words: list[str]) -> Crew:
-        """The processes to start, for a command line.
+    def machines(self) -> tuple[int, int]:
+        """How many there are, at least and at most.
 
         Raises:
-            PactlError: if it is not clear how many, or where they meet.
+            PactlError: if that is not clear, or not where they meet.
         """
-        if (self.gpus is None) == (self.cpus is None):
-            raise PactlError("launch needs --gpus N or --cpus N", "give one of them")
-        if self.node_rank >= self.nnodes:
-            raise PactlError(
-                f"--node-rank {self.node_rank} is not below --nnodes {self.nnodes}", "machines are counted from 0"
-            )
-        if self.nnodes > 1 and self.rdzv_endpoint is None:
-            raise PactlError(f"--nnodes {self.nnodes} needs --rdzv-endpoint", "HOST:PORT of machine 0, the same on all")
-        endpoint = None if self.rdzv_endpoint is None else _endpoint(self.rdzv_endpoint)
-        size = self.gpus or self.cpus or 1
-        return Crew(words, size, self.nnodes, self.node_rank, endpoint, self.timeout, self._called())
+        least, _, most = self.nnodes.partition(":")
+        if not (least + most).isdecimal() or not 1 <= int(least or 0) <= int(most or least):
+            raise PactlError(f"--nnodes {self.nnodes} is not MIN or MIN:MAX", "such as 2 or 1:4")
+        found = int(least), int(most or least)
+        if self.node_rank is not None and self.node_rank >= found[1]:
+            words = f"--node-rank {self.node_rank} is not below --nnodes {found[1]}"
+            raise PactlError(words, "machines are counted from 0")
+        if found[1] > 1 and self.endpoint() is None:
+            raise PactlError(f"--nnodes {self.nnodes} needs --rdzv-endpoint", "HOST:PORT of one, the same on all")
+        return found
 
-    def _called(self) -> str:
+    def endpoint(self) -> tuple[str, int] | None:
+        """Host and port where the machines meet; None for a free port, on one.
+
+        Raises:
+            PactlError: if it is none.
+        """
+        if self.rdzv_endpoint is None:
+            return None
+        host, _, port = self.rdzv_endpoint.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise PactlError(f"--rdzv-endpoint {self.rdzv_endpoint} is not HOST:PORT", "such as node0:29500")
+        return host.strip("[]"), int(port)
+
+    def called(self) -> str:
         """The command line that says the same."""
         said: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return shell_command("launch", **{f.name: said[f.name] for f in fields(self) if said[f.name] != f.default})
+
+
+def state_of(target: Path | None) -> str:
+    """Return something that changes when a run is begun in a directory."""
+    with suppress(OSError):
+        if target is not None:
+            manifest = (target / MANIFEST).stat()
+            return f"{manifest.st_ino}-{manifest.st_mtime_ns}"
+    return "nothing"
 
 
 def require_launchable(name: str) -> None:
@@ -74,23 +94,18 @@ def require_launchable(name: str) -> None:
         )
 
 
-def require_device(device: str | None, gpus: int | None) -> str:
+def require_device(device: str | None, options: CrewOptions) -> str:
     """The kind of device that all processes compute on.
 
     Raises:
-        PactlError: if the command was told another.
+        PactlError: if it is not clear, or the command was told another.
     """
-    kind, option = ("cuda", "--gpus") if gpus else ("cpu", "--cpus")
+    if (options.gpus is None) == (options.cpus is None):
+        raise PactlError("launch needs --gpus N or --cpus N", "give one of them")
+    kind, option = ("cuda", "--gpus") if options.gpus else ("cpu", "--cpus")
     if device not in (None, "auto", kind):
         raise PactlError(f"--device {device} does not go with launch {option}", "leave it out")
     return kind
-
-
-def _endpoint(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise PactlError(f"--rdzv-endpoint {text} is not HOST:PORT", "such as node0:29500")
-    return host.strip("[]"), int(port)
 
 
 def require_sound(name: str, given: dict[str, Any]) -> AbstractContextManager[Path] | None:

@@ -14,7 +14,8 @@ import typer
 from pactl_cli.commands import published
 from pactl_cli.commands.terminal import complain
 from pactl_cli.errors import FAILED, INTERRUPTED, PEER_LOST, PactlError, PeerLostError, seek_help
-from pactl_cli.processes.placement import HANDOFF, Placement
+from pactl_cli.processes.interruption import end_with
+from pactl_cli.processes.placement import HANDOFF, Handoff, Placement
 
 _OUT_OF_MEMORY = ("allocate memory", "out of memory")
 """What torch says in an error of no kind of its own, on a CPU and on a GPU."""
@@ -53,7 +54,9 @@ def end(command: Callable[[], int]) -> NoReturn:
     """
     if _is_one_of_several():
         sys.excepthook = _show_and_leave
-    if HANDOFF not in os.environ:  # a launcher tells itself what it has stopped
+    if handoff := Handoff.received():  # the launcher says itself what it has stopped
+        end_with(handoff.launcher)
+    else:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, wherever it comes
     try:
         code = command()
@@ -95,8 +98,8 @@ def _show_and_leave(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process; among several, without taking leave of the others, which may be gone or not answer."""
-    if _is_one_of_several():
+    """Ends the process; after a failure among several, without taking leave of the others, which may not answer."""
+    if code and _is_one_of_several():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -134,7 +137,7 @@ def _is_first_to_complain() -> bool:
     place = Placement.here()
     assert place is not None
     if "torch" not in sys.modules:  # all processes have parsed the same words
-        return place.rank == 0
+        return place.local_rank == 0
     from pactl_cli.processes.world import claims_to_speak
 
     return claims_to_speak(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 
 from pactl_cli.commands.completion import among
 from pactl_cli.commands.trackers import TRACKERS, known_tracker
-from pactl_cli.processes.placement import Placement
+from pactl_cli.processes.placement import Handoff, Placement
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages.order import RUNS, Order
 
@@ -61,6 +61,11 @@ class RunOptions(Order):
             return
         with super().target(settings) as path:
             yield path
+
+    def now(self) -> RunOptions:
+        """These, or, where a launcher has started again what it had begun, those that go on with that."""
+        handoff = Handoff.received()
+        return replace(self, resume=True, force=False) if handoff and handoff.again else self
 
     @classmethod
     def among(cls, parameters: dict[str, Any]) -> RunOptions:

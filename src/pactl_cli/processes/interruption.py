@@ -1,12 +1,19 @@
-"""SIGINT and SIGTERM as a wish that the loop honours between two steps."""
+"""What ends work from outside: SIGINT and SIGTERM, in a loop and in a wait, and a launcher that is gone."""
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from threading import current_thread, main_thread
+from collections.abc import Callable
+from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import Any, Self
+
+from pactl_cli.errors import FAILED
+from pactl_cli.processes.placement import HANDOFF
+
+_WATCH_SECONDS = 0.5
 
 
 class Interruption:
@@ -14,14 +21,14 @@ class Interruption:
 
     Args:
         echo_seconds: for how long after the first a second one is taken for the same: where several processes are at
-            work, a terminal and a launcher may both send it.
+            work, a terminal or a scheduler and a launcher may both send it; at least a second if a launcher is there.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self, echo_seconds: float = 0.0) -> None:
         self.requested = False
-        self._echo_seconds = echo_seconds
+        self._echo_seconds = max(echo_seconds, float(HANDOFF in os.environ))
         self._first = 0.0
         self._previous: dict[int, Any] = {}
 
@@ -42,3 +49,37 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def interruptibly(wait: Callable[[], object], seconds: float | None = None) -> None:
+    """Waits in another thread: in this one torch would let no Ctrl-C and no SIGTERM through.
+
+    Raises:
+        TimeoutError: if it takes longer than so many seconds.
+    """
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            wait()
+        except Exception as error:
+            failures.append(error)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failures:
+        raise failures[0]
+    if thread.is_alive():
+        raise TimeoutError
+
+
+def end_with(launcher: int) -> None:
+    """Ends this process soon after the one that started it, however that ended: what is on the disk is whole."""
+
+    def follow() -> None:
+        while os.getppid() == launcher:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(FAILED)
+
+    Thread(target=follow, daemon=True).start()

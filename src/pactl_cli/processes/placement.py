@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import socket
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 
-from pactl_cli.errors import PactlError
+from pactl_cli.errors import FAILED, PactlError
 
 HANDOFF = "_PACTL_LAUNCH"
 """In the environment of what `pactl launch` starts, and of nothing else: no setting."""
@@ -15,23 +18,28 @@ TIMEOUT_SECONDS = 1800.0
 """How long a process waits for the others before it says so."""
 
 
+MEETING_SECONDS = 300.0
+"""How long they wait, if that is more, until all have come: machines and processes start at different speeds."""
+_RESOLVING_SECONDS = 60
+
+
 @dataclass(frozen=True)
 class Handoff:
     """What `pactl launch` has for a process beside the usual variables.
 
     Attributes:
-        watch: a descriptor at whose other end is the launcher: it reads as ended when the launcher has.
-        listens: whether the launcher has listened on MASTER_PORT already.
-        listen: in rank 0, that socket.
+        launcher: its process id: who starts there has ended when it has.
         timeout_seconds: for `TIMEOUT_SECONDS`.
         called: its own command line, before the command's.
+        corner: the part of the store at MASTER_PORT, which is the launchers', where the processes meet.
+        again: whether to go on with a run that was begun for this launch.
     """
 
-    watch: int
-    listens: bool
-    listen: int | None
+    launcher: int
     timeout_seconds: float
-    called: str = ""
+    called: str
+    corner: str
+    again: bool
 
     @classmethod
     def received(cls) -> Handoff | None:
@@ -77,9 +85,10 @@ class Placement:
                 f"WORLD_SIZE {size}: MASTER_ADDR and MASTER_PORT are not set",
                 "they say where rank 0 answers; pactl launch sets them all",
             )
-        local_size = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else size
-        alone = size == 1 and "LOCAL_RANK" not in os.environ  # as in a job of one pod
-        placement = cls(_number("RANK", 0), size, 0 if alone else _number("LOCAL_RANK", 0), local_size)
+        placement = cls(_number("RANK", 0), size)
+        if "LOCAL_RANK" in os.environ:  # otherwise one process a machine, as in a PyTorchJob of Kubernetes
+            local_size = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else size
+            placement = replace(placement, local_rank=_number("LOCAL_RANK", 0), local_size=local_size)
         if placement.rank >= size:
             raise PactlError(f"RANK {placement.rank} is not below WORLD_SIZE {size}")
         return placement
@@ -90,3 +99,13 @@ def _number(name: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise PactlError(f"{name} {text or 'is not set'}: must be a whole number, {least} or more", "unset RANK")
     return int(text)
+
+
+def require_known(host: str) -> None:
+    """Raises PactlError if a name is no machine's; that of one which starts now may be known a little later."""
+    for _ in range(_RESOLVING_SECONDS):
+        with suppress(OSError):
+            socket.getaddrinfo(host, None)
+            return
+        time.sleep(1)
+    raise PactlError(f"the host {host} is not known on this machine", "is it spelt right?", FAILED)

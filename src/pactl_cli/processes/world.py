@@ -9,18 +9,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from threading import Thread
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from pactl_cli.errors import FAILED, PactlError, PeerLostError, StoppedError
-from pactl_cli.processes.placement import TIMEOUT_SECONDS, Handoff, Placement
+from pactl_cli.processes.interruption import interruptibly
+from pactl_cli.processes.placement import MEETING_SECONDS, TIMEOUT_SECONDS, Handoff, Placement, require_known
 
 _T = TypeVar("_T")
 _COMPLAINTS, _ARRIVED, _ALL_ARRIVED = "pactl/complaints", "pactl/arrived", "pactl/all-arrived"
-_MEETING_SECONDS = 300.0
+_DONE, _GONE = "pactl/done", "pactl/gone"
+_POLL_SECONDS = 0.01
 _PORT_IN_USE = "EADDRINUSE"
 
 
@@ -139,31 +140,30 @@ def joined() -> Iterator[World]:
         PactlError: if the others are not found.
     """
     placement = Placement.here()
-    if placement is None:
+    if placement is None or placement.size == 1:
         yield ALONE
         return
     world = _join(placement, Handoff.received())
     yield world
-    world.total(torch.zeros(1))  # none leaves before all are done: rank 0 may still have to write
-    torch.distributed.destroy_process_group()
+    _part(world)
 
 
 def _join(place: Placement, handoff: Handoff | None) -> World:
     """Meets the others. Tensors on GPUs go by NCCL, all others by gloo."""
-    if handoff:
-        _end_with(handoff.watch)
     seconds = handoff.timeout_seconds if handoff else TIMEOUT_SECONDS
     gpus = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     group: dict[str, Any] = {"backend": "cpu:gloo,cuda:nccl" if gpus else "gloo", "timeout": timedelta(seconds=seconds)}
 
     def meet() -> None:
-        own = {}
-        if handoff is not None and handoff.listens:
+        own: dict[str, Any] = {}
+        if handoff:
             own = {"store": _store(place, handoff), "rank": place.rank, "world_size": place.size}
+        else:
+            require_known(os.environ["MASTER_ADDR"])
         torch.distributed.init_process_group(**group, **own)
 
     try:
-        _interruptibly(meet)
+        interruptibly(meet)
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         if _PORT_IN_USE in str(error):
@@ -180,48 +180,37 @@ def _join(place: Placement, handoff: Handoff | None) -> World:
     return World(place.rank, place.size, place.local_rank, place.local_size, True, seconds)
 
 
-def _interruptibly(wait: Callable[[], None]) -> None:
-    """Waits in another thread: in this one torch would let no Ctrl-C and no SIGTERM through."""
-    failures: list[Exception] = []
+def _part(world: World) -> None:
+    """Ends the group in order.
 
-    def work() -> None:
-        try:
-            wait()
-        except Exception as error:
-            failures.append(error)
-
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+    None leaves before all are done: rank 0 may still have to write. Nobody closes a connection while another still
+    listens to it for what has been sent, nor rank 0, with which the store may end, before all have looked into it.
+    """
+    world.total(torch.zeros(1))
+    store = torch.distributed.distributed_c10d._get_default_store()
+    deadline = time.monotonic() + world.timeout_seconds
+    with suppress(RuntimeError):  # the work is done
+        for key in (_DONE, _GONE):
+            arrived = store.add(key, 1)
+            while arrived < world.size and (key == _DONE or world.leads) and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+                arrived = store.add(key, 0)
+    torch.distributed.destroy_process_group()
 
 
 def _store(place: Placement, handoff: Handoff) -> Any:
-    """Where the processes of one machine meet: at the socket on which the launcher has listened for rank 0."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+    """Where the processes of one start meet, when all have come: a corner of the launchers' store."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-    patience = timedelta(seconds=max(_MEETING_SECONDS, handoff.timeout_seconds))
-    first: dict[str, Any] = {"is_master": place.rank == 0} | (
-        {} if handoff.listen is None else {"master_listen_fd": handoff.listen}
+    patience = timedelta(seconds=max(MEETING_SECONDS, handoff.timeout_seconds))
+    whole = TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=patience, wait_for_workers=False
     )
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(address, port, place.size, timeout=patience, wait_for_workers=False, **first)
+    store = PrefixStore(handoff.corner, whole)
     if store.add(_ARRIVED, 1) == place.size:
         store.set(_ALL_ARRIVED, "")
     store.wait([_ALL_ARRIVED], patience)  # they start at different speeds: the short timeout is for later
     return store
-
-
-def _end_with(watch: int) -> None:
-    """Ends this process at once when the launcher is gone, however that ended: what is on the disk is whole."""
-
-    def follow() -> None:
-        with suppress(OSError):
-            os.read(watch, 1)
-        os._exit(FAILED)
-
-    Thread(target=follow, daemon=True).start()
 
 
 def claims_to_speak(place: Placement) -> bool:
@@ -229,4 +218,4 @@ def claims_to_speak(place: Placement) -> bool:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         with suppress(Exception):  # rank 0, and the store with it, may be gone
             return bool(torch.distributed.distributed_c10d._get_default_store().add(_COMPLAINTS, 1) == 1)
-    return place.rank == 0
+    return place.local_rank == 0

@@ -10,9 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,76 +53,6 @@ def backwards(classes, channels):
 """
 
 
-@dataclass
-class Launch:
-    """A running `pactl launch`."""
-
-    process: subprocess.Popen[str]
-
-    def end(self, timeout: float = 300.0) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr."""
-        out, err = self.process.communicate(timeout=timeout)
-        return self.process.returncode, out, err
-
-    def ranks(self) -> list[int]:
-        """The process ids of its ranks, in order."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return sorted(map(int, children.read_text().split()))
-
-
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:
-    """`launch(*arguments)`: the installed `pactl launch`, in a directory of its own, another torchrun first on PATH."""
-    tools = tmp_path / "other-tools"
-    tools.mkdir()
-    for name in ("torchrun", "python"):
-        (tools / name).write_text("#!/bin/sh\necho the wrong one was called; exit 99\n")
-        (tools / name).chmod(0o755)
-    started: list[Launch] = []
-
-    def start(*arguments: object, stdin: str = "", command: str = "launch") -> Launch:
-        script = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "pactl_cli"]
-        process = subprocess.Popen(
-            [*script, command, *map(str, arguments)],
-            cwd=tmp_path,
-            env=os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdin is not None
-        process.stdin.write(stdin)
-        started.append(Launch(process))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.process.kill()
-        running.process.communicate()
-
-
-@pytest.fixture(scope="session")
-def odd(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray[Any, Any]]) -> Path:
-    """The first 101 examples of the tiny data set."""
-    path = tmp_path_factory.mktemp("data") / "odd.npz"
-    np.savez(path, **arrays | {"x_train": arrays["x_train"][:101], "y_train": arrays["y_train"][:101]})
-    return path
-
-
-@pytest.fixture(scope="session")
-def train(odd: Path, quick: tuple[object, ...]) -> tuple[object, ...]:
-    """A short training that pays for bits, its last batches of 5 examples, but for `--out`."""
-    rate = ("--rate-weight", 0.5, "--rate-from", 0.5, "--ema", 0.9, "--smoothing", 0.1)
-    return ("train", "--dataset", f"npz:{odd}", *quick, "--batch-size", 32, *rate, "--out")
-
-
-@pytest.fixture(scope="session")
-def alone(quiet: Call, train: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of one process."""
-    return Path(quiet(*train, tmp_path_factory.mktemp("alone") / "run"))
-
-
 def curve(run: Path) -> list[tuple[int, float, float]]:
     """Step, loss and error of every epoch."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -134,30 +62,6 @@ def curve(run: Path) -> list[tuple[int, float, float]]:
 def close(one: Any, other: Any) -> bool:
     """Whether two loss curves agree within rounding."""
     return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5))
-
-
-def begun(running: Launch, run: Path) -> None:
-    """Waits until a run has been saved once."""
-    end = time.monotonic() + 240
-    while not (run / "resume" / "state.safetensors").exists():
-        assert running.process.poll() is None, running.end()
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has buried does not."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def gone(pids: list[int], seconds: float = 20.0) -> bool:
-    """Whether processes have ended, soon."""
-    end = time.monotonic() + seconds
-    while any(map(is_alive, pids)) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not any(map(is_alive, pids))
 
 
 # --- What one process would have done ---------------------------------------------------------------------------------
@@ -188,14 +92,14 @@ def test_one_two_and_three_processes_train_alike_and_certify_the_same(
 
 
 def test_a_killed_rank_ends_the_run_which_goes_on_with_another_number(
-    launch: Call, quiet: Call, train: Any, tmp_path: Path
+    launch: Call, gone: Call, quiet: Call, train: Any, tmp_path: Path
 ) -> None:
     run, long = tmp_path / "run", (*train[:-1], "--epochs", 80, "--lr", 0.003, "--rate-weight", 0, "--out")
     running = launch("--cpus", 2, *long, run)
-    begun(running, run)
-    ranks = running.ranks()
+    ranks, started = running.begun(run), time.monotonic()
     os.kill(ranks[1], signal.SIGKILL)
     code, out, err = running.end()
+    assert time.monotonic() - started < 10
     assert (code, out) == (1, "")
     assert err.startswith("pactl: rank 1 was killed by SIGKILL (go on with: pactl launch --cpus 2 train --dataset ")
     assert err.endswith(f" --out {run} --resume)\n")
@@ -207,13 +111,15 @@ def test_a_killed_rank_ends_the_run_which_goes_on_with_another_number(
     assert not (run / "resume").exists()
 
 
-def test_interrupted_all_stop_at_one_step_and_save_once(launch: Call, train: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_all_stop_at_one_step_and_save_once(
+    launch: Call, gone: Call, train: Any, tmp_path: Path, number: signal.Signals
+) -> None:
     run = tmp_path / "run"
     running = launch("--cpus", 2, *train[:-1], "--epochs", 100_000, "--out", run)
-    begun(running, run)
-    ranks, started = running.ranks(), time.monotonic()
-    running.process.send_signal(signal.SIGINT)
-    running.process.send_signal(signal.SIGINT)  # an impatient wrapper: still one wish
+    ranks, started = running.begun(run), time.monotonic()
+    running.process.send_signal(number)
+    running.process.send_signal(number)  # an impatient wrapper: still one wish
     code, out, err = running.end()
     assert (code, out) == (130, "")
     assert time.monotonic() - started < 10
@@ -253,6 +159,9 @@ def test_a_rank_that_raises_says_so_itself_and_once(
         ((2, "--nnodes", 2, "train", "--out", "run"), "--nnodes 2 needs --rdzv-endpoint"),
         ((2, "--nnodes", 2, "--rdzv-endpoint", "here:1", "train"), "--nnodes 2 needs --out"),
         ((2, "--nnodes", 2, "--rdzv-endpoint", "here", "train", "--out", "run"), "--rdzv-endpoint here is not HOST"),
+        ((2, "--nnodes", "2:1", "train"), "--nnodes 2:1 is not MIN or MIN:MAX"),
+        ((2, "--nnodes", "x", "train"), "--nnodes x is not MIN or MIN:MAX"),
+        ((2, "--max-restarts", -1, "train"), "Invalid value for '--max-restarts'"),
         ((2, "--node-rank", 1, "train"), "--node-rank 1 is not below --nnodes 1"),
         ((0, "train"), "Invalid value for '--cpus'"),
     ],
@@ -260,7 +169,7 @@ def test_a_rank_that_raises_says_so_itself_and_once(
 def test_what_is_wrong_is_found_before_any_process_starts(
     pactl: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: Any, complaint: str
 ) -> None:
-    monkeypatch.setattr("pactl_cli.commands.app.run_crew", None)
+    monkeypatch.setattr("pactl_cli.commands.agent.run_crew", None)
     assert complaint in pactl("launch", "--cpus", *words).complaint(2)
     assert list(tmp_path.iterdir()) == []
 
@@ -294,11 +203,12 @@ def test_an_environment_that_contradicts_itself(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped", [0, 1])
-def test_a_rank_that_hangs_is_reported_in_words(launch: Call, train: Any, tmp_path: Path, stopped: int) -> None:
+def test_a_rank_that_hangs_is_reported_in_words(
+    launch: Call, gone: Call, train: Any, tmp_path: Path, stopped: int
+) -> None:
     run = tmp_path / "run"
     running = launch("--cpus", 2, "--timeout", 3, *train[:-1], "--epochs", 100_000, "--out", run)
-    begun(running, run)
-    ranks = running.ranks()
+    ranks = running.begun(run)
     os.kill(ranks[stopped], signal.SIGSTOP)
     code, _, err = running.end()
     assert code == 1
@@ -308,11 +218,10 @@ def test_a_rank_that_hangs_is_reported_in_words(launch: Call, train: Any, tmp_pa
 
 
 @pytest.mark.slow
-def test_no_rank_outlives_its_launcher(launch: Call, train: Any, tmp_path: Path) -> None:
+def test_no_rank_outlives_its_launcher(launch: Call, gone: Call, train: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     running = launch("--cpus", 2, *train[:-1], "--epochs", 100_000, "--out", run)
-    begun(running, run)
-    ranks = running.ranks()
+    ranks = running.begun(run)
     running.process.kill()
     assert gone(ranks)
 

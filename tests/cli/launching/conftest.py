@@ -1,0 +1,122 @@
+"""Real launches, for the tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Call = Callable[..., Any]
+SCRIPT = Path(sys.executable).with_name("pactl")
+
+
+@dataclass
+class Launch:
+    """A running `pactl launch`."""
+
+    process: subprocess.Popen[str]
+
+    def end(self, timeout: float = 300.0) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        out, err = self.process.communicate(timeout=timeout)
+        return self.process.returncode, out, err
+
+    def ranks(self) -> list[int]:
+        """The process ids of its ranks, in order."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return sorted(map(int, children.read_text().split()))
+
+    def begun(self, run: Path) -> list[int]:
+        """Waits until a run has been saved once; gives the process ids of its ranks."""
+        self.wait_until((run / "resume" / "state.safetensors").exists)
+        return self.ranks()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Waits while it runs."""
+        end = time.monotonic() + 240
+        while not condition():
+            assert self.process.poll() is None, self.end()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:
+    """`launch(*arguments)`: the installed `pactl launch`, in a directory of its own, another torchrun first on PATH."""
+    tools = tmp_path / "other-tools"
+    tools.mkdir()
+    for name in ("torchrun", "python"):
+        (tools / name).write_text("#!/bin/sh\necho the wrong one was called; exit 99\n")
+        (tools / name).chmod(0o755)
+    started: list[Launch] = []
+
+    def start(*arguments: object, stdin: str = "", command: str = "launch") -> Launch:
+        script = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "pactl_cli"]
+        process = subprocess.Popen(
+            [*script, command, *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(stdin)
+        started.append(Launch(process))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.process.kill()
+        running.process.communicate()
+
+
+@pytest.fixture(scope="session")
+def odd(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray[Any, Any]]) -> Path:
+    """The first 101 examples of the tiny data set."""
+    path = tmp_path_factory.mktemp("data") / "odd.npz"
+    np.savez(path, **arrays | {"x_train": arrays["x_train"][:101], "y_train": arrays["y_train"][:101]})
+    return path
+
+
+@pytest.fixture(scope="session")
+def train(odd: Path, quick: tuple[object, ...]) -> tuple[object, ...]:
+    """A short training that pays for bits, its last batches of 5 examples, but for `--out`."""
+    rate = ("--rate-weight", 0.5, "--rate-from", 0.5, "--ema", 0.9, "--smoothing", 0.1)
+    return ("train", "--dataset", f"npz:{odd}", *quick, "--batch-size", 32, *rate, "--out")
+
+
+@pytest.fixture(scope="session")
+def alone(quiet: Call, train: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    return Path(quiet(*train, tmp_path_factory.mktemp("alone") / "run"))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has buried does not."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.fixture(scope="session")
+def gone() -> Callable[..., bool]:
+    """`gone(pids)`: whether processes have ended, soon."""
+
+    def wait(pids: list[int], seconds: float = 20.0) -> bool:
+        end = time.monotonic() + seconds
+        while any(map(is_alive, pids)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return not any(map(is_alive, pids))
+
+    return wait
