@@ -132,7 +132,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         always answers.
         """
         logits = torch.from_numpy(self._logits(X))
-        return self.classifier_.accepted(logits).numpy()  # type: ignore[no-any-return]
+        return self.classifier_.accepted(logits).numpy()
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the softmax of the logits, shape (n, classes): the certificate says nothing of these numbers."""
