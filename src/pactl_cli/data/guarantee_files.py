@@ -69,10 +69,10 @@ def _read(path: Path, option: str, *, dims: int, most: int) -> NDArray[Any]:
     try:
         if (given := catalogue.handed_over(str(path))) is not None:
             values = np.asarray(given)
-            _require_numbers(ArrayHeader(values.shape, values.dtype), dims, most)
+            _require_numbers(path, ArrayHeader(values.shape, values.dtype), dims, most)
             return values
         if path.suffix == ".npy":
-            return read_array(path, lambda header: _require_numbers(header, dims, most))
+            return read_array(path, lambda header: _require_numbers(path, header, dims, most))
         with open_file(path) as file:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
@@ -97,9 +97,11 @@ def _number(word: bytes) -> int | float:
         return float(word)
 
 
-def _require_numbers(header: ArrayHeader, dims: int, most: int) -> None:
+def _require_numbers(path: Path, header: ArrayHeader, dims: int, most: int) -> None:
     """Raise PactlError unless an array has real numbers, and not many more than are needed."""
     if len(header.shape) != dims or header.dtype.kind not in "biuf":
-        raise PactlError(f"an array {header} where numbers of {dims} dimension{'s' * (dims > 1)} are needed")
+        raise PactlError(
+            f"{path} is an array {header}, and has to be of {dims} dimension{'s' * (dims > 1)} and numbers"
+        )
     if max(header.shape, default=0) > 10 * most + 10:
-        raise PactlError(f"an array {header} is much too large")
+        raise PactlError(f"{path} is an array {header}, which is much too large")
