@@ -177,8 +177,14 @@ def test_a_file_that_accepts_others_is_not_there(
     form, (change, said) = exporting._FORMS[".safetensors"], WRONG[kind]
 
     def wrong(data: bytes, classifier: Classifier) -> Callable[[Any], tuple[Tensor, Tensor]]:
-        right = form.read(data, classifier)
-        return lambda inputs: change(*right(inputs), classifier.margin or 0.0)
+        right, margin = form.read(data, classifier), classifier.margin
+        assert margin
+
+        def answers(inputs: Any) -> tuple[Tensor, Tensor]:
+            logits, acceptance = right(inputs)
+            return change(logits, acceptance, margin)
+
+        return answers
 
     monkeypatch.setitem(exporting._FORMS, ".safetensors", replace(form, read=wrong))
     if not has_data:
