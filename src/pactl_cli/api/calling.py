@@ -80,6 +80,10 @@ def with_names(given: Mapping[str, Any], objects: dict[str, Any]) -> dict[str, A
         if plain.get("dataset") not in objects:
             raise PactlError("test is the test set of a dataset that is handed over as an object", "leave it out")
         objects[plain["dataset"]] = {"train": objects[plain["dataset"]], "test": test}
+    for name in ("groups", "cost"):
+        if not isinstance(values := plain.get(name, ""), str):
+            plain[name] = catalogue.name_of(name)
+            objects[plain[name]] = values
     for name in ("source", "model_name"):
         if not isinstance(network := plain.get(name, ""), str):
             plain[name] = _name_of_network(name, network)

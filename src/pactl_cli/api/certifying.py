@@ -35,8 +35,9 @@ def bound(run: RunLike | Iterable[RunLike], **settings: Any) -> Certificate | li
 
     Args:
         settings: those of `pactl bound`, by the names of its options with underscores: `quant_epochs=10`. What was
-            handed over as an object to train a run is handed over again: `dataset`, `test`, `model_name`. Also `out`,
-            a directory for a copy of the one run, `force` and `progress`.
+            handed over as an object to train a run is handed over again: `dataset`, `test`, `model_name`. `certify`
+            may be a list, `groups` and `cost` arrays. Also `out`, a directory for a copy of the one run, `force` and
+            `progress`.
 
     Returns:
         The certificate of the run; of several, theirs in the order of the runs.
@@ -61,7 +62,8 @@ def verify(run: RunLike, **settings: Any) -> Certificate:
     """Decode a certificate's message, count again and compute again, and return the certificate if everything agrees.
 
     Args:
-        settings: `dataset`, `test`, `model_name`, `tokenizer`, `data_dir`, `device`, as for `bound`; and `progress`.
+        settings: `dataset`, `test`, `model_name`, `tokenizer`, `data_dir`, `groups`, `device`, as for `bound`; and
+            `progress`.
 
     Raises:
         PactlError: if anything disagrees, or is not at hand.
@@ -104,8 +106,8 @@ def permute(dataset: Any, *, seed: int = DEFAULT_SEED, out: RunLike | None = Non
 
 def _named(call: str, given: dict[str, Any], objects: dict[str, Any]) -> tuple[Named, BoundSettings]:
     """Return what the user names of data and network, which a run does not say by itself, and the device."""
-    known = {"dataset", "test", "model_name", "tokenizer", "data_dir", "device", "progress"}
+    known = {"dataset", "test", "model_name", "tokenizer", "data_dir", "groups", "device", "progress"}
     require_known(call, given, known)
     plain = with_names({name: value for name, value in given.items() if name != "progress"}, objects)
     said = BoundSettings.parse(plain, call)
-    return Named(said.data_dir, said.dataset, said.model_name, said.tokenizer), said
+    return Named(said.data_dir, said.dataset, said.model_name, said.tokenizer, said.groups), said

@@ -24,6 +24,7 @@ from pactl_cli.training.counting import batch_size
 _TABLE = {"model_name": "mlp", "normalise": "calibration", "epochs": 100, "lr": 3e-2, "batch_size": 128}
 """The defaults for rows of numbers: those of the command line for tables."""
 _TRAINED = ("intrinsic_dim", "model_name", "epochs", "lr", "batch_size", "normalise")
+_CERTIFIED = ("quant_epochs", "delta", "certify", "abstain_error")
 _CHECKS: dict[str, Any] = {"allow_nd": True}
 
 
@@ -40,6 +41,8 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs, lr, batch_size: of training; by default those of the kind of data.
         quant_epochs: epochs of fine-tuning through the quantiser.
         delta: probability that the certificate fails.
+        certify: what is guaranteed beside the error, such as `["class", "abstain"]`.
+        abstain_error: of abstention, the error that is aimed at among the examples that are accepted.
         normalise: `calibration`, which is the default for rows of numbers, or `fixed`, for images.
         random_state: seed of all random draws; None for the default one, which costs no bits.
         out: a directory in which the run stays, for `verify`, until the next `fit`; None keeps nothing on the disk.
@@ -63,6 +66,8 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int | None = None,
         quant_epochs: int = 30,
         delta: float = 0.05,
+        certify: Any = None,
+        abstain_error: float | None = None,
         normalise: str | None = None,
         random_state: Any = None,
         out: Any = None,
@@ -76,6 +81,8 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.quant_epochs = quant_epochs
         self.delta = delta
+        self.certify = certify
+        self.abstain_error = abstain_error
         self.normalise = normalise
         self.random_state = random_state
         self.out = out
@@ -105,7 +112,8 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             shared = {"dataset": data, "device": self.device, "progress": self.progress}
             run = train(**shared, **self._settings(X), out=out, force=force)
             network = {"model_name": self.model_name} if self.model_name is not None else {}
-            self.certificate_ = bound(run, **shared, **network, quant_epochs=self.quant_epochs, delta=self.delta)
+            asked = {name: getattr(self, name) for name in _CERTIFIED}
+            self.certificate_ = bound(run, **shared, **network, **asked)
             self.classifier_ = load(run, **network, device=self.device)
         return self
 
@@ -115,9 +123,16 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the label of each row, shape (n,)."""
+        """Return the label of each row, shape (n,), also of those that `accepts` says no to."""
         places = self._logits(X).argmax(axis=1)
         return self.classes_[places]  # type: ignore[no-any-return]
+
+    def accepts(self, X: Any) -> NDArray[Any]:
+        """Return of each row whether the classifier answers, shape (n,), or abstains; without `certify="abstain"` it
+        always answers.
+        """
+        logits = torch.from_numpy(self._logits(X))
+        return self.classifier_.accepted(logits).numpy()
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the softmax of the logits, shape (n, classes): the certificate says nothing of these numbers."""

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from pactl_cli import catalogue
+from pactl_cli.certificate.questions import SHOWN
 from pactl_cli.errors import PactlError, option_name
 from pactl_cli.runs.fields import Settings
 from pactl_cli.runs.kinds import KINDS
@@ -18,7 +19,7 @@ ORDER = ("out", "resume", "force", "config")
 """What a training call is told beside its settings."""
 _FLAGS = ("resume", "force")
 _OPTION = re.compile(r"""--(no-)?([a-z][a-z-]*)(?:([ =])("[^"]*"|'[^']*'|[^\s;,)]*[^\s;,):.]))?""")
-_VALUE = re.compile(r"""["'].*|-?[0-9.][0-9.e+,-]*|[A-Z][A-Z_:]*|\S*[:/.]\S+""")
+_VALUE = re.compile(r"""["'].*|-?[0-9.][0-9.e+,-]*|[A-Z][A-Z_:]*|top-[0-9]+|\S*[:/.]\S+""")
 _HELP = re.compile(r"see pactl (\w+) --help")
 _COMMAND = re.compile(r"\bpactl [a-z]+ [^;]*$|\bpactl [a-z]+ [^;]*(?=;)")
 
@@ -86,6 +87,8 @@ def _words(name: str) -> set[str]:
     """Return the words that a setting is among."""
     if name == "device":
         return {"auto", "cpu", "cuda", "mps"}
+    if name in ("certify", "headline"):
+        return {*SHOWN.split(", ")}
     members = get_args(_names()[name])
     words = {word for one in members if get_origin(one) is Literal for word in get_args(one)}
     if get_origin(_names()[name]) is Literal:

@@ -67,7 +67,9 @@ def predict(
     batch_size: _BatchSize = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
 ) -> None:
-    """Print the class of inputs, by a run's certified classifier, a line each. Needs the run alone, not its data."""
+    """Print the class of inputs, by a run's certified classifier, a line each; where it abstains, none. Needs the run
+    alone, not its data.
+    """
     settings = options.settings("predict", device=device)
     if labels and as_json:
         raise PactlError("--labels and --json exclude each other", "give one of them")
@@ -83,18 +85,24 @@ def predict(
     paths = chain.from_iterable(_paths_on_stdin(b"\0" if null else b"\n") if path == "-" else [path] for path in inputs)
     in_lines = _table(classifier.class_names) if sys.stdout.isatty() and not (labels or as_json) else _columns
     in_words = _label if labels else _json if as_json else in_lines
-    _print_all(run_stage(classifier, paths, batch_size=batch_size, tokenizer=tokenizer), in_words)
+    batches = run_stage(classifier, paths, batch_size=batch_size, tokenizer=tokenizer)
+    _print_all(batches, in_words, classifier.margin)
 
 
-def _print_all(batches: Iterable[list[Prediction | PactlError]], in_words: Callable[[Prediction], str]) -> None:
+def _print_all(
+    batches: Iterable[list[Prediction | PactlError]], in_words: Callable[[Prediction], str], threshold: float | None
+) -> None:
     """Print what is found, batch by batch, and complain of what cannot be read.
+
+    Args:
+        threshold: the margin below which the classifier abstains, if it ever does.
 
     Raises:
         PactlError: at the end, if there was something of that kind.
     """
     from pactl_cli.problem.display import Silence
 
-    done, failures = 0, 0
+    done, failures, abstained = 0, 0, 0
     display = Silence() if sys.stdout.isatty() else Terminal()  # lines and a bar would be in each other's way
     with display.progress("predicting") as advance:
         for batch in batches:
@@ -104,9 +112,15 @@ def _print_all(batches: Iterable[list[Prediction | PactlError]], in_words: Calla
                     failures += 1
                 else:
                     print(in_words(found))
+                    abstained += bool(found.abstains)
             sys.stdout.flush()
             done += len(batch)
             advance(done, 0, f"{done:,}")
+    if abstained:
+        Terminal().warn(
+            f"the classifier abstains on {abstained:,} of {done:,} inputs, whose class is empty here: their two "
+            f"largest logits differ by less than {threshold:g}, or are no numbers"
+        )
     if failures:
         raise PactlError(f"{failures:,} of {done:,} inputs cannot be read", exit_code=FAILED)
 
@@ -141,20 +155,21 @@ def _paths_on_stdin(end: bytes) -> Iterator[str]:
 
 
 def _label(found: Prediction) -> str:
-    """Return the class alone."""
-    return found.class_name
+    """Return the class alone, which is empty where the classifier abstains: no class has an empty name."""
+    return found.class_name or ""
 
 
 def _columns(found: Prediction) -> str:
     """Return class, margin and name with tabs between them; the name has none, nor another control character."""
     name = _CONTROL.sub(lambda control: control[0].encode("unicode_escape").decode(), found.name)
-    return f"{found.class_name}\t{found.margin:.4g}\t{name}"
+    return f"{_label(found)}\t{found.margin:.4g}\t{name}"
 
 
 def _json(found: Prediction) -> str:
     """Return all as an object; a margin that is no number is null."""
     margin = found.margin if isfinite(found.margin) else None
-    return json.dumps({"input": found.name, "label": found.label, "class": found.class_name, "margin": margin})
+    said = {"input": found.name, "label": found.label, "class": found.class_name, "margin": margin}
+    return json.dumps(said if found.abstains is None else said | {"abstains": found.abstains})
 
 
 def _table(classes: Iterable[str]) -> Callable[[Prediction], str]:
@@ -165,4 +180,4 @@ def _table(classes: Iterable[str]) -> Callable[[Prediction], str]:
         return f"{class_name:<{width}}  {margin:>{_MARGIN_WIDTH}}  {on_one_line(name)}"
 
     print(row("class", "margin", "input"))
-    return lambda found: row(found.class_name, f"{found.margin:.4g}", found.name)
+    return lambda found: row(_label(found), f"{found.margin:.4g}", found.name)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pactl_cli import catalogue
 from pactl_cli.certificate.questions import MOST_EVENTS
 from pactl_cli.data.files.arrays import ArrayHeader, read_array
 from pactl_cli.data.files.checked_files import open_file
@@ -20,7 +21,8 @@ MOST_COSTS = 128
 
 
 def read_groups(path: Path, examples: int) -> NDArray[np.int64]:
-    """Return the group of each training example, in their order: an integer each, from .npy or one on each line.
+    """Return the group of each training example, in their order: an integer each, from .npy, one on each line, or
+    handed over.
 
     Raises:
         PactlError: if the file cannot be read, or holds something else.
@@ -43,8 +45,8 @@ def read_groups(path: Path, examples: int) -> NDArray[np.int64]:
 
 
 def read_costs(path: Path, classes: int) -> NDArray[np.float64]:
-    """Return the cost of each answer, shape (classes, classes), true classes down and answers across; from .npy, or
-    from text with a row on each line.
+    """Return the cost of each answer, shape (classes, classes), true classes down and answers across; from .npy, from
+    text with a row on each line, or handed over.
 
     Raises:
         PactlError: if the file cannot be read, or holds something else.
@@ -63,10 +65,14 @@ def read_costs(path: Path, classes: int) -> NDArray[np.float64]:
 
 
 def _read(path: Path, option: str, *, dims: int, most: int) -> NDArray[Any]:
-    """Return the numbers in a file."""
+    """Return the numbers in a file, or in what was handed over."""
     try:
+        if (given := catalogue.handed_over(str(path))) is not None:
+            values = np.asarray(given)
+            _require_numbers(path, ArrayHeader(values.shape, values.dtype), dims, most)
+            return values
         if path.suffix == ".npy":
-            return read_array(path, lambda header: _require_numbers(header, dims, most))
+            return read_array(path, lambda header: _require_numbers(path, header, dims, most))
         with open_file(path) as file:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
@@ -91,9 +97,11 @@ def _number(word: bytes) -> int | float:
         return float(word)
 
 
-def _require_numbers(header: ArrayHeader, dims: int, most: int) -> None:
+def _require_numbers(path: Path, header: ArrayHeader, dims: int, most: int) -> None:
     """Raise PactlError unless an array has real numbers, and not many more than are needed."""
     if len(header.shape) != dims or header.dtype.kind not in "biuf":
-        raise PactlError(f"an array {header} where numbers of {dims} dimension{'s' * (dims > 1)} are needed")
+        raise PactlError(
+            f"{path} is an array {header}, and has to be of {dims} dimension{'s' * (dims > 1)} and numbers"
+        )
     if max(header.shape, default=0) > 10 * most + 10:
-        raise PactlError(f"an array {header} is much too large")
+        raise PactlError(f"{path} is an array {header}, which is much too large")

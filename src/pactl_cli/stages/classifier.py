@@ -13,6 +13,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.configuration import silent
 from pactl_cli.certificate.format import CALIBRATION
 from pactl_cli.certificate.message import Message
+from pactl_cli.certificate.questions import ABSTAIN
 from pactl_cli.certificate.task import Task
 from pactl_cli.errors import PactlError, printable, quoted
 from pactl_cli.models.inputs import Inputs, InputSpec
@@ -34,6 +35,19 @@ from pactl_cli.training.precision import full_precision
 
 _LARGEST_MESSAGE = 1 << 26
 _MOST_CLASSES = 100_000
+
+
+def accepted(logits: Tensor, margin: float | Tensor | None) -> Tensor:
+    """Return which examples a classifier answers, shape (m,): those with finite logits, of which the two largest differ
+    by a margin at least, which may be one for each; where it is None, all.
+
+    >>> accepted(torch.tensor([[0.0, 2.0], [0.0, 0.5], [0.0, torch.inf]]), 1.0)
+    tensor([ True, False, False])
+    """
+    if margin is None:
+        return torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+    first, second = logits.float().topk(2, dim=1).values.unbind(1)
+    return (first - second >= margin) & logits.isfinite().all(1)
 
 
 class Classifier(nn.Module):
@@ -70,11 +84,25 @@ class Classifier(nn.Module):
         """Where it is."""
         return self.network.get_buffer("_mean").device
 
+    @property
+    def margin(self) -> float | None:
+        """The margin between the two largest logits below which it abstains; None if it never does."""
+        abstention = self.certificate.guarantee(ABSTAIN)
+        return abstention.margin if abstention else None
+
     def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits of raw inputs, in full single precision."""
         with full_precision():
             logits: Tensor = self.network(inputs)
         return logits
+
+    def accepts(self, inputs: Inputs) -> Tensor:
+        """Return which of some raw inputs it answers, shape (m,): it abstains on the others."""
+        return self.accepted(self(inputs))
+
+    def accepted(self, logits: Tensor) -> Tensor:
+        """Return the same of inputs whose logits are known."""
+        return accepted(logits, self.margin)
 
 
 def load(path: Path, *, model_name: str | None = None, device: str = "auto") -> Classifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from pactl_cli import __version__
+from pactl_cli.certificate.format import NUMERICAL_MARGIN
+from pactl_cli.certificate.guarantees import THRESHOLDS
+from pactl_cli.certificate.questions import ABSTAIN
 from pactl_cli.errors import FAILED, MissingError, PactlError, reason
 from pactl_cli.models.brought import described
 from pactl_cli.models.independence import agree
@@ -31,8 +34,9 @@ from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.checkpoint import plain_tensors
 from pactl_cli.runs.copying import require_other_file
 from pactl_cli.runs.directory import RunDirectory, replace_file
-from pactl_cli.stages.classifier import Classifier, load
+from pactl_cli.stages.classifier import Classifier, accepted, load
 from pactl_cli.training.counting import count
+from pactl_cli.training.tallies import Tally
 
 _METADATA = "pactl"
 """The name of the block in every kind of file, as JSON."""
@@ -41,7 +45,8 @@ _FIXED = 64
 _ALL_NUMBERS = "all numbers"
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
-Logits = Callable[[Inputs], Tensor]
+Answers = Callable[[Inputs], Sequence[Tensor]]
+"""Logits, and where the classifier abstains also which inputs are accepted."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,11 @@ class _Form:
 
     Attributes:
         write: what makes it of a classifier and the metadata.
-        read: what gives the logits of such a file again, for inputs like those of the classifier.
+        read: what gives the answers of such a file again, for inputs like those of the classifier.
     """
 
     write: Callable[[Classifier, str], bytes]
-    read: Callable[[bytes, Classifier], Logits]
+    read: Callable[[bytes, Classifier], Answers]
     packages: tuple[str, ...] = ()
 
 
@@ -83,11 +88,12 @@ def export(path: Path, target: Path, named: Named, display: Display, *, force: b
     with display.progress(f"writing {target.name}"), warnings.catch_warnings(action="ignore"):
         try:
             data = form.write(classifier, json.dumps(metadata(classifier)))
-            logits = form.read(data, classifier)
+            answers = form.read(data, classifier)
         except Exception as error:  # exporters raise almost anything at a network that they cannot take
             said = f"{target} cannot be made of this network: {described(error)}"
             raise PactlError(said, "--to NAME.safetensors", FAILED) from error
-    said = _counted(logits, classifier, problem, display) if problem else _compared(logits, classifier)
+    loaded = _Loaded(answers, classifier)
+    said = _counted(loaded, classifier, problem, display) if problem else _compared(loaded, classifier)
     try:
         replace_file(target, data)
     except OSError as error:
@@ -108,6 +114,10 @@ def require_free(target: Path, option: str, *, force: bool) -> None:
 def metadata(classifier: Classifier) -> dict[str, Any]:
     """Return what goes with the weights: how inputs are prepared, what the logits stand for, and the certificate."""
     certificate, network = classifier.certificate, classifier.network
+    guarantees = {each.what: each.claim for each in certificate.guarantees}
+    also: dict[str, Any] = {"guarantees": guarantees} if guarantees else {}
+    if classifier.margin is not None:
+        also["abstains_below"] = classifier.margin
     return {
         "made_by": f"pactl {__version__}",
         "network": {name: certificate.configuration[name] for name in ("model_name", "base_width")},
@@ -126,6 +136,7 @@ def metadata(classifier: Classifier) -> dict[str, Any]:
         "delta": certificate.delta,
         "certificate_sha256": sha256(certificate.to_bytes()).hexdigest(),
         "message_sha256": certificate.message_sha256,
+        **also,
     }
 
 
@@ -148,50 +159,96 @@ def _problem(path: Path, named: Named, display: Display) -> Problem | None:
 
 
 class _Loaded(nn.Module):
-    """What was exported, as something whose errors can be counted."""
+    """What was exported, as something whose errors can be counted: it says at once if it accepts other inputs."""
 
-    def __init__(self, logits: Logits) -> None:
+    def __init__(self, answers: Answers, classifier: Classifier) -> None:
         super().__init__()
-        self._logits = [logits]  # no child of this module: what was exported has no modes
+        self._answers, self._margin = answers, classifier.margin
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Return its logits."""
-        return self._logits[0](inputs)
+        """Return its logits.
+
+        Raises:
+            PactlError: if it accepts inputs on which the classifier abstains with these logits, or the reverse.
+        """
+        logits, *acceptance = self._answers(inputs)
+        if self._margin is None:
+            return logits
+        slack = NUMERICAL_MARGIN * logits.abs().amax(1)
+        surely, perhaps = (accepted(logits, self._margin + sign * slack) for sign in (1, -1))
+        if not ((surely <= acceptance[0]) & (acceptance[0] <= perhaps)).all():
+            raise _wrong("abstains on other inputs than the one that was certified")
+        return logits
 
 
-def _counted(logits: Logits, classifier: Classifier, problem: Problem, display: Display) -> str:
-    """Return how often an exported classifier errs on S, in words.
+def _wrong(what: str) -> PactlError:
+    """Return the error of a file that is something else than it should be."""
+    return PactlError(f"the exported classifier {what}", "report this as a bug; nothing was written", FAILED)
+
+
+def _counted(loaded: _Loaded, classifier: Classifier, problem: Problem, display: Display) -> str:
+    """Return how often an exported classifier errs on S, and abstains, in words.
 
     Raises:
         PactlError: if that is not what was certified.
     """
+    certificate = classifier.certificate
+    abstention = certificate.guarantee(ABSTAIN)
+    tally = Tally([ABSTAIN], len(classifier.class_names))
     with display.progress("counting errors") as advance:
-        counts = count(_Loaded(logits), problem.sample, advance)
-    certified = classifier.certificate.errors
-    if not counts.plain <= certified <= counts.doubtful:
-        raise PactlError(
-            f"the exported classifier makes {counts.plain:,} errors on S, and {certified:,} are certified",
-            "report this as a bug; nothing was written",
-            FAILED,
-        )
-    return f"on S it makes {counts.plain:,} errors of {counts.examples:,}, and {certified:,} are certified"
+        counts = count(loaded, problem.sample, advance, observe=tally.add)
+    if not counts.plain <= certificate.errors <= counts.doubtful:
+        raise _wrong(f"makes {counts.plain:,} errors on S, and {certificate.errors:,} are certified")
+    said = f"on S it makes {counts.plain:,} errors of {counts.examples:,}, and {certificate.errors:,} are certified"
+    if abstention is None or abstention.threshold is None:
+        return said
+    found = tally.total(problem.world)
+    wrong, refused = abstention.threshold, abstention.threshold + len(THRESHOLDS)
+    for place in (wrong, refused):
+        (least, _), (most, _) = found[[0, -1], :, place].tolist()
+        event = abstention.events[place]
+        if not least <= event.errors <= most:
+            raise _wrong(f'has "{event.name}" {least:,} times on S, and {event.errors:,} are certified')
+    return f"{said}; it abstains on {found[0, 0, refused]:,}, and {abstention.events[refused].errors:,} are certified"
 
 
 @torch.no_grad()
-def _compared(logits: Logits, classifier: Classifier) -> str:
-    """Return that logits agree on fixed inputs, in words.
+def _compared(loaded: _Loaded, classifier: Classifier) -> str:
+    """Return that answers agree on fixed inputs, in words.
 
     Raises:
         PactlError: if they do not.
     """
     inputs = classifier.spec.fixed_inputs(_FIXED, "export")
-    if not agree(classifier(inputs), logits(inputs)):
-        raise PactlError(
-            "the exported classifier answers otherwise than the one that was certified",
-            "report this as a bug; nothing was written",
-            FAILED,
-        )
+    if not agree(classifier(inputs), loaded(inputs)):
+        raise _wrong("answers otherwise than the one that was certified")
     return f"on {_FIXED} fixed inputs its logits are those of the certified classifier; the data are not at hand"
+
+
+# --- The answers of a file --------------------------------------------------------------------------------------------
+
+
+class _Abstaining(nn.Module):
+    """A network that says, beside its logits, which inputs are accepted."""
+
+    def __init__(self, network: nn.Module, margin: float) -> None:
+        super().__init__()
+        self.network, self._margin = network, margin
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return logits and acceptance, shapes (m, classes) and (m,)."""
+        logits = self.network(inputs)
+        return logits, accepted(logits, self._margin)
+
+
+def _answers(network: Callable[[Inputs], Any]) -> Answers:
+    """Return the answers of a network that gives logits alone, or two outputs."""
+
+    def answers(inputs: Inputs) -> Sequence[Tensor]:
+        found = network(inputs)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
+
+    return answers
 
 
 # --- safetensors ------------------------------------------------------------------------------------------------------
@@ -201,15 +258,17 @@ def _write_safetensors(classifier: Classifier, said: str) -> bytes:
     return safetensors.torch.save(plain_tensors(dict(classifier.network.network.state_dict())), {_METADATA: said})
 
 
-def _read_safetensors(data: bytes, classifier: Classifier) -> Logits:
+def _read_safetensors(data: bytes, classifier: Classifier) -> Answers:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    said = json.loads(header["__metadata__"][_METADATA])["preparation"]
+    facts = json.loads(header["__metadata__"][_METADATA])
+    said, margin = facts["preparation"], facts.get("abstains_below")
     network = deepcopy(classifier.network.network)
     for tensor in network.state_dict().values():
         tensor.zero_()
     network.load_state_dict(safetensors.torch.load(data))
     every_number = said["normalises"] == _ALL_NUMBERS
-    return Prepared(network, (said["mean"], said["std"]), code="", every_number=every_number)
+    prepared = Prepared(network, (said["mean"], said["std"]), code="", every_number=every_number)
+    return _answers(prepared if margin is None else _Abstaining(prepared, margin))
 
 
 # --- torch.export -----------------------------------------------------------------------------------------------------
@@ -219,7 +278,10 @@ def _program(classifier: Classifier) -> torch.export.ExportedProgram:
     """Return a network as torch follows it, for batches of any size."""
     inputs, batch = classifier.spec.fixed_inputs(2, "export"), {0: torch.export.Dim("batch", min=1)}
     shapes = batch if isinstance(inputs, Tensor) else dict.fromkeys(inputs, batch)
-    return torch.export.export(classifier.network, (inputs,), dynamic_shapes=(shapes,))
+    network: nn.Module = classifier.network
+    if classifier.margin is not None:
+        network = _Abstaining(network, classifier.margin).eval()
+    return torch.export.export(network, (inputs,), dynamic_shapes=(shapes,))
 
 
 def _write_pt2(classifier: Classifier, said: str) -> bytes:
@@ -228,8 +290,8 @@ def _write_pt2(classifier: Classifier, said: str) -> bytes:
     return buffer.getvalue()
 
 
-def _read_pt2(data: bytes, classifier: Classifier) -> Logits:
-    return torch.export.load(BytesIO(data)).module()
+def _read_pt2(data: bytes, classifier: Classifier) -> Answers:
+    return _answers(torch.export.load(BytesIO(data)).module())
 
 
 # --- ONNX -------------------------------------------------------------------------------------------------------------
@@ -237,23 +299,25 @@ def _read_pt2(data: bytes, classifier: Classifier) -> Logits:
 
 def _write_onnx(classifier: Classifier, said: str) -> bytes:
     names = [name for name, _ in classifier.spec.tensors]
+    outputs = ["logits"] if classifier.margin is None else ["logits", "accepted"]
     program = torch.onnx.export(
-        _program(classifier), dynamo=True, input_names=names, output_names=["logits"], verbose=False
+        _program(classifier), dynamo=True, input_names=names, output_names=outputs, verbose=False
     )
     assert program is not None
     program.model.metadata_props[_METADATA] = said
     return bytes(program.model_proto.SerializeToString())
 
 
-def _read_onnx(data: bytes, classifier: Classifier) -> Logits:
+def _read_onnx(data: bytes, classifier: Classifier) -> Answers:
     onnxruntime: Any = import_module("onnxruntime")
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
-    def logits(inputs: Inputs) -> Tensor:
+    def answers(inputs: Inputs) -> Sequence[Tensor]:
         named = inputs if isinstance(inputs, Mapping) else {ONLY: inputs}
-        return torch.from_numpy(session.run(None, {name: tensor.numpy() for name, tensor in named.items()})[0])
+        found = session.run(None, {name: tensor.numpy() for name, tensor in named.items()})
+        return [torch.from_numpy(output) for output in found]
 
-    return logits
+    return answers
 
 
 _FORMS = {

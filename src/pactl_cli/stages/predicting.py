@@ -31,15 +31,17 @@ class Prediction:
 
     Attributes:
         name: of the input: its path, with its place in brackets where a file holds several.
-        label: the number of its class.
-        class_name: of that class.
+        label: the number of its class; None where the classifier abstains.
+        class_name: of that class; None as well.
         margin: between the two largest logits.
+        abstains: whether it does; None of a classifier that never does.
     """
 
     name: str
-    label: int
-    class_name: str
+    label: int | None
+    class_name: str | None
     margin: float
+    abstains: bool | None = None
 
 
 Found = Prediction | PactlError
@@ -64,19 +66,24 @@ def predict(
     for is_alone, paths in groupby(sorter.files(inputs), key=sorter.holds_many):
         read = sorter.many if is_alone else sorter.each
         for names, failures, batch in read(paths, size):
-            answers = iter(_answers(classifier, batch))
+            answers = _answers(classifier, batch)
             yield [failure or Prediction(name, *next(answers)) for name, failure in zip(names, failures, strict=True)]
 
 
 @torch.no_grad()
-def _answers(classifier: Classifier, inputs: Inputs) -> list[tuple[int, str, float]]:
-    """Return label, class and margin of each of some inputs."""
+def _answers(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[int | None, str | None, float, bool | None]]:
+    """Yield label, class and margin of each of some inputs, and whether the classifier abstains."""
     if not count_inputs(inputs):
-        return []
-    logits = classifier(change(inputs, lambda tensor: tensor.to(classifier.device))).double().cpu()
+        return
+    found = classifier(change(inputs, lambda tensor: tensor.to(classifier.device)))
+    logits, accepted = found.double().cpu(), classifier.accepted(found).tolist()
     labels, (first, second) = logits.argmax(1).tolist(), logits.topk(2, dim=1).values.T
-    names = classifier.class_names
-    return [(label, names[label], margin) for label, margin in zip(labels, (first - second).tolist(), strict=True)]
+    abstains = None if classifier.margin is None else False
+    for label, margin, is_accepted in zip(labels, (first - second).tolist(), accepted, strict=True):
+        if is_accepted:
+            yield label, classifier.class_names[label], margin, abstains
+        else:
+            yield None, None, margin, True
 
 
 _Read = tuple[Sequence[str], Sequence[PactlError | None], Inputs]

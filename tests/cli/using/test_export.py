@@ -113,9 +113,9 @@ def test_a_file_that_answers_otherwise_is_not_there(
 ) -> None:
     form = exporting._FORMS[ending]
 
-    def wrong(data: bytes, classifier: Classifier) -> Callable[[Any], torch.Tensor]:
+    def wrong(data: bytes, classifier: Classifier) -> Callable[[Any], list[torch.Tensor]]:
         right = form.read(data, classifier)
-        return lambda inputs: right(inputs).flip(1)
+        return lambda inputs: [right(inputs)[0].flip(1)]
 
     monkeypatch.setitem(exporting._FORMS, ending, replace(form, read=wrong))
     if not has_data:
