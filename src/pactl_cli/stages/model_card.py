@@ -87,6 +87,9 @@ def _lines(classifier: Classifier, file: Path, verify: dict[str, Any]) -> Iterat
         ("sha256 of message.bin", _plain(certificate.message_sha256)),
     ):
         yield f"| {what} | {value} |"
+    if certificate.guarantees:
+        yield from ("", f"With probability {1 - certificate.delta:.10g}, all of this holds at once:", "")
+        yield from (f"- {_plain(claim)}" for claim in certificate.claims.values())
     yield from ("", "It assumes what no program can check:", "")
     yield from (f"- {_plain(sentence)}" for sentence in certificate.assumptions)
     yield from ("", "## How to verify it", "", "With the run directory and the data:", "", "```")
