@@ -136,25 +136,27 @@ def _advice(report: Report) -> Markup | None:
 
 
 def _claim(certificate: Certificate) -> tuple[str, str]:
-    """The statement in two sentences: what holds, and of what it was computed."""
+    """The statement in two parts: what holds, and the rest: when it abstains, and of what it was computed."""
     first, _, second = certificate.statement.partition(": ")
     if second.startswith("with "):  # a hold-out bound says so first
         claim, _, ground = second.partition(", counted on")
         return f"W{claim[1:]}.", f"{first}, counted on{ground}"
-    return f"{first}.", f"{second[:1].upper()}{second[1:]}"
+    claim, _, condition = first.partition("; ")
+    rest = ". ".join(f"{part[:1].upper()}{part[1:]}" for part in (condition, second) if part)
+    return f"{claim}.", rest
 
 
 def _tiles(certificate: Certificate) -> Markup:
     """The numbers next to the headline."""
     counted = f"{certificate.errors:,} of {certificate.bound_examples:,}"
     test = "no test set" if certificate.test_error is None else "a check, not used"
+    compared = ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits))
     error = ("certified error", percent(certificate.error_bound), "of all new examples")
     facts = [
-        *[error] * (certificate.headline != ERROR),
         ("training error", percent(certificate.quantised_train_error), counted),
         ("test error", percent(certificate.test_error), test),
         ("message", _bits(certificate.paid_bits), f"{certificate.intrinsic_dim:,} symbols"),
-        ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits)),
+        compared if certificate.headline == ERROR else error,
     ]
     tiles = [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in facts]
     return tag("dl", tiles, class_="tiles")

@@ -59,21 +59,22 @@ def _by_member(certificate: Certificate, guarantee: Guarantee) -> list[Markup]:
     found = ByMember.of(certificate, guarantee)
     if found is None:
         return []
+    scale = guarantee.bound or 1.0
     rows: list[list[Child]] = [
-        [name, f"{event.errors:,} of {event.examples:,}", seen(event), percent(event.bound), _bar(event)]
+        [name, f"{event.errors:,} of {event.examples:,}", seen(event), percent(event.bound), _bar(event, scale)]
         for name, event in found.rows
     ]
     caption = f"Errors by {found.kind}, the largest bounds first"
     return [
         legend([key_of("square", "seen", "errors counted"), key_of("square", "count", "at most")]),
-        table((found.kind, "errors", "error", "at most", "0 to 100 %"), rows, caption),
+        table((found.kind, "errors", "error", "at most", f"0 to {percent(scale)}"), rows, caption),
         *([tag("p", found.rest, class_="note")] if found.rest else []),
     ]
 
 
-def _bar(event: Event) -> Markup:
-    """A bar to the bound, and in it one to what was counted."""
-    ends = ("count", event.bound), ("seen", event.errors / max(event.examples, 1))
+def _bar(event: Event, scale: float) -> Markup:
+    """A bar to the bound, and in it one to what was counted; the largest bound fills it."""
+    ends = ("count", event.bound / scale), ("seen", event.errors / max(event.examples, 1) / scale)
     bars = [tag("rect", width=percent_of(end), height="100%", class_=style) for style, end in ends]
     return tag("svg", bars, class_="bar", aria_hidden="true")
 
@@ -130,12 +131,13 @@ def _abstaining(key: str, name: str, guarantee: Guarantee) -> Markup:
     lines = [("aim", [(x.low, aim), (x.high, aim)])] if aim <= y.high else []
     lines += [("rate", counted), ("bound-headline", proved)] if inside else []
     place = x.place(accepted)
+    here, side = percent_of(place), "end" if place > 0.5 else "start"
+    label = f"{percent(bound)} of {percent_at_least(accepted)}"
     value = tag(
-        *("text", f"{percent(bound)} of {percent_at_least(accepted)}"),
-        **{"x": percent_of(place), "y": percent_of(1 - y.place(bound)), "dy": "-1.1em"},
-        class_=f"value {'end' if place > 0.8 else 'middle' if place > 0.2 else 'start'}",
+        "text", label, x=here, y="0%", dx=f"{'-' * (place > 0.5)}0.5em", dy="0.6em", class_=f"value haloed {side}"
     )
-    marks = [curves(lines, x, y), marker("diamond", "certificate", place, 1 - y.place(bound)), value]
+    rule = tag("line", x1=here, x2=here, y1="0%", y2="100%", class_="here")
+    marks = [rule, curves(lines, x, y), marker("diamond", "certificate", place, 1 - y.place(bound)), value]
     text = (
         f"At the margin {guarantee.margin:g}, at least {percent_at_least(accepted)} are accepted, at most "
         f"{percent(bound)} of these wrongly; the aim is {percent(aim)}"
@@ -185,7 +187,7 @@ def calibration(runs: Sequence[Shown]) -> Markup | None:
 def _reliability(key: str, name: str, guarantee: Guarantee) -> Markup:
     """One run's panel."""
     x, y = (Axis(0.0, 1.0, show_percent, label, borders=_BORDERS) for label in ("confidence", "accuracy"))
-    marks, rows, gap = [curves([("rate", [(0.0, 0.0), (1.0, 1.0)])], x, y)], list[list[Child]](), 0.01
+    bands, dots, rows, gap = list[Markup](), list[Markup](), list[list[Child]](), 0.01
     ends = zip(pairwise(_BORDERS), guarantee.events, accuracies(guarantee), strict=False)
     for (left, right), wrong, (low, high) in ends:
         if not wrong.examples:
@@ -195,11 +197,12 @@ def _reliability(key: str, name: str, guarantee: Guarantee) -> Markup:
         words = f"{show_percent(left)} to {show_percent(right)}"
         told = tag("title", f"{words}: at least {percent_at_least(low)}, at most {percent(high)}")
         area = {"x": start, "width": end - start, "y": top, "height": max(bottom - top, 0.0)}
-        marks.append(tag("rect", told, class_="count", **{side: percent_of(share) for side, share in area.items()}))
-        marks.append(marker("dot", "train", (start + end) / 2, 1 - y.place(accuracy)))
+        bands.append(tag("rect", told, class_="count", **{side: percent_of(share) for side, share in area.items()}))
+        dots.append(marker("dot", "train", (start + end) / 2, 1 - y.place(accuracy)))
         numbers = percent_at_least(low), percent_at_least(accuracy), percent(high)
         rows.append([words, f"{wrong.examples:,}", *numbers])
     text = "; ".join(f"{row[0]}: accuracy between {row[2]} and {row[4]}" for row in rows) or "No bin has an example"
-    plot = drawing(key, f"Reliability of {name}", text, x, y, marks, height="19rem")
+    diagonal = curves([("rate", [(0.0, 0.0), (1.0, 1.0)])], x, y)
+    plot = drawing(key, f"Reliability of {name}", text, x, y, [bands, diagonal, dots], height="19rem")
     header = ("confidence", "examples", "accuracy at least", "as counted", "at most")
     return tag("div", tag("h3", name), plot, table(header, rows, f"Accuracy by confidence of {name}"), class_="panel")
