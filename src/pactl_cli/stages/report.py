@@ -197,8 +197,8 @@ def are_comparable(reports: Sequence[Report]) -> bool:
         known = certificate.side_information
         brought = known["task"].get("brought") if isinstance(known.get("task"), dict) else None
         fixed = (*(known.get(name) for name in ("theta0_sha256", "tokenizer_sha256", "classes")), brought)
-        asked = (certificate.headline, *((each.what, each.price_bits) for each in certificate.guarantees))
-        asked += tuple((each.groups_sha256, each.costs) for each in certificate.guarantees)
+        guarantees = certificate.guarantees
+        asked = certificate.headline, [(g.what, g.price_bits, g.groups_sha256, g.costs) for g in guarantees]
         return repr((certificate.dataset, certificate.delta, certificate.data_sha256, fixed, asked))
 
     return len({population(run.certificate) for run in reports if run.certificate}) <= 1

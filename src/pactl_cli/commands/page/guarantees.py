@@ -18,6 +18,8 @@ from pactl_cli.commands.page.plot import Axis, curves, drawing, key_of, legend, 
 _BORDERS = (0.0, *CONFIDENCES, 1.0)
 _ROOM = 1.35
 """How far the plot of abstention reaches above what is of interest."""
+_HIGHEST = 1.15
+"""Its largest upper end: above a bound of 100 % there is room for a number."""
 
 
 def guaranteed(runs: Sequence[Shown]) -> Markup | None:
@@ -31,6 +33,7 @@ def guaranteed(runs: Sequence[Shown]) -> Markup | None:
             tag("h3", run.name) if len(runs) > 1 else None,
             tag("ul", [_claim(claim) for claim in claims(certificate)], class_="claims"),
             [_by_member(certificate, each) for each in certificate.guarantees],
+            class_="guaranteed",
         )
         for run, certificate in drawn[:MOST_HISTOGRAMS]
     ]
@@ -122,7 +125,9 @@ def _abstaining(key: str, name: str, guarantee: Guarantee) -> Markup:
     aim, bound, accepted = guarantee.abstain_error or 0.0, guarantee.bound or 0.0, guarantee.accepted or 0.0
     points = _points(guarantee)
     first = points[0][0].bound if points else bound
-    y = Axis(0.0, min(1.0, _ROOM * max(first, bound, min(aim, 2 * bound))), show_percent, "error among the accepted")
+    y = Axis(
+        0.0, min(_HIGHEST, _ROOM * max(first, bound, min(aim, 2 * bound))), show_percent, "error among the accepted"
+    )
     inside = [(wrong, refused) for wrong, refused in points if wrong.bound <= y.high]
     least = min([accepted, *(1 - refused.bound for _, refused in inside)])
     x = Axis(min(0.9, floor(10 * least) / 10), 1.0, show_percent, "accepted")
@@ -131,11 +136,9 @@ def _abstaining(key: str, name: str, guarantee: Guarantee) -> Markup:
     lines = [("aim", [(x.low, aim), (x.high, aim)])] if aim <= y.high else []
     lines += [("rate", counted), ("bound-headline", proved)] if inside else []
     place = x.place(accepted)
-    here, side = percent_of(place), "end" if place > 0.5 else "start"
+    here, (side, shift) = percent_of(place), ("end", "-0.5em") if place > 0.5 else ("start", "0.5em")
     label = f"{percent(bound)} of {percent_at_least(accepted)}"
-    value = tag(
-        "text", label, x=here, y="0%", dx=f"{'-' * (place > 0.5)}0.5em", dy="0.6em", class_=f"value haloed {side}"
-    )
+    value = tag("text", label, x=here, y="0%", dx=shift, dy="0.6em", class_=f"value haloed {side}")
     rule = tag("line", x1=here, x2=here, y1="0%", y2="100%", class_="here")
     marks = [rule, curves(lines, x, y), marker("diamond", "certificate", place, 1 - y.place(bound)), value]
     text = (
