@@ -17,7 +17,6 @@ from rich.text import Text
 
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.completion import among, run_directory
-from pactl_cli.commands.guarantees import in_short
 from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.commands.options import with_options
 from pactl_cli.commands.page.markup import plain
@@ -157,7 +156,9 @@ def _print_table(reports: Sequence[Report]) -> None:
 
 
 def _notes(run: Report) -> Iterator[Text]:
-    """What else there is to say of a certificate: at other deltas, and where it says nothing."""
+    """What else there is to say of a certificate: what holds jointly with it, and where it says nothing."""
+    from pactl_cli.commands.guarantees import in_short
+
     if run.certificate and run.certificate.at_other_deltas:
         others = (f"{percent(each.error_bound)} at delta {each.delta:g}" for each in run.certificate.at_other_deltas)
         yield Text(f"  jointly: {', '.join(others)}")

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from pactl_cli.catalogue import HEADLINE
 from pactl_cli.certificate.percent import percent
-from pactl_cli.commands.guarantees import claims, in_short, lines
 from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.errors import on_one_line
 from pactl_cli.problem.bars import bar_on
@@ -73,6 +72,8 @@ def print_certificate(certificate: Certificate, check: str, advice: Advice | Non
         check: the command that verifies it.
         advice: what to say of one that says nothing.
     """
+    from pactl_cli.commands.guarantees import lines
+
     console, width = Console(file=sys.stdout, highlight=False), columns(sys.stdout)
     facts = Table.grid(padding=(0, 2))
     for row in _rows(certificate):
@@ -136,6 +137,8 @@ def print_certified(
         check: the command that verifies it, if it is one.
         advice: what to say of it on a terminal, if it says nothing.
     """
+    from pactl_cli.commands.guarantees import in_short
+
     if not isinstance(found, Sequence):
         print(found.model_dump_json(indent=2)) if as_json else print_certificate(found, check, advice)
         return
@@ -158,6 +161,8 @@ def print_certified(
 
 def print_verdict(verdict: Verdict, directory: Path, *, as_json: bool) -> None:
     """What was verified, on which data, and what is assumed, on stdout."""
+    from pactl_cli.commands.guarantees import claims
+
     certificate = verdict.certificate
     if as_json:
         facts = {"verified": True, "run_dir": str(directory), "error_bound": certificate.error_bound}

@@ -131,24 +131,30 @@ def _abstaining(key: str, name: str, guarantee: Guarantee) -> Markup:
     inside = [(wrong, refused) for wrong, refused in points if wrong.bound <= y.high]
     least = min([accepted, *(1 - refused.bound for _, refused in inside)])
     x = Axis(min(0.9, floor(10 * least) / 10), 1.0, show_percent, "accepted")
-    proved = [(1 - refused.bound, wrong.bound) for wrong, refused in inside]
-    counted = [(1 - refused.errors / refused.examples, wrong.errors / wrong.examples) for wrong, refused in inside]
     lines = [("aim", [(x.low, aim), (x.high, aim)])] if aim <= y.high else []
-    lines += [("rate", counted), ("bound-headline", proved)] if inside else []
-    place = x.place(accepted)
-    here, (side, shift) = percent_of(place), ("end", "-0.5em") if place > 0.5 else ("start", "0.5em")
-    label = f"{percent(bound)} of {percent_at_least(accepted)}"
-    value = tag("text", label, x=here, y="0%", dx=shift, dy="0.6em", class_=f"value haloed {side}")
-    rule = tag("line", x1=here, x2=here, y1="0%", y2="100%", class_="here")
-    marks = [rule, curves(lines, x, y), marker("diamond", "certificate", place, 1 - y.place(bound)), value]
+    if inside:
+        counted = [(1 - refused.errors / refused.examples, wrong.errors / wrong.examples) for wrong, refused in inside]
+        proved = [(1 - refused.bound, wrong.bound) for wrong, refused in inside]
+        lines += [("rate", counted), ("bound-headline", proved)]
+    told = percent(bound), percent_at_least(accepted)
+    chosen = _chosen(x.place(accepted), 1 - y.place(bound), " of ".join(told))
     text = (
-        f"At the margin {guarantee.margin:g}, at least {percent_at_least(accepted)} are accepted, at most "
-        f"{percent(bound)} of these wrongly; the aim is {percent(aim)}"
+        f"At the margin {guarantee.margin:g}, at least {told[1]} are accepted, at most {told[0]} of these wrongly; the "
+        f"aim is {percent(aim)}"
     )
+    marks = [curves(lines, x, y), chosen]
     plot = drawing(key, f"Abstention of {name}", text, x, y, marks, height="15rem")
     header = ("margin", "accepted", "of these wrong", "accept at least", "err on at most")
     numbers = table(header, _rows(inside, guarantee), f"Margins of {name}")
     return tag("div", tag("h3", name), plot, tag("p", f"{text}.", class_="note"), numbers, class_="panel")
+
+
+def _chosen(x: float, y: float, text: str) -> Markup:
+    """The mark of the certificate's margin, and at the plot's upper edge its numbers."""
+    place, (side, shift) = percent_of(x), ("end", "-0.5em") if x > 0.5 else ("start", "0.5em")
+    rule = tag("line", x1=place, x2=place, y1="0%", y2="100%", class_="here")
+    value = tag("text", text, x=place, y="0%", dx=shift, dy="0.6em", class_=f"value haloed {side}")
+    return Markup(rule + marker("diamond", "certificate", x, y) + value)
 
 
 def _rows(points: Sequence[tuple[Event, Event]], guarantee: Guarantee) -> Iterable[list[Child]]:
