@@ -43,7 +43,7 @@ def test_chance_and_the_most_frequent_class_are_lines_with_labels(pactl: Call, s
 def test_where_chance_is_far_away_it_is_told(pactl: Call, certified: Path, agree: Call) -> None:
     document = json.loads((certified / "bound.json").read_text())
     document |= {"errors": 0, "quantised_train_error": 0.0, "message_bits": 30, "test_error": 0.0, "holdout_bound": 0.1}
-    document["bits"] = {"configuration": 10, "codebook": 10, "symbols": 10, "ledger": 0.0}
+    document["bits"] = {"configuration": 10, "codebook": 10, "symbols": 10, "threshold": 0, "ledger": 0.0}
     document["bounds"] = all_bounds(errors=0, examples=document["bound_examples"], bits=30, delta=0.05)
     document["error_bound"] = document["bounds"]["binomial"]
     document["statement"] = sentence(document["error_bound"], 0.05, document["bound_examples"], document["dataset"])

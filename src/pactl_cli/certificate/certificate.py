@@ -20,6 +20,7 @@ from pactl_cli.catalogue import BOUNDS, HEADLINE, dataset_in_words
 from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS, MOST_DELTAS, MOST_GUARANTEES
 from pactl_cli.certificate.guarantees import THRESHOLD_BITS, Guarantee
 from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.questions import ERROR
 from pactl_cli.certificate.record import Error, Record
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound
 from pactl_cli.certificate.symbols import Symbols
@@ -158,6 +159,13 @@ class BaseCertificate(Record):
     def guarantee(self, what: str) -> Guarantee | None:
         """Return what is guaranteed of something beside the error; None if nothing is."""
         return next((each for each in self.guarantees if each.what == what), None)
+
+    @property
+    def claims(self) -> dict[str, str]:
+        """All that holds at once, in words and by name, the headline first."""
+        error = f"this classifier errs on at most {percent(self.error_bound)} of new examples"
+        found = {ERROR: error} | {each.what: each.claim for each in self.guarantees}
+        return {self.headline: found[self.headline]} | found
 
     @property
     def loss(self) -> float:

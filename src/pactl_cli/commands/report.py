@@ -149,15 +149,22 @@ def _print_table(reports: Sequence[Report]) -> None:
         about = " ".join([plain(run.dataset or run.kind, 60), *named])
         lines += [Text(), Text.assemble((plain(run.path), "bold"), "  ", (about, "dim")), *_numbers(run)]
         lines += _notes(run)
-    for line in [*lines, Text(), Text(_NOTE, "dim")]:
+    abstains = any(run.certificate and run.certificate.bits.threshold for run in reports)
+    note = _NOTE.replace("ledger. ", "ledger+threshold.\n") if abstains else _NOTE
+    for line in [*lines, Text(), Text(note, "dim")]:
         console.print(line, soft_wrap=True)  # what comes from files is Text, never rich's own markup
 
 
 def _notes(run: Report) -> Iterator[Text]:
-    """What else there is to say of a certificate: at other deltas, and where it says nothing."""
+    """What else there is to say of a certificate: what holds jointly with it, and where it says nothing."""
+    from pactl_cli.commands.guarantees import in_short
+
     if run.certificate and run.certificate.at_other_deltas:
         others = (f"{percent(each.error_bound)} at delta {each.delta:g}" for each in run.certificate.at_other_deltas)
         yield Text(f"  jointly: {', '.join(others)}")
+    if run.certificate and run.certificate.guarantees:
+        held = f"jointly: {', '.join(map(in_short, run.certificate.guarantees))}"
+        yield from map(Text, wrapped(held, columns(sys.stdout), "  "))
     if advised := run.advice():
         width = columns(sys.stdout)
         yield from map(Text, wrapped(plain(f"{advised.reason} Next, {advised.why}:", 1000), width, "  "))
@@ -185,7 +192,8 @@ def _numbers(run: Report) -> list[Text]:
         percent(published.bound),
         percent(certificate.holdout_bound),
     ]
-    parts = f"{bits.configuration}+{bits.codebook}+{bits.symbols:,}+{bits.ledger:g}"
+    parts = f"{bits.configuration}+{bits.codebook}+{bits.symbols:,}+{bits.ledger:.3g}"
+    parts += f"+{bits.threshold}" if bits.threshold else ""
     line = _line(numbers)
     line.highlight_words([numbers[4]], "bold green")
     return [line, _line(["", "", "", parts, "", f"{published.bits:,.0f} bits", ""], "dim")]

@@ -13,6 +13,7 @@ from pactl_cli import __version__
 from pactl_cli.catalogue import BOUNDS
 from pactl_cli.certificate.certificate import HOLD_OUT, BitParts, Certificate, Posthoc, Published
 from pactl_cli.certificate.percent import percent
+from pactl_cli.commands.guarantees import claims
 from pactl_cli.commands.page.markup import plain
 from pactl_cli.errors import shell_command
 from pactl_cli.runs.settings import BoundSettings
@@ -57,8 +58,16 @@ def _cells(fact: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"{fact}.{part}", each) for part, each in (value or {}).items())
     elif fact == "at_other_deltas":
         yield fact, " ".join(f"{each['delta']!r}:{each['error_bound']!r}" for each in value or ())
+    elif fact == "guarantees":
+        yield fact, " ".join(_flat(each) for each in value or ())
     else:
         yield fact, value
+
+
+def _flat(guarantee: dict[str, Any]) -> str:
+    """A guarantee as `what:bound`, and of abstention `:accepted`."""
+    numbers = (guarantee[name] for name in ("bound", "accepted"))
+    return ":".join([guarantee["what"], *(repr(number) for number in numbers if number is not None)])
 
 
 def _harmless(value: Any) -> Any:
@@ -137,6 +146,8 @@ def _sources(reports: Sequence[Report]) -> Iterator[str]:
     for run in reports:
         said = f"{run.certificate.statement} Check it: " if run.certificate else f"{run.state}, not certified. "
         yield f"% {plain(said, 2000)}{plain(shell_command('verify' if run.certificate else 'bound', run.path), 2000)}"
+        more = claims(run.certificate)[1:] if run.certificate else []
+        yield from (f"% Jointly with it: {plain(claim.text, 2000)} ({plain(claim.price)})." for claim in more)
 
 
 def _caption(reports: Sequence[Report], others: Sequence[float]) -> str:

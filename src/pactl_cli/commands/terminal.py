@@ -72,6 +72,8 @@ def print_certificate(certificate: Certificate, check: str, advice: Advice | Non
         check: the command that verifies it.
         advice: what to say of one that says nothing.
     """
+    from pactl_cli.commands.guarantees import lines
+
     console, width = Console(file=sys.stdout, highlight=False), columns(sys.stdout)
     facts = Table.grid(padding=(0, 2))
     for row in _rows(certificate):
@@ -81,6 +83,10 @@ def print_certificate(certificate: Certificate, check: str, advice: Advice | Non
         reasons = wrapped(f"{advice.reason} Next, {advice.why}:", width, "  ")
         console.print(Text("\n".join(["", *reasons, command_lines(advice.command, width)])), soft_wrap=True)
     console.print(Padding(facts, (1, 2)))
+    if jointly := [*lines(certificate, width)]:
+        console.print(
+            Text("\n".join(["  All of this holds at once, each event at its price:", *jointly, ""])), soft_wrap=True
+        )
     said = ["  It assumes:", *_listed(certificate.assumptions, width), "", command_lines(check, width, "  Check it: ")]
     console.print(Text("\n".join([*said, ""])), soft_wrap=True)
 
@@ -109,7 +115,9 @@ def _rows(certificate: Certificate) -> list[tuple[str, str]]:
         ("  configuration", f"{certificate.bits.configuration:,}"),
         ("  codebook", f"{certificate.bits.codebook:,}"),
         (f"  {certificate.intrinsic_dim:,} symbols, {levels}", f"{certificate.bits.symbols:,}"),
+        *[("  threshold below which it abstains", f"{certificate.bits.threshold}")] * bool(certificate.bits.threshold),
         ("ledger", f"{certificate.ledger_bits:g} bits"),
+        *((f"  {charge.reason}", f"{charge.bits:g}") for charge in certificate.ledger),
         ("", ""),
         (f"other bounds: {', '.join(others)}", "  ".join(map(percent, others.values()))),
         ("published accounting", f"{percent(certificate.published.bound)}  ({certificate.published.bits:,.0f} bits)"),
@@ -129,10 +137,12 @@ def print_certified(
         check: the command that verifies it, if it is one.
         advice: what to say of it on a terminal, if it says nothing.
     """
+    from pactl_cli.commands.guarantees import in_short
+
     if not isinstance(found, Sequence):
         print(found.model_dump_json(indent=2)) if as_json else print_certificate(found, check, advice)
         return
-    ranked = sorted(found, key=lambda entry: entry[1].error_bound)
+    ranked = sorted(found, key=lambda entry: entry[1].loss)
     if as_json:
         facts = [{"run_dir": str(path)} | certificate.model_dump(mode="json") for path, certificate in ranked]
         print(json.dumps(facts, indent=2))
@@ -143,21 +153,29 @@ def print_certified(
     for path, certificate in ranked:
         errors = percent(certificate.quantised_train_error), percent(certificate.test_error)
         numbers = f"{percent(certificate.error_bound):>11}  {errors[0]:>9}  {errors[1]:>9}"
-        console.print(Text(f"  {numbers}  {certificate.paid_bits:>9,.6g}  {path}"), soft_wrap=True)
+        headline = certificate.guarantee(certificate.headline)
+        more = f"  ({in_short(headline)})" if headline else ""
+        console.print(Text(f"  {numbers}  {certificate.paid_bits:>9,.6g}  {path}{more}"), soft_wrap=True)
     console.print()
 
 
 def print_verdict(verdict: Verdict, directory: Path, *, as_json: bool) -> None:
     """What was verified, on which data, and what is assumed, on stdout."""
+    from pactl_cli.commands.guarantees import claims
+
     certificate = verdict.certificate
     if as_json:
         facts = {"verified": True, "run_dir": str(directory), "error_bound": certificate.error_bound}
+        facts["guarantees"] = {each.what: each.as_dict() for each in claims(certificate)}
         facts |= {"data": verdict.data, "not_looked_at": verdict.NOT_LOOKED_AT, "assumptions": certificate.assumptions}
         print(json.dumps(facts, indent=2))
         return
     width, not_seen = columns(sys.stdout), "; ".join(verdict.NOT_LOOKED_AT)
     print(f"verified: {directory}")
-    for said in (certificate.statement, f"Data: {verdict.data}.", f"Not looked at: {not_seen}."):
+    print("\n".join(wrapped(certificate.statement, width, "  ")))
+    if held := [claim.text for claim in claims(certificate)]:
+        print("\n".join(["  All of this holds at once:", *_listed(held, width)]))
+    for said in (f"Data: {verdict.data}.", f"Not looked at: {not_seen}."):
         print("\n".join(wrapped(said, width, "  ")))
     print("  What cannot be verified, and is assumed:")
     print("\n".join(_listed(certificate.assumptions, width)))

@@ -83,11 +83,11 @@ def advice(
 
 
 def _question(certificate: Certificate) -> _Options:
-    """Return the options that ask for the same delta and ledger again, where they are not the defaults."""
+    """Return the options that ask for the same delta and charges again, where they are not the defaults."""
     deltas = (certificate.delta, *(each.delta for each in certificate.at_other_deltas))
     return {
         "delta": ",".join(map(repr, deltas)) if deltas != BoundSettings().deltas else None,
-        "misc_extra_bits": certificate.ledger_bits or None,
+        "misc_extra_bits": certificate.extra_bits or None,
     }
 
 

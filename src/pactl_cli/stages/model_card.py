@@ -88,8 +88,8 @@ def _lines(classifier: Classifier, file: Path, verify: dict[str, Any]) -> Iterat
     ):
         yield f"| {what} | {value} |"
     if certificate.guarantees:
-        yield from ("", "All of this holds at once, with the certified error:", "")
-        yield from (f"* {_plain(each.claim)}" for each in certificate.guarantees)
+        yield from ("", f"With probability {1 - certificate.delta:.10g}, all of this holds at once:", "")
+        yield from (f"- {_plain(claim)}" for claim in certificate.claims.values())
     yield from ("", "It assumes what no program can check:", "")
     yield from (f"- {_plain(sentence)}" for sentence in certificate.assumptions)
     yield from ("", "## How to verify it", "", "With the run directory and the data:", "", "```")

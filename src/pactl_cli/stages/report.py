@@ -36,7 +36,8 @@ _CERTIFIED_FACTS = (
         "holdout_bound",
         "train_nll_bits",
     ),
-    *("message_bits", "ledger_bits", "bits", "bounds", "published", "posthoc", "statement", "assumptions"),
+    *("message_bits", "ledger_bits", "bits", "bounds", "published", "posthoc", "headline", "guarantees"),
+    *("statement", "assumptions"),
 )
 _NAMED_FACTS = ("model_name", "base_width", "intrinsic_mode", "intrinsic_dim", "seed")
 
@@ -196,7 +197,9 @@ def are_comparable(reports: Sequence[Report]) -> bool:
         known = certificate.side_information
         brought = known["task"].get("brought") if isinstance(known.get("task"), dict) else None
         fixed = (*(known.get(name) for name in ("theta0_sha256", "tokenizer_sha256", "classes")), brought)
-        return repr((certificate.dataset, certificate.delta, certificate.data_sha256, fixed))
+        guarantees = certificate.guarantees
+        asked = certificate.headline, [(g.what, g.price_bits, g.groups_sha256, g.costs) for g in guarantees]
+        return repr((certificate.dataset, certificate.delta, certificate.data_sha256, fixed, asked))
 
     return len({population(run.certificate) for run in reports if run.certificate}) <= 1
 

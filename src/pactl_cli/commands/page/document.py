@@ -9,7 +9,8 @@ from importlib.resources import files
 from pactl_cli import __version__
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.percent import percent
-from pactl_cli.commands.page import figures
+from pactl_cli.certificate.questions import ERROR
+from pactl_cli.commands.page import figures, guarantees
 from pactl_cli.commands.page.figures import COLOURS, Shown, table
 from pactl_cli.commands.page.markup import Child, Markup, plain, tag
 from pactl_cli.commands.page.plot import PLOTS
@@ -18,9 +19,9 @@ from pactl_cli.stages.report import Report, are_comparable, best_certified, read
 
 _LONGEST_NAME = 44
 _INCOMPARABLE = (
-    "These certificates are not all about the same examples, starting weights and delta. Each holds with its own "
-    "confidence. Choosing the lowest is paid for only among runs on one training set from the same weights, which "
-    "pactl bound RUN_A RUN_B checks."
+    "These certificates are not all about the same examples, starting weights, delta and guarantees. Each holds with "
+    "its own confidence. Choosing the lowest is paid for only among runs on one training set from the same weights, "
+    "which pactl bound RUN_A RUN_B checks."
 )
 
 
@@ -38,10 +39,11 @@ def page(reports: Sequence[Report]) -> str:
         tag("title", f"pactl: {chosen.name if chosen else 'runs'}"),
         tag("style", Markup(style)),
     )
+    first, *others = FIGURES.values()
     sections: list[Markup | None] = [
         _hero(chosen, len(reports), comparable=are_comparable(reports)),
         _runs(runs, chosen),
-        *(drawn(runs) for drawn in FIGURES.values()),
+        *(drawn(runs) for drawn in (first, guarantees.guaranteed, *others)),
         _particulars(runs),
     ]
     body = tag("body", tag("main", sections), _footer())
@@ -75,6 +77,8 @@ def _what_it_depends_on(runs: Sequence[Shown]) -> Markup | None:
 
 _FIGURES = (
     figures.bound_against_test,
+    guarantees.abstention,
+    guarantees.calibration,
     figures.where_bits_go,
     figures.symbols,
     figures.learning,
@@ -101,8 +105,8 @@ def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
         )
     certificate = chosen.report.certificate
     claim, ground = _claim(certificate)
-    number = percent(certificate.error_bound)
-    before, _, after = claim.partition(number)
+    headline = certificate.guarantee(certificate.headline)
+    before, number, after = claim.partition(percent(headline.bound if headline else certificate.error_bound))
     which = f"The lowest certificate of {runs} runs" if runs > 1 else "The certificate"
     return tag(
         "header",
@@ -132,23 +136,27 @@ def _advice(report: Report) -> Markup | None:
 
 
 def _claim(certificate: Certificate) -> tuple[str, str]:
-    """The statement in two sentences: what holds, and of what it was computed."""
+    """The statement in two parts: what holds, and the rest: when it abstains, and of what it was computed."""
     first, _, second = certificate.statement.partition(": ")
     if second.startswith("with "):  # a hold-out bound says so first
         claim, _, ground = second.partition(", counted on")
         return f"W{claim[1:]}.", f"{first}, counted on{ground}"
-    return f"{first}.", f"{second[:1].upper()}{second[1:]}"
+    claim, _, condition = first.partition("; ")
+    rest = ". ".join(f"{part[:1].upper()}{part[1:]}" for part in (condition, second) if part)
+    return f"{claim}.", rest
 
 
 def _tiles(certificate: Certificate) -> Markup:
     """The numbers next to the headline."""
     counted = f"{certificate.errors:,} of {certificate.bound_examples:,}"
     test = "no test set" if certificate.test_error is None else "a check, not used"
+    compared = ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits))
+    error = ("certified error", percent(certificate.error_bound), "of all new examples")
     facts = [
         ("training error", percent(certificate.quantised_train_error), counted),
         ("test error", percent(certificate.test_error), test),
         ("message", _bits(certificate.paid_bits), f"{certificate.intrinsic_dim:,} symbols"),
-        ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits)),
+        compared if certificate.headline == ERROR else error,
     ]
     tiles = [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in facts]
     return tag("dl", tiles, class_="tiles")
@@ -162,7 +170,11 @@ def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
     """The table of runs."""
     rows = [_row(run, run is chosen and len(runs) > 1) for run in runs]
     header = ("run", "d", "training error", "test error", "bits", "certificate", "chance", "published", "hold-out")
-    note = "Bits are followed by their parts: configuration + codebook + symbols + ledger. Percentages are rounded up."
+    thresholds = any(run.report.certificate and run.report.certificate.bits.threshold for run in runs)
+    note = (
+        f"Bits are followed by their parts: configuration + codebook + symbols + ledger{' + threshold' * thresholds}. "
+        "Percentages are rounded up."
+    )
     return tag(
         "section", tag("h2", "The runs"), tag("div", table(header, rows, "The runs"), class_="runs"),
         tag("p", note, class_="note"),
@@ -187,7 +199,8 @@ def _row(run: Shown, is_best: bool) -> list[Child]:
     if certificate is None:
         return [*first, *"-------"]
     bits = certificate.bits
-    parts = f"{bits.configuration} + {bits.codebook} + {bits.symbols:,} + {bits.ledger:g}"
+    parts = f"{bits.configuration} + {bits.codebook} + {bits.symbols:,} + {bits.ledger:.6g}"
+    parts += f" + {bits.threshold}" if bits.threshold else ""
     return [
         *first,
         percent(certificate.quantised_train_error),

@@ -26,7 +26,7 @@ from pactl_cli.stages.claims import Histogram
 from pactl_cli.stages.report import Details, Epoch, Report
 from pactl_cli.stages.sweeps import bounds_by_delta, bounds_by_examples
 
-PARTS = ("configuration", "codebook", "symbols", "ledger")
+PARTS = ("configuration", "codebook", "symbols", "threshold", "ledger")
 COLOURS = 8
 MOST_POINTS = 500
 MOST_ATTEMPTS = 8
@@ -67,13 +67,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Child]], caption: str) 
     return tag("div", tag("table", *parts), class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
-def _certified(runs: Sequence[Shown]) -> list[tuple[Shown, Certificate]]:
+def with_certificates(runs: Sequence[Shown]) -> list[tuple[Shown, Certificate]]:
+    """Those of some runs that have a certificate, each with it."""
     return [(run, run.report.certificate) for run in runs if run.report.certificate]
 
 
 def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
     """Every run's errors and bounds on one line."""
-    certified = _certified(runs)
+    certified = with_certificates(runs)
     if not certified:
         return None
     largest = max(max(c.error_bound, c.published.bound, c.holdout_bound or 0, c.test_error or 0) for _, c in certified)
@@ -159,24 +160,25 @@ def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup
 
 def where_bits_go(runs: Sequence[Shown]) -> Markup | None:
     """Stacked bars, and a table."""
-    certified = _certified(runs)
+    certified = with_certificates(runs)
     if not certified:
         return None
-    parts = {run.name: [getattr(certificate.bits, part) for part in PARTS] for run, certificate in certified}
-    x = Axis(0.0, max(1.0, 1.02 * max(map(sum, parts.values()))), show_count, "bits")
+    named = [part for part in PARTS if part != "threshold" or any(c.bits.threshold for _, c in certified)]
+    parts = {run.name: {part: getattr(certificate.bits, part) for part in named} for run, certificate in certified}
+    x = Axis(0.0, max(1.0, 1.02 * max(sum(bits.values()) for bits in parts.values())), show_count, "bits")
     marks = [_bar(name, bits, x, row, len(parts)) for row, (name, bits) in enumerate(parts.items())]
-    text = "; ".join(f"{name}: {sum(bits):,.6g} bits" for name, bits in parts.items())
+    text = "; ".join(f"{run.name}: {c.paid_bits:,.6g} bits" for run, c in certified)
     rows = [
-        [run.name, *(f"{bits:,.6g}" for bits in parts[run.name]), f"{sum(parts[run.name]):,.6g}", _nats(certificate)]
-        for run, certificate in certified
+        [run.name, *(f"{bits:,.6g}" for bits in parts[run.name].values()), f"{c.paid_bits:,.6g}", _nats(c)]
+        for run, c in certified
     ]
     return figure(
         "Where the bits go",
         "Everything that tells the classifier from others is paid for. The last column is the price of a run's bits in "
         "what the bound is made of: nats for each example that was counted.",
-        legend(key_of("square", f"part-{part}", part) for part in PARTS),
+        legend(key_of("square", f"part-{part}", part) for part in named),
         drawing("bits", "Where the bits go", text, x, None, marks, height=f"{3.4 * len(parts):.1f}rem"),
-        table(("run", *PARTS, "in all", "nats an example"), rows, "Bits by part"),
+        table(("run", *named, "in all", "nats an example"), rows, "Bits by part"),
     )
 
 
@@ -184,11 +186,11 @@ def _nats(certificate: Certificate) -> str:
     return f"{certificate.paid_bits * 0.6931471805599453 / certificate.bound_examples:.4f}"
 
 
-def _bar(name: str, bits: Sequence[float], x: Axis, row: int, rows: int) -> Markup:
+def _bar(name: str, bits: dict[str, float], x: Axis, row: int, rows: int) -> Markup:
     """One row: its name above a bar of parts."""
     top, height, left = (row + 0.5) / rows, 0.3 / rows, 0.0
     marks = [tag("text", name, x="0%", y=percent_of(top), dy="-0.6em", class_="row-name")]
-    for part, size in zip(PARTS, bits, strict=True):
+    for part, size in bits.items():
         if size:
             place, width = percent_of(x.place(left)), percent_of(x.place(left + size) - x.place(left))
             area = {"x": place, "y": percent_of(top), "width": width, "height": percent_of(height)}
@@ -199,7 +201,7 @@ def _bar(name: str, bits: Sequence[float], x: Axis, row: int, rows: int) -> Mark
 
 def symbols(runs: Sequence[Shown]) -> Markup | None:
     """A histogram for each certified run, small beside each other."""
-    certified = _certified(runs)
+    certified = with_certificates(runs)
     drawn = [(run, c, run.details.histogram) for run, c in certified if run.details.histogram]
     if not certified:
         return None

@@ -5,6 +5,7 @@ The drawing area is the `svg` itself; tick labels hang out of it, into margins t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10, sqrt
@@ -12,7 +13,7 @@ from typing import Literal
 
 from pactl_cli.commands.page.markup import Child, Markup, tag
 
-PLOTS = ("errors", "bits", "symbols", "learning", "bound")
+PLOTS = ("errors", "abstention", "calibration", "bits", "symbols", "learning", "bound")
 """The figures of a page, by the names that `--plot` takes."""
 
 FINE = 10_000
@@ -47,6 +48,7 @@ class Axis:
         label: what it measures.
         kind: how values are spread; `root` shows small ones beside large ones, and zero.
         whole: whether there is nothing between whole numbers.
+        borders: values from end to end that lie equally far from each other, whatever `kind` is; or none.
     """
 
     low: float
@@ -55,8 +57,13 @@ class Axis:
     label: str
     kind: Literal["linear", "log", "root"] = "linear"
     whole: bool = False
+    borders: tuple[float, ...] = ()
 
     def _stretch(self, value: float) -> float:
+        if self.borders:
+            place = min(bisect_right(self.borders, value), len(self.borders) - 1)
+            low, high = self.borders[place - 1], self.borders[place]
+            return place + (value - high) / (high - low)
         if self.kind == "log":
             return log10(max(value, self.low))
         return sqrt(max(value, 0.0)) if self.kind == "root" else value
@@ -68,12 +75,12 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """Round values within the ends, a handful, far enough apart to be read."""
-        if self.kind == "linear":
+        if self.kind == "linear" and not self.borders:
             step = _round_step((self.high - self.low) / 5, whole=self.whole)
             first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
             return [place * step for place in range(first, last + 1)]
         chosen: list[float] = []
-        for value in _round_values(self.low, self.high):
+        for value in self.borders or _round_values(self.low, self.high):
             between = self.whole and value % 1
             if not between and (not chosen or self.place(value) - self.place(chosen[-1]) > 0.13):
                 chosen.append(value)

@@ -1,0 +1,217 @@
+"""What is guaranteed beside the error, on a page: the claims, tables by class and group, and two figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from math import floor
+
+from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.certificate.guarantees import CONFIDENCES, THRESHOLDS, Event, Guarantee, accuracies
+from pactl_cli.certificate.percent import percent, percent_at_least
+from pactl_cli.certificate.questions import ABSTAIN, CALIBRATION
+from pactl_cli.commands.guarantees import ByMember, Claim, claims, seen
+from pactl_cli.commands.page.figures import MOST_HISTOGRAMS, Shown, figure, table, with_certificates
+from pactl_cli.commands.page.markup import Child, Markup, tag
+from pactl_cli.commands.page.plot import Axis, curves, drawing, key_of, legend, marker, percent_of, show_percent
+
+_BORDERS = (0.0, *CONFIDENCES, 1.0)
+_ROOM = 1.35
+"""How far the plot of abstention reaches above what is of interest."""
+_HIGHEST = 1.15
+"""Its largest upper end: above a bound of 100 % there is room for a number."""
+
+
+def guaranteed(runs: Sequence[Shown]) -> Markup | None:
+    """Everything that holds at once, of each run that was asked for more than its error."""
+    drawn = [(run, c) for run, c in with_certificates(runs) if c.guarantees]
+    if not drawn:
+        return None
+    articles = [
+        tag(
+            "div",
+            tag("h3", run.name) if len(runs) > 1 else None,
+            tag("ul", [_claim(claim) for claim in claims(certificate)], class_="claims"),
+            [_by_member(certificate, each) for each in certificate.guarantees],
+            class_="guaranteed",
+        )
+        for run, certificate in drawn[:MOST_HISTOGRAMS]
+    ]
+    return figure(
+        "What else is guaranteed",
+        "All that is said of a run holds at once, with the confidence of its certificate: each guarantee has a share "
+        "of delta, for which each of its events pays so many bits beside those of the message.",
+        articles,
+        _left_out([run for run, _ in drawn]),
+    )
+
+
+def _claim(claim: Claim) -> Markup:
+    """A claim and what it costs."""
+    return tag("li", f"{claim.text[:1].upper()}{claim.text[1:]}.", tag("small", claim.price))
+
+
+def _left_out(runs: Sequence[Shown]) -> Markup | None:
+    """A line for each run for which a page has no room."""
+    lines = [tag("li", f"{run.name}: left out of a long page.") for run in runs[MOST_HISTOGRAMS:]]
+    return tag("ul", lines, class_="absent") if lines else None
+
+
+def _by_member(certificate: Certificate, guarantee: Guarantee) -> list[Markup]:
+    """The table by class or group, with bars."""
+    found = ByMember.of(certificate, guarantee)
+    if found is None:
+        return []
+    scale = guarantee.bound or 1.0
+    rows: list[list[Child]] = [
+        [name, f"{event.errors:,} of {event.examples:,}", seen(event), percent(event.bound), _bar(event, scale)]
+        for name, event in found.rows
+    ]
+    caption = f"Errors by {found.kind}, the largest bounds first"
+    return [
+        legend([key_of("square", "seen", "errors counted"), key_of("square", "count", "at most")]),
+        table((found.kind, "errors", "error", "at most", f"0 to {percent(scale)}"), rows, caption),
+        *([tag("p", found.rest, class_="note")] if found.rest else []),
+    ]
+
+
+def _bar(event: Event, scale: float) -> Markup:
+    """A bar to the bound, and in it one to what was counted; the largest bound fills it."""
+    ends = ("count", event.bound / scale), ("seen", event.errors / max(event.examples, 1) / scale)
+    bars = [tag("rect", width=percent_of(end), height="100%", class_=style) for style, end in ends]
+    return tag("svg", bars, class_="bar", aria_hidden="true")
+
+
+def _figure(
+    runs: Sequence[Shown], what: str, panel: Callable[[str, str, Guarantee], Markup], *text: Child
+) -> Markup | None:
+    """A figure with a panel for each run that has a guarantee, or None."""
+    found = [(run, guarantee) for run, c in with_certificates(runs) if (guarantee := c.guarantee(what))]
+    panels = [panel(f"{what}-{place}", run.name, g) for place, (run, g) in enumerate(found[:MOST_HISTOGRAMS])]
+    title, sentence, entries = text
+    parts = entries, tag("div", panels, class_="panels"), _left_out([run for run, _ in found])
+    return figure(str(title), sentence, *parts) if found else None
+
+
+# --- Abstention -------------------------------------------------------------------------------------------------------
+
+
+def abstention(runs: Sequence[Shown]) -> Markup | None:
+    """The certified error among the accepted against the certified acceptance, over all thresholds."""
+    return _figure(
+        *(runs, ABSTAIN, _abstaining, "Saying: I don't know"),
+        "A classifier that abstains where its two largest logits are close errs less often on what it accepts. Each of "
+        f"the {len(THRESHOLDS)} margins is a point; all hold at once, and so one may be chosen by looking. Where "
+        "little is accepted, little is known of its errors: the bound rises again.",
+        legend(
+            [
+                key_of("line", "bound-headline", "certified"),
+                key_of("line", "rate", "as counted"),
+                key_of("diamond", "certificate", "the margin of the certificate"),
+                key_of("line", "aim", "the error that is aimed at"),
+            ]
+        ),
+    )
+
+
+def _points(guarantee: Guarantee) -> list[tuple[Event, Event]]:
+    """What was wrong if accepted, and what was refused, at each margin at which anything is accepted for certain."""
+    pairs = zip(guarantee.events[: len(THRESHOLDS)], guarantee.events[len(THRESHOLDS) :], strict=True)
+    return [(wrong, refused) for wrong, refused in pairs if wrong.examples and refused.bound < 1]
+
+
+def _abstaining(key: str, name: str, guarantee: Guarantee) -> Markup:
+    """One run's panel."""
+    aim, bound, accepted = guarantee.abstain_error or 0.0, guarantee.bound or 0.0, guarantee.accepted or 0.0
+    points = _points(guarantee)
+    first = points[0][0].bound if points else bound
+    y = Axis(
+        0.0, min(_HIGHEST, _ROOM * max(first, bound, min(aim, 2 * bound))), show_percent, "error among the accepted"
+    )
+    inside = [(wrong, refused) for wrong, refused in points if wrong.bound <= y.high]
+    least = min([accepted, *(1 - refused.bound for _, refused in inside)])
+    x = Axis(min(0.9, floor(10 * least) / 10), 1.0, show_percent, "accepted")
+    lines = [("aim", [(x.low, aim), (x.high, aim)])] if aim <= y.high else []
+    if inside:
+        counted = [(1 - refused.errors / refused.examples, wrong.errors / wrong.examples) for wrong, refused in inside]
+        proved = [(1 - refused.bound, wrong.bound) for wrong, refused in inside]
+        lines += [("rate", counted), ("bound-headline", proved)]
+    told = percent(bound), percent_at_least(accepted)
+    chosen = _chosen(x.place(accepted), 1 - y.place(bound), " of ".join(told))
+    text = (
+        f"At the margin {guarantee.margin:g}, at least {told[1]} are accepted, at most {told[0]} of these wrongly; the "
+        f"aim is {percent(aim)}"
+    )
+    marks = [curves(lines, x, y), chosen]
+    plot = drawing(key, f"Abstention of {name}", text, x, y, marks, height="15rem")
+    header = ("margin", "accepted", "of these wrong", "accept at least", "err on at most")
+    numbers = table(header, _rows(inside, guarantee), f"Margins of {name}")
+    return tag("div", tag("h3", name), plot, tag("p", f"{text}.", class_="note"), numbers, class_="panel")
+
+
+def _chosen(x: float, y: float, text: str) -> Markup:
+    """The mark of the certificate's margin, and at the plot's upper edge its numbers."""
+    place, (side, shift) = percent_of(x), ("end", "-0.5em") if x > 0.5 else ("start", "0.5em")
+    rule = tag("line", x1=place, x2=place, y1="0%", y2="100%", class_="here")
+    value = tag("text", text, x=place, y="0%", dx=shift, dy="0.6em", class_=f"value haloed {side}")
+    return Markup(rule + marker("diamond", "certificate", x, y) + value)
+
+
+def _rows(points: Sequence[tuple[Event, Event]], guarantee: Guarantee) -> Iterable[list[Child]]:
+    """Yield about a dozen rows: margins as far from each other, and the one of the certificate."""
+    stride = 1 + len(points) // 10
+    chosen = None if guarantee.threshold is None else guarantee.events[guarantee.threshold]
+    for place, (wrong, refused) in enumerate(points):
+        if place % stride == 0 or wrong is chosen:
+            margin = wrong.name.rpartition(" ")[2]
+            yield [
+                tag("strong", margin) if wrong is chosen else margin,
+                percent_at_least(1 - refused.errors / refused.examples),
+                seen(wrong),
+                percent_at_least(1 - refused.bound),
+                percent(wrong.bound),
+            ]
+
+
+# --- Calibration ------------------------------------------------------------------------------------------------------
+
+
+def calibration(runs: Sequence[Shown]) -> Markup | None:
+    """A reliability diagram with certified bands."""
+    return _figure(
+        *(runs, CALIBRATION, _reliability, "Whether its confidence can be believed"),
+        "The confidence is the largest probability that the classifier gives. Between the ends of a band lies the "
+        "accuracy on new examples of that confidence, in all bins at once; a classifier whose confidence is its "
+        "accuracy keeps to the diagonal. Both axes are stretched towards 100 %. Bins without examples are left out.",
+        legend(
+            [
+                key_of("square", "count", "certified accuracy"),
+                key_of("dot", "train", "as counted"),
+                key_of("line", "rate", "confidence = accuracy"),
+            ]
+        ),
+    )
+
+
+def _reliability(key: str, name: str, guarantee: Guarantee) -> Markup:
+    """One run's panel."""
+    x, y = (Axis(0.0, 1.0, show_percent, label, borders=_BORDERS) for label in ("confidence", "accuracy"))
+    bands, dots, rows, gap = list[Markup](), list[Markup](), list[list[Child]](), 0.01
+    ends = zip(pairwise(_BORDERS), guarantee.events, accuracies(guarantee), strict=False)
+    for (left, right), wrong, (low, high) in ends:
+        if not wrong.examples:
+            continue
+        accuracy = 1 - wrong.errors / wrong.examples
+        start, end, top, bottom = x.place(left) + gap, x.place(right) - gap, 1 - y.place(high), 1 - y.place(low)
+        words = f"{show_percent(left)} to {show_percent(right)}"
+        told = tag("title", f"{words}: at least {percent_at_least(low)}, at most {percent(high)}")
+        area = {"x": start, "width": end - start, "y": top, "height": max(bottom - top, 0.0)}
+        bands.append(tag("rect", told, class_="count", **{side: percent_of(share) for side, share in area.items()}))
+        dots.append(marker("dot", "train", (start + end) / 2, 1 - y.place(accuracy)))
+        numbers = percent_at_least(low), percent_at_least(accuracy), percent(high)
+        rows.append([words, f"{wrong.examples:,}", *numbers])
+    text = "; ".join(f"{row[0]}: accuracy between {row[2]} and {row[4]}" for row in rows) or "No bin has an example"
+    diagonal = curves([("rate", [(0.0, 0.0), (1.0, 1.0)])], x, y)
+    plot = drawing(key, f"Reliability of {name}", text, x, y, [bands, diagonal, dots], height="19rem")
+    header = ("confidence", "examples", "accuracy at least", "as counted", "at most")
+    return tag("div", tag("h3", name), plot, table(header, rows, f"Accuracy by confidence of {name}"), class_="panel")
