@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -17,20 +18,29 @@ from pactl_cli.certificate.percent import percent
 from pactl_cli.certificate.questions import CLASS
 from pactl_cli.commands.guarantees import ByMember, claims, lines
 from pactl_cli.commands.page.plot import Axis, show_percent
+from tests.cli.conftest import quietly
 from tests.cli.test_report import page_of
 
 Call = Callable[..., Any]
-ASKED = ("--certify", "class,top-3,abstain,calibration", "--groups", "groups.csv", "--cost", "costs.csv")
 TITLES = ("What else is guaranteed", "Saying: I don't know", "Whether its confidence can be believed")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a run on digits that guarantees all there is."""
+    path = tmp_path_factory.mktemp("made")
+    np.savetxt(path / "groups.csv", np.arange(1437) % 2 * 7, fmt="%d")
+    np.savetxt(path / "costs.csv", 0.5 * (1 - np.eye(10)), fmt="%g", delimiter=",")
+    quietly("train", "--dataset", "digits", "--epochs", 2, "--intrinsic-dim", 20, "--out", path / "everything")
+    files = ("--groups", path / "groups.csv", "--cost", path / "costs.csv")
+    quietly("bound", path / "everything", "--quant-epochs", 1, "--certify", "class,top-3,abstain,calibration", *files)
+    return path
+
+
 @pytest.fixture
-def guaranteed(quiet: Call) -> Path:
-    """A run on digits that guarantees all there is."""
-    np.savetxt("groups.csv", np.arange(1437) % 2 * 7, fmt="%d")
-    np.savetxt("costs.csv", 0.5 * (1 - np.eye(10)), fmt="%g", delimiter=",")
-    quiet("train", "--dataset", "digits", "--epochs", 2, "--intrinsic-dim", 20, "--out", "everything")
-    quiet("bound", "everything", "--quant-epochs", 1, *ASKED)
+def guaranteed(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, and of its files."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return Path("everything")
 
 
@@ -52,13 +62,13 @@ def test_the_page_has_every_claim_and_table_and_figure(pactl: Call, guaranteed: 
         assert percent(event.bound) in page.text
     assert "Abstention of everything" in page.text
     assert "Reliability of everything" in page.text
-    assert "threshold" in page.text
+    assert "ledger + threshold" in page.text
 
 
 def test_a_run_that_is_asked_for_its_error_alone_has_nothing_of_it(pactl: Call, certified: Path) -> None:
     page = page_of(pactl, certified)
     assert not [title for title in TITLES if title in page.text]
-    assert "threshold" not in page.text
+    assert "ledger + threshold" not in page.text
     for plot in ("abstention", "calibration"):
         asked = pactl("report", certified, "--figure", "a.svg", "--plot", plot)
         assert f"--plot {plot}: these runs have nothing to draw" in asked.complaint(2)
@@ -128,14 +138,25 @@ def test_verify_says_all_that_holds(pactl: Call, guaranteed: Path) -> None:
     assert found == expected
 
 
-@pytest.mark.parametrize(("place", "value"), [("bound", 0.5), ("claim", "it never errs"), ("events", [])])
+@pytest.mark.parametrize(("place", "value"), [("bound", 0.5), ("claim", "it never errs"), ("events", ())])
 def test_a_guarantee_that_contradicts_its_counts_is_not_shown(
     pactl: Call, guaranteed: Path, place: str, value: object
 ) -> None:
-    document = json.loads((guaranteed / "bound.json").read_text())
-    document["guarantees"][0][place] = value
-    (guaranteed / "bound.json").write_text(json.dumps(document))
-    pactl("report", guaranteed, "--html", "page.html").complaint(2)
+    said = read(guaranteed)
+    first = said.guarantees[0].model_copy(update={place: value})
+    (guaranteed / "bound.json").write_bytes(
+        said.model_copy(update={"guarantees": (first, *said.guarantees[1:])}).to_bytes()
+    )
+    complaint = pactl("report", guaranteed, "--html", "page.html").complaint(2)
+    assert "guarantees.class does not follow" in complaint or "is not a certificate" in complaint
+
+
+@pytest.mark.parametrize("classes", [[1], None, "10", 10**12, 9, True])
+def test_a_number_of_classes_that_cannot_be_is_one_line(pactl: Call, guaranteed: Path, classes: object) -> None:
+    said = read(guaranteed)
+    other = said.model_copy(update={"side_information": said.side_information | {"classes": classes}})
+    (guaranteed / "bound.json").write_bytes(other.to_bytes())
+    assert "contradicts itself: " in pactl("report", guaranteed, "--html", "page.html").complaint(2)
 
 
 def test_borders_lie_equally_far_from_each_other() -> None:
@@ -143,3 +164,11 @@ def test_borders_lie_equally_far_from_each_other() -> None:
     assert [axis.place(value) for value in axis.borders] == [0, 0.25, 0.5, 0.75, 1]
     assert axis.place(0.95) == pytest.approx(0.5 + 0.25 * 0.05 / 0.09)
     assert axis.ticks() == list(axis.borders)
+
+
+def test_the_card_lists_the_claims(quiet: Call, guaranteed: Path) -> None:
+    quiet("export", guaranteed, "--to", "model.safetensors", "--card", "README.md")
+    card = Path("README.md").read_text()
+    assert "all of this holds at once:" in card
+    assert "- for at most " in card
+    assert "- no group has an error above " in card

@@ -8,7 +8,7 @@ from math import isclose
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.guarantees import COST_UNITS, MEMBERS, THRESHOLDS, Guarantee, claim_of, event_names
-from pactl_cli.certificate.questions import ABSTAIN, COST, ERROR, GROUPS, listed, rank_of
+from pactl_cli.certificate.questions import ABSTAIN, CLASS, COST, ERROR, GROUPS, listed, rank_of
 
 _TOLERANCE = 1e-9
 """Relative: the last digits of a special function on another machine."""
@@ -43,11 +43,13 @@ def _share_delta(certificate: Certificate) -> bool:
 def _is_of_its_kind(guarantee: Guarantee, certificate: Certificate) -> bool:
     """Return whether a guarantee has the events of its kind, and their counts agree with those of the errors."""
     what, events, examples = guarantee.what, guarantee.events, certificate.bound_examples
-    classes = int(certificate.side_information["classes"])
+    classes = certificate.side_information["classes"]
+    if type(classes) is not int or (what == CLASS and len(events) != classes):  # before anything grows with them
+        return False
     fields = {
         ABSTAIN: guarantee.threshold is not None and guarantee.abstain_error is not None,
         GROUPS: guarantee.groups_sha256 is not None,
-        COST: guarantee.costs is not None and [len(row) for row in guarantee.costs] == [classes] * classes,
+        COST: guarantee.costs is not None and {len(guarantee.costs), *map(len, guarantee.costs)} == {classes},
     }
     told = [guarantee.threshold, guarantee.abstain_error, guarantee.groups_sha256, guarantee.costs]
     if not fields.get(what, True) or sum(each is not None for each in told) != {ABSTAIN: 2, GROUPS: 1, COST: 1}.get(
@@ -55,7 +57,7 @@ def _is_of_its_kind(guarantee: Guarantee, certificate: Certificate) -> bool:
     ):
         return False
     names = [event.name for event in events]
-    members = [int(name.removeprefix(MEMBERS[what])) for name in names] if what == GROUPS else range(classes)
+    members = [int(name.removeprefix(MEMBERS[what])) for name in names] if what == GROUPS else range(len(events))
     if names != event_names(what, members) or list(members) != sorted({*members}) or (rank_of(what) or 0) > classes:
         return False
     if any(event.errors > event.examples for event in events):
