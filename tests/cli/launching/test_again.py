@@ -174,6 +174,6 @@ def test_bound_is_interrupted_as_well(launch: Call, gone: Call, trained: Path, n
     assert err.startswith("pactl: interrupted")
     assert "bound" in err
     assert err.count("\n") == 1
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert gone(ranks)
     assert not (trained / "bound.json").exists()
