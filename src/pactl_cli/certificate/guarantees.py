@@ -201,16 +201,20 @@ def claim_of(guarantee: Guarantee) -> str:
         accepted = floor(Decimal(repr(guarantee.accepted or 0.0)) * 10**4) / 100
         return (
             f"this classifier accepts at least {accepted:.2f} % of new examples and errs on at most {bound} of those "
-            f"that it accepts; it abstains where its two largest logits differ by less than {guarantee.margin:g}"
+            f"that it accepts; it abstains where {_where(guarantee.margin)}"
         )
     if what == COST:
         cost = ceil(Decimal(repr(guarantee.bound)) * 10**6) / 10**6
         return f"the mean cost on new examples is at most {cost:.6g}"
-    pairs = list(accuracies(guarantee))
-    widest = max(high - low for low, high in pairs) if pairs else 1.0
-    return (
-        f"the accuracy in each of {len(pairs)} bins of confidence lies in an interval, the widest of {percent(widest)}"
-    )
+    half = len(guarantee.events) // 2
+    seen = [ends for ends, event in zip(accuracies(guarantee), guarantee.events[:half], strict=True) if event.examples]
+    widest = percent(max((high - low for low, high in seen), default=1.0))
+    return f"the accuracy in each of {len(seen)} bins of confidence lies in an interval, the widest of {widest}"
+
+
+def _where(margin: float) -> str:
+    """Return in words where a classifier abstains; below a margin of 0 there is nothing but what is no number."""
+    return f"its two largest logits differ by less than {margin:g}" if margin else "a logit is no number"
 
 
 def accuracies(guarantee: Guarantee) -> Iterator[tuple[float, float]]:

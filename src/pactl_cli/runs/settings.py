@@ -280,7 +280,11 @@ class BoundSettings(Settings):
         0.0, CERTIFICATE, "bits for choices that the message does not carry", ge=0
     )
     certify: Annotated[tuple[str, ...], BeforeValidator(listed)] = setting(
-        (), CERTIFICATE, f"what to guarantee beside the error, jointly: {SHOWN}; give it once for each", metavar="WHAT"
+        (),
+        CERTIFICATE,
+        f"what to guarantee beside the error, jointly: {SHOWN}; give it once for each",
+        metavar="WHAT",
+        shown="none",
     )
     headline: str = setting(ERROR, CERTIFICATE, "the guarantee that the message is chosen by", metavar="WHAT")
     abstain_error: float | None = setting(

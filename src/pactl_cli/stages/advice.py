@@ -12,6 +12,7 @@ from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.format import default_dim
 from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.questions import ABSTAIN, COST, ERROR, GROUPS
 from pactl_cli.certificate.risk_bounds import binomial_bound, log_binomial_tail
 from pactl_cli.errors import on_one_line, shell_command
 from pactl_cli.runs.directory import CONFIG
@@ -83,11 +84,16 @@ def advice(
 
 
 def _question(certificate: Certificate) -> _Options:
-    """Return the options that ask for the same delta and charges again, where they are not the defaults."""
+    """Return the options that ask for the same again, where they are not the defaults; but for files of one's own."""
+    whats = [each.what for each in certificate.guarantees if each.what not in (COST, GROUPS)]
+    abstention = certificate.guarantee(ABSTAIN)
     deltas = (certificate.delta, *(each.delta for each in certificate.at_other_deltas))
     return {
         "delta": ",".join(map(repr, deltas)) if deltas != BoundSettings().deltas else None,
         "misc_extra_bits": certificate.extra_bits or None,
+        "certify": ",".join(whats) or None,
+        "headline": certificate.headline if certificate.headline != ERROR else None,
+        "abstain_error": abstention.abstain_error if abstention else None,
     }
 
 

@@ -59,18 +59,32 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
     bench = Workbench(problem, problem.build_module(), settings, inquiry, display)
     restore(bench.module, run)
     require_trainable(problem, bench.module, bench.plan.batch_size)
-    trained = bench.counts_at(bench.module.w.detach())
+    trained, claim = bench.counts_at(bench.module.w.detach()), _claim(bench)
+    tried = [_tried(bench, attempt, message, claim) for attempt, message in _messages(bench, trained)]
+    best, certificate, classifier = _best(bench, tried, trained, claim)
+    _note(bench, tried, best, certificate)
+    for note in notes_on(certificate):
+        display.warn(note)
+    return Candidate(run, certificate, best.encoded.data, classifier, bench.metrics)
+
+
+def _claim(bench: Workbench) -> Claim:
+    """Return what the certificate is asked to say, with the comparison if it is asked for."""
+    settings, question = bench.settings, bench.inquiry.question
     delta, *others = settings.deltas
     claim = Claim(
         *(delta, settings.misc_extra_bits, settings.quant_epochs > 0, None, tuple(others), settings.made_with),
-        share_bits=inquiry.question.price(ERROR, 1),
-        headline=inquiry.question.headline,
+        share_bits=question.price(ERROR, 1),
+        headline=question.headline,
     )
     if settings.compare_posthoc and len(bench.module.w):
-        comparison = Comparison(problem, bench.module, display, claim.delta, claim.extra_bits)
+        comparison = Comparison(bench.problem, bench.module, bench.display, claim.delta, claim.extra_bits)
         claim = replace(claim, comparison=comparison.best())
-    tried = [_tried(bench, attempt, message, claim) for attempt, message in _messages(bench, trained)]
-    best, certificate, classifier = _best(bench, tried, trained, claim)
+    return claim
+
+
+def _note(bench: Workbench, tried: list[_Try], best: _Try, certificate: Certificate) -> None:
+    """Add a line of metrics for each message, and for each search whose best point lies at the edge."""
     for each in tried:
         line = {"bits": each.encoded.bits, "errors": each.counted.counts.cautious, "error_bound": each.bound}
         bench.metrics.append({"stage": STAGE, "attempt": asdict(each.attempt)} | line | {"chosen": each is best})
@@ -86,9 +100,6 @@ def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, disp
         delta=certificate.delta,
     )
     bench.note_search("lambda", (low, high), middle)
-    for note in notes_on(certificate):
-        display.warn(note)
-    return Candidate(run, certificate, best.encoded.data, classifier, bench.metrics)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -103,13 +104,12 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
     counts: dict[str, Any] = {"errors": measured.errors, "examples": examples, "bits": told + claim.share_bits}
     bounds = all_bounds(**counts, delta=claim.delta)
     guarantees = tuple(_guaranteed(each, message, told, claim) for each in measured.guarantees)
-    headline = next((each.claim for each in guarantees if each.what == claim.headline), "")
     return SubspaceCertificate(
         schema_version=SCHEMA_VERSION,
         format=FORMAT,
         kind="subspace",
         program_version=__version__,
-        statement=_statement(problem, message, bounds[HEADLINE], claim.delta, headline),
+        statement=_statement(problem, message, bounds[HEADLINE], claim, guarantees),
         error_bound=bounds[HEADLINE],
         delta=claim.delta,
         at_other_deltas=at_deltas(**counts, deltas=claim.other_deltas),
@@ -124,20 +124,27 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
         bounds=bounds,
         posthoc=claim.comparison,
         dataset=problem.task.dataset,
-        hypothesis="subspace" if len(message.symbols) else HOLD_OUT,
-        intrinsic_dim=len(message.symbols),
-        levels=message.codebook.size if message.codebook else 0,
-        configuration=message.configuration.as_dict(),
         numerical_margin=NUMERICAL_MARGIN,
         classifier_sha256=measured.classifier_sha256,
         data_sha256=problem.fingerprints.sample,
         side_information=side_information(problem, measured.network),
         assumptions=assumptions(problem, measured.network, guarantees),
         made_with=claim.made_with,
+        **_on_the_message(message),
         **_on_the_test_set(problem, measured, claim),
         **_on_the_bits(encoded, claim),
         published=_published(message, measured, examples, claim),
     )
+
+
+def _on_the_message(message: Message) -> dict[str, Any]:
+    """Return the fields that say what was sent."""
+    return {
+        "hypothesis": "subspace" if len(message.symbols) else HOLD_OUT,
+        "intrinsic_dim": len(message.symbols),
+        "levels": message.codebook.size if message.codebook else 0,
+        "configuration": message.configuration.as_dict(),
+    }
 
 
 def _guaranteed(guarantee: Guarantee, message: Message, bits: float, claim: Claim) -> Guarantee:
@@ -193,16 +200,18 @@ def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
     }
 
 
-def _statement(problem: Problem, message: Message, error_bound: float, delta: float, claim: str) -> str:
-    """Return the sentence of a certificate: of its error, where there is no other claim."""
+def _statement(
+    problem: Problem, message: Message, error_bound: float, claim: Claim, guarantees: Sequence[Guarantee]
+) -> str:
+    """Return the sentence of a certificate: of its headline."""
     parts = problem.partition
     return sentence(
         error_bound,
-        delta,
+        claim.delta,
         len(problem.sample),
         problem.task.dataset,
         hold_out=problem.blueprint.start is not None and not message.coordinates().any(),
         left_out=len(parts.excluded) + len(parts.copies),
         label_noise=problem.configuration.label_noise,
-        claim=claim,
+        claim=next((each.claim for each in guarantees if each.what == claim.headline), ""),
     )

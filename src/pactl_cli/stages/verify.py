@@ -130,17 +130,21 @@ def require_true(
         counted = recounted(problem, classifier, inquiry, display)
         _require_errors(run, certificate, counted.counts)
         inquiry.require_counts(run, certificate, counted)
-    claim = Claim(
+    expected = assemble(problem, message, encoded, measured, _claim_of(certificate))
+    for name, claimed, derived in _differences(*_compared(certificate, expected)):
+        raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
+    _check_posthoc(run, certificate, problem, module, display)
+
+
+def _claim_of(certificate: Certificate) -> Claim:
+    """Return what a certificate was asked to say."""
+    return Claim(
         *(certificate.delta, certificate.extra_bits, certificate.published.fine_tuned, certificate.posthoc),
         other_deltas=tuple(each.delta for each in certificate.at_other_deltas),
         made_with=certificate.made_with,
         share_bits=certificate.share_bits,
         headline=certificate.headline,
     )
-    expected = assemble(problem, message, encoded, measured, claim)
-    for name, claimed, derived in _differences(*_compared(certificate, expected)):
-        raise PactlError(f"{run.path / CERTIFICATE} says {name} is {claimed!r}, but it is {derived!r}")
-    _check_posthoc(run, certificate, problem, module, display)
 
 
 def _compared(claimed: Certificate, derived: Certificate) -> tuple[Document, Document]:

@@ -71,10 +71,7 @@ def count(
     world: World = ALONE,
     observe: Callable[[Tensor, Tensor, Tensor], None] = lambda logits, labels, places: None,
 ) -> Counts:
-    """Counts the errors of a network on clean examples.
-
-    Of several processes each counts whole batches of its own. The batches are the same whatever their number, and are
-    added up in the same order.
+    """Counts the errors of a network on clean examples, in the same batches and order whatever the number of processes.
 
     Args:
         network: raw inputs to logits; put into evaluation mode here.
