@@ -92,7 +92,7 @@ class Question:
                 raise ValueError(f"{each.what} has two shares")
             given[each.what] = each.share or given.get(each.what)
         if headline == CALIBRATION:
-            raise ValueError("calibration is no single number: choose another headline")
+            raise ValueError("--headline calibration: it is no single number: choose another headline")
         left = 1 - sum(share for share in given.values() if share)
         equal = sum(share is None for share in given.values())
         if left < 0 or (equal and not left):

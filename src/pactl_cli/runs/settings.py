@@ -291,7 +291,7 @@ class BoundSettings(Settings):
         None, CERTIFICATE, "abstain where it errs on more of those accepted", gt=0, lt=1, shown=f"{ABSTAIN_ERROR}"
     )
     groups: Path | None = setting(None, CERTIFICATE, "file with the group of each training example, for groups")
-    cost: Path | None = setting(None, CERTIFICATE, "file with a matrix of costs in [0, 1], for cost")
+    cost: Path | None = setting(None, CERTIFICATE, "file with a matrix of costs from 0 to 1, for cost")
     compare_posthoc: bool = setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
     data_dir: Path | None = setting(
         None, DATA, "where named data sets lie", shown="where training found them, if their checksums are known"
@@ -343,7 +343,8 @@ class BoundSettings(Settings):
         try:
             question = self.question
         except ValueError as error:
-            raise ValueError(f"--certify: {error}") from error
+            said = str(error)
+            raise ValueError(said if said.startswith("--") else f"--certify: {said}") from error
         for what, file in ((GROUPS, self.groups_file), (COST, self.cost_file)):
             if what in question.shares and file is None:
                 raise ValueError(f"--certify {what} needs a file: --{what} FILE")
