@@ -201,12 +201,8 @@ def run_crew(
     Raises:
         PactlError: if the machines do not meet.
     """
-    logging.disable()  # the agent tells of each signal and each failure in several lines
     size, machines = options.gpus or options.cpus or 1, options.machines()
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // size)))
-    if machines[1] == 1:  # gloo would look up the host's name, which not every machine knows
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nobody reads what is typed
+    _prepare(size, machines)
     args = ("-P", "-m", "pactl_cli", *(word.replace("$", "$$") for word in words))  # it takes them for templates
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT"  # not SIGHUP, which nohup ignores
     with TemporaryDirectory(prefix="pactl-launch-") as logs:
@@ -227,6 +223,15 @@ def run_crew(
             if not interrupted or machines[0] == machines[1]:  # otherwise the others go on
                 meeting.shutdown()
         return _verdict(agent, interrupted, advice)
+
+
+def _prepare(size: int, machines: tuple[int, int]) -> None:
+    """Makes this process one that launches; what it starts has its environment and its stdin."""
+    logging.disable()  # the agent tells of each signal and each failure in several lines
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // size)))
+    if machines[1] == 1:  # gloo would look up the host's name, which not every machine knows
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nobody reads what is typed
 
 
 def _verdict(agent: _Agent, interrupted: bool, advice: Callable[[], str]) -> tuple[int, str]:
