@@ -202,11 +202,7 @@ def run_crew(
         PactlError: if the machines do not meet.
     """
     size, machines = options.gpus or options.cpus or 1, options.machines()
-<<<<<<< HEAD
-    _prepare(size, is_alone=machines[1] == 1)
-=======
     _prepare(size, machines)
->>>>>>> b_launch
     args = ("-P", "-m", "pactl_cli", *(word.replace("$", "$$") for word in words))  # it takes them for templates
     with TemporaryDirectory(prefix="pactl-launch-") as logs:
         meeting = _Meeting.at(options, state)
@@ -228,16 +224,6 @@ def run_crew(
         return _verdict(agent, interrupted, advice)
 
 
-<<<<<<< HEAD
-def _prepare(size: int, *, is_alone: bool) -> None:
-    """Sets what the agent and its processes find in their surroundings."""
-    logging.disable()  # the agent tells of each signal and each failure in several lines
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // size)))
-    if is_alone:  # gloo would look up the host's name, which not every machine knows
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nobody reads what is typed
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT"  # not SIGHUP, which nohup ignores
-=======
 def _prepare(size: int, machines: tuple[int, int]) -> None:
     """Makes this process one that launches; what it starts has its environment and its stdin."""
     logging.disable()  # the agent tells of each signal and each failure in several lines
@@ -245,7 +231,6 @@ def _prepare(size: int, machines: tuple[int, int]) -> None:
     if machines[1] == 1:  # gloo would look up the host's name, which not every machine knows
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nobody reads what is typed
->>>>>>> b_launch
 
 
 def _verdict(agent: _Agent, interrupted: bool, advice: Callable[[], str]) -> tuple[int, str]:
