@@ -231,6 +231,7 @@ def _prepare(size: int, machines: tuple[int, int]) -> None:
     if machines[1] == 1:  # gloo would look up the host's name, which not every machine knows
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nobody reads what is typed
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT"  # not SIGHUP, which nohup ignores
 
 
 def _verdict(agent: _Agent, interrupted: bool, advice: Callable[[], str]) -> tuple[int, str]:
