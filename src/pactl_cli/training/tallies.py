@@ -132,7 +132,8 @@ class Tally:
 
     def add(self, logits: Tensor, labels: Tensor, places: Tensor) -> None:
         """Count a batch: the logits and labels of the examples at some places."""
-        groups = self._groups.to(labels.device)[places] if len(self._groups) else self._groups
+        self._groups = self._groups.to(labels.device)
+        groups = self._groups[places] if len(self._groups) else self._groups
         batches = [_Batch(logits, labels, groups, caution) for caution in CAUTIONS]
         counted = torch.stack([self._count(batch) for batch in batches])
         self._total = counted if self._total is None else self._total + counted
