@@ -20,11 +20,13 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST, FakeData
 
+from pactl_cli.certificate.format import FIXED_STATISTICS
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
+from pactl_cli.models.preparation import Prepared
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule, set_weights
@@ -70,7 +72,10 @@ class NaiveSubspace(nn.Module):
 def naive_epoch(data_dir: str, device: str) -> None:
     """Per-image transforms in a DataLoader, a scatter for the permutation, projection in every batch of the counts."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
-    workers, parts = 2, [MNIST(data_dir, train=part, transform=transform) for part in (True, False) if data_dir != DRAWN]
+    workers, parts = (
+        2,
+        [MNIST(data_dir, train=part, transform=transform) for part in (True, False) if data_dir != DRAWN],
+    )
     if data_dir == DRAWN:
         workers, parts = 0, [FakeData(FEW, (1, 28, 28), 10, transform)] * 2
     module = NaiveSubspace().to(device)
@@ -108,7 +113,7 @@ def our_epoch(data_dir: str, device: str) -> None:
     """The program's own parts, from files to counts."""
     keep_freed_memory()
     parts = [part.to(torch.device(device)) for part in our_parts(data_dir)]
-    inner = network().to(device)
+    inner = Prepared(network(), FIXED_STATISTICS, code="").to(device)
     module = SubspaceModule(inner, build_projector("rdkronqr", parameter_layout(inner), DIM, 137)).to(device)
     plan = Plan("adam_cos", 1, BATCH, 1e-2)
     Trainer(NetworkObjective(module), parts[0], plan, seed=137, stage="train").run(Quiet())

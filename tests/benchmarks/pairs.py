@@ -14,7 +14,6 @@ from statistics import median, quantiles
 
 import torch
 
-
 Clock = Callable[[], float]
 
 

@@ -28,7 +28,7 @@ from pactl_cli.subspace.module import SubspaceModule
 CASES = {"lenet5": (1, 28, 28), "convnet": (1, 28, 28), "resnet20": (3, 32, 32), "layer13s": (3, 32, 32)}
 QUICK = "convnet"
 DIM, BATCH, PAIRS, STEPS = 1000, 128, 25, 3
-PLAIN = "plain"
+PLAIN, MODES = "plain", [mode for mode in catalogue.PROJECTORS if mode != catalogue.HEAD_ALONE]
 
 
 def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
@@ -75,7 +75,7 @@ def main(terms: Terms) -> None:
         inputs = [part[:8] if terms.quick else part for part in batch(shape, terms.device)]
         plain = stepper(module(name, PLAIN, terms.device), *inputs)
         rows = []
-        for mode in [PLAIN, *(mode for mode in catalogue.PROJECTORS if mode != catalogue.HEAD_ALONE)]:
+        for mode in (PLAIN, *MODES):
             step = stepper(module(name, mode, terms.device), *inputs)
             gib = 0.0 if terms.quick else in_a_process(__file__, terms.device, name, mode)["gib"]
             rows.append((mode, *terms.compare(step, plain, PAIRS).cells(), f"{gib:.2f}"))
