@@ -1,83 +1,87 @@
-"""Large projectors: seconds to construct and to apply, and peak memory, each size in a process of its own.
+"""Projectors of many sizes: against a copy of D numbers, and large ones: seconds to construct and to apply, and memory.
 
-python tests/benchmarks/scale.py          # the table, and docs/projectors.svg
-python tests/benchmarks/scale.py MODE D d # one line of it, as JSON
+python tests/benchmarks/scale.py MODE D d # a large one, in a process of its own, as JSON
+
+The tables are two of those of `python tests/benchmarks`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from pairs import in_a_process, peak_gib, seconds, table
+from pairs import Comparison, Terms, in_a_process, peak_gib, seconds, table
 
 from pactl_cli.models.layers import Layout
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
+from pactl_cli.subspace.projectors import Projector, RunShuffle
 
 SIZES = [(11_173_962, 250_000), (4_000_000, 500_000), (100_000_000, 1_000)]
-SERIES = [(10**power, 1_000) for power in (4, 5, 6, 7, 8)]
-"""The last size is one of SIZES as well, and measured once."""
+SERIES, DIM, PAIRS = [10**power for power in (4, 5, 6, 7, 8)], 1_000, 9
 KRONECKER = ("rkron", "rdkron", "rdkronqr", "stfilmkronqr")
 
 
-def measure(mode: str, parameters: int, dim: int) -> dict[str, float]:
-    """One projector of a network whose normalisation and head are a thousandth of it each."""
-    keep_freed_memory()
+def projector(mode: str, parameters: int, dim: int) -> Projector:
+    """Of a network whose normalisation and head are a thousandth of it each."""
     places = np.arange(parameters)
     few = min(parameters // 1000, dim // 2)
-    layout = Layout(parameters, places[:few], places[-few:])
-    found: dict[str, float] = {"construct": 0.0}
-    projectors = []
-    found["construct"] = seconds(lambda: projectors.append(build_projector(mode, layout, dim, 137)))
+    return build_projector(mode, Layout(parameters, places[:few], places[-few:]), dim, 137)
+
+
+def measure(mode: str, parameters: int, dim: int) -> dict[str, float]:
+    """One large projector."""
+    keep_freed_memory()
+    built: list[Projector] = []
+    found = {"construct": seconds(lambda: built.append(projector(mode, parameters, dim)))}
     w, g = torch.randn(dim), torch.randn(parameters)
-    found["matvec"] = min(seconds(lambda: projectors[0].matvec(w)) for _ in range(3))
-    found["adjoint"] = min(seconds(lambda: projectors[0].adjoint(g)) for _ in range(3))
-    found["peak_gib"] = peak_gib()
-    found["copy"] = min(seconds(g.clone) for _ in range(3))
-    return found
+    found["matvec"] = min(seconds(lambda: built[0].matvec(w)) for _ in range(3))
+    found["adjoint"] = min(seconds(lambda: built[0].adjoint(g)) for _ in range(3))
+    return found | {"peak_gib": peak_gib()}
 
 
-def plot(series: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Seconds of a matvec and an adjoint together against D, beside a copy and a line linear in D + sqrt(D) d."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    sizes = np.array([parameters for parameters, _ in SERIES], dtype=float)
-    for mode, results in series.items():
-        axes.loglog(sizes, [found["matvec"] + found["adjoint"] for found in results], marker="o", label=mode)
-    copies = np.median([[found["copy"] for found in results] for results in series.values()], axis=0)
-    axes.loglog(sizes, copies, color="black", marker=".", label="copying D numbers")
-    work = sizes + np.sqrt(sizes) * SERIES[0][1]
-    anchor = max(results[-1]["matvec"] + results[-1]["adjoint"] for results in series.values())
-    axes.loglog(sizes, anchor * work / work[-1], color="grey", linestyle="--", label="linear in D + sqrt(D) d")
-    axes.set(xlabel="D", ylabel="seconds: matvec and adjoint", title=f"d = {SERIES[0][1]:,}")
-    axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-
-
-def main() -> None:
+def large(terms: Terms) -> None:
+    """Prints the table of large projectors, on the CPU."""
     rows = []
-    series: dict[str, list[dict[str, float]]] = {mode: [] for mode in KRONECKER}
-    for parameters, dim in [*SIZES, *SERIES[:-1]]:
-        for mode in KRONECKER:
+    for parameters, dim in [(10_000, 100)] if terms.quick else SIZES:
+        for mode in KRONECKER[2:3] if terms.quick else KRONECKER:
             found = in_a_process(__file__, mode, parameters, dim)
             rows.append((mode, f"{parameters:,}", f"{dim:,}", *(f"{value:.3g}" for value in found.values())))
-            print(*rows[-1], file=sys.stderr)
-            if (parameters, dim) in SERIES:
-                series[mode].append(found)
-    header = ("mode", "D", "d", "construct s", "matvec s", "adjoint s", "peak GiB", "copy s")
-    table("Large projectors", header, rows)
-    for results in series.values():
-        results.append(results.pop(0))  # the largest came first
-    plot(series, Path(__file__).parents[2] / "docs" / "projectors.svg")
+    table("Large projectors", ("mode", "D", "d", "construct s", "matvec s", "adjoint s", "peak GiB"), rows)
+
+
+def against_copies(terms: Terms) -> dict[str, list[tuple[Comparison, ...]]]:
+    """Prints matvec, adjoint and the shuffle alone over a copy of D numbers: medians of pairs of a few repetitions."""
+    series: dict[str, list[tuple[Comparison, ...]]] = {mode: [] for mode in KRONECKER}
+    rows = []
+    for parameters in SERIES[:2] if terms.quick else SERIES:
+        w, g = (torch.randn(size, device=terms.device) for size in (DIM, parameters))
+        shuffle = RunShuffle(parameters, parameters, 137, "any").to(terms.device)
+        for mode, found in series.items():
+            p = projector(mode, parameters, DIM).to(terms.device)
+            works = (partial(p.matvec, w), partial(p.adjoint, g), partial(shuffle, g))
+            calls = max(1, 2 * 10**6 // parameters)
+            found.append(tuple(terms.compare(repeated(work, calls), repeated(g.clone, calls), PAIRS) for work in works))
+            copy = f"{1e9 * found[-1][0].second_seconds / calls / parameters:.3g}"
+            rows.append((mode, f"{parameters:,}", *(f"{one.ratio:.2f}" for one in found[-1]), copy))
+    title = f"Over a copy of D numbers, d = {DIM:,}; {terms}"
+    table(title, ("mode", "D", "matvec", "adjoint", "shuffle", "copying a number, ns"), rows)
+    return series
+
+
+def repeated(work: Callable[[], object], calls: int) -> Callable[[], None]:
+    """Return as many calls of the work, for what is shorter than the clock can tell."""
+
+    def call() -> None:
+        for _ in range(calls):
+            work()
+
+    return call
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
-    else:
-        main()
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

@@ -1,7 +1,8 @@
 """A training step in the subspace over the plain training step, for every projector: time and peak memory.
 
-python tests/benchmarks/steps.py [cpu|cuda]      # the table
 python tests/benchmarks/steps.py DEVICE NET MODE # the peak memory of one, as JSON
+
+The table is one of those of `python tests/benchmarks`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from pairs import compare, in_a_process, peak_gib, table
+from pairs import Terms, in_a_process, peak_gib, table
 from torch import nn
 
 from pactl_cli import catalogue
@@ -24,9 +25,10 @@ from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
-CASES = {"lenet5": (1, 28, 28), "layer13s": (3, 32, 32)}
+CASES = {"lenet5": (1, 28, 28), "convnet": (1, 28, 28), "resnet20": (3, 32, 32), "layer13s": (3, 32, 32)}
+QUICK = "convnet"
 DIM, BATCH, PAIRS, STEPS = 1000, 128, 25, 3
-PLAIN = "plain"
+PLAIN, MODES = "plain", [mode for mode in catalogue.PROJECTORS if mode != catalogue.HEAD_ALONE]
 
 
 def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
@@ -38,8 +40,6 @@ def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Ca
             optimizer.zero_grad(set_to_none=True)
             nn.functional.cross_entropy(module(images), labels).backward()
             optimizer.step()
-        if images.is_cuda:
-            torch.cuda.synchronize()
 
     return steps
 
@@ -68,23 +68,20 @@ def peak(device: str, name: str, mode: str) -> dict[str, float]:
     return {"gib": torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else peak_gib()}
 
 
-def main(device: str = "cpu") -> None:
+def main(terms: Terms) -> None:
+    """Prints one table a network; the peak of memory is that of a process of its own, and not measured if quick."""
     keep_freed_memory()
-    for name, shape in CASES.items():
-        inputs = batch(shape, device)
-        plain = stepper(module(name, PLAIN, device), *inputs)
-        plain_gib = in_a_process(__file__, device, name, PLAIN)["gib"]
+    for name, shape in {QUICK: CASES[QUICK]}.items() if terms.quick else CASES.items():
+        inputs = [part[:8] if terms.quick else part for part in batch(shape, terms.device)]
+        plain = stepper(module(name, PLAIN, terms.device), *inputs)
         rows = []
-        for mode in [mode for mode in catalogue.PROJECTORS if mode != catalogue.HEAD_ALONE]:
-            timing = compare(stepper(module(name, mode, device), *inputs), plain, pairs=PAIRS, warm_up=3)
-            gib = in_a_process(__file__, device, name, mode)["gib"]
-            rows.append((mode, *timing.cells(), f"{gib:.2f}", f"{plain_gib:.2f}"))
-        title = f"{name}, d = {DIM}, batch {BATCH}, {device}, {torch.get_num_threads()} threads: {STEPS} steps"
-        table(title, ("mode", "subspace ms", "plain ms", "ratio", "quartiles", "peak GiB", "plain GiB"), rows)
+        for mode in (PLAIN, *MODES):
+            step = stepper(module(name, mode, terms.device), *inputs)
+            gib = 0.0 if terms.quick else in_a_process(__file__, terms.device, name, mode)["gib"]
+            rows.append((mode, *terms.compare(step, plain, PAIRS).cells(), f"{gib:.2f}"))
+        title = f"{STEPS} training steps: {name}, d = {DIM}, batch {len(inputs[1])}; {terms}"
+        table(title, ("mode", "subspace ms", "plain ms", "ratio", "quartiles", "peak GiB"), rows)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        print(json.dumps(peak(*sys.argv[1:])))
-    else:
-        main(*sys.argv[1:])
+    print(json.dumps(peak(*sys.argv[1:])))

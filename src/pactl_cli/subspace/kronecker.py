@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 from pactl_cli.models.layers import Layout
-from pactl_cli.subspace.projectors import Projector, RowSample, ceil_sqrt, everywhere, takes
+from pactl_cli.subspace.projectors import Projector, RunShuffle, ceil_sqrt, everywhere, takes
 
 
 def orthonormal_columns(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -26,10 +26,10 @@ def orthonormal_columns(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class KroneckerProduct(Projector):
-    """(a / sqrt D) times the first D entries of Pi vec(R1 W R2^T); W is w, padded with zeros to b x b.
+    """(a / sqrt D) Pi times the first D entries of vec(R1 W R2^T); W is w, padded with zeros to b x b.
 
     a = ceil(sqrt D), b = ceil(sqrt d); R1 and R2 are a x b, Gaussian with variance 1/a, or,
-    if `orthogonal`, the Q factors of such matrices.
+    if `orthogonal`, the Q factors of such matrices. Pi moves runs of neighbours: `RunShuffle`.
     """
 
     _left: Tensor
@@ -44,15 +44,15 @@ class KroneckerProduct(Projector):
             matrix = entries.reshape(self._rows, self._columns) / sqrt(self._rows)
             factor = orthonormal_columns(matrix) if orthogonal else matrix
             self.keep(f"_{side}", factor * sqrt(self._rows / sqrt(parameters)), torch.float32)
-        self._sample = RowSample(self._rows**2, parameters, seed, name)
+        self._shuffle = RunShuffle(self._rows**2, parameters, seed, name)
 
     def matvec(self, w: Tensor) -> Tensor:
         w = nn.functional.pad(w, (0, self._columns**2 - len(w))).view(self._columns, self._columns)
-        out: Tensor = self._sample((self._left @ w @ self._right.T).flatten())
+        out: Tensor = self._shuffle((self._left @ w @ self._right.T).flatten())
         return out
 
     def adjoint(self, g: Tensor) -> Tensor:
-        g = self._sample.adjoint(g).view(self._rows, self._rows)
+        g = self._shuffle.adjoint(g).view(self._rows, self._rows)
         return (self._left.T @ g @ self._right).flatten()[: self.shape[1]]
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class KroneckerProduct(Projector):
 
 
 class KroneckerSum(Projector):
-    """(R1 w (x) 1 + 1 (x) R2 w) / sqrt(2 a), times a / sqrt D, its rows permuted by Pi and cut to D.
+    """(R1 w (x) 1 + 1 (x) R2 w) / sqrt(2 a), times a / sqrt D, its rows cut to D and permuted by Pi.
 
     R1 and R2 are a x d, Gaussian with variance 1/a: 2 sqrt(D) d numbers, held in half
     precision where single precision would take more than `MAX_SINGLE_BYTES`.
@@ -89,7 +89,7 @@ class KroneckerSum(Projector):
             factor[rows] = torch.from_numpy(draws.reshape(-1, dim)).to(dtype)
         self.register_buffer("_factor", factor, persistent=False)
         self._scale = 1 / sqrt(2 * parameters)
-        self._sample = RowSample(self._rows**2, parameters, seed, name)
+        self._shuffle = RunShuffle(self._rows**2, parameters, seed, name)
 
     def _blocks(self) -> list[slice]:
         step = max(1, self.BLOCK_ENTRIES // self.shape[1])
@@ -97,11 +97,11 @@ class KroneckerSum(Projector):
 
     def matvec(self, w: Tensor) -> Tensor:
         left, right = torch.cat([self._factor[rows].to(w.dtype) @ w for rows in self._blocks()]).chunk(2)
-        out: Tensor = self._sample((left[:, None] + right[None, :]).flatten())
+        out: Tensor = self._shuffle((left[:, None] + right[None, :]).flatten())
         return out * self._scale
 
     def adjoint(self, g: Tensor) -> Tensor:
-        square = self._sample.adjoint(g).view(self._rows, self._rows)
+        square = self._shuffle.adjoint(g).view(self._rows, self._rows)
         sums = torch.cat([square.sum(1), square.sum(0)]) * self._scale
         return torch.stack([sums[rows] @ self._factor[rows].to(g.dtype) for rows in self._blocks()]).sum(0)
 

@@ -196,29 +196,39 @@ class DirectSum(Projector):
         return " (+) ".join(map(str, self._terms))
 
 
-class RowSample(nn.Module):
-    """The first D entries of a randomly permuted vector of length m, and the adjoint of that.
+class RunShuffle(nn.Module):
+    """The first D entries of a vector of length m, by runs of `RUN` neighbours in a random order, and its adjoint.
 
-    The gradient is a gather with the inverse permutation, several times faster on a CPU than a scatter.
+    The last D mod `RUN` entries stay where they are, and a vector shorter than `RUN`^2 has runs of sqrt D. A run is two
+    lines of a processor's cache: in memory that is little slower than a copy, where single entries in a random order
+    cost five times as much. The adjoint has the inverse order: to scatter would be several times slower on a CPU.
     """
+
+    RUN = 32
 
     _order: Tensor
     _inverse: Tensor
 
     def __init__(self, length: int, rows: int, seed: int, name: str) -> None:
         super().__init__()
-        order = randomness.permutation(seed, f"{name}/permutation", length)
-        inverse = np.empty_like(order)
-        inverse[order] = np.arange(length)
-        index = torch.int32 if length < 2**31 else torch.int64
-        self.register_buffer("_order", torch.from_numpy(order[:rows]).to(index), persistent=False)
-        self.register_buffer("_inverse", torch.from_numpy(inverse).to(index), persistent=False)
+        self._length, self._rows = length, rows
+        self._run = min(self.RUN, isqrt(rows))
+        order = randomness.permutation(seed, f"{name}/permutation", rows // self._run)
+        for side, runs in (("_order", order), ("_inverse", np.argsort(order))):
+            self.register_buffer(side, torch.from_numpy(runs), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Shape (m,) to shape (D,)."""
-        return values.index_select(0, self._order)
+        return self._moved(values, self._order, self._rows)
 
     def adjoint(self, g: Tensor) -> Tensor:
         """Shape (D,) to shape (m,): zero where the entry was not among the first D."""
-        padded = nn.functional.pad(g, (0, len(self._inverse) - len(g)))
-        return padded.index_select(0, self._inverse)
+        return self._moved(g, self._inverse, self._length)
+
+    def _moved(self, values: Tensor, order: Tensor, length: int) -> Tensor:
+        whole = len(order) * self._run
+        out = values.new_empty(length)
+        torch.index_select(values[:whole].view(-1, self._run), 0, order, out=out[:whole].view(-1, self._run))
+        out[whole : self._rows] = values[whole : self._rows]
+        out[self._rows :] = 0
+        return out
