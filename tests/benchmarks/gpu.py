@@ -20,6 +20,7 @@ import steps
 import torch
 from pairs import Terms, table
 
+from pactl_cli.subspace.kronecker import KroneckerProduct
 from pactl_cli.subspace.projectors import RunShuffle
 
 ALIKE = 1e-5
@@ -40,7 +41,7 @@ def same_projectors(terms: Terms) -> None:
         apart = [float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True)]
         assert max(apart) < ALIKE, f"{mode}: {apart}"
         rows.append((mode, *(f"{each:.1e}" for each in apart)))
-    shuffle = RunShuffle(parameters, parameters, 137, "any")
+    shuffle = RunShuffle(parameters, parameters, KroneckerProduct.RUN, 137, "any")
     assert torch.equal(shuffle(g), shuffle.to(terms.device)(g.to(terms.device)).cpu())
     table(f"P on {terms.device} and on the CPU, D = {parameters:,}", ("mode", "P w apart", "P^T g apart"), rows)
 

@@ -19,6 +19,7 @@ from pairs import Comparison, Terms, in_a_process, peak_gib, seconds, table
 from pactl_cli.models.layers import Layout
 from pactl_cli.processes.heap import keep_freed_memory
 from pactl_cli.subspace import build_projector
+from pactl_cli.subspace.kronecker import KroneckerProduct
 from pactl_cli.subspace.projectors import Projector, RunShuffle
 
 SIZES = [(11_173_962, 250_000), (4_000_000, 500_000), (100_000_000, 1_000)]
@@ -60,7 +61,7 @@ def against_copies(terms: Terms) -> dict[str, list[tuple[Comparison, ...]]]:
     rows = []
     for parameters in SERIES[:2] if terms.quick else SERIES:
         w, g = (torch.randn(size, device=terms.device) for size in (DIM, parameters))
-        shuffle = RunShuffle(parameters, parameters, 137, "any").to(terms.device)
+        shuffle = RunShuffle(parameters, parameters, KroneckerProduct.RUN, 137, "any").to(terms.device)
         for mode, found in series.items():
             p = projector(mode, parameters, DIM).to(terms.device)
             works = (partial(p.matvec, w), partial(p.adjoint, g), partial(shuffle, g))

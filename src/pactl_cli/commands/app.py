@@ -227,8 +227,8 @@ def bound(
     context_settings={"allow_interspersed_args": False},
     epilog="Examples:\n\npactl launch --gpus 4 train --dataset cifar10 | pactl launch --gpus 4 bound -\n\n"
     "pactl launch --cpus 2 train --out runs/mine --resume\n\n"
-    "pactl launch --gpus 8 --nnodes 1:4 --max-restarts 3 --rdzv-endpoint node0:29500 \\\n"
-    "    train --out /shared/run",
+    "pactl launch --gpus 8 --nnodes 1:4 --max-restarts 3 \\\n"
+    "    --rdzv-endpoint node0:29500 train --out /shared/run",
 )
 @with_options(CrewOptions)
 def launch(

@@ -29,8 +29,11 @@ class KroneckerProduct(Projector):
     """(a / sqrt D) Pi times the first D entries of vec(R1 W R2^T); W is w, padded with zeros to b x b.
 
     a = ceil(sqrt D), b = ceil(sqrt d); R1 and R2 are a x b, Gaussian with variance 1/a, or,
-    if `orthogonal`, the Q factors of such matrices. Pi moves runs of neighbours: `RunShuffle`.
+    if `orthogonal`, the Q factors of such matrices. Pi moves runs of neighbours, or,
+    in a network of less than `FROM` parameters, where that gains nothing and certificates were worse, single entries.
     """
+
+    RUN, FROM = 32, 1 << 16
 
     _left: Tensor
     _right: Tensor
@@ -44,7 +47,8 @@ class KroneckerProduct(Projector):
             matrix = entries.reshape(self._rows, self._columns) / sqrt(self._rows)
             factor = orthonormal_columns(matrix) if orthogonal else matrix
             self.keep(f"_{side}", factor * sqrt(self._rows / sqrt(parameters)), torch.float32)
-        self._shuffle = RunShuffle(self._rows**2, parameters, seed, name)
+        run = self.RUN if parameters >= self.FROM else 1
+        self._shuffle = RunShuffle(self._rows**2, parameters, run, seed, name)
 
     def matvec(self, w: Tensor) -> Tensor:
         w = nn.functional.pad(w, (0, self._columns**2 - len(w))).view(self._columns, self._columns)
@@ -89,7 +93,7 @@ class KroneckerSum(Projector):
             factor[rows] = torch.from_numpy(draws.reshape(-1, dim)).to(dtype)
         self.register_buffer("_factor", factor, persistent=False)
         self._scale = 1 / sqrt(2 * parameters)
-        self._shuffle = RunShuffle(self._rows**2, parameters, seed, name)
+        self._shuffle = RunShuffle(self._rows**2, parameters, 1, seed, name)
 
     def _blocks(self) -> list[slice]:
         step = max(1, self.BLOCK_ENTRIES // self.shape[1])

@@ -197,25 +197,25 @@ class DirectSum(Projector):
 
 
 class RunShuffle(nn.Module):
-    """The first D entries of a vector of length m, by runs of `RUN` neighbours in a random order, and its adjoint.
+    """The first D entries of a vector of length m, by runs of neighbours in a random order, and its adjoint.
 
-    The last D mod `RUN` entries stay where they are, and a vector shorter than `RUN`^2 has runs of sqrt D. A run is two
-    lines of a processor's cache: in memory that is little slower than a copy, where single entries in a random order
-    cost five times as much. The adjoint has the inverse order: to scatter would be several times slower on a CPU.
+    The last D mod `run` entries stay where they are. A run of 32 is two lines of a processor's cache: in memory that is
+    little slower than a copy, where single entries in a random order cost five times as much. The adjoint has the
+    inverse order: to scatter would be several times slower on a CPU.
     """
-
-    RUN = 32
 
     _order: Tensor
     _inverse: Tensor
 
-    def __init__(self, length: int, rows: int, seed: int, name: str) -> None:
+    def __init__(self, length: int, rows: int, run: int, seed: int, name: str) -> None:
         super().__init__()
-        self._length, self._rows = length, rows
-        self._run = min(self.RUN, isqrt(rows))
-        order = randomness.permutation(seed, f"{name}/permutation", rows // self._run)
-        for side, runs in (("_order", order), ("_inverse", np.argsort(order))):
-            self.register_buffer(side, torch.from_numpy(runs), persistent=False)
+        self._length, self._rows, self._run = length, rows, run
+        order = randomness.permutation(seed, f"{name}/permutation", rows // run)
+        inverse = np.empty_like(order)
+        inverse[order] = np.arange(len(order))
+        index = torch.int32 if rows < 2**31 else torch.int64
+        for side, runs in (("_order", order), ("_inverse", inverse)):
+            self.register_buffer(side, torch.from_numpy(runs).to(index), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Shape (m,) to shape (D,)."""
@@ -227,8 +227,9 @@ class RunShuffle(nn.Module):
 
     def _moved(self, values: Tensor, order: Tensor, length: int) -> Tensor:
         whole = len(order) * self._run
+        shape = (-1, self._run) if self._run > 1 else (-1,)  # rows of one number would be read far slower
         out = values.new_empty(length)
-        torch.index_select(values[:whole].view(-1, self._run), 0, order, out=out[:whole].view(-1, self._run))
+        torch.index_select(values[:whole].view(shape), 0, order, out=out[:whole].view(shape))
         out[whole : self._rows] = values[whole : self._rows]
         out[self._rows :] = 0
         return out
