@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from pactl_cli.certificate.certificate import SubspaceCertificate
+
 Call = Callable[..., Any]
 Document = dict[str, Any]
 
@@ -227,8 +229,25 @@ def test_a_forged_guarantee_does_not_verify(pactl: Call, agree: Call, certified:
     assert done.code != 0
 
 
+def test_guarantees_that_share_more_than_delta_do_not_verify(pactl: Call, agree: Call, certified: Path) -> None:
+    """All that follows from the prices agrees with them; only the prices are none."""
+    honest = SubspaceCertificate.model_validate_json((certified / "bound.json").read_bytes())
+    free = [
+        each.model_copy(update={"price_bits": 0.0}).derived(honest.message_bits, honest.delta)
+        for each in honest.guarantees
+    ]
+    agree(certified, "bound.json", honest.model_copy(update={"guarantees": tuple(free)}).to_bytes())
+    assert "guarantees" in pactl("verify", certified, "--groups", "groups.npy").complaint(1)
+
+
 def test_a_share_that_is_one_s_own(pactl: Call, run: Path) -> None:
     assert pactl("bound", run, "--quant-epochs", 0, "--certify", "class@0.99").code == 0
     said = document(run)
     assert said["ledger"][0]["bits"] == pytest.approx(np.log2(100))
     assert guarantee(said, "class")["price_bits"] == pytest.approx(np.log2(10 / 0.99))
+
+
+def test_a_share_of_the_headline(pactl: Call, run: Path) -> None:
+    assert pactl("bound", run, "--quant-epochs", 0, "--headline", "class@0.99").code == 0
+    assert document(run)["headline"] == "class"
+    assert pactl("verify", run).code == 0
