@@ -120,6 +120,16 @@ def test_another_question_is_another_question(pactl: Call, certified: Path) -> N
     assert "asks another question" in line
     assert "--certify class,error" in line
     assert pactl("bound", certified, "--quant-epochs", 0, *EVERYTHING).code == 0
+    before = (certified / "bound.json").read_bytes()
+    np.savetxt("costs.csv", 0.9 * (1 - np.eye(CLASSES)))
+    assert "other cost, and this --cost file" in pactl("bound", certified, *EVERYTHING).complaint(2)
+    write_files()
+    np.save("groups.npy", np.arange(EXAMPLES) % 2)
+    assert "other groups, and this --groups file" in pactl("bound", certified, *EVERYTHING).complaint(2)
+    write_files()
+    line = pactl("bound", certified, *EVERYTHING, "--certify", "class@0.01", "--certify", "top-3@0.2").complaint(2)
+    assert "asks another question" in line
+    assert (certified / "bound.json").read_bytes() == before
 
 
 def test_the_better_of_two_is_kept_by_its_headline(pactl: Call, run: Path) -> None:
