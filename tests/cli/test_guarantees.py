@@ -159,6 +159,9 @@ def test_the_better_of_two_is_kept_by_its_headline(pactl: Call, run: Path) -> No
         (("--groups", "short.txt"), "1,436 groups, and there are 1,437 training examples"),
         (("--groups", "halves.txt"), "something else than integers"),
         (("--groups", "words.txt"), "not rows of numbers"),
+        (("--groups", "huge.txt"), "not rows of numbers"),
+        (("--cost", "huge.txt"), "not rows of numbers"),
+        (("--certify", ",".join(f"top-{rank}" for rank in range(1, 18))), "17 guarantees"),
         (("--cost", "dear.csv"), "not in [0, 1]"),
         (("--cost", "small.csv"), "2 x 2, and there are 10 classes"),
         (("--certify", "cost:ragged.csv"), "all of one length"),
@@ -167,6 +170,7 @@ def test_the_better_of_two_is_kept_by_its_headline(pactl: Call, run: Path) -> No
 def test_what_makes_no_sense_is_one_line(pactl: Call, run: Path, words: tuple[str, ...], reason: str) -> None:
     Path("short.txt").write_text("1\n" * (EXAMPLES - 1))
     Path("halves.txt").write_text("1.5\n" * EXAMPLES)
+    Path("huge.txt").write_text(f"{10**400}\n" * EXAMPLES)
     Path("words.txt").write_text("one\n" * EXAMPLES)
     np.savetxt("dear.csv", np.full((CLASSES, CLASSES), 1.5), delimiter=",")
     np.savetxt("small.csv", np.zeros((2, 2)), delimiter=",")

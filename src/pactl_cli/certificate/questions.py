@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from pactl_cli.certificate.format import MOST_GUARANTEES
+
 ERROR, CLASS, GROUPS, ABSTAIN, COST, CALIBRATION = "error", "class", "groups", "abstain", "cost", "calibration"
 SHOWN = f"{ERROR}, top-K, {CLASS}, {GROUPS}, {ABSTAIN}, {COST}, {CALIBRATION}"
 """What can be guaranteed, in words."""
@@ -93,6 +95,8 @@ class Question:
             given[each.what] = each.share or given.get(each.what)
         if first.what == CALIBRATION:
             raise ValueError("--headline calibration: it is no single number: choose another headline")
+        if len(given) > 1 + MOST_GUARANTEES:
+            raise ValueError(f"{len(given) - 1} guarantees beside the error are more than {MOST_GUARANTEES}")
         left = 1 - sum(share for share in given.values() if share)
         equal = sum(share is None for share in given.values())
         if left < 0 or (equal and not left):
