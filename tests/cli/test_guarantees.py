@@ -188,6 +188,21 @@ def test_groups_are_of_the_whole_training_set(pactl: Call, run: Path, tmp_path: 
     assert [event["examples"] for event in events] == [int((counted < 1000).sum()), int((counted >= 1000).sum())]
 
 
+def test_a_group_without_counted_examples_is_said(pactl: Call, tmp_path: Path) -> None:
+    """No group has an error above a bound: that is about all in the file, not about those that S happens to have."""
+    assert pactl("train", "--dataset", "digits", "--epochs", 1, "--train-subset", 0.5, "--out", "half").code == 0
+    groups = np.full(EXAMPLES, 9)
+    groups[np.load("half/indices.npz")["bound"]] = 4
+    np.save("groups.npy", groups)
+    done = pactl("bound", "half", "--quant-epochs", 0, "--groups", "groups.npy")
+    assert "of group 9 there is no example" in done.err
+    found = guarantee(document(Path("half")), "groups")
+    assert [event["name"] for event in found["events"]] == ["group 4", "group 9"]
+    assert found["bound"] == 1.0
+    assert pactl("verify", "half", "--groups", "groups.npy").code == 0
+    assert CHECK(Path("half")) == 0
+
+
 def test_a_class_without_examples_is_said(pactl: Call, tmp_path: Path) -> None:
     random, labels = np.random.default_rng(0), {"y_train": np.array([0, 2] * 150), "y_test": np.array([0, 1, 2] * 2)}
     arrays: dict[str, Any] = {f"x{name[1:]}": random.random((len(known), 4)) for name, known in labels.items()}
@@ -220,6 +235,7 @@ def forgeries() -> dict[str, Callable[[Document], None]]:
         "other examples": event("top-3", 0, examples=10),
         "errors of another class": fewer,
         "a lower price": cheaper,
+        "more examples than there are": event("abstain", 5, errors=EXAMPLES + 1, examples=EXAMPLES + 1, bound=1.0),
         "no share of the error": lambda said: said.update(ledger=[], ledger_bits=0.0),
         "another threshold": lambda said: guarantee(said, "abstain").update(threshold=63),
         "other costs": lambda said: guarantee(said, "cost")["costs"][0].__setitem__(0, 0.25),

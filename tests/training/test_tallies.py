@@ -27,7 +27,7 @@ def logits_and_labels(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 
 def tallied(logits: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor, size: int = 77) -> Tallied:
-    tally = Tally(WHATS, CLASSES, groups, COSTS)
+    tally = Tally(WHATS, CLASSES, groups, COSTS, int(groups.max()) + 1)
     for part in torch.arange(len(labels)).split(size):
         tally.add(logits[part], labels[part], part)
     return tally.total(ALONE)
