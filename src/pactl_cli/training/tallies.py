@@ -43,10 +43,10 @@ class _Batch:
         return self.caution * NUMERICAL_MARGIN * self.logits.abs().amax(1)
 
     def rivals(self, slack: Tensor) -> Tensor:
-        """How many other classes come within some slack of an example's own."""
+        """How many classes come within some slack of an example's own: to the last digit as errors are counted."""
         own = self.logits.gather(1, self.labels[:, None])
         others = self.logits.scatter(1, self.labels[:, None], -torch.inf)
-        return (others >= own - slack[:, None]).sum(1)
+        return (~(own - others > slack[:, None])).sum(1)
 
     def is_among(self, rank: int) -> Tensor:
         """Whether an example's class is surely one of the `rank` largest logits."""
