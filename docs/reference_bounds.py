@@ -75,6 +75,7 @@ def require_guarantees(said, bits, threshold):
                 require_bound(bound, *((k // UNIT, n // UNIT) if what == "cost" else (k, n)), paid, said["delta"])
             require(n or bound == 1 == k + 1, "a bound of no examples is none")
         examples = UNIT * said["bound_examples"] if what == "cost" else said["bound_examples"]
+        require(max(row["examples"] for row in each["events"]) <= examples, f"{what} has more examples than there are")
         if what in ("class", "groups"):
             sums = [sum(row[name] for row in each["events"]) for name in ("errors", "examples")]
             require(sums == [said["errors"], examples], f"the counts of {what} are not those of all examples")

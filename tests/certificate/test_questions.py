@@ -55,6 +55,12 @@ def test_the_error_is_always_asked_for_and_shares_are_equal() -> None:
     }
 
 
+def test_a_headline_may_have_a_share() -> None:
+    found = asked("class", headline="top-2@0.5")
+    assert found.headline == "top-2"
+    assert found.shares == {ERROR: Fraction(1, 4), "class": Fraction(1, 4), "top-2": Fraction(1, 2)}
+
+
 @pytest.mark.parametrize(
     ("texts", "headline", "reason"),
     [

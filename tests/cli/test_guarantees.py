@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from pactl_cli.certificate.certificate import SubspaceCertificate
+
 Call = Callable[..., Any]
 Document = dict[str, Any]
 
@@ -118,6 +120,16 @@ def test_another_question_is_another_question(pactl: Call, certified: Path) -> N
     assert "asks another question" in line
     assert "--certify class,error" in line
     assert pactl("bound", certified, "--quant-epochs", 0, *EVERYTHING).code == 0
+    before = (certified / "bound.json").read_bytes()
+    np.savetxt("costs.csv", 0.9 * (1 - np.eye(CLASSES)))
+    assert "other cost, and this --cost file" in pactl("bound", certified, *EVERYTHING).complaint(2)
+    write_files()
+    np.save("groups.npy", np.arange(EXAMPLES) % 2)
+    assert "other groups, and this --groups file" in pactl("bound", certified, *EVERYTHING).complaint(2)
+    write_files()
+    line = pactl("bound", certified, *EVERYTHING, "--certify", "class@0.01", "--certify", "top-3@0.2").complaint(2)
+    assert "asks another question" in line
+    assert (certified / "bound.json").read_bytes() == before
 
 
 def test_the_better_of_two_is_kept_by_its_headline(pactl: Call, run: Path) -> None:
@@ -147,6 +159,9 @@ def test_the_better_of_two_is_kept_by_its_headline(pactl: Call, run: Path) -> No
         (("--groups", "short.txt"), "1,436 groups, and there are 1,437 training examples"),
         (("--groups", "halves.txt"), "something else than integers"),
         (("--groups", "words.txt"), "not rows of numbers"),
+        (("--groups", "huge.txt"), "not rows of numbers"),
+        (("--cost", "huge.txt"), "not rows of numbers"),
+        (("--certify", ",".join(f"top-{rank}" for rank in range(1, 18))), "17 guarantees"),
         (("--cost", "dear.csv"), "not in [0, 1]"),
         (("--cost", "small.csv"), "2 x 2, and there are 10 classes"),
         (("--certify", "cost:ragged.csv"), "all of one length"),
@@ -155,6 +170,7 @@ def test_the_better_of_two_is_kept_by_its_headline(pactl: Call, run: Path) -> No
 def test_what_makes_no_sense_is_one_line(pactl: Call, run: Path, words: tuple[str, ...], reason: str) -> None:
     Path("short.txt").write_text("1\n" * (EXAMPLES - 1))
     Path("halves.txt").write_text("1.5\n" * EXAMPLES)
+    Path("huge.txt").write_text(f"{10**400}\n" * EXAMPLES)
     Path("words.txt").write_text("one\n" * EXAMPLES)
     np.savetxt("dear.csv", np.full((CLASSES, CLASSES), 1.5), delimiter=",")
     np.savetxt("small.csv", np.zeros((2, 2)), delimiter=",")
@@ -170,6 +186,21 @@ def test_groups_are_of_the_whole_training_set(pactl: Call, run: Path, tmp_path: 
     counted = np.load("half/indices.npz")["bound"]
     events = guarantee(document(Path("half")), "groups")["events"]
     assert [event["examples"] for event in events] == [int((counted < 1000).sum()), int((counted >= 1000).sum())]
+
+
+def test_a_group_without_counted_examples_is_said(pactl: Call, tmp_path: Path) -> None:
+    """No group has an error above a bound: that is about all in the file, not about those that S happens to have."""
+    assert pactl("train", "--dataset", "digits", "--epochs", 1, "--train-subset", 0.5, "--out", "half").code == 0
+    groups = np.full(EXAMPLES, 9)
+    groups[np.load("half/indices.npz")["bound"]] = 4
+    np.save("groups.npy", groups)
+    done = pactl("bound", "half", "--quant-epochs", 0, "--groups", "groups.npy")
+    assert "of group 9 there is no example" in done.err
+    found = guarantee(document(Path("half")), "groups")
+    assert [event["name"] for event in found["events"]] == ["group 4", "group 9"]
+    assert found["bound"] == 1.0
+    assert pactl("verify", "half", "--groups", "groups.npy").code == 0
+    assert CHECK(Path("half")) == 0
 
 
 def test_a_class_without_examples_is_said(pactl: Call, tmp_path: Path) -> None:
@@ -204,6 +235,7 @@ def forgeries() -> dict[str, Callable[[Document], None]]:
         "other examples": event("top-3", 0, examples=10),
         "errors of another class": fewer,
         "a lower price": cheaper,
+        "more examples than there are": event("abstain", 5, errors=EXAMPLES + 1, examples=EXAMPLES + 1, bound=1.0),
         "no share of the error": lambda said: said.update(ledger=[], ledger_bits=0.0),
         "another threshold": lambda said: guarantee(said, "abstain").update(threshold=63),
         "other costs": lambda said: guarantee(said, "cost")["costs"][0].__setitem__(0, 0.25),
@@ -227,8 +259,25 @@ def test_a_forged_guarantee_does_not_verify(pactl: Call, agree: Call, certified:
     assert done.code != 0
 
 
+def test_guarantees_that_share_more_than_delta_do_not_verify(pactl: Call, agree: Call, certified: Path) -> None:
+    """All that follows from the prices agrees with them; only the prices are none."""
+    honest = SubspaceCertificate.model_validate_json((certified / "bound.json").read_bytes())
+    free = [
+        each.model_copy(update={"price_bits": 0.0}).derived(honest.message_bits, honest.delta)
+        for each in honest.guarantees
+    ]
+    agree(certified, "bound.json", honest.model_copy(update={"guarantees": tuple(free)}).to_bytes())
+    assert "guarantees" in pactl("verify", certified, "--groups", "groups.npy").complaint(1)
+
+
 def test_a_share_that_is_one_s_own(pactl: Call, run: Path) -> None:
     assert pactl("bound", run, "--quant-epochs", 0, "--certify", "class@0.99").code == 0
     said = document(run)
     assert said["ledger"][0]["bits"] == pytest.approx(np.log2(100))
     assert guarantee(said, "class")["price_bits"] == pytest.approx(np.log2(10 / 0.99))
+
+
+def test_a_share_of_the_headline(pactl: Call, run: Path) -> None:
+    assert pactl("bound", run, "--quant-epochs", 0, "--headline", "class@0.99").code == 0
+    assert document(run)["headline"] == "class"
+    assert pactl("verify", run).code == 0

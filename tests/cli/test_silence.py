@@ -66,7 +66,7 @@ def test_bound_after_prior_is_never_worse_than_silence(pactl: Call, name: str) -
     assert pactl("prior", *told, "--intrinsic-dim", 0, "--out", "alone").code == 0
     assert pactl("prior", *told, "--out", "more").code == 0
     alone = pactl("bound", "alone").json()
-    assert alone["bits"] == {"configuration": 1, "codebook": 0, "symbols": 0, "ledger": 0}
+    assert alone["bits"] == {"configuration": 1, "codebook": 0, "symbols": 0, "threshold": 0, "ledger": 0}
     counts = {"errors": alone["errors"], "examples": alone["bound_examples"], "delta": 0.05}
     silence = binomial_bound(**counts, bits=1)
     assert alone["error_bound"] == silence

@@ -11,6 +11,7 @@ import torch
 from pactl_cli.certificate.format import NUMERICAL_MARGIN
 from pactl_cli.certificate.guarantees import CONFIDENCES, COST_UNITS, THRESHOLDS
 from pactl_cli.processes.world import ALONE
+from pactl_cli.training.counting import _count_batch
 from pactl_cli.training.tallies import CAUTIONS, Tallied, Tally
 
 CLASSES, EXAMPLES = 4, 300
@@ -27,7 +28,7 @@ def logits_and_labels(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 
 def tallied(logits: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor, size: int = 77) -> Tallied:
-    tally = Tally(WHATS, CLASSES, groups, COSTS)
+    tally = Tally(WHATS, CLASSES, groups, COSTS, int(groups.max()) + 1)
     for part in torch.arange(len(labels)).split(size):
         tally.add(logits[part], labels[part], part)
     return tally.total(ALONE)
@@ -124,3 +125,16 @@ def test_nothing_is_refused_at_threshold_zero() -> None:
     start = 1 + CLASSES + 3 + len(THRESHOLDS)
     assert (found[:, 0, start] == 0).all()
     assert (found[:, 1, start] == 5).all()
+
+
+def test_errors_by_class_are_those_that_are_counted_also_at_the_margin_to_a_digit() -> None:
+    """They add up to the errors, or no verifier believes the certificate."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.zeros(4000, dtype=torch.int64)
+    logits = torch.randn(4000, 2, generator=random)
+    logits[:, 1] = logits[:, 0] - NUMERICAL_MARGIN * logits[:, 0].abs()
+    tally = Tally(["class"], 2)
+    tally.add(logits, labels, torch.arange(4000))
+    cautious = int(_count_batch(logits, labels)[1])
+    assert 0 < cautious < 4000
+    assert tally.total(ALONE)[1, 0].sum() == cautious

@@ -56,7 +56,7 @@ class Sample:
         values = torch.from_numpy(self.margins[which])[:, None] - torch.arange(CLASSES) * 0.01
         values[:, 1:] = -torch.arange(CLASSES - 1) * 0.01
         logits.scatter_(1, order, values)
-        tally = Tally(whats, CLASSES, torch.from_numpy(self.groups))
+        tally = Tally(whats, CLASSES, torch.from_numpy(self.groups), members=GROUPS)
         tally.add(logits.float(), torch.from_numpy(self.labels), torch.arange(EXAMPLES))
         return tally.total(ALONE)
 

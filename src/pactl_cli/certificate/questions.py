@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from pactl_cli.certificate.format import MOST_GUARANTEES
+
 ERROR, CLASS, GROUPS, ABSTAIN, COST, CALIBRATION = "error", "class", "groups", "abstain", "cost", "calibration"
 SHOWN = f"{ERROR}, top-K, {CLASS}, {GROUPS}, {ABSTAIN}, {COST}, {CALIBRATION}"
 """What can be guaranteed, in words."""
@@ -87,18 +89,20 @@ class Question:
                 the headline.
         """
         given: dict[str, Fraction | None] = {ERROR: None}
-        for each in (*wanted, Wanted.parse(headline)):
+        for each in (*wanted, first := Wanted.parse(headline)):
             if each.share is not None and given.get(each.what) not in (None, each.share):
                 raise ValueError(f"{each.what} has two shares")
             given[each.what] = each.share or given.get(each.what)
-        if headline == CALIBRATION:
+        if first.what == CALIBRATION:
             raise ValueError("--headline calibration: it is no single number: choose another headline")
+        if len(given) > 1 + MOST_GUARANTEES:
+            raise ValueError(f"{len(given) - 1} guarantees beside the error are more than {MOST_GUARANTEES}")
         left = 1 - sum(share for share in given.values() if share)
         equal = sum(share is None for share in given.values())
         if left < 0 or (equal and not left):
             raise ValueError("the shares of the guarantees are more than 1 together, or leave nothing for the others")
         shares = {what: share or Fraction(left) / equal for what, share in given.items()}
-        return cls(shares, headline, abstain_error)
+        return cls(shares, first.what, abstain_error)
 
     @property
     def others(self) -> list[str]:

@@ -79,6 +79,8 @@ def _read(path: Path, option: str, *, dims: int, most: int) -> NDArray[Any]:
             raise PactlError(f"{path} is too large")
         rows = [line.replace(b",", b" ").split() for line in content.splitlines() if line.strip()]
         values = np.array([[_number(word) for word in row] for row in rows])
+        if values.dtype.kind == "O":
+            raise ValueError("integers of more than 64 bits")
         return values[:, 0] if dims == 1 and values.ndim == 2 and values.shape[1] == 1 else values
     except PactlError as error:
         raise type(error)(f"{option} {error.message}", error.hint) from error

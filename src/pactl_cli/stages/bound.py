@@ -19,7 +19,8 @@ from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, METRICS, 
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate, candidate
-from pactl_cli.stages.succession import Earlier, earlier_certificate, successor
+from pactl_cli.stages.guaranteeing import Inquiry
+from pactl_cli.stages.succession import Earlier, earlier_certificate, require_same_files, successor
 from pactl_cli.stages.workbench import STAGE
 
 Certified = tuple[Path, Certificate]
@@ -73,7 +74,13 @@ def bound(
         reloaded = (reload_problem(run, named, settings.device, display, world) for run in runs)
         problems = [problem.abstaining(settings.question.abstains) for problem in reloaded]
         _require_comparable([run.path for run in runs], problems)
-        candidates = [candidate(run, problem, settings, display) for run, problem in zip(runs, problems, strict=True)]
+        inquiries = [Inquiry.of(settings, problem) for problem in problems]
+        for run, before, inquiry in zip(runs, earlier, inquiries, strict=True):
+            require_same_files(run, before, inquiry)
+        candidates = [
+            candidate(run, problem, settings, inquiry, display)
+            for run, problem, inquiry in zip(runs, problems, inquiries, strict=True)
+        ]
         chosen = [
             successor(before, found, problem, settings, display)
             for before, found, problem in zip(earlier, candidates, problems, strict=True)

@@ -48,14 +48,15 @@ class Candidate:
     metrics: list[dict[str, Any]] | None
 
 
-def candidate(run: RunDirectory, problem: Problem, settings: BoundSettings, display: Display) -> Candidate:
+def candidate(
+    run: RunDirectory, problem: Problem, settings: BoundSettings, inquiry: Inquiry, display: Display
+) -> Candidate:
     """Return the candidate of one run, in whose directory nothing changes.
 
     Raises:
         PactlError: if its network cannot be certified, or fine-tuning fails.
     """
     trained_coordinates(run, problem.configuration.intrinsic_dim)  # before anything as large is made
-    inquiry = Inquiry.of(settings, problem)
     bench = Workbench(problem, problem.build_module(), settings, inquiry, display)
     restore(bench.module, run)
     require_trainable(problem, bench.module, bench.plan.batch_size)

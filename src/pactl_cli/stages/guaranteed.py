@@ -60,14 +60,14 @@ def _is_of_its_kind(guarantee: Guarantee, certificate: Certificate) -> bool:
     members = [int(name.removeprefix(MEMBERS[what])) for name in names] if what == GROUPS else range(len(events))
     if names != event_names(what, members) or list(members) != sorted({*members}) or (rank_of(what) or 0) > classes:
         return False
-    if any(event.errors > event.examples for event in events):
+    whole = {COST: examples * COST_UNITS}.get(what, examples)
+    if not all(event.errors <= event.examples <= whole for event in events):
         return False
     if what in MEMBERS:
         sums = sum(event.errors for event in events), sum(event.examples for event in events)
         return sums == (certificate.errors, examples)
     if what == ABSTAIN:
         return all(event.examples == examples for event in events[len(THRESHOLDS) :])
-    whole = {COST: examples * COST_UNITS}.get(what, examples)
     return events[0].examples == whole if len(events) == 1 else True
 
 

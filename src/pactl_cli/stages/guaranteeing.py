@@ -45,7 +45,7 @@ class Inquiry:
         question: as it was asked.
         classes: how many there are.
         groups: of each counted example, its place in `members`; None where there are no groups.
-        members: the numbers of the groups, ascending.
+        members: the numbers of all groups in the file, ascending.
         groups_sha256: a fingerprint of the groups of the counted examples.
         costs: of each true and predicted class; None where there are none.
     """
@@ -98,8 +98,9 @@ class Inquiry:
         """Return the same with the groups in a file."""
         if path is None:
             return self
-        groups = read_groups(path, len(problem.dataset.train))[problem.partition.bound]
-        members, places = np.unique(groups, return_inverse=True)
+        every = read_groups(path, len(problem.dataset.train))
+        members, places = np.unique(every, return_inverse=True)  # also those of which no example is counted
+        groups, places = every[problem.partition.bound], places[problem.partition.bound]
         found = sha256(groups.astype("<i8").tobytes()).hexdigest()
         return replace(self, groups=places, members=tuple(members.tolist()), groups_sha256=found)
 
@@ -118,7 +119,7 @@ class Inquiry:
         whats = self.question.others
         groups = None if self.groups is None else torch.from_numpy(self.groups)
         costs = None if self.costs is None else torch.tensor([list(map(cost_units, row)) for row in self.costs])
-        tally = Tally(whats, self.classes, groups, costs)
+        tally = Tally(whats, self.classes, groups, costs, len(self.members))
         observe = {"observe": tally.add} if whats else {}
         counts = count(network, examples, advance, problem.world, **observe)
         return Counted(counts, tally.total(problem.world) if whats else np.zeros((len(CAUTIONS), 2, 0), dtype=np.int64))

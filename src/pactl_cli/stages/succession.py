@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
+from math import log2
 
 from pactl_cli.certificate.certificate import Certificate, at_deltas
 from pactl_cli.certificate.format import MOST_DELTAS
 from pactl_cli.certificate.percent import percent
-from pactl_cli.certificate.questions import ABSTAIN, ERROR
+from pactl_cli.certificate.questions import ABSTAIN, COST, ERROR, GROUPS
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
@@ -17,6 +18,7 @@ from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, RunDirect
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate
 from pactl_cli.stages.claims import read_certificate
+from pactl_cli.stages.guaranteeing import Inquiry
 from pactl_cli.stages.verify import require_true
 from pactl_cli.stages.workbench import STAGE
 
@@ -42,11 +44,24 @@ def earlier_certificate(run: RunDirectory, settings: BoundSettings) -> Earlier:
     answered = _answered(earlier)
     if differs := [option for option, value in asked.items() if value != answered[option]]:
         was, now = (" ".join(f"{option} {facts[option]}" for option in differs) for facts in (answered, asked))
-        raise PactlError(
-            f"{run.path} has a certificate for {was}, and {now} asks another question: neither is better",
-            "--out DIR puts this one elsewhere, --force replaces the one that is there",
-        )
+        raise _another(run, was, now)
     return earlier
+
+
+def require_same_files(run: RunDirectory, earlier: Earlier, inquiry: Inquiry) -> None:
+    """Raise PactlError if the certificate that a run has is about other groups or costs than an inquiry."""
+    for what, asked in ((GROUPS, inquiry.groups_sha256), (COST, inquiry.costs)):
+        answered = earlier.guarantee(what) if isinstance(earlier, Certificate) else None
+        if answered and asked != (answered.groups_sha256 if what == GROUPS else answered.costs):
+            raise _another(run, f"other {what}", f"this --{what} file")
+
+
+def _another(run: RunDirectory, was: str, now: str) -> PactlError:
+    """Return the error of a question that a run's certificate does not answer."""
+    return PactlError(
+        f"{run.path} has a certificate for {was}, and {now} asks another question: neither is better",
+        "--out DIR puts this one elsewhere, --force replaces the one that is there",
+    )
 
 
 def _asked(settings: BoundSettings) -> dict[str, str]:
@@ -55,7 +70,7 @@ def _asked(settings: BoundSettings) -> dict[str, str]:
     return {
         "--delta": f"{settings.deltas[0]:g}",
         "--misc-extra-bits": f"{settings.misc_extra_bits:g}",
-        "--certify": _shared(question.shares, question.price(ERROR, 1)),
+        "--certify": _shared({what: question.price(what, 1) for what in question.shares}),
         "--headline": question.headline,
         "--abstain-error": f"{question.abstain_error:g}" if question.abstains else "none",
     }
@@ -64,18 +79,20 @@ def _asked(settings: BoundSettings) -> dict[str, str]:
 def _answered(certificate: Certificate) -> dict[str, str]:
     """Return the question that a certificate answers, in the same words."""
     abstention = certificate.guarantee(ABSTAIN)
+    bits = {each.what: each.price_bits - log2(each.shared_events) for each in certificate.guarantees}
     return {
         "--delta": f"{certificate.delta:g}",
         "--misc-extra-bits": f"{certificate.extra_bits:g}",
-        "--certify": _shared([ERROR, *(each.what for each in certificate.guarantees)], certificate.share_bits),
+        "--certify": _shared(bits | {ERROR: certificate.share_bits}),
         "--headline": certificate.headline,
         "--abstain-error": f"{abstention.abstain_error:g}" if abstention else "none",
     }
 
 
-def _shared(whats: Iterable[str], bits: float) -> str:
-    """Return the names of guarantees, and what the error pays for sharing delta with them."""
-    return ",".join(sorted(whats)) + (f" (of which the error pays {bits:.4g} bits)" if bits else "")
+def _shared(bits: Mapping[str, float]) -> str:
+    """Return the names of guarantees, and what each pays for its share of delta."""
+    paid = ", ".join(f"{bits[what]:.4f}" for what in sorted(bits))
+    return ",".join(sorted(bits)) + (f" (whose shares of delta cost {paid} bits)" if len(bits) > 1 else "")
 
 
 def successor(

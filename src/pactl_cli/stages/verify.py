@@ -32,6 +32,7 @@ from pactl_cli.stages import posthoc
 from pactl_cli.stages.claims import intact_certificate, open_certified
 from pactl_cli.stages.classifier import agreed_network
 from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount, tested
+from pactl_cli.stages.guaranteed import wrong_guarantees
 from pactl_cli.stages.guaranteeing import Inquiry, recounted
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
@@ -108,6 +109,8 @@ def require_true(
     """
     if not problem.kind.certifies(problem.settings):  # what its source has seen was then not left out of S
         raise PactlError(f"{run.path} makes a source, for which there is no message")
+    for name in wrong_guarantees(certificate):  # of prices nothing else here says whether they share delta
+        raise PactlError(f"{run.path / CERTIFICATE} contradicts itself: {name} does not follow from counts and bits")
     trained_coordinates(run, problem.configuration.intrinsic_dim)  # a file that is as large as the message will be
     problem = problem.abstaining(certificate.guarantee(ABSTAIN) is not None)
     inquiry = Inquiry.behind(certificate, problem, groups)

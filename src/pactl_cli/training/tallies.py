@@ -43,10 +43,10 @@ class _Batch:
         return self.caution * NUMERICAL_MARGIN * self.logits.abs().amax(1)
 
     def rivals(self, slack: Tensor) -> Tensor:
-        """How many other classes come within some slack of an example's own."""
+        """How many classes come within some slack of an example's own: to the last digit as errors are counted."""
         own = self.logits.gather(1, self.labels[:, None])
         others = self.logits.scatter(1, self.labels[:, None], -torch.inf)
-        return (others >= own - slack[:, None]).sum(1)
+        return (~(own - others > slack[:, None])).sum(1)
 
     def is_among(self, rank: int) -> Tensor:
         """Whether an example's class is surely one of the `rank` largest logits."""
@@ -120,14 +120,20 @@ class Tally:
         classes: how many there are.
         groups: the place of each example's group, shape (n,), where there are groups.
         costs: in `COST_UNITS`, of each true and predicted class, where there are costs.
+        members: how many groups there are, of some of which no example may be here.
     """
 
     def __init__(
-        self, whats: Sequence[str], classes: int, groups: Tensor | None = None, costs: Tensor | None = None
+        self,
+        whats: Sequence[str],
+        classes: int,
+        groups: Tensor | None = None,
+        costs: Tensor | None = None,
+        members: int = 0,
     ) -> None:
         self._classes = classes
         self._groups = torch.zeros(0, dtype=torch.int64) if groups is None else groups
-        self._counters = [_counter(what, classes, self._groups, costs) for what in whats]
+        self._counters = [_counter(what, classes, members, costs) for what in whats]
         self._total: Tensor | None = None
 
     def add(self, logits: Tensor, labels: Tensor, places: Tensor) -> None:
@@ -152,14 +158,13 @@ class Tally:
         return world.total(self._total.double()).cpu().numpy().astype(np.int64)  # exact below 2^53
 
 
-def _counter(what: str, classes: int, groups: Tensor, costs: Tensor | None) -> Callable[[_Batch], _Pair]:
+def _counter(what: str, classes: int, members: int, costs: Tensor | None) -> Callable[[_Batch], _Pair]:
     """Return what counts the events of a guarantee in a batch."""
     if rank := rank_of(what):
         return partial(_top, rank=rank)
-    size = int(groups.max()) + 1 if len(groups) else 0
     return {
         CLASS: lambda batch: _by(batch, batch.labels, classes),
-        GROUPS: lambda batch: _by(batch, batch.groups, size),
+        GROUPS: lambda batch: _by(batch, batch.groups, members),
         ABSTAIN: _abstention,
         CALIBRATION: _calibration,
         COST: lambda batch: _cost(batch, costs.to(batch.logits.device)),  # type: ignore[union-attr]
