@@ -74,9 +74,7 @@ def bound(
         reloaded = (reload_problem(run, named, settings.device, display, world) for run in runs)
         problems = [problem.abstaining(settings.question.abstains) for problem in reloaded]
         _require_comparable([run.path for run in runs], problems)
-        inquiries = [Inquiry.of(settings, problem) for problem in problems]
-        for run, before, inquiry in zip(runs, earlier, inquiries, strict=True):
-            require_same_files(run, before, inquiry)
+        inquiries = [_inquiry(*each, settings) for each in zip(runs, problems, earlier, strict=True)]
         candidates = [
             candidate(run, problem, settings, inquiry, display)
             for run, problem, inquiry in zip(runs, problems, inquiries, strict=True)
@@ -87,6 +85,13 @@ def bound(
         ]
         written = [_written(found, before, shelf, world) for found, before in zip(chosen, earlier, strict=True)]
         return list(zip(written, (found.certificate for found in chosen), strict=True))
+
+
+def _inquiry(run: RunDirectory, problem: Problem, earlier: Earlier, settings: BoundSettings) -> Inquiry:
+    """Return what is asked of a run, which is what its earlier certificate answers, if it has one."""
+    inquiry = Inquiry.of(settings, problem)
+    require_same_files(run, earlier, inquiry)
+    return inquiry
 
 
 def best_of(certified: list[Certified]) -> Certified:

@@ -95,7 +95,7 @@ def _calibration(batch: _Batch) -> _Pair:
     low, high = (
         torch.nn.functional.pad(borders, pad, value=end) for pad, end in (((1, 0), -torch.inf), ((0, 1), torch.inf))
     )
-    slack, finite = batch.slack[:, None], batch.finite[:, None]
+    slack, finite = (batch.slack + batch.caution * NUMERICAL_MARGIN)[:, None], batch.finite[:, None]  # also of zeros
     surely = (odds >= low + slack) & (odds < high - slack) & finite
     perhaps = ((odds >= low - slack) & (odds < high + slack)) | (~finite & bool(batch.caution))
     right, may_be_right = batch.is_among(1)[:, None], batch.may_be_right[:, None]
