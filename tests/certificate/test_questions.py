@@ -36,6 +36,10 @@ def test_other_words_are_refused(text: str) -> None:
 
 def test_a_list_may_have_commas() -> None:
     assert listed(["class,top-2", "class"]) == ("class", "top-2") == listed("class, top-2")
+    assert listed(None) == ()
+    for other in (7, True, {"class": 1}):
+        with pytest.raises(ValueError, match="must name guarantees"):
+            listed(other)  # type: ignore[arg-type]
     assert [rank_of(what) for what in ("top-7", "class")] == [7, None]
 
 

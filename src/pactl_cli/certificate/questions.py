@@ -119,13 +119,15 @@ class Question:
         return price(self.shares[what], events)
 
 
-def listed(given: str | Sequence[str]) -> tuple[str, ...]:
+def listed(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return what is asked for, as a list or with commas, each once and each in a form that `Wanted.parse` knows.
 
     Raises:
         ValueError: if one has none.
     """
-    texts = [given] if isinstance(given, str) else list(given)
+    if given is not None and not isinstance(given, str | list | tuple):
+        raise ValueError(f"must name guarantees: choose from {SHOWN}")
+    texts = [given] if isinstance(given, str) else given or ()
     parts = [part.strip() for text in texts for part in str(text).split(",")]
     for part in parts:
         Wanted.parse(part)
