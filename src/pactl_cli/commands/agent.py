@@ -201,6 +201,17 @@ def run_crew(
     Raises:
         PactlError: if the machines do not meet.
     """
+    before = dict(os.environ)
+    try:
+        return _run_crew(options, words, state, advice)
+    finally:  # what is for the processes is for nobody who calls this
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _run_crew(
+    options: CrewOptions, words: list[str], state: Callable[[], str], advice: Callable[[], str]
+) -> tuple[int, str]:
     size, machines = options.gpus or options.cpus or 1, options.machines()
     _prepare(size, machines)
     args = ("-P", "-m", "pactl_cli", *(word.replace("$", "$$") for word in words))  # it takes them for templates
