@@ -61,7 +61,10 @@ class Order:
                 kept.pop(place, None)  # and nothing is fetched to where a run does
             kind = RunDirectory.open(self.out).manifest.kind if self.out and kept.get("continued") else kind
             settings = KINDS[kind].settings.parse(kept | given)
-        elif continued := (merged := (read_config_file(self.config) if self.config else {}) | given).get("continued"):
+        elif isinstance(
+            continued := (merged := (read_config_file(self.config) if self.config else {}) | given).get("continued"),
+            str | Path,  # anything else in a file is for the settings to refuse
+        ):
             if self.out is not None and self.out.resolve() == Path(continued).resolve():
                 raise PactlError(f"--out {self.out} is the run to continue, which stays as it is", "name another place")
             settings = continued_settings(Path(continued), merged)
