@@ -10,6 +10,7 @@ import json
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from hashlib import sha256
 from math import isclose
 from pathlib import Path
@@ -31,13 +32,13 @@ from pactl_cli.certificate.certificate import (
     sentence,
 )
 from pactl_cli.certificate.format import FORMAT, MAX_DIM, MAX_LEVELS
+from pactl_cli.certificate.guarantees import COST_UNITS, MEMBERS, THRESHOLDS, Guarantee, claim_of, event_names
 from pactl_cli.certificate.message import Message, read_message
-from pactl_cli.certificate.questions import ABSTAIN
+from pactl_cli.certificate.questions import ABSTAIN, CLASS, COST, ERROR, GROUPS, listed, rank_of
 from pactl_cli.certificate.symbols import learned_probabilities
 from pactl_cli.certificate.task import Task
 from pactl_cli.errors import MissingError, PactlError, shell_command
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
-from pactl_cli.stages.guaranteed import wrong_guarantees
 
 LARGEST_CERTIFICATE = 1 << 20
 LARGEST_MESSAGE = 1 << 22
@@ -49,6 +50,8 @@ LEFT_OUT = ("excluded_examples", "copies_left_out")
 _MOST_EXAMPLES = 10**9
 _TOLERANCE = 1e-9
 """Relative: the last digits of a special function on another machine."""
+_TOLD = {ABSTAIN: ("threshold", "abstain_error"), GROUPS: ("groups_sha256",), COST: ("costs",)}
+"""What guarantees of these kinds say beside their events, and no others do."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,71 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     said = {"left_out": sum(left_out), "label_noise": noise, "claim": headline.claim if headline else ""}
     if certificate.statement not in {sentence(*facts, hold_out=hold_out, **said) for hold_out in (False, True)}:
         yield "statement"
+
+
+def wrong_guarantees(certificate: Certificate) -> Iterator[str]:
+    """Yield the fields of guarantees that cannot be as they are, by name."""
+    whats = [each.what for each in certificate.guarantees]
+    if len({*whats, ERROR}) != len(whats) + 1 or certificate.headline not in (*whats, ERROR):
+        yield "guarantees"
+        return
+    if not _share_delta(certificate) or bool(certificate.bits.threshold) != (ABSTAIN in whats):
+        yield "guarantees"
+    for guarantee in certificate.guarantees:
+        try:
+            listed(f"{guarantee.what}:file" if guarantee.what in (COST, GROUPS) else guarantee.what)
+            holds = _is_of_its_kind(guarantee, certificate) and _follows(guarantee, certificate)
+        except (ArithmeticError, ValueError, LookupError):
+            holds = False
+        if not holds:
+            yield f"guarantees.{guarantee.what}"
+
+
+def _share_delta(certificate: Certificate) -> bool:
+    """Return whether the shares of delta of all events are at most all of it: Kraft's sum."""
+    prices = [(1, certificate.share_bits), *((each.shared_events, each.price_bits) for each in certificate.guarantees)]
+    if any(bits > 1000 for _, bits in prices):
+        return False
+    return sum(count * Fraction(2.0**-bits) for count, bits in prices) <= 1 + Fraction(_TOLERANCE)
+
+
+def _is_of_its_kind(guarantee: Guarantee, certificate: Certificate) -> bool:
+    """Return whether a guarantee has the events of its kind, and their counts agree with those of the errors."""
+    what, events, examples = guarantee.what, guarantee.events, certificate.bound_examples
+    classes = certificate.side_information["classes"]
+    if type(classes) is not int or (what == CLASS and len(events) != classes):  # before anything grows with them
+        return False
+    told = {name for names in _TOLD.values() for name in names if getattr(guarantee, name) is not None}
+    if told != set(_TOLD.get(what, ())):
+        return False
+    if guarantee.costs is not None and {len(guarantee.costs), *map(len, guarantee.costs)} != {classes}:
+        return False
+    names = [event.name for event in events]
+    members = [int(name.removeprefix(MEMBERS[what])) for name in names] if what == GROUPS else range(len(events))
+    if names != event_names(what, members) or list(members) != sorted({*members}) or (rank_of(what) or 0) > classes:
+        return False
+    whole = examples * COST_UNITS if what == COST else examples
+    if not all(event.errors <= event.examples <= whole for event in events):
+        return False
+    if what in MEMBERS:
+        sums = sum(event.errors for event in events), sum(event.examples for event in events)
+        return sums == (certificate.errors, examples)
+    if what == ABSTAIN:
+        return all(event.examples == examples for event in events[len(THRESHOLDS) :])
+    return len(events) > 1 or events[0].examples == whole
+
+
+def _follows(guarantee: Guarantee, certificate: Certificate) -> bool:
+    """Return whether the bounds of a guarantee are those of its counts, and its claim that of its bounds."""
+    again = guarantee.derived(certificate.message_bits + certificate.extra_bits, certificate.delta)
+    numbers = ((each.bound, each.accepted, *(event.bound for event in each.events)) for each in (guarantee, again))
+    agree = all(
+        isclose(said, derived, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        if said is not None and derived is not None
+        else said is derived
+        for said, derived in zip(*numbers, strict=True)
+    )
+    return agree and guarantee.claim == claim_of(guarantee)
 
 
 def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:

@@ -54,6 +54,8 @@ class Order:
             raise PactlError("--resume needs --out", "name the run directory to go on with")
         if self.out is not None and "\n" in str(self.out):
             raise PactlError(f"--out {str(self.out)!r} has a line break in it", "it could not go through a pipe")
+        merged = (read_config_file(self.config) if self.config else {}) | given
+        continued = merged.get("continued")
         begun = self.out / "config.yml" if self.resume and self.out and self.config is None else None
         if begun is not None and os.path.lexists(begun):
             kept = read_plain_config(begun)
@@ -61,10 +63,7 @@ class Order:
                 kept.pop(place, None)  # and nothing is fetched to where a run does
             kind = RunDirectory.open(self.out).manifest.kind if self.out and kept.get("continued") else kind
             settings = KINDS[kind].settings.parse(kept | given)
-        elif isinstance(
-            continued := (merged := (read_config_file(self.config) if self.config else {}) | given).get("continued"),
-            str | Path,  # anything else in a file is for the settings to refuse
-        ):
+        elif isinstance(continued, str | Path):  # anything else in a file is for the settings to refuse
             if self.out is not None and self.out.resolve() == Path(continued).resolve():
                 raise PactlError(f"--out {self.out} is the run to continue, which stays as it is", "name another place")
             settings = continued_settings(Path(continued), merged)

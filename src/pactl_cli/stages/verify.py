@@ -29,10 +29,9 @@ from pactl_cli.problem.reloading import reload_problem, restore, trained_coordin
 from pactl_cli.runs.calibrated import Calibrated
 from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, RunDirectory
 from pactl_cli.stages import posthoc
-from pactl_cli.stages.claims import intact_certificate, open_certified
+from pactl_cli.stages.claims import intact_certificate, open_certified, wrong_guarantees
 from pactl_cli.stages.classifier import agreed_network
 from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount, tested
-from pactl_cli.stages.guaranteed import wrong_guarantees
 from pactl_cli.stages.guaranteeing import Inquiry, recounted
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
