@@ -184,6 +184,17 @@ def test_nothing_but_what_the_prior_was_trained_with_is_free(
     assert "configured otherwise" in pactl("bound", certified_prior).complaint(2)
 
 
+def test_a_start_that_configures_no_normalisation_is_one_line(
+    pactl: Call, certified_prior: Path, agree: Call
+) -> None:
+    tensors, metadata = load_tensors(certified_prior / "init.safetensors")
+    start = json.loads(metadata["start"])
+    assert start["configured"].pop("normalisation", "absent") != "absent"
+    agree(certified_prior, "init.safetensors", save(tensors, metadata | {"start": json.dumps(start)}))
+    for command, code in (("verify", 1), ("bound", 2)):
+        assert "configures has no normalisation" in pactl(command, certified_prior).complaint(code)
+
+
 def test_a_hold_out_is_not_called_something_else(pactl: Call, npz: Path, agree: Call) -> None:
     options = (*QUICK[:4], "--intrinsic-dim", 0)
     assert pactl("prior", "--dataset", f"npz:{npz}", *options, "--out", "run").code == 0

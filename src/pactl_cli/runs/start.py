@@ -186,6 +186,9 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
     spec = InputSpec.from_dict(facts["spec"])
     if len(facts["lineage"]) > _MOST_TRAININGS:
         raise ValueError("it has more ancestors than any")
+    configured = free_defaults(dict(facts["configured"]))
+    if configured and "normalisation" not in configured:
+        raise ValueError("what it configures has no normalisation")
     return facts | {
         "origin": _name(facts["origin"], "origin"),
         "spec": spec,
@@ -196,7 +199,7 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
         "calibrated": bool(facts["calibrated"]),
         "takes_any": bool(facts["takes_any"]),
         "encoding": None if facts["encoding"] is None else Encoding.from_dict(facts["encoding"]),
-        "configured": free_defaults(dict(facts["configured"])),
+        "configured": configured,
     }
 
 
