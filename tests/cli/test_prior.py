@@ -184,9 +184,7 @@ def test_nothing_but_what_the_prior_was_trained_with_is_free(
     assert "configured otherwise" in pactl("bound", certified_prior).complaint(2)
 
 
-def test_a_start_that_configures_no_normalisation_is_one_line(
-    pactl: Call, certified_prior: Path, agree: Call
-) -> None:
+def test_a_start_that_configures_no_normalisation_is_one_line(pactl: Call, certified_prior: Path, agree: Call) -> None:
     tensors, metadata = load_tensors(certified_prior / "init.safetensors")
     start = json.loads(metadata["start"])
     assert start["configured"].pop("normalisation", "absent") != "absent"
