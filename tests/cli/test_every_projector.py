@@ -21,7 +21,8 @@ SHORT = ("--epochs", EPOCHS, "--batch-size", 64, "--lr", 0.1)
 def test_every_projector_goes_through(projector: str, model: str, pactl, tmp_path: Path) -> None:
     run, dim = tmp_path / "run", DIM if projector != catalogue.HEAD_ALONE else DIM // 2
     options = ("--model-name", model, "--base-width", NETWORKS[model], "--intrinsic-dim", dim, *SHORT)
-    trained = pactl("train", "--intrinsic-mode", projector, *options, "--out", run)
+    precision = "bf16" if model == "convnet" else "fp32"
+    trained = pactl("train", "--intrinsic-mode", projector, *options, "--precision", precision, "--out", run)
     assert (trained.code, trained.err) == (0, "")
     certified = pactl("bound", run, "--quant-epochs", 2)
     assert certified.code == 0

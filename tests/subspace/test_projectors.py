@@ -72,6 +72,19 @@ def test_matvec_adjoint_and_autograd_are_one_linear_map(name: str, parameters: i
 
 
 @pytest.mark.parametrize("name", catalogue.PROJECTORS)
+def test_weights_and_gradients_are_exact_under_autocast(name: str) -> None:
+    projector, found = build(name, 401, 50), []
+    for enabled in (False, True):
+        w = torch.linspace(-1, 1, 50).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            theta = projector(w)
+        theta.square().sum().backward()
+        found.append((theta, w.grad))
+    for exact, under_autocast in zip(*found, strict=True):
+        assert torch.equal(exact, under_autocast)
+
+
+@pytest.mark.parametrize("name", catalogue.PROJECTORS)
 @pytest.mark.parametrize(("parameters", "dim"), [(400, 49), (401, 50), (1000, 1)])
 def test_columns_have_unit_norm_in_expectation(name: str, parameters: int, dim: int) -> None:
     dim = max(dim, NEEDS_MORE.get(name, 1))

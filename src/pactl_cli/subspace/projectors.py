@@ -88,12 +88,13 @@ def too_large(dim: int, layout: Layout) -> PactlError:
 
 
 class _Apply(torch.autograd.Function):
-    """A linear map as one autograd node: its gradient is its adjoint."""
+    """A linear map as one autograd node: its gradient is its adjoint. Weights are exact also where a network is not."""
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, projector: Projector) -> Tensor:
         ctx.projector = projector
-        return projector.matvec(w)
+        with torch.autocast(w.device.type, enabled=False):
+            return projector.matvec(w)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
