@@ -47,7 +47,7 @@ def stepper(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Ca
 def batch(shape: tuple[int, int, int], device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Images as a network gets them, and labels."""
     images = torch.randint(256, (BATCH, *shape), dtype=torch.uint8, device=device)
-    prepare = Prepared(nn.Identity(), FIXED_STATISTICS, code="")
+    prepare = Prepared(nn.Identity(), FIXED_STATISTICS, code="").to(device)
     return prepare(images), torch.randint(10, (BATCH,), device=device)
 
 
