@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from pactl_cli.models.normalisation import statistics_of
+from pactl_cli.certificate.format import CALIBRATION_BATCH
+from pactl_cli.models.normalisation import calibrate, running_statistics, statistics_of
 from pactl_cli.models.preparation import Prepared
 
 
@@ -44,6 +45,17 @@ def test_the_order_of_examples_changes_no_mean() -> None:
 def test_what_does_not_vary_is_not_scaled() -> None:
     assert statistics_of(torch.tensor([[0.1, 7.0], [0.1, 9.0]])) == ((float(np.float32(0.1)), 8.0), (1.0, 1.0))
     assert statistics_of(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8)) == ((0.2,), (1.0,))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_batch_statistics_are_exact_over_many_pixels_in_any_layout(layout: torch.memory_format) -> None:
+    pixels = torch.rand(CALIBRATION_BATCH, 16, 28, 28, generator=torch.Generator().manual_seed(0)) + 1
+    norm = nn.BatchNorm2d(16)
+    calibrate(norm, pixels.contiguous(memory_format=layout))
+    variance, mean = torch.var_mean(pixels.double(), (0, 2, 3))
+    for found, exact in zip(running_statistics(nn.Sequential(norm)).values(), (mean, variance), strict=True):
+        torch.testing.assert_close(found.double(), exact, rtol=2e-6, atol=0)
+    assert not norm._forward_pre_hooks
 
 
 @pytest.mark.parametrize(

@@ -77,14 +77,14 @@ def load(run: RunLike, **settings: Any) -> Classifier:
     """Return the certified classifier, decoded from its message: a network in evaluation mode that takes raw inputs.
 
     Args:
-        settings: `model_name`, if the network is your own, and `device`.
+        settings: `model_name`, if the network is your own, and `device`: the CPU, if it is not given.
 
     Raises:
         PactlError: if the run has no complete certificate, or the network is not at hand.
     """
     with calling() as objects:
         require_known("load", settings, {"model_name", "device"})
-        said = BoundSettings.parse(with_names(settings, objects), "load")
+        said = BoundSettings.parse(with_names({"device": "cpu"} | settings, objects), "load")
         return decode(Path(run), model_name=said.model_name, device=said.device)
 
 

@@ -126,6 +126,7 @@ class TrainSettings(Settings):
     precision: Literal["auto", "fp32", "tf32", "bf16"] = setting(
         "auto", MACHINE, "auto, fp32, tf32 or bf16, of training"
     )
+    compile: bool = setting(False, MACHINE, "a training step as one CUDA graph")
     num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = setting(
         "auto", MACHINE, "processes that decode large data"
     )

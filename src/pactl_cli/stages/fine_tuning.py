@@ -73,6 +73,7 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, tariff: Tariff, attempt: A
             stage=STAGE,
             augment=problem.settings.augment or NO_VIEW,
             lr_scales={"module.w": quantiser.gap()} | quantiser.lr_scales(),
+            compile=problem.settings.compile,
             world=problem.world,
         )
         trainer.run(_Observer(bench.metrics, objective, tariff.price, advance, attempt))

@@ -54,7 +54,7 @@ from pactl_cli.training.recipes import Plan
 
 STAGE = "train"
 _STATE = f"{RESUME}/state.safetensors"
-_MAY_DIFFER_ON_RESUME = {"device", "data_dir", "num_workers", "source_dataset"}
+_MAY_DIFFER_ON_RESUME = {"compile", "device", "data_dir", "num_workers", "source_dataset"}
 
 
 @dataclass(frozen=True)
@@ -279,6 +279,7 @@ def trainer_of(problem: Problem, objective: Objective, examples: LabelledExample
         augment=settings.augment or catalogue.NO_VIEW,
         autocast=torch.bfloat16 if settings.precision == "bf16" else None,
         allow_tf32=settings.precision == "tf32",
+        compile=settings.compile,
         world=problem.world,
     )
 

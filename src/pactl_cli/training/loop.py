@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from math import inf, isfinite, isnan, nan
@@ -17,9 +17,11 @@ from pactl_cli.catalogue import NO_VIEW
 from pactl_cli.data.dataset import Examples, LabelledExamples
 from pactl_cli.data.views import Augmentation
 from pactl_cli.errors import FAILED, INTERRUPTED, PactlError, StoppedError
+from pactl_cli.models.inputs import Inputs
 from pactl_cli.models.normalisation import batch_norms
 from pactl_cli.processes.interruption import Interruption
 from pactl_cli.processes.world import ALONE, Share, World
+from pactl_cli.training.captured import CapturedWork, Work
 from pactl_cli.training.pending import Pending
 from pactl_cli.training.precision import tf32
 from pactl_cli.training.recipes import Plan, build_optimizer, learning_rate
@@ -43,6 +45,10 @@ class Objective(nn.Module):
 
     def begin(self, step: int, steps: int) -> None:
         """Called before every step, counted from 0."""
+
+    def constants(self) -> Hashable:
+        """What its loss depends on at present, beside tensors."""
+        return ()
 
 
 @dataclass
@@ -101,6 +107,7 @@ class Trainer:
         autocast: the type to compute in, or None for float32.
         allow_tf32: whether float32 may be multiplied as TF32; None: as torch is set.
         lr_scales: factors on the learning rates of single parameters, by name.
+        compile: whether a GPU is to do each step's forward and backward pass as one captured graph.
         world: the processes that share every batch; the observers of all but the first hear the same.
     """
 
@@ -113,6 +120,7 @@ class Trainer:
     autocast: torch.dtype | None = None
     allow_tf32: bool | None = None
     lr_scales: dict[str, float] = field(default_factory=dict)
+    compile: bool = False
     world: World = ALONE
 
     def __post_init__(self) -> None:
@@ -127,6 +135,10 @@ class Trainer:
         self._pending = Pending()
         self._means = nan, nan
         self._last_read = -inf
+        self._work: Work = self._gradients
+        if self.compile and self.examples.labels.is_cuda:
+            trained, constants = self._trained.values(), self.objective.constants
+            self._work = CapturedWork(self._gradients, trained, self._buffers(), constants)
 
     def run(self, observer: Observer, state: State | None = None) -> None:
         """Trains to the end of the plan, from the beginning or from `state`; then the parameters are the averages, if
@@ -187,15 +199,9 @@ class Trainer:
         self._set_learning_rate(state.step)
         self.objective.train()
         self.objective.begin(state.step, self.steps)
-        device = batch.labels.device
         stream = self.seed * 1_000_003 + state.step + self.world.rank * _STREAMS_APART
-        with seeded(stream, device), torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
-            logits = self.objective(batch.inputs)
-            loss = self.objective.loss(logits, batch.labels, self.plan.smoothing)
-        self._optimizer.zero_grad(set_to_none=True)
-        (loss if share.weight == 1 else loss * share.weight).backward()
-        errors = (logits.detach().argmax(1) != batch.labels).sum(dtype=loss.dtype)
-        sums = torch.stack([loss.detach(), errors])
+        with seeded(stream, batch.labels.device):
+            sums = self._work(batch.inputs, batch.labels, share.weight)
         if self.world.joined:
             sums = self._exchange(sums, share.weight, wishes)
         self._pending.add(sums, share.whole, soon=self.world.joined)
@@ -204,6 +210,16 @@ class Trainer:
         decay = min(self.plan.ema, (1 + state.step) / (10 + state.step))
         for name, average in self._averages.items():
             average.lerp_(self._trained[name].detach(), 1 - decay)
+
+    def _gradients(self, inputs: Inputs, labels: Tensor, weight: float) -> Tensor:
+        """Sets the gradients of a batch's loss times a weight, and returns its loss and its errors."""
+        with torch.autocast(labels.device.type, self.autocast, enabled=self.autocast is not None):
+            logits = self.objective(inputs)
+            loss = self.objective.loss(logits, labels, self.plan.smoothing)
+        self._optimizer.zero_grad(set_to_none=True)
+        (loss if weight == 1 else loss * weight).backward()
+        errors = (logits.detach().argmax(1) != labels).sum(dtype=loss.dtype)
+        return torch.stack([loss.detach(), errors])
 
     def _read(self, state: State, leave: int = 0) -> tuple[bool, bool]:
         """Adds the losses and errors of steps that have not been read, but for the last ones, to the epoch's.

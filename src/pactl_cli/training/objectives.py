@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from math import ceil
 from typing import Self
 
@@ -63,6 +64,10 @@ class RateObjective(NetworkObjective):
         self._quantised = step >= first
         if self._start and step == first:
             self.quantiser.fit(self.module.w.detach())
+
+    def constants(self) -> Hashable:
+        """Whether coordinates are quantised, and the price."""
+        return self._quantised, self.rate_weight
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits of a batch at the quantised coordinates."""
