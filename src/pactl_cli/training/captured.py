@@ -60,21 +60,29 @@ class CapturedWork:
         return self._numbers.clone()
 
     def _capture(self, inputs: Tensor, labels: Tensor, weight: float) -> None:
-        """Capture the work on tensors of its own, after doing it once for what libraries prepare at first."""
+        """Capture the work on tensors of its own, after a rehearsal on the same stream.
+
+        That prepares what libraries prepare at first, and finds work that waits for the GPU: a capture that fails would
+        leave the GPU's random numbers unusable.
+        """
         self._inputs, self._labels = inputs.clone(), labels.clone()
         self._graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         saved = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        waiting = torch.cuda.get_sync_debug_mode()
         stream.wait_stream(torch.cuda.current_stream())
+        torch.cuda.set_sync_debug_mode("error")
         try:
             with torch.cuda.stream(stream):
                 self._work(self._inputs, self._labels, weight)
-                for name, buffer in self._buffers.items():
-                    buffer.copy_(saved[name])
-            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-                self._numbers = self._work(self._inputs, self._labels, weight)
         except RuntimeError as error:
-            raise PactlError(
-                f"a step of this network cannot be captured: {str(error).splitlines()[0]}", "leave --compile out"
-            ) from error
+            message = f"a step of this network cannot be captured: {str(error).splitlines()[0]}"
+            raise PactlError(message, "leave --compile out") from error
+        finally:
+            torch.cuda.set_sync_debug_mode(waiting)
+        torch.cuda.current_stream().wait_stream(stream)
+        for name, buffer in self._buffers.items():
+            buffer.copy_(saved[name])
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+            self._numbers = self._work(self._inputs, self._labels, weight)
         torch.cuda.current_stream().wait_stream(stream)
         self._gradients = [parameter.grad for parameter in self._trained]
