@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,10 +19,14 @@ import epoch
 import scale
 import steps
 import torch
-from pairs import Terms, table
+from pairs import Terms, seconds, table
 
+from pactl_cli.data.dataset import Examples
 from pactl_cli.subspace.kronecker import KroneckerProduct
 from pactl_cli.subspace.projectors import RunShuffle
+from pactl_cli.training.loop import Trainer
+from pactl_cli.training.objectives import NetworkObjective
+from pactl_cli.training.recipes import Plan
 
 ALIKE = 1e-5
 """How far, relative to the largest number, products of matrices may be apart on two devices."""
@@ -46,6 +51,22 @@ def same_projectors(terms: Terms) -> None:
     table(f"P on {terms.device} and on the CPU, D = {parameters:,}", ("mode", "P w apart", "P^T g apart"), rows)
 
 
+def captured_steps(terms: Terms) -> None:
+    """Prints the loop's step with and without `--compile`, over epochs of images that are drawn."""
+    rows, steps_each = [], 4 if terms.quick else 300
+    for name, shape in {steps.QUICK: steps.CASES[steps.QUICK]}.items() if terms.quick else steps.CASES.items():
+        count = steps.BATCH * steps_each
+        examples = Examples(torch.randn(count, *shape), torch.randint(10, (count,))).to(torch.device(terms.device))
+        runs = []
+        for captured in (False, True):
+            objective = NetworkObjective(steps.module(name, "rdkronqr", terms.device))
+            plan = Plan("adam_cos", 2, steps.BATCH, 1e-3)
+            runs.append(Trainer(objective, examples, plan, seed=1, stage="x", compile=captured))
+        both = [seconds(terms.finished(partial(run.run, epoch.Quiet()))) / run.steps for run in runs]
+        rows.append((name, *(f"{1e3 * each:.3g}" for each in both), f"{both[0] / both[1]:.2f}"))
+    table(f"A step of the loop, batch {steps.BATCH}; {terms}", ("network", "ms", "--compile ms", "ratio"), rows)
+
+
 def recipes(given: argparse.Namespace) -> dict[str, tuple[list[str], list[str], list[str]]]:
     """By name: how the program is started, and the options of `train` and of `bound`."""
     kind = "--cpus" if given.device == "cpu" else "--gpus"
@@ -54,11 +75,12 @@ def recipes(given: argparse.Namespace) -> dict[str, tuple[list[str], list[str], 
     found = {"digits, one process by launch": (launched, single, ["--quant-epochs", "1"])}
     if given.data_dir:
         mnist = ["--dataset", "mnist", "--data-dir", given.data_dir, "--model-name", "lenet5", "--batch-size", "256"]
-        mnist += ["--intrinsic-dim", "3000", "--lr", "1e-2", "--epochs", "500"]
+        mnist += ["--intrinsic-dim", "3000", "--lr", "1e-2", "--epochs", "500", "--compile"]
         found["MNIST, LeNet5, 500 epochs"] = ([], mnist, ["--quant-epochs", "30"])
     if given.cifar:
-        cifar = ["--dataset", f"folder:{given.cifar}", "--model-name", "layer13s", "--batch-size", "128"]
-        cifar += ["--intrinsic-dim", "3000", "--lr", "1e-2", "--epochs", "150", "--augment", "none"]
+        cifar = ["--dataset", f"folder:{given.cifar}", "--model-name", "layer13s", "--batch-size", "256"]
+        cifar += ["--intrinsic-dim", "5000", "--lr", "1e-2", "--epochs", "150", "--augment", "none"]
+        cifar += ["--compile", "--precision", "tf32"]
         found["CIFAR-10 (JPEG), Layer13s, 150 epochs"] = ([], cifar, ["--quant-epochs", "30"])
     return found
 
@@ -95,6 +117,7 @@ def main() -> None:
     same_projectors(terms)
     rows = [tuple(certify(name, *recipe, given)) for name, recipe in recipes(given).items()]
     table(f"Certificates on {given.device}", ("what", "train s", "bound s", "bits", "error at most"), rows)
+    captured_steps(terms)
     steps.main(terms)
     scale.against_copies(terms)
     if given.quick or given.data_dir:
