@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -68,21 +70,31 @@ class CapturedWork:
         self._inputs, self._labels = inputs.clone(), labels.clone()
         self._graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         saved = {name: buffer.clone() for name, buffer in self._buffers.items()}
-        waiting = torch.cuda.get_sync_debug_mode()
-        stream.wait_stream(torch.cuda.current_stream())
-        torch.cuda.set_sync_debug_mode("error")
+        random, now = torch.cuda.get_rng_state(labels.device), torch.cuda.current_stream()
+        stream.wait_stream(now)
         try:
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(stream), _no_waiting():
                 self._work(self._inputs, self._labels, weight)
         except RuntimeError as error:
             message = f"a step of this network cannot be captured: {str(error).splitlines()[0]}"
             raise PactlError(message, "leave --compile out") from error
-        finally:
-            torch.cuda.set_sync_debug_mode(waiting)
-        torch.cuda.current_stream().wait_stream(stream)
+        now.wait_stream(stream)
         for name, buffer in self._buffers.items():
             buffer.copy_(saved[name])
+        torch.cuda.set_rng_state(random, labels.device)
         with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._numbers = self._work(self._inputs, self._labels, weight)
-        torch.cuda.current_stream().wait_stream(stream)
+        now.wait_stream(stream)
         self._gradients = [parameter.grad for parameter in self._trained]
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Within it, torch raises RuntimeError where work waits for the GPU."""
+    before = torch.cuda.get_sync_debug_mode()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that this mode does not find all
+            torch.cuda.set_sync_debug_mode("error")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
