@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite, log
+from math import inf, isfinite, log, sqrt
 
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.errors import FAILED, PactlError
@@ -62,3 +62,21 @@ class Price:
         q = errors / self.examples
         p = min(binomial_bound(errors=errors, examples=self.examples, bits=bits, delta=self.delta), 1 - 1e-9)
         return min(self.HASTE / (self.slope * log(p * (1 - q) / (q * (1 - p)))), self.most)
+
+
+def next_price(first: float, found: dict[float, float]) -> float:
+    """Return the constant price to try after some others.
+
+    Half and twice the first come before others; then one beyond the best price, if that is the least or the largest,
+    or one between it and the better of its neighbours. So no training is spent far from the best.
+
+    Args:
+        found: the bound at each price that was tried.
+    """
+    if len(found) < 2:
+        return 2 * first if found else first / 2
+    prices = sorted(found)
+    place = min(range(len(prices)), key=lambda at: found[prices[at]])
+    if place in (0, len(prices) - 1):
+        return prices[place] * (2 if place else 0.5)
+    return sqrt(prices[place] * min(prices[place - 1], prices[place + 1], key=found.__getitem__))
