@@ -125,7 +125,7 @@ def test_prices_are_looked_for_with_what_was_found(pactl: Call, trained: Path) -
     assert pactl("bound", trained, "--quant-epochs", 2, "--rate-weight", "auto:6").code == 0
     automatic, *constant, silence = tried(trained)
     assert (automatic["attempt"]["price"], silence["attempt"]["price"]) == ("auto", None)
-    first, found = 2 * constant[0]["attempt"]["price"], {}
+    first, found = 2 * constant[0]["attempt"]["price"], dict[float, float]()
     for line in constant:
         assert line["attempt"]["price"] == pytest.approx(next_price(first, found), rel=0.01)
         found[line["attempt"]["price"]] = line["error_bound"]

@@ -45,10 +45,10 @@ def tried(bound: Callable[[float], float], times: int) -> list[float]:
 
 
 def test_prices_are_tried_beyond_the_best_or_beside_it() -> None:
-    assert tried(lambda price: price, 5) == [2, 8, 1, 0.5, 0.25]
-    assert tried(lambda price: -price, 4) == [2, 8, 16, 32]
-    assert tried(lambda price: 1.0, 3) == [2, 8, 1], "of prices with one bound the least is the best"
-    assert tried(lambda price: abs(log(price / 3)), 5) == pytest.approx([2, 8, 1, 4, 8**0.5])
+    assert tried(lambda price: price, 4) == [2, 1, 0.5, 0.25]
+    assert tried(lambda price: -price, 5) == [2, 1, 4, 8, 16]
+    assert tried(lambda price: 1.0, 3) == [2, 1, 4], "of prices with one bound the first is the best"
+    assert tried(lambda price: abs(log(price / 3)), 6) == pytest.approx([2, 1, 4, 8, 8**0.5, 2**1.75])
 
 
 @pytest.mark.parametrize("best", [0.3, 1.7, 3.0, 5.5, 30.0])

@@ -65,18 +65,17 @@ class Price:
 
 
 def next_price(first: float, found: dict[float, float]) -> float:
-    """Return the constant price to try after some others.
+    """Return the constant price to try after some others: half the first; then half the least or twice the largest, if
+    that is the best so far; else one between the best and the better of its neighbours.
 
-    Half and twice the first come before others; then one beyond the best price, if that is the least or the largest,
-    or one between it and the better of its neighbours. So no training is spent far from the best.
+    So no training is spent far from the best.
 
     Args:
         found: the bound at each price that was tried.
     """
-    if len(found) < 2:
-        return 2 * first if found else first / 2
-    prices = sorted(found)
-    place = min(range(len(prices)), key=lambda at: found[prices[at]])
-    if place in (0, len(prices) - 1):
-        return prices[place] * (2 if place else 0.5)
-    return sqrt(prices[place] * min(prices[place - 1], prices[place + 1], key=found.__getitem__))
+    prices = sorted(found, key=found.__getitem__) or [first]
+    best, low, high = prices[0], min(prices), max(prices)
+    if best in (low, high):
+        return best / 2 if best == low else 2 * best
+    below, above = max(p for p in prices if p < best), min(p for p in prices if p > best)
+    return sqrt(best * min(below, above, key=found.__getitem__))
