@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 @pytest.mark.parametrize(
     ("script", "titles"),
     [
-        ([""], ["training steps: convnet", "Over a copy of D numbers", "Large projectors", "symbols", "MNIST epoch"]),
+        ([""], ["training steps: convnet", "Over a copy", "Large projectors", "Over a sort", "symbols", "MNIST epoch"]),
         (["gpu.py", "--device", "cpu"], ["P on cpu and on the CPU", "Certificates on cpu", "MNIST epoch"]),
     ],
     ids=["all", "gpu"],

@@ -16,6 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_sample_images, load_wine
 from pactl_cli.certificate.message import decode, encode
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.certificate.task import Task
+from pactl_cli.training.price import next_price
 
 Call = Callable[..., Any]
 
@@ -118,6 +119,17 @@ def test_two_prices_by_default_and_the_automatic_one_stays_in_bounds(pactl: Call
     prices = [line["rate_weight"] for line in epochs if line["attempt"]["price"] == "auto"]
     assert max(prices) <= max(2 * prices[0], 8)
     assert {line["rate_weight"] for line in epochs[4:]} == {float(f"{min(max(prices[0], 2), 16) / 2:.3g}")}
+
+
+def test_prices_are_looked_for_with_what_was_found(pactl: Call, trained: Path) -> None:
+    assert pactl("bound", trained, "--quant-epochs", 2, "--rate-weight", "auto:6").code == 0
+    automatic, *constant, silence = tried(trained)
+    assert (automatic["attempt"]["price"], silence["attempt"]["price"]) == ("auto", None)
+    first, found = 2 * constant[0]["attempt"]["price"], dict[float, float]()
+    for line in constant:
+        assert line["attempt"]["price"] == pytest.approx(next_price(first, found), rel=0.01)
+        found[line["attempt"]["price"]] = line["error_bound"]
+    assert len(found) == 5
 
 
 @pytest.mark.parametrize("weight", ["auto:0", "auto:9", "auto:x", "-1", "1,-1", "", ",", "nan", "inf", "1;2", "1," * 9])

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pactl_cli.catalogue import CODEBOOKS, imported
 from pactl_cli.certificate.codebook import Grid
 from pactl_cli.errors import PactlError
-from pactl_cli.subspace.quantise import STEP_HALVINGS, GridQuantiser, Quantiser, bin_means, kmeans_levels
+from pactl_cli.subspace.quantise import (
+    STEP_HALVINGS,
+    GridQuantiser,
+    LevelQuantiser,
+    Quantiser,
+    bin_means,
+    kmeans_levels,
+)
 
 KINDS = tuple(CODEBOOKS)
 
@@ -33,6 +43,59 @@ def test_forward_gives_the_nearest_level(kind: str) -> None:
     nearest = quantiser.levels()[distances.argmin(1)]
     torch.testing.assert_close(quantiser(w), nearest)
     torch.testing.assert_close(quantiser.levels()[quantiser.symbols(w)], nearest)
+
+
+def exact(kind: str, case: int) -> tuple[Quantiser, Tensor]:
+    """A quantiser and coordinates in sixteenths, many half-way between two levels: nothing is rounded."""
+    rng = np.random.default_rng(case)
+    size = int(rng.integers(1, 34))
+    quantiser: Quantiser = CODEBOOKS[kind].maker()(size if CODEBOOKS[kind].takes_levels else None)
+    with torch.no_grad():
+        if isinstance(quantiser, LevelQuantiser):
+            quantiser.values.copy_(torch.from_numpy(rng.choice(np.arange(-40, 41), size, replace=case % 3 == 0) / 8))
+    return quantiser, torch.from_numpy(rng.integers(-100, 101, 500) / 16).float()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_symbols_are_those_of_a_table_of_distances(kind: str) -> None:
+    """Half-way, free levels take the lower one, and a grid the even one."""
+    ties = 0
+    for case in range(100):
+        quantiser, w = exact(kind, case)
+        levels = quantiser.levels().detach()
+        distances = (w[:, None] - levels[None]).abs()
+        nearest = distances == distances.amin(1, keepdim=True)
+        is_even = (torch.arange(len(levels)) - len(levels) // 2) % 2 == 0
+        preferred = is_even if isinstance(quantiser, GridQuantiser) else torch.ones(len(levels), dtype=torch.bool)
+        expected = (nearest.int() + (nearest & preferred).int()).argmax(1)  # the first of the largest
+        assert torch.equal(levels[quantiser.symbols(w)], levels[expected])
+        ties += int((nearest.sum(1) > 1).sum())
+    assert ties > 100
+
+
+class Widest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that an operation gives."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for each in found if isinstance(found, tuple | list) else [found]:
+            self.numbers = max(self.numbers, each.numel() if isinstance(each, Tensor) else 0)
+        return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_table_of_coordinates_and_levels_is_made(kind: str) -> None:
+    w = coordinates(3000).requires_grad_()
+    quantiser = fitted(kind, w.detach())
+    with Widest() as widest:
+        (quantiser(w).sum() + quantiser.rate_nats(w)).backward()
+        quantiser.message_parts(w)
+    assert widest.numbers == len(w)
+    with Widest() as widest:
+        (w[:, None] - quantiser.levels()).abs().argmin(1)
+    assert widest.numbers == len(w) * len(quantiser.levels())
 
 
 @pytest.mark.parametrize("kind", KINDS)

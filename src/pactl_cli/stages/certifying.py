@@ -61,7 +61,7 @@ def candidate(
     restore(bench.module, run)
     require_trainable(problem, bench.module, bench.plan.batch_size)
     trained, claim = bench.counts_at(bench.module.w.detach()), _claim(bench)
-    tried = [_tried(bench, attempt, message, claim) for attempt, message in _messages(bench, trained)]
+    tried = list(_tries(bench, trained, claim))
     best, certificate, classifier = _best(bench, tried, trained, claim)
     _note(bench, tried, best, certificate)
     for note in notes_on(certificate):
@@ -169,7 +169,7 @@ def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> 
     return assemble(problem, found.decoded, found.encoded, measured, claim), given
 
 
-def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[Attempt, Message]]:
+def _tries(bench: Workbench, trained: Counts, claim: Claim) -> Iterator[_Try]:
     """The messages to choose from, which is free: each is made from the trained w; the last one is empty, w = 0."""
     problem, module, settings = bench.problem, bench.module, bench.settings
     w = module.w.detach().clone()
@@ -177,16 +177,22 @@ def _messages(bench: Workbench, trained: Counts) -> Iterator[tuple[Attempt, Mess
         fitted: Quantiser = catalogue.CODEBOOKS[settings.effective_codebook].maker()(levels)
         fitted.to(w.device).fit(w)
         attempt = Attempt(settings.effective_codebook, levels)
-        for tariff in list(tariffs(bench, fitted, trained)) if settings.quant_epochs else ():
-            quantiser, tried = deepcopy(fitted), replace(attempt, price=tariff.name)
-            fine_tune(bench, quantiser, tariff, tried)
-            yield tried, Message(problem.configuration, *quantiser.message_parts(module.w))
+        found: dict[float, float] = {}
+        for tariff in tariffs(bench, fitted, trained, found) if settings.quant_epochs else ():
+            quantiser, priced = deepcopy(fitted), replace(attempt, price=tariff.name)
+            fine_tune(bench, quantiser, tariff, priced)
+            message = Message(problem.configuration, *quantiser.message_parts(module.w))
             with torch.no_grad():
                 module.w.copy_(w)
+            tried = _tried(bench, priced, message, claim)
+            if tariff.price is None:
+                found[tariff.first] = tried.loss
+            yield tried
         if not settings.quant_epochs:
-            yield attempt, Message(problem.configuration, *_best_candidate(bench, fitted).message_parts(w))
+            message = Message(problem.configuration, *_best_candidate(bench, fitted).message_parts(w))
+            yield _tried(bench, attempt, message, claim)
     nothing = np.zeros(0, dtype=np.int64)
-    yield Attempt(SILENCE), Message(silent(problem.configuration, problem.task), None, nothing)
+    yield _tried(bench, Attempt(SILENCE), Message(silent(problem.configuration, problem.task), None, nothing), claim)
 
 
 def _best_candidate(bench: Workbench, quantiser: Quantiser) -> Quantiser:

@@ -13,10 +13,8 @@ from pactl_cli.subspace.quantise import Quantiser
 from pactl_cli.training.counting import Counts
 from pactl_cli.training.loop import Moment, State, Trainer
 from pactl_cli.training.objectives import RateObjective
-from pactl_cli.training.price import Price
+from pactl_cli.training.price import Price, next_price
 
-_FACTORS = (0.5, 2.0, 0.25, 4.0, 0.125, 8.0, 1.0)
-"""The automatic price at the start times these is what is tried beside it, held constant, in this order."""
 _LEAST, _MOST = 2.0, 16.0
 """For this the automatic price at the start is taken to be in between: where errors are many it says little."""
 _RUNAWAY, _FAR = 2.0, 8.0
@@ -36,11 +34,12 @@ class Tariff:
         return self.first if self.price is None else "auto"
 
 
-def tariffs(bench: Workbench, quantiser: Quantiser, trained: Counts) -> Iterator[Tariff]:
+def tariffs(bench: Workbench, quantiser: Quantiser, trained: Counts, found: dict[float, float]) -> Iterator[Tariff]:
     """Yield the prices of a bit to try, each in a training of its own.
 
     Args:
         trained: counts before quantising, which say what a bit is worth.
+        found: the bound at each constant price that was tried; it grows meanwhile.
     """
     settings = bench.settings
     automatic = [price for price in settings.fixed_prices if price is None]
@@ -51,8 +50,8 @@ def tariffs(bench: Workbench, quantiser: Quantiser, trained: Counts) -> Iterator
         price = replace(price, most=max(first * _RUNAWAY, _FAR))
     for constant in settings.fixed_prices:
         yield Tariff(first, price) if constant is None else Tariff(constant)
-    for factor in _FACTORS[: max(settings.automatic_prices - 1, 0)]:
-        yield Tariff(float(f"{factor * min(max(first, _LEAST), _MOST):.3g}"))
+    for _ in range(settings.automatic_prices - 1):
+        yield Tariff(float(f"{next_price(min(max(first, _LEAST), _MOST), found):.3g}"))
 
 
 def fine_tune(bench: Workbench, quantiser: Quantiser, tariff: Tariff, attempt: Attempt) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite, log
+from math import inf, isfinite, log, sqrt
 
 from pactl_cli.certificate.risk_bounds import binomial_bound
 from pactl_cli.errors import FAILED, PactlError
@@ -62,3 +62,20 @@ class Price:
         q = errors / self.examples
         p = min(binomial_bound(errors=errors, examples=self.examples, bits=bits, delta=self.delta), 1 - 1e-9)
         return min(self.HASTE / (self.slope * log(p * (1 - q) / (q * (1 - p)))), self.most)
+
+
+def next_price(first: float, found: dict[float, float]) -> float:
+    """Return the constant price to try after some others: half the first; then half the least or twice the largest, if
+    that is the best so far; else one between the best and the better of its neighbours.
+
+    So no training is spent far from the best.
+
+    Args:
+        found: the bound at each price that was tried.
+    """
+    prices = sorted(found, key=found.__getitem__) or [first]
+    best, low, high = prices[0], min(prices), max(prices)
+    if best in (low, high):
+        return best / 2 if best == low else 2 * best
+    below, above = max(p for p in prices if p < best), min(p for p in prices if p > best)
+    return sqrt(best * min(below, above, key=found.__getitem__))
