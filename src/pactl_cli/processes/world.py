@@ -117,11 +117,8 @@ class World(Placement):
         except RuntimeError as error:
             if time.monotonic() - started < 0.9 * self.timeout_seconds:
                 raise PeerLostError("another process has ended", "see what it said", FAILED) from error
-            raise StoppedError(
-                f"rank {self.rank} has waited {self.timeout_seconds:g} s for the other processes: one of them hangs",
-                "",
-                FAILED,
-            ) from error
+            words = f"rank {self.rank} has waited {self.timeout_seconds:g} s for the other processes: one of them hangs"
+            raise StoppedError(words, exit_code=FAILED) from error
 
 
 ALONE = World()
@@ -177,8 +174,9 @@ def _join(place: Placement, handoff: Handoff | None) -> World:
 def _part(world: World) -> None:
     """Ends the group in order, when rank 0 has written too, and nobody listens any more for what was sent."""
     world.total(torch.zeros(1))
+    store = torch.distributed.distributed_c10d._get_default_store()
     with suppress(RuntimeError):  # the work is done, and the store may end with rank 0
-        barrier(torch.distributed.distributed_c10d._get_default_store(), world.size, _DONE, world.timeout_seconds)
+        interruptibly(lambda: barrier(store, world.size, _DONE, world.timeout_seconds))
     torch.distributed.destroy_process_group()
 
 
