@@ -14,9 +14,10 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -40,7 +41,6 @@ _OTHERS_MAY_COME_SECONDS, _ALIVE_EVERY_SECONDS = 10, 3
 """How long the least number of machines waits for more; one of which nothing is heard three times is gone."""
 _COMPLAINT_BYTES = 1 << 14
 _ROUND, _BEFORE = "pactl/round", "pactl/before"
-_LOOPBACK = "127.0.0.1"
 
 
 class _Surroundings(LogsSpecs):
@@ -50,13 +50,15 @@ class _Surroundings(LogsSpecs):
     """
 
     root_log_dir = ""
-    variables: dict[str, str]
-    _said: dict[int, IO[bytes]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files, self.variables = ExitStack(), dict[str, str]()
 
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
         """Return where each process writes, and add to its variables."""
         ranks = {local: int(env["RANK"]) for local, env in envs.items()}
-        self._said = {rank: TemporaryFile() for rank in ranks.values()}  # noqa: SIM115 - until the next start
+        self._said = {rank: self.files.enter_context(TemporaryFile()) for rank in ranks.values()}  # noqa: SIM115
         for env in envs.values():
             env |= {name: os.environ.get(name, value) for name, value in self.variables.items()}
         return LogsDest(
@@ -81,8 +83,8 @@ class _Agent(LocalElasticAgent):
     blamed: tuple[int, int, str] | None = None
 
     def __init__(self, spec: WorkerSpec, options: CrewOptions, store: TCPStore, target: Path | None) -> None:
-        self._surroundings, self._wish = _Surroundings(), Interruption(echo_seconds=1)
-        super().__init__(spec, self._surroundings, exit_barrier_timeout=SAVE_SECONDS)
+        self.surroundings, self._wish = _Surroundings(), Interruption(echo_seconds=1)
+        super().__init__(spec, self.surroundings, exit_barrier_timeout=SAVE_SECONDS)
         self._options, self._launchers, self._target = options, store, target
 
     def codes(self) -> dict[int, int | None]:
@@ -116,7 +118,7 @@ class _Agent(LocalElasticAgent):
         variables = {"OMP_NUM_THREADS": str(max(1, cores() // worker_group.spec.local_world_size)), **handoff.left()}
         if options.machines()[1] == 1:  # gloo would look up the host's name, which not every machine knows
             variables["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-        self._surroundings.variables = variables
+        self.surroundings.variables = variables
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         if self._wish.requested:
@@ -130,7 +132,7 @@ class _Agent(LocalElasticAgent):
             if is_consequence and may_learn_why and time.monotonic() - self._lost < waits:
                 return RunResult(WorkerState.HEALTHY)
             self.end()
-            self.blamed = rank, code, self._surroundings.said(rank) if 0 < code != PEER_LOST else ""
+            self.blamed = rank, code, self.surroundings.said(rank) if 0 < code != PEER_LOST else ""
             if code in (BAD_INPUT, BOUND_EXCEEDED) or (code == INTERRUPTED and machines[0] == machines[1]):
                 self._remaining_restarts = 0
         return super()._monitor_workers(worker_group)  # type: ignore[no-any-return]
@@ -170,6 +172,7 @@ def run_crew(options: CrewOptions, words: list[str], target: Path | None, advice
         agent.blamed = 0, PEER_LOST, ""
     finally:
         agent.end(signal.SIGKILL)
+        agent.surroundings.files.close()
         if not interrupted or least == most:  # otherwise the others go on
             meeting.shutdown()
     return _verdict(agent, interrupted, advice)
@@ -191,8 +194,8 @@ def _meeting(options: CrewOptions) -> tuple[DynamicRendezvousHandler, TCPStore, 
         **({} if rank is None else {"is_host": rank == 0}),
     )
     if endpoint is None:
-        listener = socket.create_server((_LOOPBACK, 0))
-        endpoint = _LOOPBACK, listener.getsockname()[1]
+        listener = socket.create_server(("127.0.0.1", 0))
+        endpoint = "127.0.0.1", int(listener.getsockname()[1])
         store: Any = TCPStore(*endpoint, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
         return create_handler(store, C10dRendezvousBackend(store, asked.run_id), asked), store, endpoint
     require_known(endpoint[0])

@@ -83,10 +83,8 @@ class World(Placement):
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
         """Gives every process's tensors the values that rank 0 has."""
         if self.joined:
-            every = list(tensors)
-            first = self.from_first(lambda: [each.detach().cpu().clone() for each in every])  # no larger storage
-            for tensor, values in zip(every, first, strict=True):
-                tensor.copy_(values)
+            for tensor in tensors:
+                tensor.copy_(self.from_first(tensor.detach().cpu().clone))  # of a view, not all that it is of
 
     def from_first(self, make: Callable[[], _T]) -> _T:
         """What `make` gives on rank 0, which alone calls it; it can be pickled.
