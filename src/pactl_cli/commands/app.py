@@ -22,15 +22,11 @@ from pactl_cli.commands import completion
 from pactl_cli.commands.certify import certify
 from pactl_cli.commands.export import export
 from pactl_cli.commands.launch import (
-    LAUNCHED,
     CrewOptions,
-    advice_for,
+    Launched,
+    claimed,
     require_device,
-    require_launchable,
-    require_sound,
-    state_of,
     with_paths,
-    with_piped,
 )
 from pactl_cli.commands.layout import Command, Group
 from pactl_cli.commands.names import HINT as NAMES_HINT
@@ -233,39 +229,31 @@ def bound(
 @with_options(CrewOptions)
 def launch(
     context: typer.Context,
-    command: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="COMMAND ...",
-            help="train, transfer, prior or bound, with its options.",
-            autocompletion=completion.among((name, "") for name in LAUNCHED),
-        ),
-    ],
+    name: Annotated[Launched, typer.Argument(metavar="COMMAND", help="train, transfer, prior or bound.")],
     options: CrewOptions,
+    words: Annotated[list[str] | None, typer.Argument(metavar="...", help="Its own options.")] = None,
 ) -> None:
     """Run a command on several processes as if it were one. Prints what the command prints, once."""
-    name, *words = command
-    require_launchable(name)
+    words = words or []
     assert context.parent is not None
     inner = context.parent.command.get_command(context.parent, name)  # type: ignore[attr-defined]
-    with inner.make_context(name, list(words), parent=context.parent) as parsed:
-        given = parsed.params
-        if given.get("print_config"):
-            inner.invoke(parsed)
-            return
-    device = require_device(given["device"], options)
-    piped = run_directories([Path("-")])[-1 if name in KINDS else 0 :] if "-" in words else []
-    given = with_piped(given, piped)
-    place = require_sound(name, given)
-    if options.machines()[1] > 1 and place and not given["out"]:
+    while True:  # what the pipe brings is read when the rest is known to be right, and then parsed like the rest
+        with inner.make_context(name, list(words), parent=context.parent) as parsed:
+            given = parsed.params
+            if given.get("print_config"):
+                inner.invoke(parsed)
+                return
+        device = require_device(given["device"], options)
+        if "-" not in words:
+            break
+        words = with_paths(words, run_directories([Path("-")])[-1 if name in KINDS else 0 :])
+    if options.machines()[1] > 1 and name in KINDS and not given["out"]:
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
-    target = context.with_resource(place) if place else None
+    target, advice = context.with_resource(claimed(name, given, options.called()))
     where = ["--out", str(target)] if target else []
-    line = [name, "--device", device, *where, *with_paths(words, piped)]
     from pactl_cli.commands.agent import run_crew
 
-    advice = partial(advice_for, name, given, target, piped, options.called())
-    code, said = run_crew(options, line, partial(state_of, target), advice)
+    code, said = run_crew(options, [name, "--device", device, *where, *words], target, advice)
     print(said, end="", file=sys.stderr)
     sys.exit(code)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,7 +18,7 @@ from pactl_cli.runs.directory import MANIFEST
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings
 
-LAUNCHED = (*KINDS, "bound")
+Launched = Literal["train", "transfer", "prior", "bound"]
 _several = partial(typer.Option, rich_help_panel="Several machines")
 
 
@@ -49,13 +50,12 @@ class CrewOptions:
         least, _, most = self.nnodes.partition(":")
         if not (least + most).isdecimal() or not 1 <= int(least or 0) <= int(most or least):
             raise PactlError(f"--nnodes {self.nnodes} is not MIN or MIN:MAX", "such as 2 or 1:4")
-        found = int(least), int(most or least)
-        if self.node_rank is not None and self.node_rank >= found[1]:
-            words = f"--node-rank {self.node_rank} is not below --nnodes {found[1]}"
-            raise PactlError(words, "machines are counted from 0")
-        if found[1] > 1 and self.endpoint() is None:
+        low, high = int(least), int(most or least)
+        if (self.node_rank or 0) >= high:
+            raise PactlError(f"--node-rank {self.node_rank} is not below --nnodes {high}", "machines count from 0")
+        if high > 1 and self.endpoint() is None:
             raise PactlError(f"--nnodes {self.nnodes} needs --rdzv-endpoint", "HOST:PORT of one, the same on all")
-        return found
+        return low, high
 
     def endpoint(self) -> tuple[str, int] | None:
         """Host and port where the machines meet; None for a free port, on one.
@@ -72,8 +72,8 @@ class CrewOptions:
 
     def called(self) -> str:
         """The command line that says the same."""
-        said: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return shell_command("launch", **{f.name: said[f.name] for f in fields(self) if said[f.name] != f.default})
+        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+        return shell_command("launch", **given)
 
 
 def state_of(target: Path | None) -> str:
@@ -83,15 +83,6 @@ def state_of(target: Path | None) -> str:
             manifest = (target / MANIFEST).stat()
             return f"{manifest.st_ino}-{manifest.st_mtime_ns}"
     return "nothing"
-
-
-def require_launchable(name: str) -> None:
-    """Raises PactlError unless a command can be shared by processes."""
-    if name not in LAUNCHED:
-        raise PactlError(
-            f"launch {name}: only {', '.join(LAUNCHED[:-1])} and {LAUNCHED[-1]} run on several processes",
-            "options of launch come before the command",
-        )
 
 
 def require_device(device: str | None, options: CrewOptions) -> str:
@@ -108,48 +99,27 @@ def require_device(device: str | None, options: CrewOptions) -> str:
     return kind
 
 
-def require_sound(name: str, given: dict[str, Any]) -> AbstractContextManager[Path] | None:
-    """Checks a command's options before any process starts; gives the directory that a training command will write,
-    which is claimed when it is entered.
+@contextmanager
+def claimed(name: str, given: dict[str, Any], launched: str) -> Iterator[tuple[Path | None, Callable[[], str]]]:
+    """Checks a command's options before any process starts; gives the directory that a training command writes, which
+    is claimed, and what to say when the processes have been stopped.
 
     Args:
         given: the command's parameters, as parsed from the command line.
+        launched: the launcher's own command line.
 
     Raises:
         PactlError: naming every wrong value.
     """
-    settings = _settings(name, given)
+    model = BoundSettings if name == "bound" else KINDS[name].settings
+    settings = {field: given[field] for field in model.model_fields if given.get(field) is not None}
     if name == "bound":
         BoundSettings.parse(settings)
-        return None
+        yield None, partial(certifying, given["run_dirs"], settings, launched)
+        return
     options = RunOptions.among(given)
-    return options.target(options.settings(name, settings))
-
-
-def _settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Those among a command's parameters that are settings and were given."""
-    model = BoundSettings if name == "bound" else KINDS[name].settings
-    return {field: given[field] for field in model.model_fields if given.get(field) is not None}
-
-
-def advice_for(name: str, given: dict[str, Any], target: Path | None, piped: list[Path], launched: str) -> str:
-    """Return what to do when the processes of a command have been stopped.
-
-    Args:
-        given: the command's parameters, as parsed from the command line.
-        target: the directory that it writes; None for `bound`.
-        piped: what `-` stands for.
-    """
-    if target is None:
-        named = [path for each in given["run_dirs"] for path in (piped if str(each) == "-" else [each])]
-        return certifying(named, _settings(name, given), launched)
-    return going_on(name, _settings(name, given), RunOptions.among(given), target, launched)
-
-
-def with_piped(given: dict[str, Any], piped: list[Path]) -> dict[str, Any]:
-    """A command's parameters in which the run that came through the pipe stands for the `-` of one to start from."""
-    starts = {name: piped[-1] for name in ("source", "continued") if str(given.get(name)) == "-"}
-    return given | {name: str(path) for name, path in starts.items()}
+    with options.target(options.settings(name, settings)) as target:
+        yield target, partial(going_on, name, settings, options, target, launched)
 
 
 def with_paths(words: list[str], directories: list[Path]) -> list[str]:

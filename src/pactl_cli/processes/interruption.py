@@ -6,13 +6,15 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Thread, current_thread, main_thread
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pactl_cli.errors import FAILED
 from pactl_cli.processes.placement import HANDOFF
 
+_T = TypeVar("_T")
 _WATCH_SECONDS = 0.5
 
 
@@ -24,8 +26,6 @@ class Interruption:
             work, a terminal or a scheduler and a launcher may both send it; at least a second if a launcher is there.
     """
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self, echo_seconds: float = 0.0) -> None:
         self.requested = False
         self._echo_seconds = max(echo_seconds, float(HANDOFF in os.environ))
@@ -35,7 +35,8 @@ class Interruption:
     def __enter__(self) -> Self:
         if current_thread() is not main_thread():  # others get no signals, and may not ask for any
             return self
-        ours = [number for number in self._SIGNALS if signal.getsignal(number) is not None]  # not C's, as embedded
+        both = signal.SIGINT, signal.SIGTERM
+        ours = [number for number in both if signal.getsignal(number) is not None]  # not C's, as embedded
         self._previous = {number: signal.signal(number, self._note) for number in ours}
         return self
 
@@ -51,27 +52,22 @@ class Interruption:
             signal.signal(number, handler)
 
 
-def interruptibly(wait: Callable[[], object], seconds: float | None = None) -> None:
-    """Waits in another thread: in this one torch would let no Ctrl-C and no SIGTERM through.
+def interruptibly(wait: Callable[[], _T], seconds: float | None = None) -> _T:
+    """Return what another thread has waited for: in this one torch would let no Ctrl-C and no SIGTERM through.
 
     Raises:
         TimeoutError: if it takes longer than so many seconds.
     """
-    failures: list[Exception] = []
+    done: Future[_T] = Future()
 
     def work() -> None:
         try:
-            wait()
+            done.set_result(wait())
         except Exception as error:
-            failures.append(error)
+            done.set_exception(error)
 
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failures:
-        raise failures[0]
-    if thread.is_alive():
-        raise TimeoutError
+    Thread(target=work, daemon=True).start()
+    return done.result(seconds)
 
 
 def end_with(launcher: int) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from pactl_cli.errors import FAILED, PactlError
 
@@ -16,8 +16,6 @@ HANDOFF = "_PACTL_LAUNCH"
 
 TIMEOUT_SECONDS = 1800.0
 """How long a process waits for the others before it says so."""
-
-
 MEETING_SECONDS = 300.0
 """How long they wait, if that is more, until all have come: machines and processes start at different speeds."""
 _RESOLVING_SECONDS = 60
@@ -77,21 +75,20 @@ class Placement:
         """
         if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
             return None
-        size = _number("WORLD_SIZE", 1)
+        rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
+        if rank >= size:
+            raise PactlError(f"RANK {rank} is not below WORLD_SIZE {size}")
+        if size == 1:
+            return None
         if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
-            if size == 1:
-                return None
             raise PactlError(
                 f"WORLD_SIZE {size}: MASTER_ADDR and MASTER_PORT are not set",
                 "they say where rank 0 answers; pactl launch sets them all",
             )
-        placement = cls(_number("RANK", 0), size)
-        if "LOCAL_RANK" in os.environ:  # otherwise one process a machine, as in a PyTorchJob of Kubernetes
-            local_size = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else size
-            placement = replace(placement, local_rank=_number("LOCAL_RANK", 0), local_size=local_size)
-        if placement.rank >= size:
-            raise PactlError(f"RANK {placement.rank} is not below WORLD_SIZE {size}")
-        return placement
+        if "LOCAL_RANK" not in os.environ:  # one process a machine, as in a PyTorchJob of Kubernetes
+            return cls(rank, size)
+        local_size = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else size
+        return cls(rank, size, _number("LOCAL_RANK", 0), local_size)
 
 
 def _number(name: str, least: int) -> int:

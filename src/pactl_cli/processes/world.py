@@ -13,16 +13,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed.elastic.utils.store import barrier
 
 from pactl_cli.errors import FAILED, PactlError, PeerLostError, StoppedError
 from pactl_cli.processes.interruption import interruptibly
 from pactl_cli.processes.placement import MEETING_SECONDS, TIMEOUT_SECONDS, Handoff, Placement, require_known
 
 _T = TypeVar("_T")
-_COMPLAINTS, _ARRIVED, _ALL_ARRIVED = "pactl/complaints", "pactl/arrived", "pactl/all-arrived"
-_DONE, _GONE = "pactl/done", "pactl/gone"
-_POLL_SECONDS = 0.01
-_PORT_IN_USE = "EADDRINUSE"
+_COMPLAINTS, _ARRIVED, _DONE = "pactl/complaints", "pactl/arrived", "pactl/done"
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,7 @@ class World(Placement):
         """Gives every process's tensors the values that rank 0 has."""
         if self.joined:
             for tensor in tensors:
-                carried = tensor.detach() if tensor.is_cuda else tensor.detach().cpu()
-                carried = carried.contiguous()
-                with self._together():
-                    torch.distributed.broadcast(carried, 0)
-                tensor.copy_(carried)
+                tensor.copy_(self.from_first(tensor.detach().cpu().clone))  # of a view, not all that it is of
 
     def from_first(self, make: Callable[[], _T]) -> _T:
         """What `make` gives on rank 0, which alone calls it; it can be pickled.
@@ -121,11 +115,8 @@ class World(Placement):
         except RuntimeError as error:
             if time.monotonic() - started < 0.9 * self.timeout_seconds:
                 raise PeerLostError("another process has ended", "see what it said", FAILED) from error
-            raise StoppedError(
-                f"rank {self.rank} has waited {self.timeout_seconds:g} s for the other processes: one of them hangs",
-                "",
-                FAILED,
-            ) from error
+            words = f"rank {self.rank} has waited {self.timeout_seconds:g} s for the other processes: one of them hangs"
+            raise StoppedError(words, exit_code=FAILED) from error
 
 
 ALONE = World()
@@ -140,7 +131,7 @@ def joined() -> Iterator[World]:
         PactlError: if the others are not found.
     """
     placement = Placement.here()
-    if placement is None or placement.size == 1:
+    if placement is None:
         yield ALONE
         return
     world = _join(placement, Handoff.received())
@@ -150,72 +141,45 @@ def joined() -> Iterator[World]:
 
 def _join(place: Placement, handoff: Handoff | None) -> World:
     """Meets the others. Tensors on GPUs go by NCCL, all others by gloo."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
     seconds = handoff.timeout_seconds if handoff else TIMEOUT_SECONDS
     gpus = torch.cuda.is_available() and torch.distributed.is_nccl_available()
-    group: dict[str, Any] = {"backend": "cpu:gloo,cuda:nccl" if gpus else "gloo", "timeout": timedelta(seconds=seconds)}
+    backend, where = "cpu:gloo,cuda:nccl" if gpus else "gloo", (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])
 
     def meet() -> None:
         own: dict[str, Any] = {}
-        if handoff:
-            own = {"store": _store(place, handoff), "rank": place.rank, "world_size": place.size}
+        if handoff:  # where the launchers do, in a corner; all have come before the short timeout counts
+            patience = max(MEETING_SECONDS, seconds)
+            whole = TCPStore(where[0], int(where[1]), timeout=timedelta(seconds=patience), wait_for_workers=False)
+            own = {"store": PrefixStore(handoff.corner, whole), "rank": place.rank, "world_size": place.size}
+            barrier(own["store"], place.size, _ARRIVED, patience)
         else:
-            require_known(os.environ["MASTER_ADDR"])
-        torch.distributed.init_process_group(**group, **own)
+            require_known(where[0])
+        torch.distributed.init_process_group(backend, timeout=timedelta(seconds=seconds), **own)
 
     try:
         interruptibly(meet)
     except (RuntimeError, ValueError) as error:
-        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        if _PORT_IN_USE in str(error):
-            raise PactlError(
-                f"rank {place.rank} cannot listen at {where}: the port is in use",
-                "choose another, on all machines",
-                FAILED,
-            ) from error
-        raise PeerLostError(
-            f"rank {place.rank} has not met the other {place.size - 1} at {where}: {str(error).splitlines()[0]}",
-            "is the address rank 0's, and the port free and open?",
-            FAILED,
-        ) from error
+        at, hint = ":".join(where), "is the address rank 0's, and the port free and open?"
+        words = f"has not met the other {place.size - 1} at {at}: {str(error).splitlines()[0]}"
+        if "EADDRINUSE" in str(error):
+            words, hint = f"cannot listen at {at}: the port is in use", "choose another, on all machines"
+        raise PeerLostError(f"rank {place.rank} {words}", hint, FAILED) from error
     return World(place.rank, place.size, place.local_rank, place.local_size, True, seconds)
 
 
 def _part(world: World) -> None:
-    """Ends the group in order.
-
-    None leaves before all are done: rank 0 may still have to write. Nobody closes a connection while another still
-    listens to it for what has been sent, nor rank 0, with which the store may end, before all have looked into it.
-    """
+    """Ends the group in order, when rank 0 has written too, and nobody listens any more for what was sent."""
     world.total(torch.zeros(1))
     store = torch.distributed.distributed_c10d._get_default_store()
-    deadline = time.monotonic() + world.timeout_seconds
-    with suppress(RuntimeError):  # the work is done
-        for key in (_DONE, _GONE):
-            arrived = store.add(key, 1)
-            while arrived < world.size and (key == _DONE or world.leads) and time.monotonic() < deadline:
-                time.sleep(_POLL_SECONDS)
-                arrived = store.add(key, 0)
+    with suppress(RuntimeError):  # the work is done, and the store may end with rank 0
+        interruptibly(lambda: barrier(store, world.size, _DONE, world.timeout_seconds))
     torch.distributed.destroy_process_group()
-
-
-def _store(place: Placement, handoff: Handoff) -> Any:
-    """Where the processes of one start meet, when all have come: a corner of the launchers' store."""
-    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
-
-    patience = timedelta(seconds=max(MEETING_SECONDS, handoff.timeout_seconds))
-    whole = TCPStore(
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=patience, wait_for_workers=False
-    )
-    store = PrefixStore(handoff.corner, whole)
-    if store.add(_ARRIVED, 1) == place.size:
-        store.set(_ALL_ARRIVED, "")
-    store.wait([_ALL_ARRIVED], patience)  # they start at different speeds: the short timeout is for later
-    return store
 
 
 def claims_to_speak(place: Placement) -> bool:
     """Whether this process is the first to complain, where no launcher of ours sorts complaints out."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        with suppress(Exception):  # rank 0, and the store with it, may be gone
-            return bool(torch.distributed.distributed_c10d._get_default_store().add(_COMPLAINTS, 1) == 1)
+    with suppress(Exception):  # no group yet, or rank 0, and the store with it, gone
+        return bool(torch.distributed.distributed_c10d._get_default_store().add(_COMPLAINTS, 1) == 1)
     return place.local_rank == 0

@@ -150,7 +150,7 @@ def test_a_rank_that_raises_says_so_itself_and_once(
         ((2, "train", "--dataset", "mnits"), "--dataset 'mnits' is not known (did you mean mnist?"),
         ((2, "train", "--dataset", "digits", "--epochs", 0), "--epochs 0:"),
         ((2, "bound", "run", "--quant-epochs", -1), "--quant-epochs -1:"),
-        ((2, "verify", "run"), "launch verify: only train, transfer, prior and bound"),
+        ((2, "verify", "run"), "'verify' is not one of 'train', 'transfer', 'prior', 'bound'"),
         ((2, "train", "--resume"), "--resume needs --out"),
         ((2, "train", "--device", "cuda"), "--device cuda does not go with launch --cpus"),
         ((2, "bound", "-"), "no run directory came through the pipe"),
@@ -218,12 +218,17 @@ def test_a_rank_that_hangs_is_reported_in_words(
 
 
 @pytest.mark.slow
-def test_no_rank_outlives_its_launcher(launch: Call, gone: Call, train: Any, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_nothing_outlives_a_launcher(
+    launch: Call, gone: Call, train: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     running = launch("--cpus", 2, *train[:-1], "--epochs", 100_000, "--out", run)
     ranks = running.begun(run)
     running.process.kill()
     assert gone(ranks)
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.slow
