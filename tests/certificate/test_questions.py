@@ -71,7 +71,7 @@ def test_a_headline_may_have_a_share() -> None:
         (["class@0.6", "top-2@0.6"], ERROR, "more than 1"),
         (["class@0.5", "top-2@0.5"], ERROR, "leave nothing"),
         (["class@0.5", "class@0.4"], ERROR, "two shares"),
-        (["calibration"], "calibration", "no single number"),
+        (["calibration"], "calibration", "not a single number"),
         ([], "nothing", "choose from"),
     ],
 )
