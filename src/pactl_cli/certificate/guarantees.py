@@ -60,7 +60,7 @@ class Guarantee(Record):
         what: its name.
         price_bits: the bits that each event pays for its share of delta.
         events: the events, in the order of `event_names`.
-        bound: the guarantee as one number: the worst for classes and groups, the error among the accepted for abstention.
+        bound: the guarantee as one number: for classes and groups the worst, for abstention the error of the accepted.
         accepted: for abstention, a lower bound on the share of new examples that is accepted.
         claim: the guarantee in words.
         threshold: for abstention, the place of the margin in `THRESHOLDS`.
@@ -82,7 +82,7 @@ class Guarantee(Record):
 
     @property
     def shared_events(self) -> int:
-        """The number of events that divide its share of delta; the message itself pays for the choice of a threshold."""
+        """The number of events that divide its share of delta; the message pays for the choice of a threshold."""
         return 2 if self.what == ABSTAIN else len(self.events)
 
     @property

@@ -29,7 +29,7 @@ _Step = Callable[[str, int], int]
 class NamePattern:
     """A compiled pattern, with the meaning that it has for Python's `re.search`.
 
-    It may have letters, `.`, `[a-z]`, `[^a-z]`, `\\d`, `\\w`, `\\.`, `^`, `$`, `|`, `( )`, `(?: )`, `(?! )` and `(?= )`,
+    It has letters, `.`, `[a-z]`, `[^a-z]`, `\\d`, `\\w`, `\\.`, `^`, `$`, `|`, `( )`, `(?: )`, `(?! )` and `(?= )`,
     and `*`, `+` or `?` after any of these.
 
     Raises:

@@ -95,7 +95,7 @@ def ordered_tree(size: int) -> SymbolTree:
 
 
 def symmetric_tree(size: int) -> SymbolTree:
-    """Return the tree, for odd K, that decides first on the middle symbol, then on a fair sign, then on the distance."""
+    """Return the tree, for odd K, that decides on the middle symbol first, then a fair sign, then the distance."""
     grower = _Grower()
     radius = size // 2
     root, sign = grower.node(), grower.node(_FAIR)
