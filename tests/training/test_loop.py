@@ -113,7 +113,7 @@ def test_a_state_without_averages_is_of_another_training() -> None:
     watcher = Watcher(interrupt_at=5)
     with pytest.raises(PactlError):
         trainer().run(watcher)
-    with pytest.raises(PactlError, match="of another training"):
+    with pytest.raises(PactlError, match="from another run"):
         trainer(ema=0.5).run(Watcher(), watcher.states[-1])
 
 
