@@ -163,11 +163,11 @@ def encode_decisions(writer: BitWriter, decisions: Sequence[int], zeros: Sequenc
                 bits.extend((1 - bit,) * pending)
                 pending = 0
     value, length = _termination(low, high, pending)
-    first, rest = value >> 1 if length == 2 else value, length - 1
     if length:
+        first = value >> (length - 1)
         bits.append(first)
         bits.extend((1 - first,) * pending)
-    if rest == 1:
+    if length == 2:
         bits.append(value & 1)
     writer.extend(bits)
 

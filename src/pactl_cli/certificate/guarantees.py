@@ -92,10 +92,14 @@ class Guarantee(Record):
 
     @property
     def loss(self) -> float:
-        """The number by which messages are compared if this is the headline; less is better."""
+        """The number by which messages are compared if this is the headline; less is better.
+
+        For abstention this is the share that is refused, or, above the target error, 1 more than the error.
+        """
         if self.what != ABSTAIN:
             return inf if self.bound is None else self.bound
-        return _abstention_loss(self.bound or 0.0, self.accepted or 0.0, self.abstain_error or 0.0)
+        error = self.bound or 0.0
+        return 1 - (self.accepted or 0.0) if error <= (self.abstain_error or 0.0) else 1 + error
 
     @property
     def worst(self) -> Event:
@@ -109,7 +113,8 @@ class Guarantee(Record):
             bits: the bits of the message, and those paid for choices that it does not carry.
             delta: the delta of the certificate.
         """
-        paid, is_exact = bits + self.price_bits, self.costs is None or has_exact_tail(self.costs)
+        paid = bits + self.price_bits
+        is_exact = all(cost in (0, 1) for row in self.costs or () for cost in row)  # then a sum of costs is a count
         events = tuple(_bounded(event, self.what, paid, delta, is_exact=is_exact) for event in self.events)
         return self.model_copy(update={"events": events})._at_threshold(self.threshold)
 
@@ -130,11 +135,6 @@ class Guarantee(Record):
         return found.model_copy(update={"claim": claim_of(found)})
 
 
-def _abstention_loss(error: float, accepted: float, aim: float) -> float:
-    """Return the share that is refused; if the error is above the aim, 1 more than the error."""
-    return 1 - accepted if error <= aim else 1 + error
-
-
 def cost_units(cost: float) -> int:
     """Return a cost in `COST_UNITS`, rounded up.
 
@@ -142,11 +142,6 @@ def cost_units(cost: float) -> int:
     (100000, 1)
     """
     return ceil(Decimal(repr(cost)) * COST_UNITS)
-
-
-def has_exact_tail(costs: Sequence[Sequence[float]]) -> bool:
-    """Return whether all costs are 0 or 1, so that their sum is a count."""
-    return all(cost in (0, 1) for row in costs for cost in row)
 
 
 def event_names(what: str, members: Sequence[int]) -> list[str]:

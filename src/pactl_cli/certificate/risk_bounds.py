@@ -7,7 +7,8 @@ hypothesis was fixed before the examples were seen.
 
 Every bound lies between errors / examples and 1, and is 1 when every example is an error. It is a
 guarantee, not an estimate: the error budget of its own evaluation is added, and the result is
-rounded up. Each rounding error below is counted in units of `_EPS`, twice the unit roundoff.
+rounded up. Each rounding error below is counted in units of `_EPS`, twice the unit roundoff. All
+bounds raise the errors of `binomial_bound`.
 
 >>> for bound in (binomial_bound, kl_bound, catoni_bound, mcallester_bound):
 ...     print(f"{bound(errors=3012, examples=60_000, bits=3854, delta=0.05):.4f}")
@@ -84,13 +85,10 @@ def kl_bound(
 
     Args:
         errors, examples, bits, delta: as for `binomial_bound`.
-        form: which penalty.
+        form: the penalty.
 
     Returns:
         The bound, a rate in [errors / examples, 1], not below the exact value.
-
-    Raises:
-        ValueError: an argument is out of its range. TypeError: it is not a number of its kind.
 
     Source: Seeger 2002; Maurer 2004, "A note on the PAC Bayesian theorem"; Langford 2005 for the
     Chernoff form.
@@ -116,8 +114,6 @@ def kl_bound(
 
 def mean_bound(*, total: int, units: int, examples: int, bits: float, delta: float) -> float:
     """Return an upper bound on the mean of a loss in [0, 1]: the Chernoff form of `kl_bound`, which holds for it too.
-
-    Results and errors are those of `binomial_bound`.
 
     Args:
         total: the sum of the losses of all examples, in parts of 1 / units.
@@ -161,9 +157,6 @@ def catoni_bound(*, errors: int, examples: int, bits: float, delta: float) -> fl
     Returns:
         The bound, a rate in [errors / examples, 1]: not below the exact infimum, and above it by a
         relative 1e-7 at most.
-
-    Raises:
-        ValueError: an argument is out of its range. TypeError: it is not a number of its kind.
 
     Source: Catoni 2007, theorem 1.2.6; in this form Zhou et al. 2019, "Non-vacuous generalization bounds at
     the ImageNet scale".
@@ -210,9 +203,6 @@ def mcallester_bound(*, errors: int, examples: int, bits: float, delta: float) -
 
     Returns:
         The bound, a rate in [errors / examples, 1], not below the exact value.
-
-    Raises:
-        ValueError: an argument is out of its range. TypeError: it is not a number of its kind.
 
     Source: McAllester 1999, with the constant of Maurer 2004; the kl bound through Pinsker's inequality.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from math import log
 
 import numpy as np
@@ -189,16 +190,6 @@ def grid(levels: int | None = None) -> Quantiser:
     return GridQuantiser()
 
 
-def kmeans(levels: int) -> Quantiser:
-    """Return a quantiser with free levels that start at the centres of k-means clusters."""
-    return LevelQuantiser(levels, kmeans_levels)
-
-
-def bins(levels: int) -> Quantiser:
-    """Return a quantiser with free levels that start at the means of uniform bins."""
-    return LevelQuantiser(levels, bin_means)
-
-
 def _sent(value: float) -> float:
     """Return a level as the message carries it.
 
@@ -232,7 +223,11 @@ def bin_means(w: Tensor, size: int) -> Tensor:
     """Return the means of w in uniform bins over [-max|w|, max|w|], or the middle of an empty bin: shape (size,)."""
     reach = float(w.abs().max()) or 1.0
     edges = torch.linspace(-reach, reach, size + 1, device=w.device)
-    bins = torch.bucketize(w, edges[1:-1])
-    counts = torch.bincount(bins, minlength=size)
-    sums = torch.zeros(size, device=w.device).index_add(0, bins, w)
+    places = torch.bucketize(w, edges[1:-1])
+    counts = torch.bincount(places, minlength=size)
+    sums = torch.zeros(size, device=w.device).index_add(0, places, w)
     return torch.where(counts > 0, sums / counts.clamp_min(1), (edges[1:] + edges[:-1]) / 2)
+
+
+kmeans = partial(LevelQuantiser, start=kmeans_levels)
+bins = partial(LevelQuantiser, start=bin_means)

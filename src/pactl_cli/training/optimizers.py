@@ -26,7 +26,6 @@ class Optimizer(ABC):
     def __init__(self, parameters: Iterable[Any], **numbers: float) -> None:
         given = list(parameters)
         groups = given if given and isinstance(given[0], dict) else [{"params": given}]
-        self.defaults = numbers
         self.param_groups: list[dict[str, Any]] = [numbers | group for group in groups]
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
 

@@ -9,14 +9,10 @@ from typing import Any
 
 import torch
 
-
-def _places_in(backend: Any, *operations: str) -> tuple[Any, ...]:
-    """Return the places of a backend where the precision of some operations is set."""
-    return tuple(getattr(backend, operation) for operation in operations)
-
-
-_ON_A_GPU: tuple[Any, ...] = (torch.backends.cuda.matmul, *_places_in(torch.backends.cudnn, "conv", "rnn"))
-_ON_A_PROCESSOR: tuple[Any, ...] = _places_in(torch.backends.mkldnn, "matmul", "conv", "rnn")
+_cudnn: Any = torch.backends.cudnn
+_mkldnn: Any = torch.backends.mkldnn
+_ON_A_GPU: tuple[Any, ...] = (torch.backends.cuda.matmul, _cudnn.conv, _cudnn.rnn)
+_ON_A_PROCESSOR: tuple[Any, ...] = (_mkldnn.matmul, _mkldnn.conv, _mkldnn.rnn)
 """The settings that can make products less exact: with TF32 on a GPU, with bfloat16 on a CPU."""
 _EXACT, _TF32 = "ieee", "tf32"
 
