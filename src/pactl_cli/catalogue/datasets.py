@@ -176,7 +176,7 @@ DATASETS = Table(
                 *("convnet", 4, 4e-3, 128, 60_000),
                 package="pactl",
                 reads=("fonts",),
-                resized=("glyphs", "glyphs:digits"),  # the same hand, in other fonts
+                resized=("glyphs", "glyphs:digits"),  # the same generator, with other fonts
                 assumes=_TUNED.format(name),
                 tuned_on=("digits",),
             )

@@ -119,7 +119,7 @@ def model_name(text: str) -> str:
     packages = frozenset(row.package for row in MODELS.values())
     reference = parse_reference(text, packages | {TIMM})
     if reference.scheme == TIMM and re.fullmatch(r"\w+(\.\w*)?", reference.name):
-        return f"{TIMM}:{reference.name.partition('.')[0]}"  # what follows names weights
+        return f"{TIMM}:{reference.name.partition('.')[0]}"  # the rest names weights
     if reference.scheme in packages and reference.name in MODELS:
         text = reference.name
     if reference.scheme == CODE:

@@ -20,7 +20,7 @@ import numpy as np
 
 
 class DecodeError(ValueError):
-    """The bits are not a message."""
+    """An error: the bits are not a message."""
 
 
 class BitWriter:

@@ -37,7 +37,7 @@ class NamePattern:
     """
 
     def __init__(self, text: str) -> None:
-        self._text, self._place, self._is_inside, self._steps = text, 0, False, 0
+        self._text, self._place, self._in_lookahead, self._steps = text, 0, False, 0
         try:
             size = len(text.encode())
         except UnicodeEncodeError as error:
@@ -108,15 +108,15 @@ class NamePattern:
         return lambda name, places: (places & self._where(name, holds)) << 1
 
     def _group(self, opening: str) -> _Step:
-        looks = opening in ("(?!", "(?=")
-        if looks and self._is_inside:
+        is_lookahead = opening in ("(?!", "(?=")
+        if is_lookahead and self._in_lookahead:
             raise PactlError(f"{opening} is inside another lookahead")
-        self._is_inside |= looks
+        self._in_lookahead |= is_lookahead
         step = self._alternatives()
-        self._is_inside &= not looks
+        self._in_lookahead &= not is_lookahead
         if not self._take(")"):
             raise PactlError(f"a {opening} is not closed", "write \\( for a bracket in a name")
-        return _looking(step, wanted=opening == "(?=") if looks else step
+        return _lookahead(step, wanted=opening == "(?=") if is_lookahead else step
 
     def _set(self) -> Callable[[str], bool]:
         """Return the test for a character class, after its opening bracket."""
@@ -162,7 +162,7 @@ def _repeated(step: _Step, count: str) -> _Step:
     return run
 
 
-def _looking(step: _Step, *, wanted: bool) -> _Step:
+def _lookahead(step: _Step, *, wanted: bool) -> _Step:
     """Return the step for a lookahead: it keeps the places from which `step` matches, or those from which it fails."""
 
     def run(name: str, places: int) -> int:

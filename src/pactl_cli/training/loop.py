@@ -34,6 +34,7 @@ _READ_EVERY_SECONDS = 1.0
 """The time between two readings of losses within an epoch, for the progress bar and to notice a NaN."""
 _ECHO_SECONDS = 1.0
 _STREAMS_APART = 1 << 40
+"""The distance between the seeds of two processes."""
 
 
 class Objective(nn.Module):

@@ -92,13 +92,9 @@ def _calibration(batch: _Batch) -> _Pair:
     best, place = batch.logits.max(1)
     odds = (best - batch.logits.scatter(1, place[:, None], -torch.inf).logsumexp(1))[:, None]
     borders = torch.tensor([log(each / (1 - each)) for each in CONFIDENCES], device=best.device)
-    low, high = (
-        torch.nn.functional.pad(borders, pad, value=end) for pad, end in (((1, 0), -torch.inf), ((0, 1), torch.inf))
-    )
-    slack, finite = (
-        (batch.slack + batch.caution * NUMERICAL_MARGIN)[:, None],
-        batch.finite[:, None],
-    )  # also for logits 0
+    low = torch.nn.functional.pad(borders, (1, 0), value=-torch.inf)
+    high = torch.nn.functional.pad(borders, (0, 1), value=torch.inf)
+    slack, finite = (batch.slack + batch.caution * NUMERICAL_MARGIN)[:, None], batch.finite[:, None]  # also of zeros
     surely = (odds >= low + slack) & (odds < high - slack) & finite
     perhaps = ((odds >= low - slack) & (odds < high + slack)) | (~finite & bool(batch.caution))
     right, may_be_right = batch.is_among(1)[:, None], batch.may_be_right[:, None]
