@@ -265,7 +265,7 @@ def dataset_entry(name: str) -> Dataset:
 
 
 def joined(name: str) -> tuple[str, ...]:
-    """Return the data sets that a name joins by commas, or the name alone if a part is no data set, as in a path.
+    """Return the data sets that a name joins by commas, or the name alone if a part is not a data set, as in a path.
 
     >>> joined("digits,npz:a.npz"), joined("npz:a,b.npz")
     (('digits', 'npz:a.npz'), ('npz:a,b.npz',))

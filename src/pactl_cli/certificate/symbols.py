@@ -57,7 +57,7 @@ class SymbolTree:
         return paths
 
 
-class _Grower:
+class _TreeBuilder:
     """A tree under construction."""
 
     def __init__(self) -> None:
@@ -88,22 +88,22 @@ class _Grower:
 
 def ordered_tree(size: int) -> SymbolTree:
     """Return the tree that halves the symbols again and again; it only assumes that neighbours are alike."""
-    grower = _Grower()
+    builder = _TreeBuilder()
     if size > 1:
-        grower.halve(list(range(size)))
-    return grower.tree(size)
+        builder.halve(list(range(size)))
+    return builder.tree(size)
 
 
 def symmetric_tree(size: int) -> SymbolTree:
     """Return the tree, for odd K, that decides on the middle symbol first, then a fair sign, then the distance."""
-    grower = _Grower()
+    builder = _TreeBuilder()
     radius = size // 2
-    root, sign = grower.node(), grower.node(_FAIR)
-    above = grower.halve([radius + r for r in range(1, radius + 1)])
-    below = grower.halve([radius - r for r in range(1, radius + 1)], above if above >= 0 else None)
-    grower.children[root] = (-radius - 1, sign)
-    grower.children[sign] = (above, below)
-    return grower.tree(size)
+    root, sign = builder.node(), builder.node(_FAIR)
+    above = builder.halve([radius + r for r in range(1, radius + 1)])
+    below = builder.halve([radius - r for r in range(1, radius + 1)], above if above >= 0 else None)
+    builder.children[root] = (-radius - 1, sign)
+    builder.children[sign] = (above, below)
+    return builder.tree(size)
 
 
 def symbol_trees(size: int) -> list[SymbolTree]:
