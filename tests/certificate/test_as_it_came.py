@@ -1,4 +1,4 @@
-"""What a header costs where a run starts from theta0: one bit, if all is as it came."""
+"""The cost of a header for a run that starts from theta0: one bit if theta0 is used as it came."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRIOR = Task("digits", 719, 1, calibration_pool=700, defaults=NETWORK | {"normal
 
 
 def header(given: dict[str, Any], task: Task) -> str:
-    """The bits, which are read as what was written."""
+    """Return the bits of a header, and check that they are read as they were written."""
     writer, stated = BitWriter(), complete(given, task)
     write_configuration(writer, stated, task)
     data = writer.to_bytes()
@@ -26,7 +26,7 @@ def header(given: dict[str, Any], task: Task) -> str:
 
 
 def test_as_it_came_costs_one_bit_and_the_usual_d_four() -> None:
-    """Of a source its batch statistics are as they came where d = 0; else calibration examples are the default."""
+    """With d = 0 a source keeps its batch statistics; else the default is to take calibration examples."""
     came = complete({}, SOURCE)
     assert (came.intrinsic_dim, came.base_width, came.normalisation) == (0, 3, ((0.1,), (0.2,)))
     assert (came.calibration_examples, complete({"intrinsic_dim": 6000}, SOURCE).calibration_examples) == (0, 512)
@@ -51,12 +51,12 @@ def test_as_it_came_costs_one_bit_and_the_usual_d_four() -> None:
     ids=str,
 )
 def test_what_is_not_as_it_came(given: dict[str, Any], bits: str) -> None:
-    """One bit tells the data set's own default from other values, where theta0 has another default."""
+    """If theta0 has another default, one bit says whether the value is the data set's default."""
     assert header(given, SOURCE) == bits
 
 
 def test_silence_says_nothing_of_the_subspace() -> None:
-    """The same classifier, for every P."""
+    """At w = 0 every P gives the same classifier, so P has its default."""
     told: dict[str, Any] = {"intrinsic_dim": 6000, "intrinsic_mode": "dense", "freeze": "body", "lora_rank": 3}
     assert silent(complete(told, SOURCE), SOURCE) == complete({"calibration_examples": 512}, SOURCE)
     rest: dict[str, Any] = {"seed": 3, "model_name": "fc", "base_width": 7, "label_noise": 0.5, "image_size": 5}

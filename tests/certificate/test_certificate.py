@@ -1,4 +1,4 @@
-"""The sentence of a certificate: what it says is never more than what holds."""
+"""The sentence of a certificate never claims more than what holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHORT = "more than 99.9999999999999999"
 
 
 def confidence(delta: float, *, hold_out: bool = False) -> str:
-    """What the sentence says before its first per cent sign."""
+    """Return the confidence in the sentence."""
     found = re.search(r"[Ww]ith ((?:more than )?[0-9.]+) % confidence", sentence(0.1, delta, 9, "x", hold_out=hold_out))
     assert found
     return found[1]
@@ -44,7 +44,7 @@ def test_confidence_in_words(delta: float, expected: str) -> None:
 
 
 def deltas() -> list[float]:
-    """Thousands, short and long, near and far."""
+    """Return thousands of deltas, with few and many digits, large and small."""
     draw = random.Random(0)
     spread = [0.5 * 10 ** -draw.uniform(0, 20) for _ in range(4000)]
     even = [draw.uniform(1e-9, 0.5) for _ in range(2000)]
@@ -53,7 +53,7 @@ def deltas() -> list[float]:
 
 
 def test_confidence_is_rounded_down_and_little() -> None:
-    """Held against exact fractions. A float may stand for a decimal half a unit of its last place away."""
+    """Compare with exact fractions; a float may stand for a decimal that is half a unit in the last place away."""
     for delta in deltas():
         said = confidence(delta)
         exact = 100 * (1 - Fraction(repr(delta)))

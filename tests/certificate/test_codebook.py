@@ -1,4 +1,4 @@
-"""Levels as 16-bit numbers: exact, canonical, a set paid for as a set."""
+"""Codebooks keep 16-bit levels exactly, in one form only, and pay for a set as a set."""
 
 import sys
 import warnings
@@ -281,7 +281,7 @@ def test_a_form_beyond_the_catalogue_is_refused(tag: str) -> None:
 
 
 def test_a_third_form_has_its_own_tag_and_changes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of the catalogue is all that it takes."""
+    """Add a form by a row of the catalogue alone."""
     before = [bit_string(written(codebook)) for codebook in (Grid(0.5, 2), FreeLevels((1.0,)))]
     row = replace(catalogue.CODEBOOKS["bins"], name="signs", form=f"{__name__}:Signs")
     monkeypatch.setitem(catalogue.CODEBOOKS, "signs", row)
@@ -293,7 +293,7 @@ def test_a_third_form_has_its_own_tag_and_changes_no_other(monkeypatch: pytest.M
 
 @dataclass(frozen=True)
 class Signs(Codebook):
-    """One or minus one."""
+    """A codebook with the levels -1 and 1."""
 
     size = 2
 
@@ -301,7 +301,7 @@ class Signs(Codebook):
         return np.array([-1, 1], dtype=np.float32)
 
     def write(self, writer: BitWriter) -> None:
-        """Nothing is left to say."""
+        """Write nothing: the tag says all."""
 
     @classmethod
     def read(cls, reader: BitReader) -> "Signs":

@@ -1,4 +1,4 @@
-"""Universal codes and the arithmetic coder: they come back, they are prefix-free, they cost what they say."""
+"""The universal codes and the arithmetic coder decode, are prefix-free, and have the promised lengths."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +36,7 @@ BITS = st.lists(st.integers(0, 1), max_size=80)
 
 
 def bit_string(writer: BitWriter) -> str:
-    """What was written, as text, without the padding."""
+    """Return the written bits as text, without the padding."""
     return "".join(format(byte, "08b") for byte in writer.to_bytes())[: writer.num_bits]
 
 
@@ -53,7 +53,7 @@ def from_bits(bits: str) -> BitReader:
 
 
 def is_prefix_free(codes: Iterable[str]) -> bool:
-    """In sorted order a string stands directly before those that it begins; equal strings do not pass either."""
+    """Return True if no code begins another or equals it: in sorted order only neighbours need a comparison."""
     return not any(after.startswith(before) for before, after in pairwise(sorted(codes)))
 
 
@@ -165,7 +165,7 @@ def test_elias_codes_of_small_values_are_prefix_free(write: Write, read: Read) -
 
 
 def test_elias_codes_waste_nothing() -> None:
-    """All values of at most n significant bits leave exactly the room of the longer ones."""
+    """The codes of all values of at most n bits leave exactly the room that longer values need."""
     assert kraft_sum(code(write_gamma, value) for value in range(1, 2**12)) == 1 - Fraction(1, 2**12)
     lengths = kraft_sum(code(write_gamma, length) for length in range(1, 13))
     assert kraft_sum(code(write_delta, value) for value in range(1, 2**12)) == lengths
@@ -233,7 +233,7 @@ def encoded(steps: list[Step]) -> BitWriter:
 
 
 def check(steps: list[Step], before: list[int], after: list[int]) -> None:
-    """Comes back whatever follows; consumes what was written; costs at most 2 bits more than it must."""
+    """Check that decisions decode whatever follows, consume their own bits, and cost at most 2 bits too many."""
     code_bits = bit_string(encoded(steps))
     writer = BitWriter()
     writer.extend(before)
@@ -269,7 +269,7 @@ def test_decisions_come_back(steps: list[Step], before: list[int], after: list[i
 
 
 def straddling(count: int, total: int = 2**20) -> list[Step]:
-    """Decisions whose interval holds 1/2 throughout, so that no bit is settled before the end."""
+    """Return decisions whose interval always contains 1/2, so that no bit is settled before the end."""
     steps: list[Step] = []
     half, quarter = 2**47, 2**46
     low, high = 0, 2**48
@@ -293,7 +293,7 @@ def test_a_long_carry_comes_back(count: int, last: int) -> None:
 
 
 def test_a_carry_is_long() -> None:
-    """The sequence above does what its test needs: hundreds of equal bits follow the first."""
+    """The sequence of `straddling` is right for its test: hundreds of equal bits follow the first."""
     bits = bit_string(encoded(straddling(1000)))
     assert len(set(bits[1:300])) == 1
     assert bits[0] != bits[1]
@@ -301,7 +301,7 @@ def test_a_carry_is_long() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 60, 100])
 def test_the_middle_half_again_and_again_comes_back(count: int) -> None:
-    """The interval is then the whole word, and yet bits are owed: as many as were halved, and one."""
+    """The interval is the whole word again, but pending bits are still to be written."""
     steps = [(0, 3, 4), (1, 1, 3)] * count
     check(steps, [], [1])
     assert bit_string(encoded(steps)) == "0" + "1" * count
@@ -313,7 +313,7 @@ def test_no_decisions_no_bits() -> None:
 
 
 def test_a_certain_looking_sequence_is_free() -> None:
-    """Decisions that were expected cost a bit or two, however many."""
+    """Any number of decisions that the model expects costs at most two bits."""
     check([(0, MOST_TOTAL - 1, MOST_TOTAL)] * 20_000, [], [1])
     assert encoded([(0, MOST_TOTAL - 1, MOST_TOTAL)] * 20_000).num_bits <= 2
 
@@ -325,7 +325,7 @@ def test_decisions_in_their_golden_bits() -> None:
 
 @given(st.randoms(use_true_random=False), st.integers(1, 7))
 def test_all_decisions_of_one_model_are_prefix_free(rng: random.Random, count: int) -> None:
-    """Whatever the adaptive probabilities are: every node of the tree of decisions has its own."""
+    """This holds for any adaptive probabilities: each node of the tree of decisions gets its own."""
     codes: list[str] = []
 
     def grow(steps: list[Step]) -> None:

@@ -1,4 +1,4 @@
-"""What a header costs, that it comes back, and that no header begins another."""
+"""Headers decode, cost what they should, and do not begin one another."""
 
 from dataclasses import fields, replace
 from fractions import Fraction
@@ -44,7 +44,7 @@ def rows(channels: int, lowest: int) -> st.SearchStrategy[tuple[float, ...]]:
 
 @st.composite
 def configurations(draw: st.DrawFn, task: Task) -> Configuration:
-    """A configuration about a task, any field of which may have its default."""
+    """Draw a configuration about a task, in which any field may have its default."""
     names = [*catalogue.MODELS, *([task.brought.name] if task.brought else ())]
     model = draw(st.none() | st.sampled_from(names))
     values: dict[str, st.SearchStrategy[Any]] = {
@@ -82,10 +82,10 @@ def header(task: Task = MNIST, **given: Any) -> str:
 
 
 class ExactReader(BitReader):
-    """Reads bits without padding; asking for one more is an error of its own."""
+    """A reader of bits without padding, with its own error for reading past the end."""
 
     class MoreError(Exception):
-        """The bits end."""
+        """The reader was asked for more bits than there are."""
 
     def __init__(self, bits: str) -> None:
         super().__init__(b"")
@@ -181,14 +181,14 @@ def test_the_default_costs_one_bit(task: Task) -> None:
     ids=str,
 )
 def test_only_what_differs_is_paid_for(given: dict[str, Any], parts: list[tuple[int, int]], before: int | None) -> None:
-    """A bit, the gap and the value for each, and a bit for the end; never more than with a flag for each field."""
+    """Each field costs a bit, the gap and the value, and the end one bit; a flag for each field would cost more."""
     num_bits = len(header(**given))
     assert num_bits == sum(1 + gap + value for gap, value in parts) + 1
     assert before is None or num_bits <= before
 
 
 def test_a_default_may_depend_on_the_fields_before() -> None:
-    """A network's own width, and its own need of calibration, are free once it is named."""
+    """Once a network is named, its own width and its own calibration are free."""
     own = complete({"model_name": "layer13s"}, MNIST)
     assert (own.base_width, own.calibration_examples) == (8, 512)
     assert len(header(model_name="layer13s")) == (1 + 3 + 3) + 1
@@ -198,7 +198,7 @@ def test_a_default_may_depend_on_the_fields_before() -> None:
 
 
 def test_low_seeds_are_cheap_and_the_default_is_first() -> None:
-    """Trying seeds 0, 1, 2, ... and keeping one costs about twice the logarithm of how many were tried."""
+    """The code of a seed grows with its rank, so keeping the best of the first seeds is cheap."""
     codes = {seed: header(seed=seed) for seed in range(2000)}
     assert codes.pop(DEFAULT_SEED) == "1"
     lengths = [len(bits) for bits in codes.values()]
@@ -219,7 +219,7 @@ def test_round_dimensions_cost_six_bits_and_a_flag() -> None:
 
 
 def accepted_headers(task: Task, longest: int) -> dict[str, Configuration]:
-    """Every bit string of at most `longest` bits that is read to its very end as a configuration."""
+    """Return every bit string of at most `longest` bits that is read to its end as a configuration."""
     accepted = {}
     open_prefixes = [""]
     while open_prefixes:
@@ -265,7 +265,7 @@ def test_all_headers_of_eighteen_bits_satisfy_kraft() -> None:
 
 
 def test_a_roundabout_header_is_read_but_never_written() -> None:
-    """`message.decode` refuses it, for it is not what would be written: a round dimension, 4, as any other."""
+    """It writes the round dimension 4 as any other number, so `message.decode` refuses it."""
     bits = "0" + "1" + "1" + "01101" + "1"
     stated = read_configuration(ExactReader(bits), MNIST)
     assert stated == complete({"intrinsic_dim": 4}, MNIST)
@@ -273,7 +273,7 @@ def test_a_roundabout_header_is_read_but_never_written() -> None:
 
 
 def test_a_brought_network_comes_first() -> None:
-    """So that its place stays when the catalogue grows."""
+    """Its place then stays the same when the catalogue grows."""
     bits = header(BROUGHT, model_name="nets:small")
     assert bits == "0" + "011" + "1" + "1"
     stated = read_configuration(ExactReader(bits), BROUGHT)

@@ -1,4 +1,4 @@
-"""What decoding depends on beside the code: frozen, save that tables may grow at their ends."""
+"""The constants and tables of the message format are frozen, except that tables may grow at their ends."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def format_description() -> dict[str, Any]:
 
 
 def changes(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The parts of the format that are no longer what they were, by name."""
+    """Return the names of the parts of the format that have changed."""
     tables = {name: now["tables"].get(name, [])[: len(rows)] for name, rows in frozen["tables"].items()}
     wrong = [f"tables.{name}" for name, rows in frozen["tables"].items() if tables[name] != rows]
     networks = frozen["dataset_networks"].items()
@@ -67,7 +67,7 @@ def changes(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def golden() -> dict[str, Any]:
-    """What the present format was when it was first published."""
+    """Return the format as it was when it was first published."""
     content: dict[str, Any] = json.loads((GOLDEN / f"format-{FORMAT}.json").read_text())
     return content
 
@@ -85,7 +85,7 @@ def test_what_is_appended_changes_nothing(golden: dict[str, Any]) -> None:
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to every value that holds no others."""
+    """Return the path to every leaf of a JSON value."""
     if not isinstance(value, dict | list):
         return [path]
     items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -113,7 +113,7 @@ def test_the_bounds_of_a_certificate_are_those_of_the_format(golden: dict[str, A
 
 @pytest.mark.parametrize("table", ["MODELS", "PROJECTORS", "VIEWS"])
 def test_a_row_at_the_end_leaves_every_message_as_it_was(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those about a network that the receiver brings."""
+    """This includes messages about a network that the receiver brings."""
     task = Task("digits", 1437, 1, Brought("nets:small"))
     names = {"MODELS": "model_name", "PROJECTORS": "intrinsic_mode", "VIEWS": "view"}
     rows = getattr(catalogue, table)

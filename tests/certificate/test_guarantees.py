@@ -1,4 +1,4 @@
-"""What counts of events are worth: their bounds, the threshold that is chosen, costs, and the sentences."""
+"""Guarantees from counts of events: bounds, the choice of a threshold, costs, and sentences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pactl_cli.certificate.risk_bounds import binomial_bound, kl_bound, mean_bou
 
 
 def guarantee(what: str, counts: list[tuple[int, int]], members: range = range(3), **more: object) -> Guarantee:
-    """A guarantee of which the counts alone are known: (errors, examples) of each event."""
+    """Return a guarantee with nothing but counts: (errors, examples) of each event."""
     names = event_names(what, members)
     events = tuple(Event(name=n, errors=k, examples=m, bound=1.0) for n, (k, m) in zip(names, counts, strict=True))
     return Guarantee(what=what, price_bits=more.pop("price_bits", 0.0), events=events, bound=None, claim="", **more)  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_thresholds_are_as_many_as_their_bits_say_and_exact() -> None:
 
 
 def abstention(aim: float, seed: int = 0) -> Guarantee:
-    """Of 5,000 examples whose margins and errors are drawn so that errors have small margins."""
+    """Return the counts of 5,000 examples, drawn so that errors have small margins."""
     random = np.random.default_rng(seed)
     margins = random.exponential(5, 5000)
     wrong = random.random(5000) < 0.5 * np.exp(-margins)
@@ -118,7 +118,7 @@ def test_a_cost_is_rounded_up_to_millionths_and_decimals_stay() -> None:
 @pytest.mark.parametrize("chances", [(0.5, 0.3, 0.2), (0.9, 0.1, 0.0), (0.05, 0.05, 0.9), (0.0, 1.0, 0.0)])
 @pytest.mark.parametrize("examples", [1, 4, 11])
 def test_the_mean_bound_by_brute_force(chances: tuple[float, ...], examples: int) -> None:
-    """Over every sample of losses 0, 1/2 and 1: the bound is below the true mean with probability at most delta."""
+    """Over every sample of losses 0, 1/2 and 1, the bound is below the true mean with probability at most delta."""
     mean = chances[1] / 2 + chances[2]
     for delta, bits in ((0.3, 0), (0.05, 0), (0.4, 2)):
         failing = 0.0

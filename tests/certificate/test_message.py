@@ -1,4 +1,4 @@
-"""Whole messages: they come back, in one form only, and 2**-bits is a probability over all that are accepted."""
+"""Whole messages decode, have one form only, and 2**-bits is a probability over all accepted messages."""
 
 from fractions import Fraction
 from itertools import pairwise, product
@@ -25,7 +25,7 @@ MNIST = Task("mnist", 60_000, 1)
 
 
 def task_with_default(dim: int) -> Task:
-    """The smallest data set whose default is d = `dim`."""
+    """Return the task of the smallest data set whose default is d = `dim`."""
     sizes = range(1, 100 * dim)
     return Task("npz:tiny.npz", next(n for n in sizes if default_dim(n) == dim), 3)
 
@@ -36,7 +36,7 @@ TASKS = [MNIST, TINY, Task("folder:photos", 1_300_000, 3)]
 
 @pytest.fixture(scope="module", autouse=True)
 def few_dimensions() -> Any:
-    """A bit string may claim up to 2**26 coordinates in a few bits; these tests wait for no more than 10,000."""
+    """Limit messages to 10,000 coordinates: a few bits may claim up to 2**26, which would take too long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(message_module, "MAX_DIM", 10_000)
         yield
@@ -58,7 +58,7 @@ def is_same(one: Message, other: Message) -> bool:
 
 
 def build(codebook: Codebook | None, symbols: list[int], task: Task = MNIST, **given: Any) -> Message:
-    """The message of these symbols, all else by default."""
+    """Return the message of these symbols, with defaults for all other fields."""
     configuration = complete(given | {"intrinsic_dim": len(symbols)}, task)
     return Message(configuration, codebook, np.array(symbols, dtype=np.int64))
 
@@ -197,7 +197,7 @@ def test_a_roundabout_configuration_is_refused(bits: str, says: str) -> None:
 
 
 def test_other_forms_of_a_sequence_are_refused() -> None:
-    """The longer tree, and another point of the same interval: readable symbols, but not what is written."""
+    """The symbols can be read along the longer tree, or from another point of the interval, but are not written so."""
     before = header_of("1", Grid(1.0, 1))
     canonical = {bit_string(encode(build(Grid(1.0, 1), [*pair], TINY), TINY)) for pair in product(range(3), repeat=2)}
     others: set[str] = set()
@@ -222,7 +222,7 @@ def test_other_forms_of_a_sequence_are_refused() -> None:
 
 
 def accepted_bytes(task: Task, longest: int) -> dict[str, Message]:
-    """By its bits without padding, every message of at most `longest` bytes."""
+    """Return every message of at most `longest` bytes, by its bits without padding."""
     accepted = {}
     for length in range(longest + 1):
         for number in range(256**length):
@@ -246,7 +246,7 @@ def check_kraft(accepted: dict[str, Message], task: Task) -> None:
 
 @pytest.fixture
 def fifteen_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if only fifteen numbers had sixteen bits, so that whole messages fit in two bytes."""
+    """Pretend that there are fifteen half-precision numbers, so that whole messages fit in two bytes."""
     monkeypatch.setattr(codebook_module, "_LARGEST", 7)
 
 

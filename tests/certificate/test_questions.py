@@ -1,4 +1,4 @@
-"""What is asked for: its words, the shares of delta, and what each event pays for its own."""
+"""Questions: how they are parsed, how they share delta, and the price of each event."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_headline_may_have_a_share() -> None:
         (["class@0.6", "top-2@0.6"], ERROR, "more than 1"),
         (["class@0.5", "top-2@0.5"], ERROR, "leave nothing"),
         (["class@0.5", "class@0.4"], ERROR, "two shares"),
-        (["calibration"], "calibration", "no single number"),
+        (["calibration"], "calibration", "not a single number"),
         ([], "nothing", "choose from"),
     ],
 )
@@ -81,7 +81,7 @@ def test_shares_that_are_none(texts: list[str], headline: str, reason: str) -> N
 
 
 def test_prices_are_a_prefix_code_to_the_last_bit() -> None:
-    """Kraft's sum of all events, with 60 digits: rounding has made no price too small, and none much too large."""
+    """Kraft's sum with 60 digits shows that rounding made no price too small, and none much too large."""
     mpmath.mp.dps = 60
     for guarantees in range(1, 17):
         for events in (1, 2, 3, 10, 24, 1000, 4096):

@@ -1,4 +1,4 @@
-"""The decoder of another hand agrees with the program on every message, and its page with the program's tables."""
+"""The reference decoder agrees with the program on every message, and its page with the program's tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCRIPT, PAGE = DOCS / "reference_decoder.py", DOCS / "message-format.md"
 
 
 def loaded() -> ModuleType:
-    """The script as a module."""
+    """Return the script as a module."""
     spec = spec_from_file_location("reference_decoder", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -126,7 +126,7 @@ def numbers(channels: int, lowest: int) -> st.SearchStrategy[tuple[float, ...]]:
 
 @st.composite
 def statements(draw: st.DrawFn) -> tuple[Message, Task]:
-    """A message about a task; each field of its header may have its default."""
+    """Draw a message about a task; each field of its header may have its default."""
     task = draw(st.sampled_from(TASKS))
     model = draw(st.none() | st.sampled_from([*catalogue.MODELS, *([task.brought.name] if task.brought else ())]))
     width = task.model(model or complete({}, task).model_name).width
@@ -154,7 +154,7 @@ def as_json(value: Any) -> Any:
 
 
 def read(data: bytes, task: Task, most: int = 10_000) -> tuple[dict[str, Any], list[float], int]:
-    """The header, the coordinates and the length of a message, as the reference decoder finds them."""
+    """Return the header, the coordinates and the length of a message according to the reference decoder."""
     message = REFERENCE.Message(data, as_json(task.as_dict()))
     header = message.header()
     REFERENCE.require(header["intrinsic_dim"] <= most, "too many")
@@ -183,7 +183,7 @@ GOLDEN = [
     (TASKS[0], "6628a146cc09ed05d0ea4ceff3ce8c21d74de0ba80", 161),
     (TASKS[0], "71009a4c80", 33),
 ]
-"""Those of test_message.py: both forms of codebooks, a default d, a normalisation, and d = 0."""
+"""The golden messages of test_message.py: both forms of codebooks, a default d, a normalisation, and d = 0."""
 
 
 @pytest.mark.parametrize(("task", "coded", "bits"), GOLDEN)
@@ -206,7 +206,7 @@ def test_the_tables_of_the_page_are_those_that_are_frozen() -> None:
 
 
 def outcome(reader: Callable[[], Any]) -> Any:
-    """What is read, or None of what is no message."""
+    """Return what a reader returns, or None if the bits are not a message."""
     try:
         return reader()
     except (DecodeError, ValueError, LookupError, OverflowError):
@@ -214,7 +214,7 @@ def outcome(reader: Callable[[], Any]) -> Any:
 
 
 def agree(data: bytes, task: Task) -> bool:
-    """Whether bits are a message, of which both programs say the same."""
+    """Check that both programs read the same from some bits; return True if these are a message."""
     known = outcome(lambda: decode(data, task, 10_000))
     found = outcome(lambda: read(data, task))
     assert found == (None if known is None else expected(known[0], known[1].bits)), data.hex()

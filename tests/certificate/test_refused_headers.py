@@ -1,4 +1,4 @@
-"""What is no header: defaults spelt out, names and fields that there are not, values out of their range."""
+"""Invalid headers are refused: spelt-out defaults, unknown names and fields, and values out of range."""
 
 import pytest
 
@@ -11,7 +11,7 @@ MNIST = Task("mnist", 60_000, 1)
 
 
 def read(bits: str) -> Configuration:
-    """The configuration that some bits, and zeros after them, begin with."""
+    """Return the configuration at the beginning of some bits, which are followed by zeros."""
     writer = BitWriter()
     writer.extend(map(int, bits + "0" * 40))
     return read_configuration(BitReader(writer.to_bytes()), MNIST)

@@ -39,7 +39,7 @@ def sixty_digits() -> Iterator[None]:
 
 
 def exact_log_tail(errors: int, examples: int, p: mpf) -> mpf:
-    """ln P[Bin(examples, p) <= errors], summed term by term from the last one down."""
+    """Return ln P[Bin(examples, p) <= errors], summed term by term from the last one down."""
     if errors == examples:
         return mpf(0)
     if p >= 1:
@@ -73,7 +73,7 @@ def exact_kl(errors: int, examples: int, p: mpf) -> mpf:
 
 
 def exact_catoni(case: Case) -> mpf:
-    """The infimum over lambda >= 1 of Catoni's bound: a dense grid in numpy, then a mpmath search."""
+    """Return the infimum over lambda >= 1 of Catoni's bound, by a dense grid in numpy and a search in mpmath."""
     errors, examples, bits, delta = case
     q, alpha, nats = mpf(errors) / examples, mpf(0.0001), exact_nats(bits, delta)
 
@@ -96,7 +96,7 @@ def exact_catoni(case: Case) -> mpf:
 
 
 def solves(bound: float, errors: int, examples: int, is_above: Callable[[mpf], bool]) -> bool:
-    """Whether `bound` is not below the root of an increasing test, and at most TOLERANCE above it."""
+    """Return True if `bound` is not below the root of an increasing test, and at most TOLERANCE above it."""
     if not errors / examples <= bound <= 1.0:
         return False
     below = mpf(bound) * (1 - TOLERANCE)
@@ -137,7 +137,7 @@ def arguments(case: Case) -> dict[str, Any]:
 
 
 def random_case(source: random.Random, most_examples: int = MOST_EXAMPLES) -> Case:
-    """Log-uniform sizes, and error counts at both ends as well as in the middle."""
+    """Draw log-uniform sizes, and error counts at both ends as well as in the middle."""
     examples = round(math.exp(source.uniform(0.0, math.log(most_examples))))
     few = min(examples, round(math.exp(source.uniform(0.0, math.log(examples)))))
     errors = source.choice([0, few, examples - few, source.randint(0, examples), source.randint(0, examples)])

@@ -1,4 +1,4 @@
-"""Adaptive codes of whole sequences: they come back, are prefix-free, and cost what the estimator says, to two bits."""
+"""Adaptive codes of sequences decode, are prefix-free, and cost at most two bits more than the estimator says."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ Branch = tuple[tuple[str, int, int] | None, int]  # whose counts (None: a fair c
 
 
 def halving(name: str, low: int, high: int, place: int) -> list[Branch]:
-    """The way to `place` among low .. high-1: in the first half, rounded up, or not?"""
+    """Return the path to `place` among low .. high-1 by halving, with the first half rounded up."""
     if high - low == 1:
         return []
     middle = low + ceil((high - low) / 2)
@@ -47,7 +47,7 @@ def ordered_way(symbol: int, size: int) -> list[Branch]:
 
 
 def symmetric_way(symbol: int, size: int) -> list[Branch]:
-    """The middle or not; then a fair sign, positive first; then the distance."""
+    """Return the path to a symbol: the middle or not; then a fair sign, positive first; then the distance."""
     offset = symbol - size // 2
     if not offset:
         return [(("middle", 0, 0), 0)]
@@ -62,7 +62,7 @@ def ways(size: int) -> list[Way]:
 
 
 def steps(way: Way, symbols: Iterable[int], size: int) -> list[tuple[int, int, int]]:
-    """Every decision with its Krichevsky-Trofimov frequencies: (count of zeros + 1/2) / (seen + 1), doubled."""
+    """Return every decision with its Krichevsky-Trofimov frequencies, (count of zeros + 1/2) / (seen + 1), doubled."""
     counts: defaultdict[tuple[str, int, int], list[int]] = defaultdict(lambda: [0, 0])
     made = []
     for symbol in symbols:
@@ -81,7 +81,7 @@ def probability(way: Way, symbols: Iterable[int], size: int) -> Fraction:
 
 
 def expected_code(symbols: list[int], size: int) -> str:
-    """The shortest code of all trees, the first of equals, after its place among them."""
+    """Return the shortest code of all trees, the first of equals, after the place of its tree."""
     codes = []
     for index, way in enumerate(ways(size)):
         writer = BitWriter()
@@ -106,7 +106,7 @@ def code(symbols: Iterable[int], size: int) -> str:
 
 
 def check(symbols: Symbols, size: int, before: list[int], after: list[int]) -> int:
-    """Comes back from amid other bits, and consumes exactly its own; returns how many."""
+    """Check that a sequence decodes from amid other bits and consumes exactly its own; return how many."""
     writer = BitWriter()
     writer.extend(before)
     write_symbols(writer, symbols, size)
@@ -122,14 +122,14 @@ def check(symbols: Symbols, size: int, before: list[int], after: list[int]) -> i
 
 
 def check_length(num_bits: int, symbols: Symbols, size: int) -> None:
-    """At least what the better tree's probability demands, at most two bits more; and the choice of a tree."""
+    """Check that a length is that of the better tree and its choice, plus at most two bits."""
     trees = symbol_trees(size)
     ideal = min(ideal_bits(tree, symbols) for tree in trees) + (len(trees) - 1)
     assert ideal - 1e-6 <= num_bits <= ideal + 2 + 1e-6
 
 
 def adversarial(size: int) -> list[list[int]]:
-    """Sequences that surprise an estimator."""
+    """Return sequences that surprise an estimator."""
     last, middle = size - 1, size // 2
     return [
         [],
@@ -196,7 +196,7 @@ def test_probabilities_sum_to_one(size: int, count: int) -> None:
 
 
 def check_kraft(size: int, count: int) -> None:
-    """All codes of K^d sequences: prefix-free, their weights summing to at most 1, none below its exact price."""
+    """Check that the codes of all K^d sequences are prefix-free, and cost their exact price."""
     codes = {symbols: code(symbols, size) for symbols in product(range(size), repeat=count)}
     in_order = sorted(codes.values())
     assert len(in_order) == size**count
@@ -237,7 +237,7 @@ def test_one_level_is_free() -> None:
 
 
 def test_a_level_never_used_costs_little() -> None:
-    """Adaptive: nothing is transmitted about the 253 levels that do not occur."""
+    """The code is adaptive: it transmits nothing about the 253 levels that do not occur."""
     symbols = np.random.default_rng(0).integers(0, 3, 4000)
     three, many = (check(symbols, size, [], []) for size in (4, 256))
     assert three < many < three + 50
@@ -252,7 +252,7 @@ def test_the_better_tree_is_taken() -> None:
 
 @pytest.mark.parametrize("relative", [-1e-12, 1e-12])
 def test_the_code_does_not_hang_on_rounding(relative: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another machine's logarithm of the gamma function differs in its last digits; the message must not."""
+    """Another machine may compute other last digits of the log-gamma function; the message must not change."""
     sequences = [symbols for count in range(6) for symbols in product(range(3), repeat=count)]
     before = [code(symbols, 3) for symbols in sequences]
 

@@ -1,4 +1,4 @@
-"""What sender and receiver know before the message, as a certificate says it."""
+"""The task in a certificate goes through JSON, and invalid tasks are refused."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from pactl_cli.certificate.task import Brought, Task
 
 @given(st.booleans(), st.none() | st.integers(0, 10**6), st.booleans())
 def test_a_task_goes_through_json(is_brought, pool, has_defaults):
-    """What a certificate says of it is enough to read its message."""
+    """The JSON in a certificate is enough to read its message."""
     known: dict[str, Any] = {"intrinsic_dim": 0, "calibration_examples": 0, "image_size": None}
     known |= {"model_name": "fc", "base_width": 3, "normalisation": ((0.1, 0.2), (0.3, 0.4))}
     defaults = known if has_defaults else {}

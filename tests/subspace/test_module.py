@@ -1,4 +1,4 @@
-"""theta0 + P w: one linear map in, a working network out."""
+"""A network with weights theta0 + P w works like the network with these weights set."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_nothing_but_w_is_in_its_state() -> None:
 
 
 class Attending(nn.Module):
-    """Attention, a dense layer with a norm, and a head."""
+    """A network with attention, a dense layer with a norm, and a head."""
 
     def __init__(self) -> None:
         super().__init__()

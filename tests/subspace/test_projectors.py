@@ -1,4 +1,4 @@
-"""Every projector held against its own dense matrix, its adjoint, autograd, its scale and its golden entries."""
+"""Every projector is compared with its dense matrix, its adjoint, autograd, its scale and its golden entries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GOLDEN = {
 
 
 def layout(parameters: int) -> Layout:
-    """A made-up network: a few normalisation parameters near the start, a head at the end."""
+    """Return the layout of a made-up network: some normalisation parameters near the start, a head at the end."""
     places = np.arange(parameters)
     return Layout(parameters, places[3:10:2] if parameters > 20 else places[:0], places[-max(1, parameters // 7) :])
 
@@ -48,7 +48,7 @@ def build(name: str, parameters: int, dim: int, seed: int = 137) -> Projector:
 
 
 def matrix(name: str, parameters: int, dim: int, seed: int = 137) -> torch.Tensor:
-    """P column by column."""
+    """Return the matrix of P, column by column."""
     projector = build(name, parameters, dim, seed)
     return torch.stack([projector.matvec(column) for column in torch.eye(dim)], dim=1)
 
@@ -162,10 +162,12 @@ def test_more_coordinates_than_parameters_are_refused(name: str) -> None:
         build(name, 7, 8)
 
 
-@pytest.mark.parametrize("name", ["sparse", "rkron"])
-def test_maps_too_large_for_memory_name_another_projector(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "parameters", "dim"), [("sparse", 10**8, 10**6), ("rkron", 10**8, 10**6), ("dense", 10**7, 10**4)]
+)
+def test_maps_too_large_for_memory_name_another_projector(name: str, parameters: int, dim: int) -> None:
     with pytest.raises(PactlError) as caught:
-        build(name, 10**8, 10**6)
+        build(name, parameters, dim)
     assert "rdkronqr" in caught.value.one_line()
 
 
@@ -180,12 +182,6 @@ def test_rkron_in_half_precision_is_the_same_map(monkeypatch: pytest.MonkeyPatch
     whole = matrix("rkron", 401, 50)
     monkeypatch.setattr(KroneckerSum, "MAX_SINGLE_BYTES", 0)
     torch.testing.assert_close(matrix("rkron", 401, 50), whole, rtol=1e-2, atol=1e-3)
-
-
-def test_dense_beyond_its_memory_names_another_projector() -> None:
-    with pytest.raises(PactlError) as caught:
-        build("dense", 10**7, 10**4)
-    assert "rdkronqr" in caught.value.one_line()
 
 
 def test_dense_is_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +214,7 @@ def test_kronecker_map_is_isometric_when_square() -> None:
 
 @pytest.mark.parametrize(("rows", "run"), [(1, 1), (7, 1), (7, 2), (7, 8), (400, 32), (1024, 32), (1030, 32)])
 def test_a_shuffle_moves_runs_of_neighbours(rows: int, run: int) -> None:
-    """Against the definition, number by number."""
+    """Compare with the definition, number by number."""
     numbers = np.arange(1, rows + 6)
     order = randomness.permutation(7, "some/permutation", len(numbers) // run)
     expected = [*(number for place in order for number in numbers[place * run :][:run]), *numbers[len(order) * run :]]
@@ -229,7 +225,7 @@ def test_a_shuffle_moves_runs_of_neighbours(rows: int, run: int) -> None:
 
 
 def test_only_large_kronecker_products_move_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same numbers, neighbours in runs of 32 or apart, and still one linear map."""
+    """Both orders contain the same numbers, in runs of 32 or single, and are linear maps."""
     w = torch.ones(49)
     alone = build("rdkronqr", 4000, 49).matvec(w)
     monkeypatch.setattr(KroneckerProduct, "FROM", 4000)
@@ -242,7 +238,7 @@ def test_only_large_kronecker_products_move_runs(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_shuffle_mixes_the_layers_of_a_network() -> None:
-    """The first tenth of the entries comes to lie all over the vector."""
+    """The first tenth of the entries is spread over the whole vector."""
     places = RunShuffle(10**6, 10**6, 32, 137, "any")(torch.arange(10**6)).argsort()[: 10**5]
     assert abs(places.double().mean() / 10**6 - 0.5) < 5 * 12**-0.5 / (10**5 / 32) ** 0.5
     assert places.min() < 10**4

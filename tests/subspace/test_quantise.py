@@ -1,4 +1,4 @@
-"""What is trained through is what is sent."""
+"""The quantised coordinates of training are those of the message, and gradients and rates are right."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_step_gradient_counts_the_thresholds_too() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rate_is_the_entropy_code_at_the_levels(kind: str) -> None:
-    """For coordinates that lie on levels, the rate is the sum of -ln of their smoothed frequencies."""
+    """For coordinates on levels, the rate is the sum of -ln of their smoothed frequencies."""
     quantiser = fitted(kind, coordinates(5000))
     with torch.no_grad():
         w = quantiser(coordinates(5000))
@@ -139,7 +139,7 @@ def test_rate_is_the_entropy_code_at_the_levels(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rate_gradient_is_its_slope(kind: str) -> None:
-    """Between two levels a small move that changes no symbol changes the rate by gradient times move."""
+    """A small move between two levels, which changes no symbol, changes the rate by gradient times move."""
     w = coordinates().requires_grad_()
     quantiser = fitted(kind, w.detach())
     quantiser.rate_nats(w).backward()

@@ -1,4 +1,4 @@
-"""Each example once, on the cautious side."""
+"""Every example is counted once, and doubtful ones as errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pactl_cli.training.counting import BATCH, Counts, count
 
 
 class Echo(nn.Module):
-    """Takes its input for logits."""
+    """A network whose logits are its inputs."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1)

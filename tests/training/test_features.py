@@ -1,4 +1,4 @@
-"""Features stand for inputs where the head alone is trained: the same logits, bit for bit, or no features."""
+"""Features replace inputs when the head alone is trained: logits are the same to the bit, or there are no features."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_without_room_there_are_no_features() -> None:
 
 
 class Head(nn.Module):
-    """A head, and something that happens to its results, or to what it takes."""
+    """A network that uses its head in an unusual way."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The loop: it learns, it stops, it goes on exactly where it was, it does not hide a loss that is no number."""
+"""The loop learns, stops, resumes exactly where it was, and reports a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_state_without_averages_is_of_another_training() -> None:
     watcher = Watcher(interrupt_at=5)
     with pytest.raises(PactlError):
         trainer().run(watcher)
-    with pytest.raises(PactlError, match="of another training"):
+    with pytest.raises(PactlError, match="from another run"):
         trainer(ema=0.5).run(Watcher(), watcher.states[-1])
 
 
@@ -143,7 +143,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved() -> None:
 
 
 class Failing(Linear):
-    """Its loss is infinite at one step, and nothing is a number after it."""
+    """An objective whose loss is infinite at one step, after which its weights are NaN."""
 
     def __init__(self, at: int, refuses: bool = False) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class Failing(Linear):
 
 
 class Counter(Watcher):
-    """Counts steps, and has a state to go back to after every epoch."""
+    """A watcher that counts steps."""
 
     steps = 0
 
@@ -177,7 +177,7 @@ class Counter(Watcher):
 def test_a_loss_that_is_no_number_within_an_epoch_ends_it(
     every: float, seen: int, interrupt_at: int | None, refuses: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven steps are an epoch; the loss is infinite at the tenth."""
+    """An epoch has seven steps, and the loss is infinite at the tenth step."""
     monkeypatch.setattr(loop, "_READ_EVERY_SECONDS", every)
     monkeypatch.setattr(loop, "_SAVE_EPOCHS_SECONDS", -1.0)
     watcher = Counter(interrupt_at)
@@ -226,7 +226,7 @@ def test_every_example_is_seen_once_an_epoch() -> None:
 
 
 class Recorder(Objective):
-    """Remembers the images of every batch it is given while training."""
+    """An objective that remembers the images of every batch."""
 
     def __init__(self) -> None:
         super().__init__()

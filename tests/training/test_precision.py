@@ -1,4 +1,4 @@
-"""Products of single-precision numbers are exact where a certificate rests on them, and as they were afterwards."""
+"""Counting uses exact single precision, and the settings are restored afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every schedule against its definition, at every step of a short run."""
+"""Every schedule follows its definition at every step, and every optimiser that of torch."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def test_every_recipe_of_the_catalogue_is_built() -> None:
         named = "SGD" if recipe == "sgd_cos" else row.summary.split()[0].strip(",")
         assert type(optimizer).__name__ == named
         if named == "SGD":
-            assert optimizer.defaults["momentum"] == 0.8
-        assert optimizer.defaults.get("weight_decay", 0) == (0.01 if named in ("SGD", "AdamW") else 0)
+            assert optimizer.param_groups[0]["momentum"] == 0.8
+        assert optimizer.param_groups[0].get("weight_decay", 0) == (0.01 if named in ("SGD", "AdamW") else 0)
 
 
 @pytest.mark.parametrize("recipe", catalogue.RECIPES)
 def test_every_optimizer_moves_as_that_of_torch_to_the_last_bit(recipe: str) -> None:
-    """Odd sizes, so that no vector instruction takes all; one parameter has no gradient at times; a pause between."""
+    """Sizes are odd, to reach the ends of vector instructions; one parameter has no gradient at some steps."""
     plan = Plan(recipe, 1, 32, lr=0.03, momentum=0.8, weight_decay=0.01)
     generator = torch.Generator().manual_seed(0)
     shapes = [(1003,), (7, 5), ()]
@@ -109,7 +109,7 @@ def test_every_optimizer_moves_as_that_of_torch_to_the_last_bit(recipe: str) -> 
 
 
 def test_one_cycle_is_that_of_torch() -> None:
-    """Its phases end on the last step, ours beyond it: in a long run that is less than the tolerance."""
+    """The phases of torch end on the last step, ours after it; in a long run the difference is below the tolerance."""
     steps = 20_000
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
     theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=steps, pct_start=0.1)
@@ -124,11 +124,11 @@ def test_one_cycle_is_that_of_torch() -> None:
 
 EXAMPLES, BATCH = 17, 4
 RUN = 4 * EPOCHS
-"""Steps of a run: four an epoch, because a single example left over joins the batch before."""
+"""The steps of a run: four in each epoch, because a single left-over example joins the batch before."""
 
 
 class Two(Objective):
-    """Two parameters, one of which learns at another rate."""
+    """An objective with two parameters, one of which learns at another rate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Two(Objective):
 
 
 class Rates:
-    """An observer that writes down the learning rates with which every step was made."""
+    """An observer that records the learning rates of every step."""
 
     def __init__(self) -> None:
         self.trainer: Trainer

@@ -1,4 +1,4 @@
-"""Training and counting do not know whether their examples are resident or streamed."""
+"""Training and counting give the same results for resident and for streamed examples."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNT = 43
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> FileExamples:
-    """Small colour images in files, decoded by this process."""
+    """Return small colour images in files, decoded by this process."""
     place, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for number in range(COUNT):
         Image.fromarray(random.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(place / f"{number}.png")
@@ -39,7 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> FileExamples:
 
 
 class Convolution(Objective):
-    """With dropout and batch statistics, so that nothing may be seen twice or in another order."""
+    """A network with dropout and batch statistics, so that the order of examples matters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Convolution(Objective):
 
 
 class Watcher:
-    """Keeps losses and states; after one step it interrupts the run."""
+    """An observer that keeps losses and states, and interrupts the run after one step."""
 
     def __init__(self, at: int = 0) -> None:
         self.losses: list[float] = []
@@ -138,7 +138,7 @@ def test_counts_are_the_same(files: FileExamples, workers: int, monkeypatch: pyt
 @pytest.mark.parametrize(("side", "size"), [(26, BATCH), (64, 86), (224, 7), (1000, 1), (4000, 1)])
 def test_large_images_are_counted_in_smaller_batches(side: int, size: int) -> None:
     class Sizes(Examples):
-        """Examples that do not exist: only the sizes of their batches are asked for."""
+        """Examples that only record the sizes of their batches."""
 
         def batches(self, parts: Any, augmentation: Any = None) -> Iterator[Examples]:  # type: ignore[override]
             sizes.extend(len(part) for part in parts)

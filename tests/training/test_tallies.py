@@ -1,4 +1,4 @@
-"""Events counted from logits, against a loop over examples, and against what another machine might count."""
+"""Counts of events agree with a loop over examples, and cover what another machine may count."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tallied(logits: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor, si
 
 
 def by_hand(logits: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor) -> np.ndarray:
-    """What one machine counts, example by example: (events, 2)."""
+    """Return the counts of one machine, from a loop over examples: shape (events, 2)."""
     counts: dict[tuple[object, ...], list[int]] = {}
 
     def note(event: tuple[object, ...], occurred: int, not_occurred: int) -> None:
@@ -93,7 +93,7 @@ def test_caution_counts_more_against_and_less_in_favour() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_another_machine_counts_no_more_than_is_certified(seed: int) -> None:
-    """Logits that differ by less than half the numerical margin: what is certified covers every such count."""
+    """The certified count covers the count for logits that differ by less than half the numerical margin."""
     random = torch.Generator().manual_seed(seed)
     logits, labels, groups = logits_and_labels(seed)
     logits = (logits * 4).round() / 4 + 2e-4 * torch.rand(logits.shape, generator=random)  # close to thresholds
@@ -128,7 +128,7 @@ def test_nothing_is_refused_at_threshold_zero() -> None:
 
 
 def test_errors_by_class_are_those_that_are_counted_also_at_the_margin_to_a_digit() -> None:
-    """They add up to the errors, or no verifier believes the certificate."""
+    """Errors by class must add up to the errors, or verification would fail."""
     random = torch.Generator().manual_seed(0)
     labels = torch.zeros(4000, dtype=torch.int64)
     logits = torch.randn(4000, 2, generator=random)

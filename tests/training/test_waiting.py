@@ -1,4 +1,4 @@
-"""Neither training nor counting reads from the device at every step or batch: there a GPU would stand still."""
+"""Training and counting do not read from the device at every step or batch, which would stall a GPU."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Called(TorchFunctionMode):
 
 @contextmanager
 def host_reads() -> Iterator[list[str]]:
-    """Names of all that gets numbers from a tensor: what calls it, and what it comes down to."""
+    """Yield the growing list of all calls and operations that read numbers from a tensor."""
     seen: list[str] = []
     with _Called(seen), _Dispatched(seen):
         yield seen
@@ -80,7 +80,7 @@ class Network(nn.Module):
 
 
 class Impatient(NetworkObjective):
-    """Reads the loss at every step."""
+    """An objective that reads the loss at every step."""
 
     def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         loss = super().loss(logits, labels, smoothing)
@@ -100,7 +100,7 @@ def quantised(quantiser: Quantiser) -> RateObjective:
 
 
 def reads(objective: Objective, steps: int, recipe: str = "adam_cos", augment: str = NO_VIEW) -> list[str]:
-    """What one epoch of so many steps reads."""
+    """Return the reads of one epoch with a number of steps."""
     trainer = Trainer(
         objective, examples(8 * steps), Plan(recipe, 1, 8, 0.01, ema=0.9), seed=1, stage="train", augment=augment
     )

@@ -1,4 +1,4 @@
-"""What the simulations share: one thread, no waiting for the disk, and rates with their uncertainty."""
+"""Fixtures of the simulations: one thread, no waiting for the disk, and rates with confidence limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 @pytest.fixture(autouse=True, scope="package")
 def _one_thread() -> Iterator[None]:
-    """On a tiny network more threads only wait for each other."""
+    """Use one thread: on tiny networks more threads only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -23,15 +23,15 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A simulated run need not survive a power failure."""
+    """Skip fsync: a simulated run need not survive a power failure."""
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something happened in independent trials, and what that says of its probability.
+    """The count of an event in independent trials, with limits for its probability.
 
-    `low` and `high` are Clopper and Pearson's limits, each wrong once in a thousand times.
+    `low` and `high` are Clopper and Pearson's limits, each of which fails once in a thousand times.
     """
 
     events: int
@@ -39,12 +39,12 @@ class Rate:
 
     @property
     def low(self) -> float:
-        """The probability is above this."""
+        """The lower limit of the probability."""
         return float(binomtest(self.events, self.trials, alternative="greater").proportion_ci(0.999, "exact").low)
 
     @property
     def high(self) -> float:
-        """The probability is below this."""
+        """The upper limit of the probability."""
         return float(binomtest(self.events, self.trials, alternative="less").proportion_ci(0.999, "exact").high)
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Rate:
 
 @pytest.fixture
 def rate(request: pytest.FixtureRequest) -> Any:
-    """`rate(events)`: from one truth value a trial, with its limits; printed with `-rP` or `-s`."""
+    """Return a function from one truth value for each trial to a `Rate`, which it prints (for `-rP` or `-s`)."""
 
     def of(events: Any, what: str = "") -> Rate:
         found = Rate(int(np.count_nonzero(events)), len(events))

@@ -1,8 +1,8 @@
-"""Calibration examples are never in S: what a receiver gets for nothing must not have been counted.
+"""Calibration examples are never in S: the receiver has them for free, so they must not be counted.
 
-The classifier of a message is a function of its calibration examples, so they may not be among those on which it is
-judged; and which examples are left to judge it is a choice of the seed, which the message pays for. Both are simulated,
-with twins in which the exclusion, or the payment, is taken away.
+The classifier of a message is a function of its calibration examples, so they may not be among the examples that judge
+it. The seed chooses them, and so chooses which examples are left, and the message pays for the seed. Both are
+simulated, with twins that leave out the exclusion or the payment.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ honest = Partition.with_calibration
 
 
 def leaky(parts: Partition, count: int, seed: int) -> Partition:
-    """The twin of `with_calibration` that leaves calibration examples in S."""
+    """Return what a twin of `with_calibration` gives that leaves calibration examples in S."""
     parts = honest(parts, count, seed)
     return replace(parts, bound=np.sort(np.concatenate([parts.bound, parts.calibration])))
 
 
 def overlap(parts: Partition) -> NDArray[np.int64]:
-    """Indices that are in more than one part, or twice in one."""
+    """Return the indices that are in more than one part, or twice in one."""
     indices, times = np.unique(np.concatenate(list(parts.arrays().values())), return_counts=True)
     return indices[times > 1]
 
@@ -92,7 +92,7 @@ RADIUS = 1.05
 
 
 class Recognises(nn.Module):
-    """Says 1 to whatever lies close to the batch statistics, as calibration examples do: they are part of the mean."""
+    """A network that answers 1 close to the batch statistics, and so on calibration examples, which shape the mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Recognises(nn.Module):
 
 
 def certify_recognition(pool: Examples, split: Any, random: np.random.Generator) -> tuple[float, float]:
-    """The bound on a fresh sample from the pool, with no bits to pay, and the true error: the mean over the pool."""
+    """Return the bound on a fresh sample from the pool, without bits, and the true error, which is that on the pool."""
     sample = pool[torch.from_numpy(random.integers(POOL, size=EXAMPLES))]
     parts = split(partition(None, EXAMPLES, share=1.0), CALIBRATION, int(random.integers(10**6)))
     network = Recognises()
@@ -115,7 +115,7 @@ def certify_recognition(pool: Examples, split: Any, random: np.random.Generator)
 
 
 def recognition(split: Any, trials: int) -> list[bool]:
-    """For each trial whether its certificate is false."""
+    """Return, for each trial, whether its certificate is false."""
     random = np.random.default_rng(7)
     images = torch.from_numpy(random.standard_normal((POOL, 1, 1, FEATURES)).astype(np.float32))
     pool = Examples(images, torch.ones(POOL, dtype=torch.int64))
@@ -137,7 +137,7 @@ def test_recognition(rate: Any) -> None:
 
 
 def seeds_that_hide_errors(seeds: int, examples: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Per seed which examples it takes for calibration, a tenth, as zeros and ones; and its message's bits."""
+    """Return, for each seed, its calibration examples, a tenth, as a 0-1 row, and the bits of its message."""
     task = Task("npz:coins.npz", examples, 1)
     taken = np.zeros((seeds, examples), dtype=np.float32)
     bits = np.zeros(seeds, dtype=np.int64)
@@ -151,7 +151,7 @@ def seeds_that_hide_errors(seeds: int, examples: int) -> tuple[NDArray[np.float3
 
 
 def most_errors_below_half(bits: int, examples: int) -> int:
-    """The largest count whose bound is below one half; -1 if there is none."""
+    """Return the largest count whose bound is below one half; -1 if there is none."""
 
     def at(errors: int) -> float:
         return binomial_bound(errors=errors, examples=examples, bits=bits, delta=DELTA)
@@ -160,7 +160,7 @@ def most_errors_below_half(bits: int, examples: int) -> int:
 
 
 def check_hiding(seeds: int, trials: int, rate: Any) -> None:
-    """One classifier whose true error is one half, judged on what each seed leaves of the sample."""
+    """Check a classifier with true error one half, judged on the examples that each seed leaves."""
     examples = 1000
     taken, bits = seeds_that_hide_errors(seeds, examples)
     wrong = (np.random.default_rng(11).random((trials, examples)) < 0.5).astype(np.float32)
@@ -190,7 +190,7 @@ def test_hiding_errors(rate: Any) -> None:
 
 
 def certify_a_run(place: Path) -> RunDirectory:
-    """A small run with BatchNorm, certified."""
+    """Train and certify a small run with BatchNorm."""
     random = np.random.default_rng(0)
     images = random.integers(256, size=(60, 4, 4), dtype=np.uint8)
     np.savez(place / "images.npz", x_train=images, y_train=np.arange(60) % 2)

@@ -1,6 +1,6 @@
-"""The bounds themselves: hypotheses fixed beforehand, one of them picked after looking, and what the picking costs.
+"""The bounds hold for the best of several fixed hypotheses, and fail if the choice is not paid for.
 
-Every hypothesis here errs on exactly half of all examples, so a certificate below that is false.
+Every hypothesis here errs on exactly half of all examples, so a certificate below one half is false.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ BOUNDS: dict[str, Bound] = {
 
 
 def walsh_classifiers() -> NDArray[np.bool_]:
-    """What each hypothesis answers to each of 64 inputs: parities of input bits, any two of which differ on half."""
+    """Return the answers of each hypothesis to 64 inputs: parities of input bits, any two of which differ on half."""
     inputs, masks = np.arange(2 * HYPOTHESES), np.arange(1, HYPOTHESES + 1)
     return np.bitwise_count(inputs & masks[:, None]) % 2 == 1
 
 
 def simulate_errors(trials: int, seed: int = 0) -> NDArray[np.int64]:
-    """Errors of every hypothesis on fresh samples of uniform inputs with fair labels: shape (trials, hypotheses)."""
+    """Draw the errors of all hypotheses on samples of uniform inputs and fair labels: shape (trials, hypotheses)."""
     random = np.random.default_rng(seed)
     answers = walsh_classifiers()
     inputs = random.integers(answers.shape[1], size=(trials, EXAMPLES))
@@ -46,13 +46,13 @@ def simulate_errors(trials: int, seed: int = 0) -> NDArray[np.int64]:
 
 
 def fewest_errors(hypotheses: int, trials: int) -> NDArray[np.int64]:
-    """The errors of the best of many independent hypotheses, by inversion of their distribution: shape (trials, 1)."""
+    """Draw the errors of the best of many independent hypotheses, by inversion of the distribution: (trials, 1)."""
     uniform = np.random.default_rng(2).random((trials, 1))
     return binom.ppf(-np.expm1(np.log1p(-uniform) / hypotheses), EXAMPLES, TRUE_ERROR).astype(np.int64)
 
 
 def certificates(errors: NDArray[np.int64], bits: Any, bound: Bound = binomial_bound) -> NDArray[np.float64]:
-    """The lowest bound of each trial, where hypothesis h is charged `bits[h]`."""
+    """Return the lowest bound of each trial, where hypothesis h is charged `bits[h]`."""
     charged = np.broadcast_to(bits, errors.shape[1:])
     tables = {
         cost: np.array([bound(errors=k, examples=EXAMPLES, bits=cost, delta=DELTA) for k in range(EXAMPLES + 1)])
@@ -63,7 +63,7 @@ def certificates(errors: NDArray[np.int64], bits: Any, bound: Bound = binomial_b
 
 
 def exact_rate(bits: int) -> float:
-    """How often the best of independent hypotheses gets a false certificate, without simulation."""
+    """Return the exact probability that the best of independent hypotheses gets a false certificate."""
     allowed = DELTA * 2.0**-bits
     most = max(k for k in range(EXAMPLES) if binom.cdf(k, EXAMPLES, TRUE_ERROR) < allowed)
     return float(1 - (1 - binom.cdf(most, EXAMPLES, TRUE_ERROR)) ** HYPOTHESES)
@@ -104,8 +104,8 @@ def test_no_bound_is_false_too_often(name: str, rate: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["binomial", "chernoff", "kl", "mcallester"])
 def test_every_bound_needs_its_bits(name: str, rate: Any) -> None:
-    """Among 4,096 hypotheses also the looser bounds fail where bits are free; only Catoni's, whose union term alone is
-    some 20 nats, would need more."""
+    """With 4,096 hypotheses and free bits the looser bounds fail too. Catoni's would need more, as its union term alone
+    is some 20 nats."""
     best = fewest_errors(4096, trials=5000)
     assert rate(certificates(best, 0, BOUNDS[name]) < TRUE_ERROR, f"{name}, free").low > 2 * DELTA
     assert rate(certificates(best, 12, BOUNDS[name]) < TRUE_ERROR, f"{name}, charged").high <= DELTA
@@ -113,7 +113,7 @@ def test_every_bound_needs_its_bits(name: str, rate: Any) -> None:
 
 @pytest.mark.slow
 def test_unequal_messages(rate: Any) -> None:
-    """Lengths 1, 2, .. 31, 31 fill Kraft's sum; whoever charges every message as the shortest one is found out."""
+    """Lengths 1, 2, .. 31, 31 fill Kraft's sum; to charge the shortest length for every message must fail."""
     errors = simulate_errors(20_000, seed=3)
     lengths = np.minimum(np.arange(1, HYPOTHESES + 1), HYPOTHESES - 1)
     assert (2.0**-lengths).sum() == 1
@@ -125,7 +125,7 @@ def test_unequal_messages(rate: Any) -> None:
 @pytest.mark.parametrize("errors", [0, 3, 20, 60])
 @pytest.mark.parametrize("bits", [0, CODE_BITS])
 def test_the_binomial_bound_uses_up_delta(errors: int, bits: int, rate: Any) -> None:
-    """Where the true error is a hair above the bound for some count, certificates are false with probability delta."""
+    """If the true error is barely above the bound for some count, certificates are false with probability delta."""
     bound = binomial_bound(errors=errors, examples=EXAMPLES, bits=bits, delta=DELTA)
     random = np.random.default_rng(errors)
     drawn = random.binomial(EXAMPLES, bound * (1 + 1e-9), size=(20_000, 2**bits))

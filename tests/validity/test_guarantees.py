@@ -1,8 +1,8 @@
-"""Guarantees beside the error, all at once, of classifiers that were picked and thresholds that were chosen by looking.
+"""All guarantees hold jointly, for classifiers and thresholds that are chosen after looking at the examples.
 
-Every classifier answers at random, so what is true of each event is known: an error on 4 of 5 examples, also within
-every class, every group and among those that it accepts. A trial fails if any bound is false, of any event, any
-classifier and any threshold: nobody can choose worse. Each charge has a twin without it, which fails too often.
+Every classifier answers at random, so the probability of each event is known: an error on 4 of 5 examples, also within
+every class, within every group and among the accepted. A trial fails if the bound of any event is false, for any
+classifier and any threshold: this covers every choice. Each charge has a twin without it, which fails too often.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOP = 2
 
 @dataclass(frozen=True)
 class Sample:
-    """What a trial draws: labels and groups, and of every classifier what it answers and by which margin."""
+    """The draws of one trial: labels and groups, and the answers and margins of every classifier."""
 
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
@@ -40,7 +40,7 @@ class Sample:
 
     @classmethod
     def drawn(cls, seed: int) -> Sample:
-        """Of 2^CLASSIFIER_BITS classifiers, whose margins have nothing to do with whether they are right."""
+        """Draw 2^CLASSIFIER_BITS classifiers, whose margins are independent of their errors."""
         random, size = np.random.default_rng(seed), (2**CLASSIFIER_BITS, EXAMPLES)
         return cls(
             random.integers(CLASSES, size=EXAMPLES),
@@ -50,7 +50,7 @@ class Sample:
         )
 
     def tally(self, which: int, whats: list[str]) -> Any:
-        """What the program counts of a classifier, from logits."""
+        """Return the program's counts for a classifier, from logits."""
         logits = torch.zeros(EXAMPLES, CLASSES, dtype=torch.float64)
         order = (torch.from_numpy(self.labels - self.ranks[which])[:, None] + torch.arange(CLASSES)) % CLASSES
         values = torch.from_numpy(self.margins[which])[:, None] - torch.arange(CLASSES) * 0.01
@@ -62,7 +62,7 @@ class Sample:
 
 
 def truths(what: str) -> NDArray[np.float64]:
-    """The probability of every event of a guarantee."""
+    """Return the probability of every event of a guarantee."""
     wrong = 1 - 1 / CLASSES
     if what == f"top-{TOP}":
         return np.array([1 - TOP / CLASSES])
@@ -78,10 +78,10 @@ def _bound(errors: int, examples: int, bits: float) -> float:
 
 
 def fails(sample: Sample, question: Question, free: str = "") -> dict[str, bool]:
-    """Whether a bound of each guarantee is false in a trial.
+    """Return, for each guarantee, whether a bound is false in a trial.
 
     Args:
-        free: what is not charged: "message", "share", "events" or "threshold".
+        free: the charge that is left out: "message", "share", "events" or "threshold".
     """
     found = dict.fromkeys([ERROR, *question.others], False)
     message = CLASSIFIER_BITS + (THRESHOLD_BITS if question.abstains and free != "threshold" else 0)
@@ -111,7 +111,7 @@ ALL = ("class", "groups", f"top-{TOP}", ABSTAIN)
 
 
 def test_the_program_charges_what_is_simulated_here() -> None:
-    """The bounds that the program derives from a trial's counts are those of this page."""
+    """The program derives the same bounds from a trial's counts as this file."""
     question, sample = asked(*ALL), Sample.drawn(0)
     inquiry = Inquiry(question, CLASSES, sample.groups, tuple(range(GROUPS)), "0")
     tallied = sample.tally(1, question.others)
@@ -158,7 +158,7 @@ def test_each_holds_with_the_error(what: str, rate: Any) -> None:
     ],
 )
 def test_what_is_not_charged_is_missed(whats: tuple[str, ...], free: str, rate: Any) -> None:
-    """The twins: each without one of its charges."""
+    """Each twin leaves out one charge."""
     missed = failures(asked(*whats), 150, free)
     charged = failures(asked(*whats), 150)
     assert rate(missed, f"{free} is free").low > DELTA

@@ -1,4 +1,4 @@
-"""Several deltas at once: the statement at a small delta cannot fail unless that at every larger one fails too."""
+"""Statements at several deltas hold jointly: one can only fail if those at all larger deltas fail too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DELTAS = (0.4, 0.2, 0.1, 0.3)
 
 
 def failures(errors: NDArray[np.int64], deltas: tuple[float, ...]) -> NDArray[np.bool_]:
-    """Whether, in each trial, a bound on any of the hypotheses is false, at each delta: shape (trials, deltas)."""
+    """Return whether the bound of any hypothesis is false, in each trial and at each delta: shape (trials, deltas)."""
     table = np.array(
         [
             [each.error_bound for each in at_deltas(errors=k, examples=EXAMPLES, bits=BITS, deltas=deltas)]
@@ -26,7 +26,7 @@ def failures(errors: NDArray[np.int64], deltas: tuple[float, ...]) -> NDArray[np
 
 
 def simulated(trials: int) -> NDArray[np.int64]:
-    """Errors of 2^BITS independent hypotheses, any of which may be picked after looking."""
+    """Draw the errors of 2^BITS independent hypotheses, any of which may be picked after looking."""
     return np.random.default_rng(7).binomial(EXAMPLES, TRUE_ERROR, size=(trials, 2**BITS))
 
 
@@ -43,7 +43,7 @@ def test_all_hold_at_once_as_often_as_the_largest(rate: Any) -> None:
 
 @pytest.mark.parametrize("larger", [0.011, 0.05, 0.5])
 def test_failures_are_nested_for_every_count_and_length(larger: float) -> None:
-    """Whatever k, n and L: the bound at the smaller delta is at least that at the larger one, to the last digit."""
+    """For any k, n and L, the bound at the smaller delta is not below that at the larger one, to the last digit."""
     random = np.random.default_rng(0)
     for examples in random.integers(1, 5000, 60):
         errors, bits = int(random.integers(0, examples + 1)), float(random.integers(0, 3000))
@@ -52,7 +52,7 @@ def test_failures_are_nested_for_every_count_and_length(larger: float) -> None:
 
 
 def test_deltas_that_share_nothing_would_be_seen() -> None:
-    """Were each statement about a sample of its own, one of them would fail more often than the largest delta."""
+    """If each statement had its own sample, some statement would fail more often than the largest delta allows."""
     failed = [failures(np.random.default_rng(seed).binomial(EXAMPLES, 0.5, (20_000, 8)), DELTAS) for seed in range(4)]
     apart = np.stack([each[:, place] for place, each in enumerate(failed)], axis=1).any(axis=1)
     together = failed[0].any(axis=1)

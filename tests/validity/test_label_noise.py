@@ -1,7 +1,8 @@
-"""Label noise comes from one fixed stream, so its rate is a choice: at some rates the stream happens to spare labels.
+"""The rate of label noise is a choice that the message must pay for.
 
-A classifier that knows every true label errs on exactly those that the noise has changed. Whoever tries many rates and
-keeps the best certificate is lucky too often, unless the message pays for the rate.
+Label noise comes from one fixed stream, which at some rates happens to change few labels. A classifier that knows every
+true label errs on exactly the changed labels. So the best certificate of many rates is false too often, unless the
+message pays for the rate.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ RATES = np.arange(1, 1000) / 1000
 
 
 def errors_at(labels: torch.Tensor, rate: float) -> int:
-    """How many labels the program's own noise changes."""
+    """Return the number of labels that the program's noise changes."""
     images = torch.zeros((len(labels), 1, 1, 1), dtype=torch.uint8)
     noisy = Dataset("npz:x.npz", CLASSES, Examples(images, labels), None).with_label_noise(rate)
     return int((noisy.train.labels != labels).sum())
 
 
 def paid_bits(examples: int, rate: float) -> int:
-    """The bits of a message of zeros whose configuration is the default but for the rate."""
+    """Return the bits of a message of zeros with the default configuration, except for the rate."""
     task = Task("npz:x.npz", examples, 1)
     configuration = complete({"label_noise": rate}, task)
     symbols = np.zeros(configuration.intrinsic_dim, dtype=np.int64)
@@ -45,7 +46,7 @@ def paid_bits(examples: int, rate: float) -> int:
 
 
 def errors_at_all(labels: torch.Tensor) -> NDArray[np.int64]:
-    """The same at every rate: a label that a rate replaces, a higher one replaces by the same."""
+    """Return the changed labels at every rate: what a rate replaces, every higher rate replaces by the same label."""
     images = torch.zeros((len(labels), 1, 1, 1), dtype=torch.uint8)
     replaced = Dataset("npz:x.npz", CLASSES, Examples(images, labels), None).with_label_noise(1.0).train.labels
     drawn = randomness.uniforms(DEFAULT_SEED, "label-noise/train/chosen", len(labels))
@@ -53,9 +54,9 @@ def errors_at_all(labels: torch.Tensor) -> NDArray[np.int64]:
 
 
 def best_is_false(random: np.random.Generator, *, paid: bool) -> bool:
-    """Whether some rate's certificate on a fresh sample is below the error of the noisy distribution.
+    """Return whether the certificate of some rate on a fresh sample is below the error of the noisy distribution.
 
-    It is where a count as low as this has, at that error, a probability below what the certificate allows.
+    This is so if a count as low has, at that error, a probability below what the certificate allows.
     """
     examples = int(random.integers(300, 3000))
     labels = torch.from_numpy(random.integers(CLASSES, size=examples))
@@ -66,12 +67,12 @@ def best_is_false(random: np.random.Generator, *, paid: bool) -> bool:
 
 
 def allowed(*, paid: bool) -> float:
-    """How often the certificate of one message may be false."""
+    """Return the probability with which the certificate of one message may be false."""
     return DELTA * 2.0 ** -paid_bits(1000, RATES[0] if paid else 0.0)
 
 
 def outcomes(trials: int, *, paid: bool) -> list[bool]:
-    """One truth value a data set."""
+    """Return, for each trial, whether the best certificate is false."""
     random = np.random.default_rng(3)
     return [best_is_false(random, paid=paid) for _ in range(trials)]
 
@@ -90,7 +91,7 @@ def test_the_criterion_is_the_certificate() -> None:
 
 
 def test_label_noise_in_short(rate: Any) -> None:
-    """What is not paid for here is what version 0.1.0 did not pay for."""
+    """Version 0.1.0 did not pay for the rate, like the first line here."""
     assert rate(outcomes(300, paid=False), "the best of 999 rates, unpaid").low > allowed(paid=False)
     assert rate(outcomes(300, paid=True), "paid").events == 0
 

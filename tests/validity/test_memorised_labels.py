@@ -1,6 +1,6 @@
-"""A network that has memorised random labels of ten balanced classes: its certificate must know that it knows nothing.
+"""The certificate of a network that has memorised random labels must not claim that it has learned something.
 
-Labels are uniform whatever the image, so every classifier's true error is exactly nine tenths.
+Labels of ten balanced classes are independent of the images, so every classifier's true error is nine tenths.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXAMPLES, CLASSES, TRUE_ERROR, NEVER_BELOW = 300, 10, 0.9, 0.85
 
 
 def memorise(place: Path, *, dim: int, epochs: int, quantisation: dict[str, Any], seed: int = 0) -> Certificate:
-    """Trains on random images with random labels, as often one as another, and certifies."""
+    """Train on random images with random balanced labels, and certify."""
     random = np.random.default_rng(seed)
     images = random.integers(256, size=(EXAMPLES, 8, 8), dtype=np.uint8)
     labels = random.permutation(np.arange(EXAMPLES) % CLASSES)
@@ -39,13 +39,13 @@ def memorise(place: Path, *, dim: int, epochs: int, quantisation: dict[str, Any]
 
 
 def with_bits(certificate: Certificate, share: float) -> float:
-    """The bound if only a share of the message were paid for."""
+    """Return the bound for a payment of only a share of the message."""
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     return binomial_bound(**counts, bits=share * certificate.message_bits, delta=certificate.delta)
 
 
 def check(certificate: Certificate) -> None:
-    """Above 85 %, by every bound; far below if nothing was paid for the message."""
+    """Check that every bound is above 85 %; print the bound that does not pay for the message."""
     assert certificate.error_bound >= NEVER_BELOW
     assert min(certificate.bounds.values()) >= NEVER_BELOW
     assert certificate.published.bound >= NEVER_BELOW
@@ -81,13 +81,13 @@ def test_what_is_memorised_is_paid_for(quantisation: dict[str, Any], tmp_path: P
 @pytest.mark.usefixtures("_no_fsync")
 @pytest.mark.parametrize(("dim", "price"), [(5, "auto"), (500, "auto"), (20, 0.1), (200, 0.3), (1500, 1.0)])
 def test_no_trade_of_bits_for_errors_certifies(dim: int, price: str | float, tmp_path: Path) -> None:
-    """However many dimensions there are, and however hard the price presses on the bits."""
+    """This holds for few and many dimensions, and for low and high prices of bits."""
     certificate = memorise(tmp_path, dim=dim, epochs=20, quantisation={"rate_weight": price})
     check(certificate)
 
 
 def test_every_way_to_memorise_costs_more_than_it_gains() -> None:
-    """Whoever names the labels of m of n examples pays log2 10 bits each: no m brings the bound below the truth."""
+    """To memorise m of n labels costs log2 10 bits each: no m brings the bound below the true error."""
     for memorised in range(0, EXAMPLES + 1, 10):
         errors = round((EXAMPLES - memorised) * TRUE_ERROR)
         bits = memorised * np.log2(CLASSES)

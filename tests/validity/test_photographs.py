@@ -1,6 +1,6 @@
-"""Photographs of several sizes: a picture is known again whatever file it is saved in.
+"""Copies of a photograph are recognised in any file that it is saved in.
 
-Labels are fair coins, so every classifier errs on half of what is new.
+Labels are fair coins, so every classifier errs on half of new examples.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pactl_cli.stages.verify import verify
 
 
 def save_photographs(folder: Path, pictures: int) -> None:
-    """Noise of several sizes with a coin for each, which three files show, packed more or less tightly."""
+    """Save pictures of noise with random labels and several sizes, each in three files of other compression."""
     random = np.random.default_rng(0)
     names = iter(random.permutation(3 * pictures))
     for place in range(pictures):
@@ -58,7 +58,7 @@ def test_copies_of_the_priors_photographs(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_copies_are_the_same_in_memory_and_by_batch(tmp_path: Path) -> None:
-    """Which examples are counted does not depend on how much memory a machine has."""
+    """The examples that are counted do not depend on the memory of a machine."""
     pixels = np.random.default_rng(0).integers(256, size=(6, 8, 8), dtype=np.uint8)[[0, 1, 2, 0, 3, 1]]
     samples = [(str(tmp_path / f"{place}.png"), 0) for place in range(6)]
     for (path, _), image, level in zip(samples, pixels, (0, 0, 0, 9, 9, 9), strict=True):

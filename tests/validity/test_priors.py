@@ -1,6 +1,6 @@
-"""Data-dependent priors, simulated: labels are fair coins, so every classifier errs on half, and memory must not help.
+"""Data-dependent priors do not make certificates false, although they memorise their own examples.
 
-Each example has an input of its own, so a prior memorises what it is shown. The twin counts those examples too.
+Labels are fair coins, so every classifier errs on half of new examples. The twin also counts the prior's examples.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DELTA, EXAMPLES = 0.05, 240
 
 
 def leaky_partition(*arguments: Any, **options: Any) -> Partition:
-    """The twin of `partition` that leaves the prior's examples in S."""
+    """Return what a twin of `partition` gives that leaves the prior's examples in S."""
     parts = partition(*arguments, **options)
     return replace(parts, bound=np.sort(np.concatenate([parts.prior, parts.bound])))
 
@@ -36,7 +36,7 @@ def as_images(place: Path, random: np.random.Generator) -> dict[str, Any]:
 
 
 def as_table(place: Path, random: np.random.Generator) -> dict[str, Any]:
-    """Numbers, some of which are missing, and towns: scale and categories are those of calibration examples."""
+    """Write a table of numbers, some missing, and of towns: scale and categories come from calibration examples."""
     numbers = np.where(random.random((EXAMPLES, 8)) < 0.1, "", random.normal(size=(EXAMPLES, 8)).round(3).astype(str))
     rows = [*numbers.T, random.integers(30, size=EXAMPLES).astype(str), random.choice(["no", "yes"], EXAMPLES)]
     lines = [
@@ -48,7 +48,7 @@ def as_table(place: Path, random: np.random.Generator) -> dict[str, Any]:
 
 
 def is_false(place: Path, random: np.random.Generator) -> bool:
-    """Whether the certificate of a prior on a fresh sample says that it errs on less than half."""
+    """Return whether the certificate of a prior on a fresh sample is below one half."""
     options = {
         **(as_images, as_table)[random.integers(2)](place, random),
         "base_width": 64,
@@ -68,7 +68,7 @@ def is_false(place: Path, random: np.random.Generator) -> bool:
 
 
 def false_certificates(place: Path, trials: int) -> list[bool]:
-    """One truth value a trial."""
+    """Return, for each trial, whether its certificate is false."""
     random = np.random.default_rng(11)
     return [is_false(place, random) for _ in range(trials)]
 

@@ -1,8 +1,8 @@
-"""Searching for a message after looking: thousands of seeds, thousands of coordinates, nothing trained.
+"""Certificates hold for the best of thousands of seeds or coordinates that are tried after looking.
 
-Labels are fair coins, so every classifier errs on exactly one half of all, and a certificate below that is false.
-Counted are the trials in which *any* message tried has a false certificate: the promise is for all at once.
-Bits are those of the real encoder; each test has a twin in which they are not charged.
+Nothing is trained. Labels are fair coins, so every classifier errs on exactly one half, and a certificate below that is
+false. A trial fails if *any* message tried has a false certificate: the promise is for all at once. The bits are those
+of the real encoder; each test has a twin that does not charge them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from pactl_cli.subspace.module import SubspaceModule, set_weights
 
 DELTA, TRUE_ERROR, EXAMPLES = 0.05, 0.5, 100
 INPUTS = (5 * np.random.default_rng(64).standard_normal((64, 64))).astype(np.float32)
-"""All that there is to classify: 64 vectors, each as likely as any, and so far apart that networks differ on them."""
+"""The 64 equally likely inputs, so far apart that networks differ on them."""
 TASK = Task("npz:coins.npz", EXAMPLES, 1)
 
 
 def initial_network(configuration: Configuration) -> nn.Module:
-    """theta0."""
+    """Return the network with the weights theta0."""
     inputs = InputSpec.of(torch.from_numpy(INPUTS))
     width, seed = configuration.base_width, configuration.seed
     return build_network(configuration.model_name, classes=2, inputs=inputs, width=width, seed=seed)
@@ -44,7 +44,7 @@ def initial_network(configuration: Configuration) -> nn.Module:
 
 @lru_cache(maxsize=1)
 def subspace(configuration: Configuration) -> SubspaceModule:
-    """theta0 + P w."""
+    """Return the network with the weights theta0 + P w."""
     network = initial_network(configuration)
     layout, dim, seed = parameter_layout(network), configuration.intrinsic_dim, configuration.seed
     return SubspaceModule(network, build_projector(configuration.intrinsic_mode, layout, dim, seed))
@@ -52,7 +52,7 @@ def subspace(configuration: Configuration) -> SubspaceModule:
 
 @torch.no_grad()
 def answers(message: Message) -> NDArray[np.bool_]:
-    """What the classifier of a message says about every input."""
+    """Return the answers of a message's classifier to all inputs."""
     coordinates = message.coordinates()
     if coordinates.any():
         module = subspace(message.configuration)
@@ -65,7 +65,7 @@ def answers(message: Message) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Searched:
-    """Messages that were tried, each with its bits and with its classifier's answers: shape (messages, 64)."""
+    """The messages tried, with their bits and the answers of their classifiers: shape (messages, 64)."""
 
     messages: list[Message]
     encoded: list[Encoded]
@@ -73,17 +73,17 @@ class Searched:
 
     @classmethod
     def of(cls, messages: list[Message]) -> Searched:
-        """Encodes and evaluates each message."""
+        """Encode and evaluate each message."""
         encoded = [encode(message, TASK) for message in messages]
         return cls(messages, encoded, np.stack([answers(message) for message in messages]))
 
     def bits(self, *parts: str) -> NDArray[np.int64]:
-        """The sum of some parts of each message."""
+        """Return the bits of some parts of each message."""
         return np.sum([[getattr(encoded, f"{part}_bits") for encoded in self.encoded] for part in parts], axis=0)
 
 
 def most_errors_below(bits: float, true_error: float, examples: int) -> int:
-    """The largest count with a false certificate; -1 if there is none."""
+    """Return the largest count with a false certificate; -1 if there is none."""
     counts = range(examples + 1)
     return (
         bisect_left(
@@ -94,7 +94,7 @@ def most_errors_below(bits: float, true_error: float, examples: int) -> int:
 
 
 def samples(trials: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fresh samples of coin labels as counts: per input (trials, 64) ones minus zeros, and ones in all (trials,)."""
+    """Draw samples of coin labels as counts: ones minus zeros of each input (trials, 64), and all ones (trials,)."""
     random = np.random.default_rng(trials)
     inputs = random.integers(len(INPUTS), size=(trials, EXAMPLES))
     labels = random.integers(2, size=(trials, EXAMPLES))
@@ -104,7 +104,7 @@ def samples(trials: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def any_false(searched: Searched, bits: NDArray[np.int64], trials: int) -> NDArray[np.bool_]:
-    """For each trial whether the certificate of any message tried is false."""
+    """Return, for each trial, whether the certificate of any message tried is false."""
     surplus, ones = samples(trials)
     false = np.zeros(trials, dtype=bool)
     for cost in np.unique(bits):
@@ -115,7 +115,7 @@ def any_false(searched: Searched, bits: NDArray[np.int64], trials: int) -> NDArr
 
 
 def seeds_tried(count: int) -> Searched:
-    """The initial networks of many seeds: all coordinates zero."""
+    """Try the initial networks of many seeds: all coordinates are zero."""
 
     def message(seed: int) -> Message:
         configuration = complete({"seed": seed}, TASK)
@@ -125,7 +125,7 @@ def seeds_tried(count: int) -> Searched:
 
 
 def coordinates_tried(count: int) -> Searched:
-    """The default configuration, one bit, and random symbols on random grids."""
+    """Try the default configuration, which costs one bit, with random symbols on random grids."""
     random = np.random.default_rng(5)
     configuration = complete({}, TASK)
 
@@ -137,7 +137,7 @@ def coordinates_tried(count: int) -> Searched:
 
 
 def check(searched: Searched, free: tuple[str, ...], trials: int, rate: Any) -> NDArray[np.int64]:
-    """Certificates are false at most as promised, and far too often where some parts are free; returns what is left."""
+    """Check that certificates hold, and that they fail too often if some parts are free; return the other bits."""
     paid = searched.bits("configuration", "codebook", "symbols")
     assert rate(any_false(searched, paid, trials), "paid").high <= DELTA
     rest = paid - searched.bits(*free)

@@ -1,7 +1,7 @@
-"""What a source has seen, and copies of what the classifier was made from: neither may flatter a certificate unsaid.
+"""Examples that a source has seen, and copies of examples that shaped the classifier, are not counted unsaid.
 
-Labels are fair coins, so every classifier errs on half of what is new, and a certificate below one half is false. Each
-attack comes with the twin that version 0.1.0 was.
+Labels are fair coins, so every classifier errs on half of new examples, and a certificate below one half is false. Each
+attack has a twin that behaves like version 0.1.0.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ NOTHING_LEARNED = {"epochs": 1, "lr": 1e-9, "device": "cpu"}
 
 
 def coins(examples: int, seed: int = 0) -> tuple[Images, Labels]:
-    """Noise of 8 x 8, and a coin for each."""
+    """Return images of 8 x 8 noise with random labels."""
     random = np.random.default_rng(seed)
     return random.integers(256, size=(examples, 8, 8), dtype=np.uint8), random.integers(2, size=examples)
 
 
 def written(path: Path, images: NDArray[Any], labels: Labels) -> str:
-    """A data set for --dataset."""
+    """Write a data set and return its name for --dataset."""
     np.savez(path, x_train=images, y_train=labels)
     return f"npz:{path}"
 
 
 def start(place: Path, dataset: str, **options: Any) -> None:
-    """A source: all weights trained."""
+    """Train all weights of a source."""
     settings = TrainSettings.parse({"dataset": dataset, "intrinsic_dim": 0, "device": "cpu", **options})
     train(settings, Destination(place / "source", force=True), Silence())
 
 
 def transferred(place: Path, dataset: str, **options: Any) -> Certificate:
-    """The certificate of a transfer that learns nothing more."""
+    """Return the certificate of a transfer that learns nothing more."""
     settings = {"source": str(place / "source"), "dataset": dataset, "intrinsic_dim": 1, **NOTHING_LEARNED, **options}
     transfer(TransferSettings.parse(settings), Destination(place / "run", force=True), Silence())
     return certified(place)
@@ -77,7 +77,7 @@ def certified(place: Path) -> Certificate:
 
 
 def errors_first(images: Images, labels: Labels) -> tuple[Labels, float]:
-    """The indices, first of those that the untrained network of seed 137 gets wrong; and the share of these."""
+    """Return all indices, the errors of the untrained network of seed 137 first, and the share of these errors."""
     network = build_network("fc", classes=2, inputs=InputSpec.image(1, 8, 8), width=200, seed=137).eval()
     with torch.no_grad():
         logits = network(torch.from_numpy(images)[:, None] / 255 * 2 - 1).numpy()
@@ -88,7 +88,7 @@ def errors_first(images: Images, labels: Labels) -> tuple[Labels, float]:
 
 @pytest.mark.usefixtures("_no_fsync")
 def test_a_source_that_was_trained_on_the_errors(tmp_path: Path) -> None:
-    """Nothing can tell how somebody chose; so the sentence speaks of what was left out, and the assumptions of why."""
+    """No check can find such a choice, so the sentence tells what was left out, and the assumptions tell why."""
     images, labels = coins(2000)
     dataset = written(tmp_path / "coins.npz", images, labels)
     order, share = errors_first(images, labels)
@@ -119,7 +119,7 @@ def test_a_source_that_was_trained_on_a_share(tmp_path: Path) -> None:
 
 
 def exact_bytes_only(examples: Examples) -> NDArray[np.uint64]:
-    """How version 0.1.0 recognised an image."""
+    """Return the fingerprints by which version 0.1.0 recognised images."""
     images = examples.images.numpy()
     kind = f"{images.dtype.newbyteorder('<').str}{images.shape[1:]}".encode()
     hashes = [blake2b(kind + image.tobytes(), digest_size=8).digest() for image in images]
@@ -165,7 +165,7 @@ def test_what_exact_bytes_would_miss(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("_no_fsync")
 @pytest.mark.parametrize("side", [5, 13])
 def test_images_that_the_program_itself_brings_to_another_size(tmp_path: Path, side: int) -> None:
-    """The source has seen them in the size that they get now."""
+    """The source has seen the images in the size that they get here."""
     images, labels = coins(200, seed=7)
     dataset = load_dataset(written(tmp_path / "bare.npz", images, labels), tmp_path)
     sized = resized(dataset, side, DataDirectory(tmp_path)).train.resident().images[:, 0].numpy()
@@ -176,7 +176,7 @@ def test_images_that_the_program_itself_brings_to_another_size(tmp_path: Path, s
 
 @pytest.mark.usefixtures("_no_fsync")
 def test_other_images_of_few_forms_are_not_taken_for_the_sources(tmp_path: Path) -> None:
-    """Tiles of one colour each, and curves that all rise: what they have in common is no copy."""
+    """Tiles of one colour, and rising curves, are similar but no copies."""
     random = np.random.default_rng(8)
     labels = random.integers(2, size=400)
     tiles = np.broadcast_to(random.integers(256, size=(400, 1, 1, 3)), (400, 8, 8, 3)).astype(np.uint8)
@@ -189,7 +189,7 @@ def test_other_images_of_few_forms_are_not_taken_for_the_sources(tmp_path: Path)
 
 @pytest.mark.usefixtures("_no_fsync")
 def test_a_source_with_label_noise_of_the_same_stream(tmp_path: Path) -> None:
-    """Two views of the same subjects, row by row: the stream would give both the same random labels."""
+    """The stream would give the same random labels to two views of the same subjects, row by row."""
     images, labels = coins(200, seed=9)
     first = written(tmp_path / "first.npz", images, labels)
     second = written(tmp_path / "second.npz", np.sqrt(images).astype(np.float32), labels)
@@ -204,7 +204,7 @@ def test_a_source_with_label_noise_of_the_same_stream(tmp_path: Path) -> None:
 
 
 def certify_prior(place: Path, copies: int, **options: Any) -> Certificate:
-    """The certificate of a prior on noise, each image there `copies` times in a random order."""
+    """Return the certificate of a prior on noise, with each image `copies` times in a random order."""
     images, labels = coins(250, seed=3)
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(250), copies))
     settings = {
@@ -252,7 +252,7 @@ def test_copies_of_calibration_images(tmp_path: Path) -> None:
 
 
 def certify_repeated(place: Path, duplicates: str) -> Certificate:
-    """The certificate of training on noise, of which each image is there five times."""
+    """Return the certificate of training on noise, with each image five times."""
     images, labels = coins(60, seed=5)
     dataset = written(place / "repeated.npz", np.repeat(images, 5, 0), np.repeat(labels, 5))
     settings = {
@@ -285,7 +285,7 @@ def test_copies_within_the_sample(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_no_fsync")
 def test_priors_that_learn_nothing_do_not_choose_the_sample(tmp_path: Path) -> None:
-    """All have one theta0, the initial weights, and the same examples in all; but each counts another half of them."""
+    """The runs have the same theta0, the initial weights, and the same examples, but count different halves of them."""
     dataset = written(tmp_path / "coins.npz", *coins(120, seed=6))
     for run, share in (("one", 0.5), ("two", -0.5)):
         settings = {"dataset": dataset, "train_subset": share, "prior_epochs": 1, "prior_lr": 1e-50, "intrinsic_dim": 2}
@@ -299,7 +299,7 @@ def test_priors_that_learn_nothing_do_not_choose_the_sample(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("_no_fsync")
 def test_a_source_that_hides_what_it_has_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody's own program may write a source that has memorised S and says so nowhere: an assumption is broken."""
+    """Another program may write a source that has memorised S without a trace: this breaks an assumption."""
     dataset = written(tmp_path / "coins.npz", *coins(300, seed=1))
     start(tmp_path, dataset, epochs=60, lr=3e-3)
     monkeypatch.setattr("pactl_cli.sources.trained_run._seen", lambda subject, place: np.zeros(0, dtype=np.uint64))

@@ -1,4 +1,4 @@
-"""Nothing of S comes into how a table is written as numbers, or into the scale of these: that is for nothing."""
+"""The encoding and the scale of a table do not depend on S, because the message does not pay for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = 200
 
 
 def problem(directory: Path, changed: int | None = None, value: str = "") -> Problem:
-    """The problem of a table, of which one row may hold another number and another town."""
+    """Return the problem of a table, in which one row may have another number and another town."""
     random = np.random.default_rng(0)
     towns = random.choice(["Bonn", "Ulm", "Trier"], ROWS)
     lines = [f"{random.normal():.4f},{town},{place % 2}" for place, town in enumerate(towns)]
@@ -74,7 +74,7 @@ def test_every_seed_takes_its_own_examples_out_and_is_comparable(tmp_path: Path)
 
 
 def numbers_in_order(place: Path, order: str) -> dict[str, Any]:
-    """A table with its columns in some order, by the same name as in any other."""
+    """Write a table with its columns in some order, always under the same name."""
     columns = {name: np.random.default_rng(ord(name)).normal(size=ROWS).round(3) for name in "abc"}
     rows = zip(*(columns[name] for name in order), np.arange(ROWS) % 2, strict=True)
     (place / "x.csv").write_text("\n".join([",".join([*order, "y"]), *(",".join(map(str, row)) for row in rows)]))
@@ -82,14 +82,14 @@ def numbers_in_order(place: Path, order: str) -> dict[str, Any]:
 
 
 def rows_with_a_one(place: Path, classes: str) -> dict[str, Any]:
-    """Arrays with labels as rows of zeros and a single 1, for so many classes, of which two occur."""
+    """Write arrays with one-hot labels for a number of classes, of which two occur."""
     inputs = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
     np.savez(place / "x.npz", x_train=inputs, y_train=np.eye(int(classes), dtype=np.int64)[np.arange(ROWS) % 2])
     return {"dataset": f"npz:{place / 'x.npz'}"}
 
 
 def tokens(place: Path, greatest: str) -> dict[str, Any]:
-    """Sequences of tokens, the greatest of which is in one that has no part in anything."""
+    """Write sequences of tokens, with the greatest token in a sequence that is not used."""
     inputs = np.random.default_rng(0).integers(1, 9, size=(ROWS, 3))
     inputs[permuted_indices(ROWS)[-1]] = int(greatest)
     np.savez(place / "x.npz", x_train=inputs, y_train=np.arange(ROWS) % 2)
@@ -103,7 +103,7 @@ def tokens(place: Path, greatest: str) -> dict[str, Any]:
 def test_what_fingerprints_leave_open_is_not_chosen_for_nothing(
     tmp_path: Path, make: Callable[[Path, str], dict[str, Any]], one: str, other: str
 ) -> None:
-    """The order of columns, and classes or tokens that do not occur, change all weights drawn at random."""
+    """The order of columns, and unused classes or tokens, change all random weights."""
     runs = []
     for name, choice in (("first", one), ("again", one), ("other", other)):
         (tmp_path / name).mkdir()

@@ -1,6 +1,6 @@
-"""Texts: a source knows those that it has seen however they are split and cut, and no tokenizer is chosen for nothing.
+"""A source recognises the texts that it has seen, however they are split or cut; and the tokenizer is no free choice.
 
-Labels are fair coins, so every classifier errs on half of what is new.
+Labels are fair coins, so every classifier errs on half of new examples.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CERTIFY = BoundSettings(quant_epochs=0, codebook="kmeans", levels="1", device="c
 
 
 def coins(place: Path, seeds: tuple[int, ...]) -> str:
-    """A table of texts, each of eight words, and a coin for each; 150 of every seed."""
+    """Write a table of texts of eight words with random labels, 150 for each seed."""
     rows = ["text,y"]
     for seed in seeds:
         random = np.random.default_rng(seed)
@@ -44,7 +44,7 @@ def coins(place: Path, seeds: tuple[int, ...]) -> str:
 
 
 def tokenizer(place: Path, *unused: str) -> str:
-    """A file that splits texts into these words, with a few that no text has."""
+    """Write a tokenizer for these words, and for some that no text has."""
     words = ["[UNK]", *(f"w{place}" for place in range(WORDS)), *unused]
     content: dict[str, Any] = {
         "version": "1.0",
@@ -60,7 +60,7 @@ def tokenizer(place: Path, *unused: str) -> str:
 
 @pytest.fixture
 def memorised(tmp_path: Path) -> dict[str, Any]:
-    """A source that has all labels of its texts by heart, and how it splits them."""
+    """Train a source that has memorised the labels of its texts, and return its tokenizer options."""
     options = {**QUICK, "tokenizer": tokenizer(tmp_path)}
     settings = {"dataset": coins(tmp_path, (1,)), "intrinsic_dim": 0, "epochs": 60, "sequence_length": 8}
     train(TrainSettings.parse(settings | options), Destination(tmp_path / "source"), Silence())
@@ -68,7 +68,7 @@ def memorised(tmp_path: Path) -> dict[str, Any]:
 
 
 def transferred(place: Path, dataset: str, options: dict[str, Any]) -> Certificate:
-    """The certificate of a transfer that learns nothing more, of texts that are cut elsewhere."""
+    """Return the certificate of a transfer that learns nothing more, on texts that are cut elsewhere."""
     settings = {"source": str(place / "source"), "dataset": dataset, "intrinsic_dim": 1, "epochs": 1, "lr": 1e-9}
     settings |= options | {"sequence_length": 7}
     transfer(TransferSettings.parse(settings), Destination(place / "run", force=True), Silence())
@@ -99,7 +99,7 @@ def test_a_text_is_known_by_its_words() -> None:
 
 @pytest.mark.usefixtures("_no_fsync")
 def test_no_tokenizer_is_chosen_for_nothing(tmp_path: Path) -> None:
-    """Tokens that no text has change no token of a text, but all weights that are drawn at random."""
+    """Unused tokens change no token of a text, but they change all random weights."""
     dataset, runs = coins(tmp_path, (1,)), [tmp_path / name for name in ("one", "two", "three")]
     for run, unused in zip(runs, [(), ("never",), ()], strict=True):
         settings = {"dataset": dataset, "intrinsic_dim": 2, "epochs": 1, "tokenizer": tokenizer(tmp_path, *unused)}
@@ -129,6 +129,6 @@ def test_memorised_tokens_that_are_padded_to_another_length(tmp_path: Path, pad:
 
 
 def test_rows_of_one_length_are_told_apart_by_their_zeros() -> None:
-    """As those of integers are that are features."""
+    """This is needed for integers that are features."""
     forms = recognition.image_fingerprints(Examples(torch.eye(6, dtype=torch.int64), torch.zeros(6, dtype=torch.int64)))
     assert not any(np.isin(forms[place], np.delete(forms, place, 0)).any() for place in range(6))

@@ -1,7 +1,7 @@
-"""Examples that are never counted shape the classifier all the same, so nobody may touch them after looking.
+"""Calibration examples shape the classifier although they are not counted, so a change of them is refused.
 
-Labels are fair coins, so every classifier errs on half. The images from which BatchNorm takes its statistics are
-optimised, by gradient descent, until the untrained network gets the labels of S right. No bit of the message says so.
+Labels are fair coins, so every classifier errs on half. The images that give BatchNorm its statistics are optimised, by
+gradient descent, until the untrained network gets the labels of S right, for which the message pays no bit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write(path: Path, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]
 
 
 def train_a_run(place: Path, random: np.random.Generator) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """A run that has learned nothing, on noise with coins for labels: its images and labels."""
+    """Train a run that learns nothing, on noise with random labels, and return its images and labels."""
     images = random.normal(size=(EXAMPLES, 8, 8)).astype(np.float32)
     labels = random.integers(2, size=EXAMPLES)
     write(place / "coins.npz", images, labels)
@@ -49,7 +49,7 @@ def certify(place: Path) -> Certificate:
 
 
 def normalised(layers: nn.Module, calibration: Tensor, sample: Tensor) -> Tensor:
-    """The network's logits for a sample, BatchNorm's statistics being those of the calibration images."""
+    """Return the logits of a sample, with BatchNorm's statistics from the calibration images."""
     for layer in layers.children():
         if isinstance(layer, nn.BatchNorm2d):
             mean, variance = calibration.mean((0, 2, 3)), calibration.var((0, 2, 3), unbiased=True)
@@ -64,7 +64,7 @@ def normalised(layers: nn.Module, calibration: Tensor, sample: Tensor) -> Tensor
 
 
 def edited(place: Path, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The same images but for those of calibration, which now make the network right about the labels of S."""
+    """Return the images, with calibration images that make the network right about the labels of S."""
     problem = reload_problem(RunDirectory.open(place / "run"), Named(), "cpu", Silence())
     network = problem.blueprint.network().requires_grad_(False)
     sample = problem.sample.resident()
@@ -102,7 +102,7 @@ def test_calibration_images_that_were_optimised(tmp_path: Path, monkeypatch: pyt
 
 
 def only_the_sample(run: RunDirectory, problem: Any, _: str) -> None:
-    """What version 0.1.0 compared."""
+    """Check only what version 0.1.0 compared."""
     assert run.manifest.data_sha256 == problem.fingerprints.sample
 
 

@@ -1,8 +1,8 @@
-"""Train, bound, decode, again and again, on distributions whose true error is an exact sum.
+"""Train, bound and decode many times, on distributions for which the true error of a classifier is an exact sum.
 
-There are 64 inputs, each as likely as any, and the probability of every label is known, so the true error of a decoded
-classifier is found by asking it about all of them. A trial is a fresh sample, taken through the real stages with random
-options; a certificate is false where the true error is above it. The twin of each check leaves the message unpaid.
+There are 64 equally likely inputs, and the probability of every label is known, so the answers of a decoded classifier
+to all inputs give its true error. A trial takes a fresh sample through the real stages with random options; a
+certificate is false if the true error is above it. The twin of each check does not pay for the message.
 """
 
 from __future__ import annotations
@@ -42,45 +42,45 @@ class World:
     labels: NDArray[np.float64]
 
     def write_sample(self, path: Path, examples: int, random: np.random.Generator) -> None:
-        """Independent draws, as an `.npz` data set."""
+        """Write independent draws as an `.npz` data set."""
         chosen = random.integers(INPUTS, size=examples)
         reached = random.random((examples, 1)) < self.labels[chosen].cumsum(axis=1)
         np.savez(path, x_train=self.inputs[chosen], y_train=reached.argmax(axis=1))
 
     def true_error(self, answers: NDArray[np.int64]) -> float:
-        """The probability that a classifier errs which gives these answers to the 64 inputs."""
+        """Return the true error of a classifier from its answers to the 64 inputs."""
         return float(1 - self.labels[np.arange(INPUTS), answers].mean())
 
 
 def coins(inputs: NDArray[Any]) -> World:
-    """Two labels, fair whatever the input: every classifier errs on exactly one half."""
+    """Return a world with two fair labels, independent of the input: every classifier errs on one half."""
     return World(inputs, np.full((INPUTS, 2), 0.5))
 
 
 def signs() -> NDArray[np.float32]:
-    """The 64 vectors of six signs."""
+    """Return the 64 vectors of six signs."""
     return (2 * (np.arange(INPUTS)[:, None] >> np.arange(6) & 1) - 1).astype(np.float32)
 
 
 def three_classes() -> World:
-    """A rule that can be learnt, through 30 % of noise."""
+    """Return a world with a rule that can be learnt, and 30 % of noise."""
     rule = np.digitize(signs() @ np.array([3, -2, 2, 1, 1, -1], dtype=np.float32), [-2.5, 2.5])
     return World(signs(), np.where(rule[:, None] == np.arange(3), 0.7, 0.15))
 
 
 def images() -> NDArray[np.uint8]:
-    """64 fixed random images of 4 x 4."""
+    """Return 64 fixed random images of 4 x 4."""
     return np.random.default_rng(4).integers(256, size=(INPUTS, 4, 4), dtype=np.uint8)
 
 
 @torch.no_grad()
 def answers(classifier: nn.Module, inputs: Tensor) -> NDArray[np.int64]:
-    """The labels that a classifier gives."""
+    """Return the labels that a classifier gives."""
     return classifier(inputs).argmax(1).numpy()
 
 
 def decoded_answers(run: RunDirectory, world: World) -> NDArray[np.int64]:
-    """What the classifier in `message.bin`, rebuilt as a receiver does it, says about every input."""
+    """Return the answers to all inputs of the classifier in `message.bin`, rebuilt as a receiver does it."""
     problem = reload_problem(run, Named(), "cpu", Silence())
     message, _ = decode(run.read_bytes(MESSAGE), problem.task)
     classifier = problem.classifier(problem.build_module(), torch.from_numpy(message.coordinates()))
@@ -91,7 +91,7 @@ def decoded_answers(run: RunDirectory, world: World) -> NDArray[np.int64]:
 def certify(
     world: World, place: Path, random: np.random.Generator, *, examples: int, seeds: range, **options: Any
 ) -> tuple[Certificate, float]:
-    """The best certificate of some seeds on one fresh sample, and the true error of its classifier."""
+    """Return the best certificate of some seeds on one fresh sample, and the true error of its classifier."""
     data = place / "sample.npz"
     world.write_sample(data, examples, random)
     runs = [place / f"run-{seed}" for seed in seeds]
@@ -113,7 +113,7 @@ def certify(
 def certify_if_stable(
     world: World, place: Path, random: np.random.Generator, **options: Any
 ) -> tuple[Certificate, float] | None:
-    """The same, or None where rounding alone changes a network's logits too much: then there is no certificate."""
+    """Do the same, or return None if rounding alone changes logits too much for a certificate."""
     try:
         return certify(world, place, random, **options)
     except PactlError as error:
@@ -123,13 +123,13 @@ def certify_if_stable(
 
 
 def unpaid(certificate: Certificate) -> float:
-    """The bound as if the classifier had been fixed before the sample."""
+    """Return the bound as if the classifier had been fixed before the sample."""
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     return binomial_bound(**counts, bits=0, delta=certificate.delta)
 
 
 def simulate(world: World, place: Path, trials: int, rate: Any, **options: Any) -> None:
-    """Certificates are false at most as promised, and, if the message is not paid for, far too often."""
+    """Check that certificates hold as promised, and fail far too often if the message is not paid for."""
     random = np.random.default_rng(trials)
     tried = [certify_if_stable(world, place, random, **options) for _ in range(trials)]
     outcomes = [outcome for outcome in tried if outcome]
@@ -167,7 +167,7 @@ def test_the_best_of_sixteen_seeds(tmp_path: Path, rate: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_no_fsync")
 def test_batch_normalisation(tmp_path: Path, rate: Any) -> None:
-    """Whose calibration examples, and so whose S, are another for every seed."""
+    """Each seed takes other calibration examples, and so has another S."""
     options = {"examples": 200, "seeds": range(3), "model_name": "layer13s", "base_width": 2, "intrinsic_dim": 60}
     options |= {"epochs": 3, "batch_size": 50, "lr": 0.1}
     simulate(coins(images()), tmp_path, 140, rate, **options)

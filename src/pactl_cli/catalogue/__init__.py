@@ -1,7 +1,8 @@
-"""Everything that has a name, one row each: what help, settings, messages and documentation know of it.
+"""The tables of everything that users name: data sets, networks, projectors and others, one row each.
 
-No torch: the things themselves are built where `made_by` says, when they are used. The order of networks, projectors,
-views and forms of codebooks is part of the message format (`certificate/format.py`): a message carries a place in them.
+Help, settings, messages and documentation read these rows. The tables need no torch: the function that `made_by` names
+builds a thing when it is used. The order of networks, projectors, views and forms of codebooks is part of the message
+format (`certificate/format.py`), because a message carries places in these tables.
 """
 
 from __future__ import annotations
@@ -54,4 +55,4 @@ from pactl_cli.catalogue.tables import Table as Table
 from pactl_cli.catalogue.tables import imported as imported
 
 TABLES: tuple[Table[Any], ...] = (DATASETS, MODELS, PROJECTORS, RECIPES, VIEWS, CODEBOOKS, SOURCES, BOUNDS)
-"""All of them."""
+"""All tables."""

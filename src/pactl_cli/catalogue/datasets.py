@@ -1,4 +1,4 @@
-"""The data sets."""
+"""The table of data sets, and their names."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from pactl_cli.catalogue.tables import Row, Table
 from pactl_cli.errors import MissingError, PactlError, quoted
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of the pixels, one number each per channel."""
+"""The means and the standard deviations of the pixels, one number per channel each."""
 
 IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
 class Dataset(Row):
-    """A data set, or, where `name` ends in a colon, a kind of them: `npz:PATH`; or the user's `module:function`.
+    """A data set; a kind of data sets such as `npz:PATH`, if the name ends in a colon; or the user's `module:function`.
 
     Attributes:
-        made_by: a function of the name as the user wrote it, the data directory, and a listener for progress;
-            where it takes a path, also of a `Reading`, by name.
+        made_by: a function of the name as the user wrote it, the data directory and a listener for progress; if it
+            takes a path, also of a `Reading`, by name.
         model, epochs, lr, batch_size: defaults of training.
-        train_examples: how many there are; None where the data say it.
-        published: the constants that earlier work normalises with. They are statistics of the training set.
-        view: of a training example; None for `COLOUR_VIEW` where they are colour images of bytes, else `none`.
-        content: sha256 of the decoded training and test examples, where they are known.
-        checked: whether each of its files has a checksum that is known, and is compared with it at every reading.
-        siblings: data sets with the same pictures, which are recognised: weights that saw one have seen the other.
-        package: that has it inside; "" for files in a data directory.
-        features: the default network of features; "" for `model`.
-        assumes: what a certificate assumes whose theta0 was trained on it, in a sentence.
-        tuned_on: data sets that the program that draws it was tuned on.
-        normalisation: where nothing is said of it: None for .5 and .5, or `calibration`.
-        reads: settings of that name that say how the data are read; a maker of such is given a `Reading` too.
-        counted_by: a function of the name that counts training examples without being told how to read them, if any.
-        is_source: whether its examples are no independent draws, and so only make a source.
-        resized: data sets with the same pictures, in a size or an encoding in which they are not recognised.
+        train_examples: the number of training examples; None where only the data tell it.
+        published: the constants that earlier work normalises with, which are statistics of the training set.
+        view: the default view of training examples; None for `COLOUR_VIEW` for colour images of bytes, else `none`.
+        content: the sha256 of the decoded training examples and of the test examples, where known.
+        checked: whether every file is compared with a known checksum at every reading.
+        siblings: data sets with the same pictures, recognisably so: weights that saw one have seen the other.
+        is_source: whether its examples are not independent draws, so that it can only be a source.
+        resized: data sets with the same pictures in a size or an encoding in which they are not recognised.
+        package: the package that contains it; "" for files in a data directory.
+        reads: the names of the settings that say how the data are read; its maker gets a `Reading` too.
+        normalisation: the default normalisation: None for .5 and .5, or `calibration`.
+        counted_by: a function of the name that counts training examples without these settings, if there is one.
+        features: the default network for features; "" for `model`.
+        assumes: the assumption, as a sentence, of a certificate whose theta0 was trained on it.
+        tuned_on: the data sets that the program that draws it was tuned on.
     """
 
     model: str
@@ -63,16 +63,16 @@ class Dataset(Row):
 
     @property
     def takes_path(self) -> bool:
-        """Whether it is a kind of data sets, each named by a path or as code: the user's own."""
+        """True for the user's own data, which are named by a path or as code."""
         return self.name.endswith(":") or self.is_code
 
     @property
     def is_code(self) -> bool:
-        """Whether a data set is named as code that returns it, or is an object that was handed over from Python."""
+        """True for data that code returns, or that were handed over from Python as an object."""
         return self.name == CODE
 
     def for_inputs(self, kind: str) -> Dataset:
-        """Return the row with the defaults for examples of a kind, as in `models.inputs`."""
+        """Return the row with the defaults for a kind of examples, as in `models.inputs`."""
         if kind == "tokens":
             return replace(self, model="bag", epochs=60, lr=3e-1, batch_size=128, normalisation=None)
         if kind == "mapping":
@@ -90,9 +90,10 @@ _MNIST_CONTENT = (
 )
 
 _SCHEMES = {"npz": "npz", "csv": "csv", "tsv": "csv", "parquet": "parquet"}
-"""The kind of data of one's own that a file's ending stands for."""
+"""The kind of the user's own data, by the ending of a file."""
 
 _FILES = "pactl_cli.data.published"
+_TUNED = "The generator that drew {} was tuned on scikit-learn's digits, and not on the examples that are counted."
 
 DATASETS = Table(
     "--dataset",
@@ -132,7 +133,7 @@ DATASETS = Table(
         ),
         Dataset(
             "svhn28",
-            "the same in grey, their inner 28x28: to transfer to mnist",
+            "the same in grey, cut to the inner 28x28: to transfer to mnist",
             f"{_FILES}.svhn:load_svhn28",
             *("lenet5", 10, 1e-2, 256, 73_257),
             checked=True,
@@ -170,14 +171,13 @@ DATASETS = Table(
         *(
             Dataset(
                 name,
-                f"60,000 + 10,000 {what} that the program draws, 28x28 in grey: to start from",
+                f"60,000 + 10,000 {what} drawn by the program, 28x28 in grey: to start from",
                 f"pactl_cli.data.glyphs.drawing:{maker}",
                 *("convnet", 4, 4e-3, 128, 60_000),
                 package="pactl",
                 reads=("fonts",),
-                resized=("glyphs", "glyphs:digits"),  # the same hand, in other fonts
-                assumes=f"The generator that drew {name} was tuned on scikit-learn's digits, and not on the examples "
-                "that are counted.",
+                resized=("glyphs", "glyphs:digits"),  # the same generator, with other fonts
+                assumes=_TUNED.format(name),
                 tuned_on=("digits",),
             )
             for name, what, maker in (
@@ -193,8 +193,7 @@ DATASETS = Table(
             package="scikit-learn",
             resized=("digits",),
             is_source=True,
-            assumes="The generator that drew digits28 was tuned on scikit-learn's digits, and not on the examples that "
-            "are counted.",
+            assumes=_TUNED.format("digits28"),
         ),
         Dataset(
             "npz:",
@@ -205,7 +204,7 @@ DATASETS = Table(
         ),
         Dataset(
             "folder:",
-            "your own images, or texts, in train/CLASS/ and perhaps test/CLASS/ or val/CLASS/; or in CLASS/ alone",
+            "your own images or texts in train/CLASS/ and optionally test/CLASS/ or val/CLASS/, or in CLASS/ alone",
             "pactl_cli.data.folders:load_folder",
             *("layer13s", 20),
             reads=("tokenizer", "sequence_length", "text_form"),
@@ -225,7 +224,7 @@ DATASETS = Table(
         ),
         Dataset(
             CODE,
-            "what your own function returns: (X, y), a Dataset of PyTorch, ...",
+            "what your own function returns: (X, y), a PyTorch Dataset, ...",
             "pactl_cli.data.brought_data:load_brought",
             *("fc", 20),
             reads=("channels",),
@@ -235,8 +234,9 @@ DATASETS = Table(
 
 
 def dataset_entry(name: str) -> Dataset:
-    """Return the row of a data set by name, or of its kind for `kind:PATH` or `module:function`; of several, the
-    defaults of the first.
+    """Return the row of a data set, by its name, `kind:PATH` or `module:function`.
+
+    For several data sets joined by commas, this is the row of the first, without facts about its content.
 
     Raises:
         PactlError: if there is none.
@@ -244,7 +244,7 @@ def dataset_entry(name: str) -> Dataset:
     if len(parts := joined(name)) > 1:
         return replace(dataset_entry(parts[0]), content=None, train_examples=None, package="", counted_by="")
     kind, colon, path = name.partition(":")
-    if name in DATASETS and path:  # glyphs:digits is a name, no path
+    if name in DATASETS and path:  # in glyphs:digits, "digits" is not a path
         return DATASETS[name]
     if colon and f"{kind}:" in DATASETS and not path:
         raise PactlError(f"--dataset {name!r} names no path", f"write {kind}:PATH")
@@ -260,12 +260,12 @@ def dataset_entry(name: str) -> Dataset:
         if colon or not scheme:
             raise
         raise PactlError(
-            error.message, f"your own data have their kind before them: --dataset {scheme}:{name}"
+            error.message, f"write the kind of your own data before their path: --dataset {scheme}:{name}"
         ) from error
 
 
 def joined(name: str) -> tuple[str, ...]:
-    """Return the data sets that a name joins by commas; itself alone where not each part names one, as in a path.
+    """Return the data sets that a name joins by commas, or the name alone if a part is not a data set, as in a path.
 
     >>> joined("digits,npz:a.npz"), joined("npz:a,b.npz")
     (('digits', 'npz:a.npz'), ('npz:a,b.npz',))
@@ -276,7 +276,7 @@ def joined(name: str) -> tuple[str, ...]:
 
 
 def own_name(name: str) -> str:
-    """Return what a certificate calls a data set: of a path, which can tell a user's name, the last part alone.
+    """Return the name of a data set in certificates: only the last part of a path, which may contain a user's name.
 
     >>> print(own_name("glyphs:digits"), own_name("npz:/home/jane/x.npz"), own_name("folder:/"))
     glyphs:digits npz:x.npz folder:/
@@ -290,13 +290,13 @@ def own_name(name: str) -> str:
 
 
 def require_named_data(needed: str | None, named: str | None, whose: str, option: str = "--dataset") -> None:
-    """Raise MissingError where data are code, or come from Python, and the user has named neither it nor other code.
+    """Raise MissingError if data are code, or come from Python, and the user has not named any data.
 
     Args:
-        needed: the name of the data; None where there are none.
-        named: what the user has named.
-        whose: of what they are, for the message.
-        option: with which they are named.
+        needed: the name of the data; None for no data.
+        named: the data that the user has named.
+        whose: whose data they are, for the message.
+        option: the option that names them.
     """
     if needed is None or not dataset_entry(needed).is_code or named is not None:
         return
@@ -309,7 +309,7 @@ def require_named_data(needed: str | None, named: str | None, whose: str, option
 
 
 def dataset_in_words(name: str) -> str:
-    """Return a data set as a sentence names it: a name of the catalogue as it is, anything else as a quotation.
+    """Return the name of a data set for a sentence: as it is if the catalogue has it, else in quotes.
 
     >>> print(dataset_in_words("mnist"), dataset_in_words("npz:x.npz"))
     mnist "npz:x.npz"
@@ -318,5 +318,5 @@ def dataset_in_words(name: str) -> str:
 
 
 def is_published(statistics: Statistics | None) -> bool:
-    """Return whether these constants are those that somebody published for one of the data sets."""
+    """Return True if these are the published constants of one of the data sets."""
     return statistics is not None and any(row.published == statistics for row in DATASETS.values())

@@ -1,4 +1,4 @@
-"""Everything else that has a name: projectors, codebooks, bounds, recipes, views and sources."""
+"""The tables of projectors, codebooks, bounds, recipes, views and sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pactl_cli.catalogue.tables import Row, Table
 _KRONECKER, _FILM = "pactl_cli.subspace.kronecker", "pactl_cli.subspace.film"
 
 HEAD_ALONE = "head"
-"""The projector on the head alone: all other weights stay."""
+"""The projector on the head alone, which keeps all other weights."""
 
 PROJECTORS = Table(
     "--intrinsic-mode",
@@ -42,7 +42,7 @@ PROJECTORS = Table(
         Row(HEAD_ALONE, "rdkronqr on the head alone, or each of its weights directly; any size", f"{_FILM}:head"),
     ),
 )
-"""`made_by`: a function of the layout, d, the seed and a name for its streams, that returns a `Projector`."""
+"""`made_by` names a function of the layout, d, the seed and a name for random streams that returns a `Projector`."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,9 @@ class Codebook(Row):
     """A way to quantise.
 
     Attributes:
-        made_by: a function of the number of levels, None where that is not the user's to say, that returns a
-            `Quantiser`.
-        form: `module:class` of what a message carries; equal for codebooks that differ in how they are found only.
-        takes_levels: whether the user says how many levels there are.
+        made_by: a function of the number of levels, or of None, that returns a `Quantiser`.
+        form: the `module:class` of the codebook in a message; rows with the same form only differ in how they find it.
+        takes_levels: whether the user chooses the number of levels.
     """
 
     form: str
@@ -84,7 +83,7 @@ BOUNDS = Table(
         Row("mcallester", "McAllester's, by Pinsker's inequality", f"{_RISK_BOUNDS}:mcallester_bound"),
     ),
 )
-"""`made_by`: a function of errors, examples, bits and delta, all by name, that returns the bound."""
+"""`made_by` names a function of errors, examples, bits and delta, all by name, that returns the bound."""
 
 HEADLINE = "binomial"
 """The bound that a certificate states."""
@@ -113,18 +112,18 @@ RECIPES = Table(
         Row("adamw_cycle", "AdamW, one cycle: up from lr/25 for 10 %, down to lr/250,000", f"{_RECIPES}:ADAMW_CYCLE"),
     ),
 )
-"""`made_by`: a `Recipe`."""
+"""`made_by` names a `Recipe`."""
 
 
 @dataclass(frozen=True)
 class View(Row):
-    """A random view of training examples, never of counted ones.
+    """A random view of training examples, never of counted examples.
 
     Attributes:
         made_by: a function of an epoch's `pactl_cli.data.views.Draws`, the images of a batch, shape (m, C, H, W), and
-            their indices among all examples, that returns as many images of that shape; for `per_image`, a function
-            of one image and the height and width of what is seen of it, that draws from torch's own generator.
-        per_image: whether it is drawn image by image: of a tensor, or, of a file to be scaled, of its whole picture.
+            their indices among all examples, that returns as many images of that shape. If `per_image`, a function of
+            one image and the height and width of the view, that draws from torch's own generator.
+        per_image: whether it is drawn image by image: from a tensor or, for a file that is scaled, the whole picture.
     """
 
     per_image: bool = False
@@ -132,7 +131,7 @@ class View(Row):
 
 NO_VIEW = "none"
 COLOUR_VIEW = "crop-mirror"
-"""The view of colour images of bytes where neither the user nor the data set names one."""
+"""The default view of colour images of bytes, unless the data set has another."""
 
 _VIEWS = "pactl_cli.data.views"
 _DISTORTIONS = "pactl_cli.data.distortions"
@@ -149,31 +148,31 @@ VIEWS = Table(
             "resized-crop", "a crop of 8 to 100 % of the area, resized, mirrored or not", f"{_VIEWS}:resized_crop", True
         ),
         View("crop", "the same crop as crop-mirror, not mirrored", f"{_VIEWS}:crop"),
-        View("affine", "turned by 0.2 radians at most, slanted, scaled and shifted a little", f"{_DISTORTIONS}:affine"),
-        View("elastic", "as affine, and bent by three sine waves", f"{_DISTORTIONS}:elastic"),
-        View("trivial", "one of torchvision's TrivialAugmentWide", "pactl_cli.data.trivial:trivial"),
+        View("affine", "turned by at most 0.2 radians, sheared, scaled and shifted a little", f"{_DISTORTIONS}:affine"),
+        View("elastic", "as affine, then bent by three sine waves", f"{_DISTORTIONS}:elastic"),
+        View("trivial", "one random operation of torchvision's TrivialAugmentWide", "pactl_cli.data.trivial:trivial"),
     ),
 )
 
 RUN = "run"
-"""The source that needs no scheme: a path."""
+"""The source that needs no scheme: its name is a path."""
 
 SOURCES = Table(
     "SOURCE",
     "Sources",
     (
         Row(RUN, "the final weights of a run directory, named by its path", "pactl_cli.sources.trained_run:load"),
-        Row("torchvision", "torchvision:NAME, a network that it has pretrained", "pactl_cli.sources.torchvision:load"),
-        Row(TIMM, "timm:NAME, a network that it has pretrained; an extra", "pactl_cli.sources.timm:load"),
+        Row("torchvision", "torchvision:NAME, a network that it pretrained", "pactl_cli.sources.torchvision:load"),
+        Row(TIMM, "timm:NAME, a network that it pretrained; an optional extra", "pactl_cli.sources.timm:load"),
         Row(CODE, "your own network, with --weights FILE", "pactl_cli.sources.brought:load"),
     ),
 )
-"""`made_by`: a function of what the user wrote without the scheme, the settings of the run, and the display of
-progress, that returns the `Start`. A name with a colon after it is a scheme."""
+"""`made_by` names a function of the source without its scheme, the settings of the run and the display of progress; it
+returns the `Start`."""
 
 
 def source_reference(text: str) -> Reference:
-    """Return which source a text names, and what of it: a scheme of the table, else a run directory.
+    """Return the scheme and the name of a source: a scheme of the table or else, for a path, a run directory.
 
     >>> source_reference("torchvision:resnet18")
     Reference(scheme='torchvision', name='resnet18')
@@ -187,5 +186,5 @@ def source_reference(text: str) -> Reference:
 
 
 def code_of(source: object) -> str | None:
-    """Return the user's own network that a source is, by its name; None of any other, or none."""
+    """Return the name of the user's own network if a source is one, else None."""
     return source if isinstance(source, str) and source_reference(source).scheme == CODE else None

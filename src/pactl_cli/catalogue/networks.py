@@ -1,4 +1,4 @@
-"""The networks."""
+"""The table of networks, and their names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Model(Row):
     """A network.
 
     Attributes:
-        made_by: a function of the numbers of classes, the specification of inputs and the width.
-        width: its own base width; None where that has no meaning.
+        made_by: a function of the number of classes, the specification of inputs and the width.
+        width: its default base width; None if it has none.
         batch_statistics: whether it has BatchNorm.
-        aliases: its published names.
-        package: whose code defines it.
-        arguments: what `made_by` takes before all others.
+        aliases: its names in published work.
+        package: the package that defines it.
+        arguments: the arguments that `made_by` takes before all others.
     """
 
     width: int | None = None
@@ -40,13 +40,12 @@ _LAYER13S = "nine 3x3 convolutions with BatchNorm; 63,738 parameters on CIFAR-10
 _LENET = "two 5x5 convolutions and three dense layers; 44,426 parameters on MNIST"
 _RESNET20 = "nine residual blocks, shortcuts without weights; 269,818 parameters on CIFAR-10"
 _RESNET18K = "ResNet-18 for small images; 11,173,962 parameters on CIFAR-10"
-_BAG = "the mean of the vectors of a text's tokens, and a dense layer: for sequences of tokens"
+_BAG = "the mean of the vectors of a text's tokens, and a dense layer; for sequences of tokens"
 _CONVNET = "three 3x3 convolutions with BatchNorm, and a dense layer; 29,178 parameters on MNIST"
-
-_MLP = "one hidden layer, with a linear way around it, for tables"
+_MLP = "one hidden layer, with a linear skip connection; for tables"
 
 TIMM = "timm"
-"""The package whose networks, far more than there are rows here, are `timm:NAME`."""
+"""The package whose networks are `timm:NAME`; they are too many for rows of their own."""
 
 OWN_MODELS = (
     Model("lenet5", _LENET5, f"{_OWN}:lenet5", 20, aliases=("LeNet5",)),
@@ -112,15 +111,15 @@ MODEL_CHOICES = (
 
 
 def model_name(text: str) -> str:
-    """Return a network's own name, from that, `torchvision:NAME` or a published alias; `module:function` as it is.
+    """Return the name of a network, given its name, `torchvision:NAME`, a published alias or `module:function`.
 
     Raises:
-        PactlError: if there is none.
+        PactlError: if there is no such network.
     """
     packages = frozenset(row.package for row in MODELS.values())
     reference = parse_reference(text, packages | {TIMM})
     if reference.scheme == TIMM and re.fullmatch(r"\w+(\.\w*)?", reference.name):
-        return f"{TIMM}:{reference.name.partition('.')[0]}"  # what follows names weights
+        return f"{TIMM}:{reference.name.partition('.')[0]}"  # the rest names weights
     if reference.scheme in packages and reference.name in MODELS:
         text = reference.name
     if reference.scheme == CODE:
@@ -132,7 +131,7 @@ def model_name(text: str) -> str:
 
 
 def model_entry(name: str) -> Model:
-    """Return the row of a network: of the table, or made for one of timm's.
+    """Return the row of a network, from the table or made for one of timm.
 
     Raises:
         KeyError: if there is none.
@@ -144,22 +143,22 @@ def model_entry(name: str) -> Model:
 
 
 def is_brought(name: str) -> bool:
-    """Return whether a network's name stands for code that the user brings: no row has it, and no package."""
+    """Return True if a name stands for the user's own code, as it belongs to no row and to no package."""
     return name not in MODELS and parse_reference(name, frozenset({TIMM})).scheme == CODE
 
 
 def standing_for(named: str | None, recorded: str | None) -> str | None:
-    """Return the name under which a run has what the user names: the run's, if that is of Python, for any code."""
+    """Return the recorded name if it was handed over from Python and the user now names code, else the named one."""
     return recorded if is_handed(recorded) and named is not None and is_brought(named) else named
 
 
 def require_named(needed: str | None, named: str | None, whose: str) -> None:
-    """Raise MissingError where a network is code that the user has not named on the command line.
+    """Raise MissingError if a network is code that the user has not named on the command line.
 
     Args:
-        needed: the network's name; None where it is not said.
-        named: what the user has named.
-        whose: of what it is the network, for the message.
+        needed: the name of the network; None if unknown.
+        named: the network that the user has named.
+        whose: whose network it is, for the message.
     """
     if needed is not None and is_brought(needed) and standing_for(named, needed) != needed:
         if is_handed(needed):

@@ -1,4 +1,4 @@
-"""Objects that the user hands over from Python: in settings and files each is `python:NAME`, and never itself."""
+"""Objects that the user hands over from Python; settings and files refer to each as `python:NAME`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 _SCHEME = "python:"
 NETWORK = "the network"
-"""The key of what stands for every network that a run knows by a name of Python: an object, or `module:function`."""
+"""The key of the network that the user hands over, or of its `module:function`, whatever name a run has recorded."""
 
 _HANDED: ContextVar[Mapping[str, Any]] = ContextVar("handed")
 
 
 @contextmanager
 def handing_over(objects: Mapping[str, Any]) -> Iterator[None]:
-    """For the time of a piece of work, names stand for objects, in this thread alone; those of another no longer do."""
+    """Let names stand for objects, instead of any earlier ones, in this thread until the context ends."""
     token = _HANDED.set(objects)
     try:
         yield
@@ -25,18 +25,18 @@ def handing_over(objects: Mapping[str, Any]) -> Iterator[None]:
 
 
 def handed_over(*names: str) -> Any:
-    """Return the object of the first of some names that stands for one; None if none does."""
+    """Return the object of the first name that stands for one; None if none does."""
     objects = _HANDED.get({})
     return next((objects[name] for name in names if objects.get(name) is not None), None)
 
 
 def is_handed(name: str | None) -> bool:
-    """Return whether a name is that of an object of Python."""
+    """Return True if a name stands for an object that was handed over from Python."""
     return name is not None and name.startswith(_SCHEME)
 
 
 def name_of(kind: str) -> str:
-    """Return the name of an object that is called, or of a kind that is called, in some way.
+    """Return the name that settings use for an object, from the name of the object or of its class.
 
     >>> print(name_of("TensorDataset"), name_of("<lambda>"))
     python:TensorDataset python:lambda

@@ -1,4 +1,4 @@
-"""What a name with a colon stands for: `scheme:name`, the user's own `module:function`, or a path."""
+"""References with a colon: `scheme:name`, the user's own `module:function`, or a path."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ CODE = "module:function"
 
 
 class Reference(NamedTuple):
-    """The scheme, "" for a plain name or a path, and the name without it; of code, all of it."""
+    """A scheme and the name after it; "" and the text for a plain name or a path; `CODE` and the text for code."""
 
     scheme: str
     name: str
 
 
 def parse_reference(text: str, schemes: frozenset[str]) -> Reference:
-    """Return what a text refers to: `scheme:name` for one of the schemes, else code, else a plain name or a path.
+    """Return the reference in a text: `scheme:name` for one of the schemes, else code, else a plain name or a path.
 
     >>> parse_reference("torchvision:resnet18", frozenset({"torchvision"}))
     Reference(scheme='torchvision', name='resnet18')

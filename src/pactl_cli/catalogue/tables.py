@@ -1,4 +1,4 @@
-"""Tables of things that have a name: one row says all that help, settings, messages and builders know of one thing."""
+"""Tables of named things: help, settings, messages and builders read the row of a thing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pactl_cli.errors import PactlError
 
 @dataclass(frozen=True)
 class Row:
-    """A thing that has a name.
+    """A named thing.
 
     Attributes:
-        name: as an option takes it, and as it is written.
+        name: its name, in options and in files.
         summary: one line for help and documentation.
-        made_by: where it is built, `module:function`; the module is imported when the thing is used.
+        made_by: the `module:function` that builds it; the module is imported when the thing is used.
     """
 
     name: str
@@ -26,12 +26,12 @@ class Row:
     made_by: str
 
     def maker(self) -> Any:
-        """Return the function, or other object, that `made_by` names."""
+        """Return the function, or another object, that `made_by` names."""
         return imported(self.made_by)
 
 
 def imported(reference: str) -> Any:
-    """Return what `module:name` names, for references of this program's own tables, never a user's or a stranger's."""
+    """Import the object of a `module:name`, which must come from this program's tables, never from a user or a file."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
 
@@ -44,9 +44,9 @@ class Table(dict[str, R], Generic[R]):
     """Rows by name, in order. A place in a table may be part of the message format, so new rows go to the end.
 
     Args:
-        option: the command line's option or argument that takes a name.
-        title: what the things are called, in the plural.
-        rows: of distinct names.
+        option: the option or argument of the command line that takes a name.
+        title: the word for the things, in the plural.
+        rows: the rows, with distinct names.
     """
 
     def __init__(self, option: str, title: str, rows: Iterable[R]) -> None:
@@ -57,12 +57,12 @@ class Table(dict[str, R], Generic[R]):
 
     @property
     def kind(self) -> str:
-        """What `pactl names` calls the things: `networks`, `data`, ..."""
+        """The word for the things in `pactl names`: `networks`, `data`, ..."""
         return self.title.split()[0].lower()
 
     @property
     def choices(self) -> str:
-        """The names, or, of many, the command that lists them."""
+        """The names or, if they are many, the command that lists them."""
         return ", ".join(self) if len(self) <= _FEW else f"what pactl names {self.kind} lists"
 
     def add(self, row: R) -> None:
@@ -75,10 +75,10 @@ class Table(dict[str, R], Generic[R]):
         """Return a name that is in the table.
 
         Args:
-            choices: what to say there is; the table's own words where nothing is given.
+            choices: the choices for the message; by default those of the table.
 
         Raises:
-            PactlError: naming the option and the nearest name.
+            PactlError: if there is no such name; it names the option and the nearest name.
         """
         if name in self:
             return name

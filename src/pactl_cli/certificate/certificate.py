@@ -1,7 +1,7 @@
-"""The certificate: what `bound.json` says, and the arithmetic that derives it from counts and bits.
+"""The certificate: the fields of `bound.json`, and the arithmetic that derives them from counts and bits.
 
-The measured integers (errors, examples, bits) come in; every bound is recomputed here,
-by the sender and by whoever checks, with the same functions.
+The inputs are measured integers: errors, examples and bits. The sender and everybody who checks a certificate compute
+the bounds with the same functions.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ SCHEMA_VERSION = 3
 
 _LOCAL = r"\+(cpu|xpu|cu[0-9]+|rocm[0-9.]+|git[0-9a-f]+)"
 VERSION = rf"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.(post|dev)[0-9]+)*({_LOCAL})?"
-"""A regular expression of the version of a package, which leaves no room for a stranger's words."""
+"""A pattern for package versions, so narrow that a stranger cannot put text of their own into a version field."""
 
 HOLD_OUT: Final = "d=0 hold-out"
-"""The hypothesis is the prior itself, about which the examples that are counted say nothing but how often it errs."""
+"""The hypothesis is the prior itself: the counted examples only measure its errors, and did not shape it."""
 
 Bounds = dict[str, float]
-"""By name, from the same counts and bits; they do not hold jointly."""
+"""Bounds by name, from the same counts and bits; they do not hold jointly."""
 
 
 class BitParts(Record):
-    """Where the bits go."""
+    """The bits of each part of the message, and those of the ledger."""
 
     configuration: int = Field(ge=0)
     codebook: int = Field(ge=0)
@@ -49,7 +49,7 @@ class BitParts(Record):
 
 
 EXTRA, SHARE = "--misc-extra-bits", "the share of delta of the error"
-"""What is paid beside the message."""
+"""The reasons for a charge in the ledger."""
 
 
 class Charge(Record):
@@ -60,7 +60,7 @@ class Charge(Record):
 
 
 class Published(Record):
-    """The accounting of the published program on the same symbols: a comparison, never the headline."""
+    """The published program's bits and bound for the same symbols: a comparison, never the headline."""
 
     bits: float
     bound: Error
@@ -68,7 +68,7 @@ class Published(Record):
 
 
 class AtDelta(Record):
-    """The same counts and bits at another probability to fail: it holds jointly with the headline."""
+    """The bound on the error at another delta, from the same counts and bits; it holds jointly with the headline."""
 
     delta: float = Field(gt=0, le=0.5)
     error_bound: Error
@@ -76,11 +76,11 @@ class AtDelta(Record):
 
 _Word = Annotated[str, Field(max_length=2000, pattern="^[a-z0-9,.:_-]+$")]
 MadeWith = Annotated[dict[_Word, _Word | Annotated[int, Field(ge=0, le=2**63)] | float | None], Field(max_length=40)]
-"""What `bound` was told of how to find a message: a note, which leaves no room for a stranger's sentences."""
+"""The options of the `bound` command, as a note: too narrow a type for a stranger's sentences."""
 
 
 class Posthoc(Record):
-    """The best of k-means codebooks on the trained coordinates, not fine-tuned, by the published accounting."""
+    """The best k-means codebook of the trained coordinates without fine-tuning, by the published accounting."""
 
     levels: int
     errors: int
@@ -89,18 +89,18 @@ class Posthoc(Record):
 
 
 class BaseCertificate(Record):
-    """What every kind of certificate says; errors are fractions in [0, 1], bits are bits, counts are counts.
+    """The fields that every kind of certificate has. Errors are fractions in [0, 1].
 
     Attributes:
-        format: of the message.
-        kind: of the hypothesis; each has a class of its own, with what only this kind says.
-        program_version: a note on what wrote it, which nothing depends on.
-        at_other_deltas: the error's bound at other deltas, for the same message; all hold at once.
+        format: the number of the message format.
+        kind: the kind of hypothesis; each kind has a subclass with its own fields.
+        program_version: the version that wrote the file; a note that nothing depends on.
+        at_other_deltas: the bound on the error at other deltas, for the same message; all hold jointly.
         headline: the guarantee that the message was chosen by, and that the statement is about.
-        guarantees: what holds jointly with the bound on the error.
-        majority_error: of always answering the class that is most frequent in S, on S.
-        classifier_sha256: of the file with what the data have given the classifier beside the message.
-        made_with: a note on how the message was found, which nothing depends on.
+        guarantees: the guarantees that hold jointly with the bound on the error.
+        majority_error: the error on S of always answering the most frequent class of S.
+        classifier_sha256: the hash of the file that holds what the classifier got from the data beside the message.
+        made_with: how the message was found; a note that nothing depends on.
     """
 
     schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
@@ -136,52 +136,52 @@ class BaseCertificate(Record):
 
     @field_validator("bounds")
     @classmethod
-    def _has_those_of_its_format(cls, bounds: dict[str, Error]) -> dict[str, Error]:
+    def _has_frozen_bounds(cls, bounds: dict[str, Error]) -> dict[str, Error]:
         if missing := [name for name in FROZEN_BOUNDS if name not in bounds]:
             raise ValueError(f"lacks {missing[0]}")
         return bounds
 
     @property
     def paid_bits(self) -> float:
-        """What the bounds pay for: the message and the ledger."""
+        """The bits that the bounds pay for: the message and the ledger."""
         return self.message_bits + self.ledger_bits
 
     @property
     def extra_bits(self) -> float:
-        """What choices cost that the message does not carry."""
+        """The bits paid for choices that the message does not carry."""
         return sum(charge.bits for charge in self.ledger if charge.reason == EXTRA)
 
     @property
     def share_bits(self) -> float:
-        """What the bound on the error pays for its share of delta."""
+        """The bits that the bound on the error pays for its share of delta."""
         return sum(charge.bits for charge in self.ledger if charge.reason == SHARE)
 
     def guarantee(self, what: str) -> Guarantee | None:
-        """Return what is guaranteed of something beside the error; None if nothing is."""
+        """Return the guarantee of a name, other than the error; None if there is none."""
         return next((each for each in self.guarantees if each.what == what), None)
 
     @property
     def claims(self) -> dict[str, str]:
-        """All that holds at once, in words and by name, the headline first."""
+        """The statements that hold jointly, in words, by name of the guarantee; the headline first."""
         error = f"this classifier errs on at most {percent(self.error_bound)} of new examples"
         found = {ERROR: error} | {each.what: each.claim for each in self.guarantees}
         return {self.headline: found[self.headline]} | found
 
     @property
     def loss(self) -> float:
-        """What certificates of the same question are compared by: that of their headline; less is better."""
+        """The number by which certificates of the same question are compared, from their headline; less is better."""
         headline = self.guarantee(self.headline)
         return headline.loss if headline else self.error_bound
 
     @property
     def chance_error(self) -> Error | None:
-        """The error of guessing, 1 - 1 / classes; None where a stranger's file does not say how many there are."""
+        """The error of guessing, 1 - 1 / classes; None where a stranger's file has no valid number of classes."""
         classes = self.side_information.get("classes")
         return 1 - 1 / classes if type(classes) is int and 2 <= classes <= 10**9 else None
 
     @property
     def says_something(self) -> bool:
-        """Whether it promises less error than always answering the most frequent class, and than guessing."""
+        """True if the bound is below the error of the majority class and below that of guessing."""
         return self.error_bound < min(self.majority_error, self.chance_error or 1.0)
 
     def _repr_html_(self) -> str:
@@ -196,12 +196,12 @@ class BaseCertificate(Record):
         return f"<table><caption>{escape(self.statement)}</caption>{cells}</table>"
 
     def to_bytes(self) -> bytes:
-        """Return `bound.json`, to the byte."""
+        """Return the exact bytes of `bound.json`."""
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 
 class SubspaceCertificate(BaseCertificate):
-    """The certificate of coordinates in a subspace. A log-loss that is not finite is null."""
+    """The certificate of coordinates in a subspace. `train_nll_bits` is null where the log-loss is not finite."""
 
     kind: Literal["subspace"]
     hypothesis: Literal["subspace", "d=0 hold-out"]
@@ -216,7 +216,7 @@ class SubspaceCertificate(BaseCertificate):
 
 
 Certificate = SubspaceCertificate
-"""A certificate of any kind: a union, where there are several."""
+"""A certificate of any kind: a union, once there are several kinds."""
 
 CERTIFICATES: dict[str, type[Certificate]] = {"subspace": SubspaceCertificate}
 """The class of each kind."""
@@ -233,15 +233,15 @@ def sentence(
     label_noise: float = 0.0,
     claim: str = "",
 ) -> str:
-    """The certificate in plain words; the error is rounded up, the confidence down.
+    """Return the certificate in plain words, with the error rounded up and the confidence rounded down.
 
     Args:
-        claim: what is guaranteed, where that is not the error.
-        left_out: how many examples were not counted because theta0 or the calibration has seen them or copies of them.
+        left_out: the number of examples not counted because theta0 or calibration saw them, or copies of them.
         label_noise: the rate at which labels were replaced by uniform ones.
+        claim: the guarantee in words; by default that on the error.
     """
-    percent = ceil(Fraction(error_bound) * 10**4) / 100
-    claim = claim or f"this classifier errs on at most {percent:.2f} % of new examples"
+    rounded = ceil(Fraction(error_bound) * 10**4) / 100
+    claim = claim or f"this classifier errs on at most {rounded:.2f} % of new examples"
     claim = f"{_confidence(delta)} % confidence, {claim}"
     others, why = "", ""
     if left_out:
@@ -259,28 +259,28 @@ def sentence(
 
 
 def _confidence(delta: float) -> str:
-    """100 (1 - delta) as a decimal that is never larger; delta counts with ten significant digits, rounded up.
+    """Return 100 (1 - delta) as a decimal, rounded down, from delta rounded up to ten significant digits.
 
-    Of 0.05 it is 95: a float stands for the shortest decimal that reads as it, from which it differs by less than
-    bounds are rounded up. A delta below 1e-18 gets a shorter form.
+    A float is read as the shortest decimal that stands for it, so 0.05 gives 95: the two differ by less than the bounds
+    are rounded up. A delta below 1e-18 is written as "more than 99.9999999999999999".
     """
-    percent = Context(prec=10, rounding=ROUND_UP).multiply(Decimal(repr(float(delta))), Decimal(100))
-    if percent < Decimal("1e-16"):
+    failing = Context(prec=10, rounding=ROUND_UP).multiply(Decimal(repr(float(delta))), Decimal(100))
+    if failing < Decimal("1e-16"):
         return "more than 99.9999999999999999"
-    text = f"{Context(prec=40, rounding=ROUND_FLOOR).subtract(Decimal(100), percent):f}"
+    text = f"{Context(prec=40, rounding=ROUND_FLOOR).subtract(Decimal(100), failing):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def all_bounds(*, errors: int, examples: int, bits: float, delta: float) -> Bounds:
-    """Return the bounds of one classifier whose message, ledger included, has `bits` bits."""
+    """Return all bounds of one classifier whose message and ledger have `bits` bits together."""
     return {name: row.maker()(errors=errors, examples=examples, bits=bits, delta=delta) for name, row in BOUNDS.items()}
 
 
 def at_deltas(*, errors: int, examples: int, bits: float, deltas: Iterable[float]) -> tuple[AtDelta, ...]:
     """Return the headline's bound at several deltas, for the same message.
 
-    They hold jointly, and share nothing: the bound falls as delta grows, so whichever sample makes it fail for some
-    message at a small delta makes it fail at every larger one.
+    They hold jointly without sharing delta. The bound falls as delta grows, so a sample on which it fails for some
+    message at a small delta makes it fail at every larger delta too.
     """
     headline = BOUNDS[HEADLINE].maker()
     return tuple(
@@ -290,22 +290,22 @@ def at_deltas(*, errors: int, examples: int, bits: float, deltas: Iterable[float
 
 
 def ledger(extra_bits: float, share_bits: float) -> tuple[Charge, ...]:
-    """Return what is paid beside the message."""
+    """Return the charges that are paid beside the message."""
     paid = ((extra_bits, EXTRA), (share_bits, SHARE))
     return tuple(Charge(bits=bits, reason=reason) for bits, reason in paid if bits)
 
 
 def holdout_bound(*, test_error: Error | None, test_examples: int, delta: float) -> Error | None:
-    """What the test set alone would give: the binomial bound with nothing to pay; None without a test set."""
+    """Return the binomial bound that the test set alone gives, with no bits to pay; None without a test set."""
     if test_error is None:
         return None
     return binomial_bound(errors=round(test_error * test_examples), examples=test_examples, bits=0, delta=delta)
 
 
 def published_bits(symbols: Symbols, *, fine_tuned: bool, extra_bits: float) -> float:
-    """The published program's code length of the symbols, as a prefix code, with K the levels in use.
+    """Return the published program's code length of the symbols, as a prefix code, with K the number of levels in use.
 
-    Source: Lotfi, Finzi et al. 2022, section 4 and the published code; see the documentation on its differences.
+    Source: Lotfi, Finzi et al. 2022, section 4, and the published code; docs/mathematics.md lists the differences.
     """
     counts = np.unique(symbols, return_counts=True)[1]
     entropy_bits = float(-(counts * np.log2(counts / counts.sum())).sum())
@@ -317,7 +317,7 @@ def published_bits(symbols: Symbols, *, fine_tuned: bool, extra_bits: float) -> 
 def published(
     *, symbols: Symbols, errors: int, examples: int, delta: float, fine_tuned: bool, extra_bits: float
 ) -> Published:
-    """The published bound, Catoni's, on the published accounting of these symbols."""
+    """Return the published bound, which is Catoni's, with the published accounting of these symbols."""
     bits = published_bits(symbols, fine_tuned=fine_tuned, extra_bits=extra_bits)
     bound = catoni_bound(errors=errors, examples=examples, bits=bits, delta=delta)
     return Published(bits=bits, bound=bound, fine_tuned=fine_tuned)

@@ -1,9 +1,8 @@
 """The levels that symbols stand for, as 16-bit floating-point numbers.
 
-A grid is one step; free levels are a set, whose order carries no information and is not
-paid for: K levels cost log2 of the number of K-element sets of finite half-precision
-numbers, which is about log2 K! bits less than K times sixteen. Which form follows is said by
-its tag: its place among the distinct forms of the catalogue's codebooks.
+A grid is written as one step. Free levels are written as a set: their order carries no information and is not paid
+for, so K levels cost log2 of the number of K-element sets of finite half-precision numbers, which is about log2 K! bits
+less than 16 K. A tag says which form follows: its place among the distinct forms of the catalogue's codebooks.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from pactl_cli.certificate.format import MAX_LEVELS, codebook_forms
 from pactl_cli.certificate.symbols import Symbols
 
 _LARGEST = int(np.array(np.finfo(np.float16).max).view(np.uint16))
-"""The bits of the largest finite half; the bits of positive halves are ordered as their values are."""
+"""The bits of the largest finite half, read as an integer: positive halves are in the same order as their bits."""
 
 
 def to_half(value: float) -> float:
-    """The nearest half-precision number.
+    """Return the nearest half-precision number.
 
     Raises:
-        ValueError: if it is not finite.
+        ValueError: if that is not finite.
     """
     half = float(np.float16(value)) if abs(value) < 65520 else float("inf")
     if not np.isfinite(half):
@@ -39,7 +38,7 @@ def to_half(value: float) -> float:
 
 
 def _rank(value: float) -> int:
-    """The place of a half-precision number among all finite ones, -0 excepted, from 0."""
+    """Return the place of a half-precision number among all finite ones, from 0; -0 counts as 0."""
     if to_half(value) != value:
         raise ValueError(f"{value} is not a finite half-precision number")
     half = np.float16(value)
@@ -53,33 +52,33 @@ def _value(rank: int) -> float:
 
 
 class Codebook(ABC):
-    """The K levels that symbols 0 .. K-1 stand for, in a form that a message carries."""
+    """The K levels that symbols 0 .. K-1 stand for, in a form that a message can carry."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """K."""
+        """The number of levels, K."""
 
     @abstractmethod
     def values(self) -> NDArray[np.float32]:
-        """The levels, exact in single precision: shape (K,), ascending."""
+        """Return the levels, exact in single precision: shape (K,), ascending."""
 
     @abstractmethod
     def write(self, writer: BitWriter) -> None:
-        """Appends the levels, without the tag of their form."""
+        """Append the levels, without the tag of their form."""
 
     @classmethod
     @abstractmethod
     def read(cls, reader: BitReader) -> Self:
-        """The codebook that `write` wrote.
+        """Return the codebook that `write` wrote.
 
         Raises:
-            DecodeError: if the bits are not one.
+            DecodeError: if the bits are not a codebook.
         """
 
     @abstractmethod
     def trimmed(self, symbols: Symbols) -> tuple[Self, Symbols]:
-        """The codebook cut to the levels in use, and the symbols that stand for the same coordinates in it."""
+        """Return the codebook of the levels in use, and the symbols of the same coordinates in it."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,14 @@ class Grid(Codebook):
 
     @property
     def size(self) -> int:
-        """K = 2 R + 1."""
+        """The number of levels, K = 2 R + 1."""
         return 2 * self.radius + 1
 
     def values(self) -> NDArray[np.float32]:
         return np.float32(self.step) * np.arange(-self.radius, self.radius + 1, dtype=np.float32)
 
     def write(self, writer: BitWriter) -> None:
-        """R + 1 in Elias gamma, fifteen bits of a positive half-precision step."""
+        """Append R + 1 in Elias gamma, and the fifteen bits of a positive half-precision step unless R is 0."""
         write_gamma(writer, self.radius + 1)
         if self.radius:
             writer.write(_rank(self.step) - _LARGEST, 15)
@@ -132,14 +131,14 @@ class FreeLevels(Codebook):
 
     @property
     def size(self) -> int:
-        """K."""
+        """The number of levels, K."""
         return len(self.levels)
 
     def values(self) -> NDArray[np.float32]:
         return np.array(self.levels, dtype=np.float32)
 
     def write(self, writer: BitWriter) -> None:
-        """K in Elias gamma, the set of levels by its number in the combinatorial system."""
+        """Append K in Elias gamma, and the number of the set of levels in the combinatorial number system."""
         ranks = [_rank(level) for level in self.levels]
         if any(low >= high for low, high in pairwise(ranks)):
             raise ValueError("levels must be distinct and ascending")
@@ -162,7 +161,7 @@ class FreeLevels(Codebook):
 
 
 def write_codebook(writer: BitWriter, codebook: Codebook) -> None:
-    """Appends the tag of a codebook's form, and the codebook: 0 is one bit, others follow a 1 in Elias gamma.
+    """Append the tag of a codebook's form, then the codebook. Tag 0 is the bit 0, others are a 1 and Elias gamma.
 
     Raises:
         ValueError: if no row of the catalogue has its form.
@@ -175,10 +174,10 @@ def write_codebook(writer: BitWriter, codebook: Codebook) -> None:
 
 
 def read_codebook(reader: BitReader) -> Codebook:
-    """The codebook that `write_codebook` wrote.
+    """Return the codebook that `write_codebook` wrote.
 
     Raises:
-        DecodeError: if the bits are not one.
+        DecodeError: if the bits are not a codebook.
     """
     tag, forms = read_gamma(reader) if reader.read(1) else 0, codebook_forms()
     if tag >= len(forms):
@@ -188,12 +187,12 @@ def read_codebook(reader: BitReader) -> Codebook:
 
 
 def _set_bits(size: int) -> int:
-    """Bits that number every set of `size` finite half-precision numbers."""
+    """Return the number of bits that number every set of `size` finite half-precision numbers."""
     return (comb(2 * _LARGEST + 1, size) - 1).bit_length()
 
 
 def _members(number: int, size: int) -> list[int]:
-    """The ranks of a set from its number: for each place the largest rank whose binomial still fits."""
+    """Return the ranks of a set from its number: for each place the largest rank whose binomial coefficient fits."""
     ranks: list[int] = []
     above = 2 * _LARGEST + 1
     for place in range(size, 0, -1):

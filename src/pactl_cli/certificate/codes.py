@@ -1,15 +1,10 @@
-"""Integers to bits and back: prefix-free, exact, adaptive.
+"""Prefix-free codes of integers and of binary decisions, in integer arithmetic: the same bits on every machine.
 
-Everything here is integer arithmetic, so the same numbers give the same bits on every
-machine. Three pieces:
+- Universal codes of single integers (Elias 1975).
+- An arithmetic coder of binary decisions (Witten, Neal, Cleary 1987) with exact termination: a sequence of probability
+  P takes at most 2 bits more than -log2 P, and no sequence's bits begin another's.
 
-- universal codes of single integers (Elias 1975);
-- an arithmetic coder of binary decisions (Witten, Neal, Cleary 1987) with exact
-  termination: a sequence of probability P takes at most 2 bits over -log2 P, and no
-  sequence's bits begin another's.
-
-How symbols become decisions is in `symbols.py`. A reader past its end, or a value out of
-range, raises `DecodeError`.
+`symbols.py` turns symbols into decisions. Reading past the end, or a value out of range, raises `DecodeError`.
 
 >>> writer = BitWriter()
 >>> write_delta(writer, 5)
@@ -25,44 +20,44 @@ import numpy as np
 
 
 class DecodeError(ValueError):
-    """The bits are not a message."""
+    """An error: the bits are not a message."""
 
 
 class BitWriter:
-    """Bits, most significant first."""
+    """A growing sequence of bits; integers are written most significant bit first."""
 
     def __init__(self) -> None:
         self._bits = bytearray()
 
     @property
     def num_bits(self) -> int:
-        """Bits written so far."""
+        """The number of bits written so far."""
         return len(self._bits)
 
     def write(self, value: int, num_bits: int) -> None:
-        """The low `num_bits` bits of `value`, which must fit."""
+        """Append `value` in `num_bits` bits; raise ValueError if it does not fit."""
         if value < 0 or value >> num_bits:
             raise ValueError(f"{value} does not fit in {num_bits} bits")
         self._bits.extend(value >> shift & 1 for shift in range(num_bits - 1, -1, -1))
 
     def extend(self, bits: Iterable[int]) -> None:
-        """Bits, each 0 or 1."""
+        """Append bits, each 0 or 1."""
         self._bits.extend(bits)
 
     def to_bytes(self) -> bytes:
-        """The bits, padded with fewer than eight zeros."""
+        """Return the bits as bytes, padded with fewer than eight zeros."""
         return np.packbits(np.frombuffer(self._bits, dtype=np.uint8)).tobytes()
 
 
 class BitReader:
-    """The bits of `data`, in order. `position` counts those consumed."""
+    """A reader of the bits of `data`, in order; `position` is the number of bits consumed."""
 
     def __init__(self, data: bytes) -> None:
         self._bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8)).tobytes()
         self.position = 0
 
     def read(self, num_bits: int) -> int:
-        """The next `num_bits` bits as an integer."""
+        """Consume and return the next `num_bits` bits as an integer."""
         chunk = self._bits[self.position : self.position + num_bits]
         self.skip(num_bits)
         value = 0
@@ -71,23 +66,23 @@ class BitReader:
         return value
 
     def skip(self, num_bits: int) -> None:
-        """Consumes bits already seen through `lookahead`."""
+        """Consume bits without returning them."""
         if self.position + num_bits > len(self._bits):
             raise DecodeError("the message ends too early")
         self.position += num_bits
 
     def lookahead(self) -> Iterator[int]:
-        """The bits from here on, then a word of zeros; consumes nothing.
+        """Yield the bits from here on, then two words of zeros, and consume nothing.
 
         Raises:
-            DecodeError: when asked for more: nothing that was encoded needs it.
+            DecodeError: when asked for more, which no encoded sequence needs.
         """
         yield from self._bits[self.position :]
         yield from bytes(2 * _WORD)
         raise DecodeError("the message ends too early")
 
     def finish(self) -> None:
-        """Checks that only padding is left: fewer than eight bits, all zero.
+        """Check that only padding is left: fewer than eight bits, all zero.
 
         Raises:
             DecodeError: if anything else follows.
@@ -98,14 +93,14 @@ class BitReader:
 
 
 def write_gamma(writer: BitWriter, value: int) -> None:
-    """Elias gamma: 2 floor(log2 value) + 1 bits; value >= 1."""
+    """Append the Elias gamma code of a value >= 1, which has 2 floor(log2 value) + 1 bits."""
     if value < 1:
         raise ValueError(f"Elias codes start at 1, got {value}")
     writer.write(value, 2 * value.bit_length() - 1)
 
 
 def read_gamma(reader: BitReader, max_bits: int = 64) -> int:
-    """The value of an Elias gamma code, of at most `max_bits` significant bits."""
+    """Return the value of an Elias gamma code, of at most `max_bits` significant bits."""
     zeros = 0
     while not reader.read(1):
         zeros += 1
@@ -115,7 +110,7 @@ def read_gamma(reader: BitReader, max_bits: int = 64) -> int:
 
 
 def write_delta(writer: BitWriter, value: int) -> None:
-    """Elias delta: about log2 value + 2 log2 log2 value bits; value >= 1."""
+    """Append the Elias delta code of a value >= 1, which has about log2 value + 2 log2 log2 value bits."""
     if value < 1:
         raise ValueError(f"Elias codes start at 1, got {value}")
     length = value.bit_length()
@@ -124,7 +119,7 @@ def write_delta(writer: BitWriter, value: int) -> None:
 
 
 def read_delta(reader: BitReader) -> int:
-    """The value of an Elias delta code, below 2**64."""
+    """Return the value of an Elias delta code, below 2**64."""
     length = read_gamma(reader, max_bits=7)
     if length > 64:
         raise DecodeError("an integer in the message is too large")
@@ -137,11 +132,11 @@ _HALF, _QUARTER, _THREE_QUARTERS = _FULL >> 1, _FULL >> 2, 3 * _FULL >> 2
 
 
 def encode_decisions(writer: BitWriter, decisions: Sequence[int], zeros: Sequence[int], totals: Sequence[int]) -> None:
-    """Appends binary decisions, and the shortest bits that no other decisions can begin with.
+    """Append binary decisions, ended by the fewest bits that keep the code prefix-free.
 
     Args:
         decisions: 0 or 1 each.
-        zeros, totals: before each decision, 0 has probability zeros / total, 0 < zeros < total < 2**30.
+        zeros, totals: for each decision, the probability of 0 is zero / total, with 0 < zero < total < 2**30.
     """
     bits = bytearray()
     pending = 0
@@ -168,17 +163,17 @@ def encode_decisions(writer: BitWriter, decisions: Sequence[int], zeros: Sequenc
                 bits.extend((1 - bit,) * pending)
                 pending = 0
     value, length = _termination(low, high, pending)
-    first, rest = value >> 1 if length == 2 else value, length - 1
     if length:
+        first = value >> (length - 1)
         bits.append(first)
         bits.extend((1 - first,) * pending)
-    if rest == 1:
+    if length == 2:
         bits.append(value & 1)
     writer.extend(bits)
 
 
 class DecisionReader:
-    """Reads decisions back; `finish` then advances the reader past exactly the encoder's bits."""
+    """A reader of decisions; `finish` moves the reader below it past exactly the encoder's bits."""
 
     def __init__(self, reader: BitReader) -> None:
         self._reader = reader
@@ -189,7 +184,7 @@ class DecisionReader:
             self._value = self._value << 1 | next(self._ahead)
 
     def decide(self, zero: int, total: int) -> int:
-        """The next decision, where 0 has probability zero / total."""
+        """Return the next decision, where 0 has probability zero / total."""
         low, high, value = self._low, self._high, self._value
         middle = low + (high - low) * zero // total
         if value >= middle:
@@ -216,7 +211,7 @@ class DecisionReader:
         return decision
 
     def finish(self) -> None:
-        """Consumes the encoder's bits.
+        """Consume the encoder's bits.
 
         Raises:
             DecodeError: if the message ends before they do.
@@ -226,7 +221,7 @@ class DecisionReader:
 
 
 def _termination(low: int, high: int, pending: int) -> tuple[int, int]:
-    """The shortest bits (value, length) whose dyadic interval lies within [low, high)."""
+    """Return the shortest bits, as (value, length), whose dyadic interval lies within [low, high)."""
     if (low, high, pending) == (0, _FULL, 0):
         return 0, 0
     for length in (1, 2):

@@ -1,10 +1,10 @@
-"""The code of a configuration: what it costs to say which network, which subspace, which seed.
+"""The code of a configuration, which names the network, the subspace and the seed.
 
-A list of what differs from the default configuration: the data set's or, where a run starts from theta0, theta0 as it
-came. The bit 1 ends it; otherwise 0, the gap to the next field that differs in Elias gamma, and its value in a code of
-its own, after one bit that says whether it is the data set's default where theta0 says another. Whoever tries many
-values of a field and keeps the best pays for exactly the one kept: the bound holds for all at once. A field appended
-changes no older message.
+The code lists the fields that differ from the default configuration: that of the data set or, where a run starts from
+theta0, that of theta0 as it came. For each such field it has the bit 0, the gap to the field in Elias gamma, and the
+value in the field's own code. Where the defaults of theta0 and of the data set differ, one more bit before the value
+says whether it is the data set's. The bit 1 ends the list. Whoever tries many values of a field and keeps the best pays
+for the one kept only, since the bound holds for all values at once. Appending a field changes no older message.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from pactl_cli.certificate.task import Brought, Task
 
 @dataclass(frozen=True)
 class Configuration:
-    """All that rebuilds P and theta0, in the order in which it is written.
+    """The settings that rebuild P and theta0, in the order in which they are written.
 
     Attributes:
         intrinsic_dim, seed, calibration_examples: integers.
-        model_name: of the catalogue, or of the network that the receiver brings.
-        intrinsic_mode: the projector, by its name.
-        base_width: None for a network that has none.
-        label_noise: the rate at which labels are replaced by uniform ones, four digits.
-        normalisation: mean and standard deviation per channel, four digits each; `CALIBRATION` for those of the
+        model_name: the name of a network, of the catalogue or brought by the receiver.
+        intrinsic_mode: the name of the projector.
+        base_width: the width; None for a network that has none.
+        label_noise: the rate at which labels are replaced by uniform ones, to four decimals.
+        normalisation: mean and standard deviation per channel, to four decimals; `CALIBRATION` for those of the
             calibration examples; None for .5 and .5.
-        image_size: to which images are scaled; None for their own.
+        image_size: the size that images are scaled to; None for their own.
         freeze: a regular expression of the names of weights that stay at theta0; "" for none.
-        lora_rank: of low-rank factors; 0 for none.
-        view: of the data, where it changes what is counted.
+        lora_rank: the rank of low-rank factors; 0 for none.
+        view: the view of the data, where it changes what is counted.
         hypothesis: the kind of hypothesis.
     """
 
@@ -73,13 +73,13 @@ class Configuration:
     hypothesis: str = HYPOTHESES[0]
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, in order."""
+        """Return the fields by name, in order."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class _Given:
-    """What is known when a field is written or read: the task, and the value that costs nothing."""
+    """The task, and the default of the field that is written or read."""
 
     task: Task
     default: Any
@@ -91,7 +91,7 @@ _Reader = Callable[[BitReader, _Given], Any]
 
 @dataclass(frozen=True)
 class _Field:
-    """How one field is written; whether it has a meaning, and its default, may depend on the fields before it."""
+    """The code of one field. Its default, and whether it exists, may depend on the fields before it."""
 
     default: Callable[[dict[str, Any], Task], Any]
     write: _Writer
@@ -100,7 +100,7 @@ class _Field:
 
 
 def _place(names: Callable[[Task], list[str]]) -> tuple[_Writer, _Reader]:
-    """The code of a name: its place among those other than the default, from 1, in Elias gamma."""
+    """Return the code of a name: its place among the names other than the default, from 1, in Elias gamma."""
 
     def others(given: _Given) -> list[str]:
         return [name for name in names(given.task) if name != given.default]
@@ -115,7 +115,7 @@ def _place(names: Callable[[Task], list[str]]) -> tuple[_Writer, _Reader]:
 
 
 def _model_names(task: Task) -> list[str]:
-    """The networks in the order of their places. What the receiver brings comes first: the catalogue may grow."""
+    """Return the networks in the order of their places; the receiver's own comes first, as the catalogue may grow."""
     return [*([task.brought.name] if task.brought else ()), *catalogue.MODELS]
 
 
@@ -132,7 +132,7 @@ def _read_dim(reader: BitReader, _: _Given) -> int:
 
 
 def _write_seed(writer: BitWriter, seed: int, _: _Given) -> None:
-    """The seed's rank among those other than the default, from 1."""
+    """Append the seed's rank among the seeds other than the default, from 1."""
     write_delta(writer, seed + (seed < DEFAULT_SEED))
 
 
@@ -142,7 +142,7 @@ def _read_seed(reader: BitReader, _: _Given) -> int:
 
 
 def _write_normalisation(writer: BitWriter, statistics: Statistics | str, _: _Given) -> None:
-    """The bit 1 for those of calibration examples; else 0 and four decimal digits of every mean, then deviation."""
+    """Append 1 for the statistics of calibration examples; else 0, all means and all deviations to four decimals."""
     writer.write(statistics == CALIBRATION, 1)
     for row in () if isinstance(statistics, str) else statistics:
         for value in row:
@@ -170,7 +170,7 @@ def _read_rate(reader: BitReader, _: _Given) -> float:
 
 
 def _write_text(writer: BitWriter, text: str, _: _Given) -> None:
-    """The number of bytes in UTF-8 in Elias delta, then the bytes."""
+    """Append the number of bytes in UTF-8 in Elias delta, then the bytes."""
     data = text.encode()
     if len(data) > MAX_FREEZE_BYTES:
         raise ValueError(f"{len(data)} bytes are more than {MAX_FREEZE_BYTES}")
@@ -189,7 +189,7 @@ def _read_text(reader: BitReader, _: _Given) -> str:
 
 
 def _delta(shift: int = 0) -> tuple[_Writer, _Reader]:
-    """The code of an integer: Elias delta of the integer plus `shift`."""
+    """Return the code of an integer: Elias delta of the integer plus `shift`."""
     return lambda writer, number, _: write_delta(writer, number + shift), lambda reader, _: read_delta(reader) - shift
 
 
@@ -229,7 +229,7 @@ _CODES: dict[str, _Field] = {
 
 
 def _default(name: str, known: dict[str, Any], task: Task) -> Any:
-    """What a field has where nothing is said of it: as theta0 came, else the data set's."""
+    """Return the default of a field: that of theta0 as it came, if it has one, else that of the data set."""
     is_free = name in task.defaults
     if name == "calibration_examples" and (known["intrinsic_dim"] or known["normalisation"] == CALIBRATION):
         is_free = False
@@ -237,13 +237,13 @@ def _default(name: str, known: dict[str, Any], task: Task) -> Any:
 
 
 def silent(configuration: Configuration, task: Task) -> Configuration:
-    """The configuration of the same classifier at w = 0 in the fewest bits: d = 0, and nothing said of P."""
+    """Return the cheapest configuration of the same classifier at w = 0: d = 0, and P by default."""
     mode = _default("intrinsic_mode", {}, task)
     return replace(configuration, intrinsic_dim=0, intrinsic_mode=mode, freeze="", lora_rank=0)
 
 
 def complete(given: dict[str, Any], task: Task) -> Configuration:
-    """The configuration in which every field not `given`, or given as None, has its default."""
+    """Return the configuration in which every field that is not given, or given as None, has its default."""
     known: dict[str, Any] = {}
     for name in FIELDS:
         value = given.get(name)
@@ -252,7 +252,7 @@ def complete(given: dict[str, Any], task: Task) -> Configuration:
 
 
 def write_configuration(writer: BitWriter, configuration: Configuration, task: Task) -> None:
-    """Appends the configuration: one bit if it is the default throughout.
+    """Append the configuration: one bit if every field has its default.
 
     Raises:
         ValueError, KeyError: if a value has no code.
@@ -275,10 +275,10 @@ def write_configuration(writer: BitWriter, configuration: Configuration, task: T
 
 
 def read_configuration(reader: BitReader, task: Task) -> Configuration:
-    """The configuration that was written for the same task.
+    """Return the configuration that was written for the same task.
 
     Raises:
-        DecodeError: if the bits are not one.
+        DecodeError: if the bits are not a configuration.
     """
     known: dict[str, Any] = {}
     while not reader.read(1):
@@ -300,6 +300,6 @@ def read_configuration(reader: BitReader, task: Task) -> Configuration:
 
 
 def _fill(known: dict[str, Any], end: int, task: Task) -> None:
-    """Gives the fields before a place that are not known their defaults."""
+    """Add the defaults of the fields before a place that are not known yet."""
     for name in FIELDS[len(known) : end]:
         known[name] = _default(name, known, task)

@@ -1,16 +1,16 @@
-"""What a certificate guarantees beside the error: counts of events, the bound of each, and a sentence that says it."""
+"""Guarantees beside the error: counts of events, a bound for each, and a sentence that states the guarantee."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import pairwise
-from math import ceil, floor, inf
+from math import ceil, inf
 from typing import Annotated
 
 from pydantic import Field
 
-from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.percent import percent, percent_at_least
 from pactl_cli.certificate.questions import (
     ABSTAIN,
     CALIBRATION,
@@ -26,26 +26,25 @@ from pactl_cli.certificate.risk_bounds import binomial_bound, mean_bound
 THRESHOLD_BITS = 6
 _SIXTHS = (16, 18, 20, 23, 25, 28)
 THRESHOLDS = (0.0, *(2.0 ** (place // 6 - 7) * _SIXTHS[place % 6] for place in range(2**THRESHOLD_BITS - 1)))
-"""The margins between the two largest logits below which a classifier may abstain: 0, and six for each doubling."""
+"""The margins between the two largest logits below which a classifier may abstain: 0, then six in each doubling."""
 
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """The borders between the bins of the largest softmax probability."""
 
 MEMBERS = {CLASS: "class", GROUPS: "group"}
-"""What the events of a guarantee are about, where each is of some of the examples."""
+"""The word for a member of a guarantee whose events are each about the examples of one member."""
 
 COST_UNITS = 10**6
-"""Costs are counted in millionths, rounded up."""
+"""The units in a cost of 1: costs are counted in millionths, rounded up."""
 
 
 class Event(Record):
-    """An event, how often it occurred, and an upper bound on its probability.
+    """An event, its count, and an upper bound on its probability.
 
     Attributes:
-        name: which event it is.
-        errors: how often it occurred; of a cost, their sum in millionths.
-        examples: among how many examples; of a cost, in millionths too.
-        bound: on the probability of the event, given that an example is among those; 1 where there were none.
+        errors: the number of examples on which it occurred; for costs, their sum in millionths.
+        examples: the number of examples on which it could occur; for costs, in millionths too.
+        bound: the bound on the probability of the event for an example of that kind; 1 where there were none.
     """
 
     name: str = Field(max_length=60, pattern=r"^[a-z0-9 .-]+$")
@@ -55,19 +54,19 @@ class Event(Record):
 
 
 class Guarantee(Record):
-    """What is guaranteed jointly with the error, and what is behind it.
+    """A guarantee that holds jointly with the error, and the counts behind it.
 
     Attributes:
         what: its name.
-        price_bits: what each of its events pays for its share of delta.
-        events: in the order that `event_names` gives.
-        bound: the guarantee as one number: of classes and groups the worst; of abstention the error among the accepted.
-        accepted: of abstention, the share of new examples that is accepted at least.
-        claim: in words.
-        threshold: of abstention, the place of the margin in `THRESHOLDS`.
-        abstain_error: the error among the accepted that the threshold was chosen for.
-        groups_sha256: a fingerprint of the groups of the counted examples.
-        costs: of each pair of a true and a predicted class.
+        price_bits: the bits that each event pays for its share of delta.
+        events: the events, in the order of `event_names`.
+        bound: the guarantee as one number: for classes and groups the worst, for abstention the error of the accepted.
+        accepted: for abstention, a lower bound on the share of new examples that is accepted.
+        claim: the guarantee in words.
+        threshold: for abstention, the place of the margin in `THRESHOLDS`.
+        abstain_error: the target that the threshold was chosen for: an error among the accepted.
+        groups_sha256: a hash of the groups of the counted examples.
+        costs: the cost of each pair of a true and a predicted class.
     """
 
     what: str = Field(max_length=20, pattern=r"^[a-z]+(-[0-9]+)?$")
@@ -83,7 +82,7 @@ class Guarantee(Record):
 
     @property
     def shared_events(self) -> int:
-        """Among how many events its share of delta is divided: a threshold is paid by the message that names it."""
+        """The number of events that divide its share of delta; the message pays for the choice of a threshold."""
         return 2 if self.what == ABSTAIN else len(self.events)
 
     @property
@@ -93,10 +92,14 @@ class Guarantee(Record):
 
     @property
     def loss(self) -> float:
-        """What a message is chosen by, if this is the headline: less is better."""
+        """The number by which messages are compared if this is the headline; less is better.
+
+        For abstention this is the share that is refused, or, above the target error, 1 more than the error.
+        """
         if self.what != ABSTAIN:
             return inf if self.bound is None else self.bound
-        return _abstention_loss(self.bound or 0.0, self.accepted or 0.0, self.abstain_error or 0.0)
+        error = self.bound or 0.0
+        return 1 - (self.accepted or 0.0) if error <= (self.abstain_error or 0.0) else 1 + error
 
     @property
     def worst(self) -> Event:
@@ -104,34 +107,32 @@ class Guarantee(Record):
         return max(self.events, key=lambda event: event.bound)
 
     def derived(self, bits: float, delta: float) -> Guarantee:
-        """Return the same counts with what follows from them.
+        """Return the same counts with all that follows from them.
 
         Args:
-            bits: of the message, and for choices that it does not carry.
-            delta: of the certificate.
+            bits: the bits of the message, and those paid for choices that it does not carry.
+            delta: the delta of the certificate.
         """
-        paid, is_exact = bits + self.price_bits, self.costs is None or has_exact_tail(self.costs)
+        paid = bits + self.price_bits
+        is_exact = all(cost in (0, 1) for row in self.costs or () for cost in row)  # then a sum of costs is a count
         events = tuple(_bounded(event, self.what, paid, delta, is_exact=is_exact) for event in self.events)
         return self.model_copy(update={"events": events})._at_threshold(self.threshold)
 
     def with_threshold(self, bits: float, delta: float) -> Guarantee:
-        """Return abstention with the threshold of the largest certified acceptance at the error that is aimed at, or,
-        where none reaches it, of the least certified error.
+        """Return abstention with the best threshold.
+
+        This is the one that certifies the largest acceptance at the target error or, if none reaches the target, the
+        one that certifies the least error.
         """
         found = self.derived(bits, delta)
         tried = (found._at_threshold(place) for place in range(len(THRESHOLDS)))
         return min(tried, key=lambda each: each.loss)
 
     def _at_threshold(self, place: int | None) -> Guarantee:
-        """Return the same events as one number and in words."""
+        """Return the guarantee with its number and its words, for the threshold at a place."""
         bound, accepted = _numbers(self.what, self.events, place)
         found = self.model_copy(update={"threshold": place, "bound": bound, "accepted": accepted})
         return found.model_copy(update={"claim": claim_of(found)})
-
-
-def _abstention_loss(error: float, accepted: float, aim: float) -> float:
-    """The share that is refused; where the error is above the aim, that error above 1."""
-    return 1 - accepted if error <= aim else 1 + error
 
 
 def cost_units(cost: float) -> int:
@@ -143,13 +144,8 @@ def cost_units(cost: float) -> int:
     return ceil(Decimal(repr(cost)) * COST_UNITS)
 
 
-def has_exact_tail(costs: Sequence[Sequence[float]]) -> bool:
-    """Return whether all costs are 0 or 1, so that their sum is a count."""
-    return all(cost in (0, 1) for row in costs for cost in row)
-
-
 def event_names(what: str, members: Sequence[int]) -> list[str]:
-    """Return the names of a guarantee's events, in their order.
+    """Return the names of a guarantee's events, in order.
 
     Args:
         members: the numbers of the classes, or of the groups.
@@ -181,7 +177,7 @@ def _bounded(event: Event, what: str, bits: float, delta: float, *, is_exact: bo
 
 
 def _numbers(what: str, events: Sequence[Event], threshold: int | None) -> tuple[Error | None, Error | None]:
-    """Return a guarantee as one number, and of abstention the share that is accepted."""
+    """Return a guarantee as one number and, for abstention, the share that is accepted."""
     if what == CALIBRATION:
         return None, None
     if what == ABSTAIN:
@@ -191,16 +187,16 @@ def _numbers(what: str, events: Sequence[Event], threshold: int | None) -> tuple
 
 
 def claim_of(guarantee: Guarantee) -> str:
-    """Return a guarantee in words, which go on where "with 95 % confidence," stops."""
+    """Return a guarantee in words that can follow "with 95 % confidence,"."""
     what, bound = guarantee.what, percent(guarantee.bound)
     if rank := rank_of(what):
         return f"for at most {bound} of new examples the true class is not among the {rank} that are ranked highest"
     if what in MEMBERS:
         return f"no {MEMBERS[what]} has an error above {bound}: the worst is {guarantee.worst.name}"
     if what == ABSTAIN:
-        accepted = floor(Decimal(repr(guarantee.accepted or 0.0)) * 10**4) / 100
+        accepted = percent_at_least(guarantee.accepted or 0.0)
         return (
-            f"this classifier accepts at least {accepted:.2f} % of new examples and errs on at most {bound} of those "
+            f"this classifier accepts at least {accepted} of new examples and errs on at most {bound} of those "
             f"that it accepts; it abstains where {_where(guarantee.margin)}"
         )
     if what == COST:
@@ -213,12 +209,12 @@ def claim_of(guarantee: Guarantee) -> str:
 
 
 def _where(margin: float) -> str:
-    """Return in words where a classifier abstains; below a margin of 0 there is nothing but what is no number."""
+    """Return in words when a classifier abstains; with a margin of 0, only a logit that is not finite."""
     return f"its two largest logits differ by less than {margin:g}" if margin else "a logit is no number"
 
 
 def accuracies(guarantee: Guarantee) -> Iterator[tuple[float, float]]:
-    """Yield between what the accuracy lies in each bin of confidence."""
+    """Yield the interval, as (low, high), of the accuracy in each bin of confidence."""
     half = len(guarantee.events) // 2
     for wrong, right in zip(guarantee.events[:half], guarantee.events[half:], strict=True):
         yield 1 - wrong.bound, right.bound

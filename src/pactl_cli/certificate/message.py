@@ -1,7 +1,7 @@
-"""A hypothesis, bit for bit: header and symbols <-> `message.bin`.
+"""The code of a whole message, `message.bin`: configuration, codebook, symbols and threshold.
 
-message = configuration, codebook, symbols, threshold. Each part is prefix-free given those before
-it, so the whole is, and 2^-bits is a probability over messages.
+Each part is prefix-free given the parts before it, so the whole is prefix-free, and 2^-bits is a probability over
+messages.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pactl_cli.certificate.task import Task
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent: one classifier.
+    """One classifier, as it is sent.
 
     Attributes:
-        configuration: names P and theta0; d is `configuration.intrinsic_dim`.
+        configuration: the names of P and theta0; d is `configuration.intrinsic_dim`.
         codebook: the K levels; None where d = 0.
         symbols: shape (d,), each in 0 .. K-1.
         threshold: the place in `THRESHOLDS` of the margin below which the classifier abstains; None if it never does.
@@ -37,7 +37,7 @@ class Message:
     threshold: int | None = None
 
     def coordinates(self) -> NDArray[np.float32]:
-        """The quantised coordinates, exactly as the receiver has them: shape (d,)."""
+        """Return the quantised coordinates, exactly as the receiver has them: shape (d,)."""
         if self.codebook is None:
             return np.zeros(0, dtype=np.float32)
         return self.codebook.values()[self.symbols]
@@ -45,7 +45,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A message's bytes, padded with fewer than eight zeros, and its bits by part."""
+    """The bytes of a message, padded with fewer than eight zeros, and the bits of each part."""
 
     data: bytes
     configuration_bits: int
@@ -55,12 +55,12 @@ class Encoded:
 
     @property
     def bits(self) -> int:
-        """L: what the decoder consumes, without the padding."""
+        """The length L of the message: the bits that the decoder consumes, without the padding."""
         return self.configuration_bits + self.codebook_bits + self.symbols_bits + self.threshold_bits
 
 
 def encode(message: Message, task: Task) -> Encoded:
-    """The bits of a message about `task`."""
+    """Return the bits of a message about a task."""
     writer = BitWriter()
     write_configuration(writer, message.configuration, task)
     ends = [writer.num_bits]
@@ -75,7 +75,7 @@ def encode(message: Message, task: Task) -> Encoded:
 
 
 def decode(data: bytes, task: Task, max_dim: int | None = None) -> tuple[Message, Encoded]:
-    """The message, and its bits by part.
+    """Return the message, and the bits of each part.
 
     Raises:
         DecodeError: unless `data` is, to the last bit, what `encode` writes for it.
@@ -88,12 +88,12 @@ def decode(data: bytes, task: Task, max_dim: int | None = None) -> tuple[Message
 
 
 def read_message(data: bytes, task: Task, max_dim: int | None = None) -> tuple[Message, int]:
-    """The message, and how many bits it took; whether `encode` would write the same is not checked.
+    """Return the message and its number of bits, without the check that `encode` would write the same bytes.
 
-    A few bytes can claim many coordinates: who knows what to expect says so in `max_dim`.
+    A few bytes can claim many coordinates: a caller who knows how many to expect passes `max_dim`.
 
     Raises:
-        DecodeError: unless `data` is one message.
+        DecodeError: unless `data` is exactly one message.
     """
     reader = BitReader(data)
     configuration = read_configuration(reader, task)

@@ -1,8 +1,9 @@
-"""Regular expressions on the names of weights, of a small language with one meaning everywhere, in bounded time.
+"""Regular expressions on the names of weights: a small language, matched in bounded time.
 
 A message carries such a pattern, and a stranger may have written the message. Python's own `re` takes exponential time
-for some patterns, and what its classes mean depends on its version. Here a step maps the set of all places that are
-reached in a name, the bits of an integer, to the places after it: nothing is tried twice, and steps are counted.
+for some patterns, and the meaning of its classes depends on its version. Here the set of places that a match has
+reached in a name is an integer, one bit a place, and each step maps this set to the next: nothing is tried twice, and
+the steps are counted.
 """
 
 from __future__ import annotations
@@ -17,29 +18,30 @@ from pactl_cli.certificate.format import MAX_FREEZE_BYTES
 from pactl_cli.errors import PactlError
 
 _MOST_STEPS = 5_000_000
-"""From one character to the next, or from one part of the pattern, for all names of a network: a second or two."""
+"""The most steps, for all names of a network together: a second or two."""
 _CLASSES = {"d": frozenset(digits), "w": frozenset(ascii_letters + digits + "_")}
 _SPECIAL = "*+?{}[]()|\\"
 
-
 _Step = Callable[[str, int], int]
-"""Of a name and the places at which a match may stand, as bits: the places at which it may stand afterwards."""
+"""A function of a name and of the places that a match has reached, as bits; returns the places it reaches next."""
 
 
 class NamePattern:
-    """A compiled pattern: letters, `.`, `[a-z]`, `[^a-z]`, `\\d`, `\\w`, `\\.`, `^`, `$`, `|`, `( )`, `(?: )`, `(?! )`,
-    `(?= )`, and `*`, `+` or `?` after any of these; it means what it means to Python's `re.search`.
+    """A compiled pattern, with the meaning that it has for Python's `re.search`.
+
+    It has letters, `.`, `[a-z]`, `[^a-z]`, `\\d`, `\\w`, `\\.`, `^`, `$`, `|`, `( )`, `(?: )`, `(?! )` and `(?= )`,
+    and `*`, `+` or `?` after any of these.
 
     Raises:
-        PactlError: if the text is no such pattern.
+        PactlError: if the text is not such a pattern.
     """
 
     def __init__(self, text: str) -> None:
-        self._text, self._place, self._is_inside, self._steps = text, 0, False, 0
+        self._text, self._place, self._in_lookahead, self._steps = text, 0, False, 0
         try:
             size = len(text.encode())
         except UnicodeEncodeError as error:
-            raise PactlError("it is no text") from error
+            raise PactlError("it is not valid Unicode") from error
         if size > MAX_FREEZE_BYTES:
             raise PactlError(f"it has {size} bytes, and a message carries at most {MAX_FREEZE_BYTES}")
         self._step = self._alternatives()
@@ -56,7 +58,7 @@ class NamePattern:
         return [name for name in names if self._step(name, (2 << len(name)) - 1)]
 
     def _where(self, name: str, holds: Callable[[str], bool]) -> int:
-        """The places of a name's characters for which something holds."""
+        """Return the places of the characters of a name for which `holds` is true."""
         self._count(len(name))
         return sum(1 << place for place, character in enumerate(name) if holds(character))
 
@@ -66,7 +68,7 @@ class NamePattern:
             raise PactlError("it takes too many steps", "write a simpler one")
 
     def _take(self, *tokens: str) -> str:
-        """Go past the first of some tokens that stands here, and return it; "" if none does."""
+        """Consume the first of some tokens that is next in the text, and return it; "" if none is."""
         for token in tokens:
             if self._text.startswith(token, self._place):
                 self._place += len(token)
@@ -88,7 +90,7 @@ class NamePattern:
             steps.append(step)
 
         def run(name: str, places: int) -> int:
-            self._count(1 + len(steps))  # brackets with nothing within take time, too
+            self._count(1 + len(steps))  # empty brackets take time too
             for step in steps:
                 places = step(name, places)
             return places
@@ -106,25 +108,25 @@ class NamePattern:
         return lambda name, places: (places & self._where(name, holds)) << 1
 
     def _group(self, opening: str) -> _Step:
-        looks = opening in ("(?!", "(?=")
-        if looks and self._is_inside:
-            raise PactlError(f"{opening} stands inside another")
-        self._is_inside |= looks
+        is_lookahead = opening in ("(?!", "(?=")
+        if is_lookahead and self._in_lookahead:
+            raise PactlError(f"{opening} is inside another lookahead")
+        self._in_lookahead |= is_lookahead
         step = self._alternatives()
-        self._is_inside &= not looks
+        self._in_lookahead &= not is_lookahead
         if not self._take(")"):
             raise PactlError(f"a {opening} is not closed", "write \\( for a bracket in a name")
-        return _looking(step, wanted=opening == "(?=") if looks else step
+        return _lookahead(step, wanted=opening == "(?=") if is_lookahead else step
 
     def _set(self) -> Callable[[str], bool]:
-        """What stands between square brackets."""
+        """Return the test for a character class, after its opening bracket."""
         negated, parts = bool(self._take("^")), [self._class("[]\\")]
         while not self._take("]"):
             parts.append(self._class("[\\"))
         return lambda character: any(holds(character) for holds in parts) != negated
 
     def _class(self, special: str) -> Callable[[str], bool]:
-        """One character, escaped or not, all that are of its kind, or, within square brackets, a range."""
+        """Return the test for one character or, in square brackets, one range; the character may be escaped."""
         found = re.compile(r"\\(?P<escaped>.)|(?P<plain>.)", re.DOTALL).match(self._text, self._place)
         if found is None or (found["plain"] and found["plain"] in special):
             what = f"{found[0]} at {self._place + 1} has no meaning" if found else "it ends too early"
@@ -134,7 +136,7 @@ class NamePattern:
         if escaped and escaped in _CLASSES:
             return _CLASSES[escaped].__contains__
         if escaped and escaped.isalnum():
-            raise PactlError(f"\\{escaped} has no meaning", "of classes there are \\d and \\w")
+            raise PactlError(f"\\{escaped} has no meaning", "the classes are \\d and \\w")
         if special == _SPECIAL:
             return (lambda _: True) if found["plain"] == "." else first.__eq__
         last = first
@@ -142,11 +144,13 @@ class NamePattern:
             last = self._text[self._place + 1 : self._place + 2]
             self._place += 2
             if not first.isalnum() or not last.isalnum() or first > last:
-                raise PactlError(f"{first}-{last} is no range")
+                raise PactlError(f"{first}-{last} is not a range")
         return lambda character: first <= character <= last
 
 
 def _repeated(step: _Step, count: str) -> _Step:
+    """Return the step for `step` repeated as `*`, `+` or `?` says."""
+
     def run(name: str, places: int) -> int:
         new = step(name, places)
         ends = new if count == "+" else new | places
@@ -158,7 +162,9 @@ def _repeated(step: _Step, count: str) -> _Step:
     return run
 
 
-def _looking(step: _Step, *, wanted: bool) -> _Step:
+def _lookahead(step: _Step, *, wanted: bool) -> _Step:
+    """Return the step for a lookahead: it keeps the places from which `step` matches, or those from which it fails."""
+
     def run(name: str, places: int) -> int:
         each = (1 << place for place in range(len(name) + 1) if places >> place & 1)
         return sum(place for place in each if (step(name, place) != 0) == wanted)

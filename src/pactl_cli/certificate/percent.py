@@ -1,4 +1,4 @@
-"""An error rate in percent, as people read it."""
+"""Rates in percent, for people."""
 
 from __future__ import annotations
 

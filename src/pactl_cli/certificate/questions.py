@@ -1,9 +1,9 @@
-"""What a certificate is asked to guarantee, and what each event of it costs.
+"""Which guarantees a certificate is asked for, and the price of each of their events.
 
-A guarantee is about events: each is a yes or no of one example under the decoded classifier, such as "its class is not
-among the five that the classifier ranks highest". The guarantees of one certificate share delta, and so they hold all
-at once; the events of a guarantee share its part alike. A share of 2^-b costs b bits: the shares of all events are a
-prefix code.
+A guarantee is about events. An event is true or false for one example under the decoded classifier, such as "its class
+is not among the five that the classifier ranks highest". The guarantees of one certificate share delta, so they hold
+jointly; the events of a guarantee share its part equally. A share of 2^-b costs b bits, so the shares of all events
+form a prefix code.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pactl_cli.certificate.format import MOST_GUARANTEES
 
 ERROR, CLASS, GROUPS, ABSTAIN, COST, CALIBRATION = "error", "class", "groups", "abstain", "cost", "calibration"
 SHOWN = f"{ERROR}, top-K, {CLASS}, {GROUPS}, {ABSTAIN}, {COST}, {CALIBRATION}"
-"""What can be guaranteed, in words."""
+"""The names of all guarantees, for messages."""
 
 ABSTAIN_ERROR = 0.01
-"""The error among the accepted examples that is aimed at where none is given."""
+"""The default target for the error among the accepted examples."""
 MOST_EVENTS = 4096
-"""Classes or groups that one certificate has a bound for each of."""
+"""The most events of one guarantee, and so the most classes or groups."""
 
 _TOP = re.compile(r"top-([1-9][0-9]{0,5})")
 _FILES = re.compile(rf"({COST}|{GROUPS})[:= ](.+)")
@@ -32,12 +32,12 @@ _SHARED = re.compile(r"(.+)@([0-9./]+)")
 
 @dataclass(frozen=True)
 class Wanted:
-    """One guarantee, as it is asked for on a command line.
+    """One guarantee, as the command line asks for it.
 
     Attributes:
         what: its name.
-        share: of delta; None for an equal part of what the others leave.
-        file: that goes with it; None where none is named.
+        share: its share of delta; None for an equal part of what is left.
+        file: the file that goes with it; None for no file.
     """
 
     what: str
@@ -46,10 +46,10 @@ class Wanted:
 
     @classmethod
     def parse(cls, text: str) -> Wanted:
-        """Return what a text such as `class`, `top-5`, `cost:costs.csv` or `error@0.5` asks for.
+        """Return the guarantee that a text such as `class`, `top-5`, `cost:costs.csv` or `error@0.5` asks for.
 
         Raises:
-            ValueError: if it is none of these.
+            ValueError: if the text has another form.
         """
         shared = _SHARED.fullmatch(text.strip())
         name, share = shared.groups() if shared else (text.strip(), "")
@@ -68,12 +68,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Question:
-    """What one certificate guarantees, all at once with probability 1 - delta.
+    """The guarantees of one certificate, which hold jointly with probability 1 - delta.
 
     Attributes:
-        shares: of delta, by the name of the guarantee; the error is always among them.
-        headline: the guarantee that the message is chosen by, and that is said first.
-        abstain_error: the error among the accepted that the threshold of abstention is chosen for.
+        shares: the share of delta of each guarantee, by name; the error is always among them.
+        headline: the guarantee that the message is chosen by, and that is stated first.
+        abstain_error: the error among the accepted that the threshold of abstention aims at.
     """
 
     shares: Mapping[str, Fraction] = field(default_factory=lambda: {ERROR: Fraction(1)})
@@ -82,11 +82,11 @@ class Question:
 
     @classmethod
     def of(cls, wanted: Iterable[Wanted], headline: str = ERROR, abstain_error: float = ABSTAIN_ERROR) -> Question:
-        """Return the question that asks for some guarantees, and for the error.
+        """Return the question that asks for the error and for some guarantees.
 
         Raises:
-            ValueError: if the shares are more than all of delta, one guarantee is given two, or no number belongs to
-                the headline.
+            ValueError: if the shares are more than delta, a guarantee has two shares, there are too many guarantees, or
+                the headline is not a single number.
         """
         given: dict[str, Fraction | None] = {ERROR: None}
         for each in (*wanted, first := Wanted.parse(headline)):
@@ -94,7 +94,7 @@ class Question:
                 raise ValueError(f"{each.what} has two shares")
             given[each.what] = each.share or given.get(each.what)
         if first.what == CALIBRATION:
-            raise ValueError("--headline calibration: it is no single number: choose another headline")
+            raise ValueError("--headline calibration is not a single number: choose another headline")
         if len(given) > 1 + MOST_GUARANTEES:
             raise ValueError(f"{len(given) - 1} guarantees beside the error are more than {MOST_GUARANTEES}")
         left = 1 - sum(share for share in given.values() if share)
@@ -106,24 +106,24 @@ class Question:
 
     @property
     def others(self) -> list[str]:
-        """The guarantees beside the error, in their order."""
+        """The guarantees beside the error, in order."""
         return [what for what in self.shares if what != ERROR]
 
     @property
     def abstains(self) -> bool:
-        """Whether the message names a threshold."""
+        """True if the message names a threshold."""
         return ABSTAIN in self.shares
 
     def price(self, what: str, events: int) -> float:
-        """Return the bits that each of the events of a guarantee costs, rounded up."""
+        """Return the bits that each event of a guarantee costs, rounded up."""
         return price(self.shares[what], events)
 
 
 def listed(given: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return what is asked for, as a list or with commas, each once and each in a form that `Wanted.parse` knows.
+    """Return the guarantees that a list, or a text with commas, asks for: each once, in a form for `Wanted.parse`.
 
     Raises:
-        ValueError: if one has none.
+        ValueError: if one has another form.
     """
     if given is not None and not isinstance(given, str | list | tuple):
         raise ValueError(f"must name guarantees: choose from {SHOWN}")
@@ -141,7 +141,7 @@ def rank_of(what: str) -> int | None:
 
 
 def price(share: Fraction, events: int) -> float:
-    """Return -log2(share / events) in bits, rounded up: what each of some events costs that have a share together.
+    """Return the bits that each event costs where `events` of them divide a share: -log2(share / events), rounded up.
 
     >>> price(Fraction(1, 2), 4)
     3.0

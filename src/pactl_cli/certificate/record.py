@@ -1,4 +1,4 @@
-"""What the parts of a certificate are made of."""
+"""The base class of the parts of a certificate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ Error = float
 
 
 class Record(BaseModel):
-    """A part of `bound.json`: frozen, with no field that is unknown, of finite numbers of the right types."""
+    """A part of `bound.json`: frozen, without unknown fields, with finite numbers and strict types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)

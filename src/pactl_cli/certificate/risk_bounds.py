@@ -1,13 +1,14 @@
-"""From (errors, examples, message bits, delta) to an upper bound on the true error rate.
+"""Upper bounds on the true error rate, from errors, examples, message bits and delta.
 
 A hypothesis that is written as a message of `bits` bits of a prefix-free code, and that makes `errors`
 mistakes on `examples` independent examples, has a true error rate at most the returned number, with
 probability at least 1 - delta over the examples, for all messages at once. With bits = 0 the
 hypothesis was fixed before the examples were seen.
 
-Every bound is min(1, .), is 1 when every example is an error, and is never below errors / examples.
-It is a guarantee, not an estimate: the error budget of its own evaluation is added and the result
-rounded up. Each rounding error below is counted in units of `_EPS`, twice the unit roundoff.
+Every bound lies between errors / examples and 1, and is 1 when every example is an error. It is a
+guarantee, not an estimate: the error budget of its own evaluation is added, and the result is
+rounded up. Each rounding error below is counted in units of `_EPS`, twice the unit roundoff. All
+bounds raise the errors of `binomial_bound`.
 
 >>> for bound in (binomial_bound, kl_bound, catoni_bound, mcallester_bound):
 ...     print(f"{bound(errors=3012, examples=60_000, bits=3854, delta=0.05):.4f}")
@@ -26,9 +27,6 @@ from typing import Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
-
-_BOUNDS = ["binomial_bound", "catoni_bound", "kl_bound", "mcallester_bound", "mean_bound"]
-__all__ = [*_BOUNDS, "catoni_lambda", "log_binomial_tail"]
 
 _EPS = sys.float_info.epsilon
 _MOST_EXAMPLES = 10**9  # the range in which the error budgets below were checked
@@ -87,13 +85,10 @@ def kl_bound(
 
     Args:
         errors, examples, bits, delta: as for `binomial_bound`.
-        form: which penalty.
+        form: the penalty.
 
     Returns:
         The bound, a rate in [errors / examples, 1], not below the exact value.
-
-    Raises:
-        ValueError: an argument is out of its range. TypeError: it is not a number of its kind.
 
     Source: Seeger 2002; Maurer 2004, "A note on the PAC Bayesian theorem"; Langford 2005 for the
     Chernoff form.
@@ -121,11 +116,12 @@ def mean_bound(*, total: int, units: int, examples: int, bits: float, delta: flo
     """Return an upper bound on the mean of a loss in [0, 1]: the Chernoff form of `kl_bound`, which holds for it too.
 
     Args:
-        total: the sum of the losses of the examples, a count of parts, each 1 / units.
-        examples, bits, delta: as for `binomial_bound`, as are results and errors.
+        total: the sum of the losses of all examples, in parts of 1 / units.
+        units: the number of parts in a loss of 1.
+        examples, bits, delta: as for `binomial_bound`.
 
     Source: Hoeffding 1963, theorem 1: the moment generating function of a variable in [0, 1] is at most that of a
-    truth value with the same mean.
+    Bernoulli variable with the same mean.
 
     >>> mean_bound(total=30, units=10, examples=100, bits=7, delta=0.05) == kl_bound(
     ...     errors=3, examples=100, bits=7, delta=0.05, form="chernoff"
@@ -162,9 +158,6 @@ def catoni_bound(*, errors: int, examples: int, bits: float, delta: float) -> fl
         The bound, a rate in [errors / examples, 1]: not below the exact infimum, and above it by a
         relative 1e-7 at most.
 
-    Raises:
-        ValueError: an argument is out of its range. TypeError: it is not a number of its kind.
-
     Source: Catoni 2007, theorem 1.2.6; in this form Zhou et al. 2019, "Non-vacuous generalization bounds at
     the ImageNet scale".
 
@@ -173,14 +166,12 @@ def catoni_bound(*, errors: int, examples: int, bits: float, delta: float) -> fl
     """
     errors, examples = _checked_counts(errors, examples)
     nats = _occam_nats(bits, delta)
-    if errors == examples:
-        return 1.0
     bound = float(_catoni_curve(errors, examples, nats)[1].min())
     return _rounded_up(bound * (1.0 + 32.0 * _EPS), errors, examples)
 
 
 def catoni_lambda(*, errors: int, examples: int, bits: float, delta: float) -> tuple[float, float, float]:
-    """Return the grid's least lambda, the one at which Catoni's bound is least, and the grid's largest.
+    """Return the smallest lambda of the grid, the one with the least Catoni bound, and the largest.
 
     >>> low, best, high = catoni_lambda(errors=3012, examples=60_000, bits=3854, delta=0.05)
     >>> low < best < high
@@ -193,7 +184,7 @@ def catoni_lambda(*, errors: int, examples: int, bits: float, delta: float) -> t
 
 
 def _catoni_curve(errors: int, examples: int, nats: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The grid of ln lambda, ascending, and Catoni's bound at each of its points."""
+    """Return the grid of ln lambda, ascending, and Catoni's bound at each of its points."""
     grid_end = math.log(_CATONI_LARGEST_RATIO * examples)
     log_lambda = _CATONI_GRID_STEP * np.arange(math.ceil(grid_end / _CATONI_GRID_STEP) + 1, dtype=np.float64)
     log_lambda[0] = _EPS  # the infimum may sit on the open edge lambda -> 1, where the union term is least
@@ -212,9 +203,6 @@ def mcallester_bound(*, errors: int, examples: int, bits: float, delta: float) -
 
     Returns:
         The bound, a rate in [errors / examples, 1], not below the exact value.
-
-    Raises:
-        ValueError: an argument is out of its range. TypeError: it is not a number of its kind.
 
     Source: McAllester 1999, with the constant of Maurer 2004; the kl bound through Pinsker's inequality.
 
@@ -237,7 +225,7 @@ def log_binomial_tail(*, errors: int, examples: int, p: float) -> float:
 
     Returns:
         The natural logarithm, -inf only where the tail is empty (p = 1, errors < examples).
-        To the nearest, not rounded to either side.
+        It is rounded to nearest, so it is not a bound.
 
     Raises:
         ValueError: an argument is out of its range. TypeError: it is not a number of its kind.
@@ -364,7 +352,7 @@ def _tail_series(k: int, n: int, p: float, r: float) -> float:
 def _scaled_kl(k: float, n: int, p: float, r: float, rest: float | None = None) -> tuple[float, float]:
     """Return n kl(k / n || p) for 0 <= k < n, r = 1 - p, and a bound on its absolute error.
 
-    `rest` is n - k, where k is no integer: both are then rounded once, which changes the two deviances by at most
+    Where k is not an integer, `rest` is n - k: both are then rounded once, which changes the two deviances by at most
     _EPS times their sum and |n p - k|.
     """
     rest = n - k if rest is None else rest

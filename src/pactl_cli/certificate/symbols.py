@@ -1,10 +1,9 @@
-"""A sequence over 0 .. K-1 as adaptive binary decisions.
+"""The code of a sequence over 0 .. K-1, as adaptive binary decisions.
 
-A symbol is reached along a tree, one binary decision at each node; every node learns the
-probability of its own decision from those already coded, by the Krichevsky-Trofimov
-estimator P(next = b) = (count_b + 1/2) / (seen + 1) (Krichevsky and Trofimov 1981). So
-no counts are transmitted, a node never visited costs nothing, and one visited m times
-costs at most (log2 m) / 2 + 1 bits more than if its frequencies had been known.
+A symbol is a path through a tree, with one binary decision at each node. Every node learns the probability of its
+decision from its earlier decisions, by the estimator P(next = b) = (count_b + 1/2) / (seen + 1) (Krichevsky and
+Trofimov 1981). So no counts are transmitted, a node that is never visited costs nothing, and a node visited m times
+costs at most (log2 m) / 2 + 1 bits more than with known frequencies.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pactl_cli.certificate.codes import BitReader, BitWriter, DecisionReader, en
 Symbols = NDArray[np.int64]
 
 _FAIR = -1
-"""The context of a decision that is never learned: one half each."""
+"""The context of fair decisions, whose probability is always one half."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class SymbolTree:
     """A binary tree with the K symbols at its leaves.
 
     Attributes:
-        children: for each node its two successors; s < 0 is the leaf of symbol -s - 1. The root is node 0.
-        contexts: for each node whose counts it uses; nodes may share one, and `_FAIR` has none.
-        size: K.
+        children: the two successors of each node; s < 0 is the leaf of symbol -s - 1. The root is node 0.
+        contexts: the place of each node's counts; nodes may share counts, and `_FAIR` has none.
+        size: the number of symbols, K.
     """
 
     children: tuple[tuple[int, int], ...]
@@ -40,11 +39,11 @@ class SymbolTree:
 
     @property
     def root(self) -> int:
-        """Where a walk begins: node 0, or the only leaf."""
+        """The start of every path: node 0, or the only leaf."""
         return 0 if self.children else -1
 
     def paths(self) -> list[list[tuple[int, int]]]:
-        """For each symbol the (context, decision) pairs on the way to it."""
+        """Return, for each symbol, the (context, decision) pairs on its path."""
         paths: list[list[tuple[int, int]]] = [[] for _ in range(self.size)]
 
         def walk(node: int, path: list[tuple[int, int]]) -> None:
@@ -58,21 +57,21 @@ class SymbolTree:
         return paths
 
 
-class _Grower:
-    """Builds a tree node by node."""
+class _TreeBuilder:
+    """A tree under construction."""
 
     def __init__(self) -> None:
         self.children: list[tuple[int, int]] = []
         self.contexts: list[int] = []
 
     def node(self, context: int | None = None) -> int:
-        """A new node, with a context of its own unless one is given."""
+        """Add a node, with a context of its own unless one is given, and return it."""
         self.children.append((0, 0))
         self.contexts.append(len(self.contexts) if context is None else context)
         return len(self.children) - 1
 
     def halve(self, leaves: list[int], like: int | None = None) -> int:
-        """A balanced subtree over `leaves`, in order; contexts shared with the equal subtree that starts at `like`."""
+        """Add a balanced subtree over leaves, with the contexts of the subtree at `like`, and return its root."""
         if len(leaves) == 1:
             return -leaves[0] - 1
         node = self.node(None if like is None else self.contexts[like])
@@ -83,38 +82,38 @@ class _Grower:
         return node
 
     def tree(self, size: int) -> SymbolTree:
-        """What was built."""
+        """Return the finished tree."""
         return SymbolTree(tuple(self.children), tuple(self.contexts), size)
 
 
 def ordered_tree(size: int) -> SymbolTree:
-    """Symbols split into halves, again and again: no assumption but that neighbours are alike."""
-    grower = _Grower()
+    """Return the tree that halves the symbols again and again; it only assumes that neighbours are alike."""
+    builder = _TreeBuilder()
     if size > 1:
-        grower.halve(list(range(size)))
-    return grower.tree(size)
+        builder.halve(list(range(size)))
+    return builder.tree(size)
 
 
 def symmetric_tree(size: int) -> SymbolTree:
-    """For odd K: first whether the symbol is the middle one, then a fair sign, then the distance from the middle."""
-    grower = _Grower()
+    """Return the tree, for odd K, that decides on the middle symbol first, then a fair sign, then the distance."""
+    builder = _TreeBuilder()
     radius = size // 2
-    root, sign = grower.node(), grower.node(_FAIR)
-    above = grower.halve([radius + r for r in range(1, radius + 1)])
-    below = grower.halve([radius - r for r in range(1, radius + 1)], above if above >= 0 else None)
-    grower.children[root] = (-radius - 1, sign)
-    grower.children[sign] = (above, below)
-    return grower.tree(size)
+    root, sign = builder.node(), builder.node(_FAIR)
+    above = builder.halve([radius + r for r in range(1, radius + 1)])
+    below = builder.halve([radius - r for r in range(1, radius + 1)], above if above >= 0 else None)
+    builder.children[root] = (-radius - 1, sign)
+    builder.children[sign] = (above, below)
+    return builder.tree(size)
 
 
 def symbol_trees(size: int) -> list[SymbolTree]:
-    """The trees that a sequence over `size` symbols may be coded with; which one costs one bit if there are two."""
+    """Return the trees that may code a sequence over `size` symbols; if there are two, one bit names the tree."""
     ordered = ordered_tree(size)
     return [symmetric_tree(size), ordered] if size % 2 and size > 1 else [ordered]
 
 
 def _decisions(tree: SymbolTree, symbols: Symbols) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The (context, decision) pairs of a whole sequence, in order: two arrays."""
+    """Return the contexts and the decisions of a whole sequence, in order."""
     paths = tree.paths()
     lengths = np.array([len(path) for path in paths])
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -127,7 +126,7 @@ def _decisions(tree: SymbolTree, symbols: Symbols) -> tuple[NDArray[np.int64], N
 
 
 def _estimates(contexts: NDArray[np.int64], decisions: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """Before every decision, the estimator's integer frequencies: (of zero, in total)."""
+    """Return the estimator's integer frequencies before every decision: those of zero, and the totals."""
     zeros = np.ones(len(contexts), dtype=np.int64)
     totals = np.full(len(contexts), 2, dtype=np.int64)
     for context in np.unique(contexts[contexts != _FAIR]):
@@ -140,7 +139,7 @@ def _estimates(contexts: NDArray[np.int64], decisions: NDArray[np.int64]) -> tup
 
 
 def ideal_bits(tree: SymbolTree, symbols: Symbols) -> float:
-    """-log2 of the probability that the adaptive model gives to the whole sequence."""
+    """Return -log2 of the probability that the adaptive model gives to the whole sequence."""
     contexts, decisions = _decisions(tree, symbols)
     learned = contexts != _FAIR
     ones = np.bincount(contexts[learned], decisions[learned], minlength=1)
@@ -150,15 +149,15 @@ def ideal_bits(tree: SymbolTree, symbols: Symbols) -> float:
 
 
 def learned_probabilities(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What the adaptive model has learned from a whole sequence: for each symbol the probability to come next.
+    """Return the probabilities of the next symbol that the adaptive model has learned from a whole sequence.
 
-    The tree is the one under which the sequence is shortest, up to the coder's excess.
+    The tree is the one that codes the sequence in the fewest bits, up to the coder's excess.
 
     Args:
-        counts: how often each of the K >= 1 symbols occurred, shape (K,).
+        counts: the number of times that each of the K >= 1 symbols occurred, shape (K,).
 
     Returns:
-        Shape (K,), of sum 1.
+        Shape (K,), with sum 1.
     """
     codes: list[tuple[float, list[float]]] = []
     for tree in symbol_trees(len(counts)):
@@ -177,7 +176,7 @@ def learned_probabilities(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def write_symbols(writer: BitWriter, symbols: Symbols, size: int) -> None:
-    """Appends a sequence over 0 .. size-1, with the tree that makes it shortest. Its length is not transmitted."""
+    """Append a sequence over 0 .. size-1, with the tree that makes it shortest; its length is not transmitted."""
     if len(symbols) and not 0 <= symbols.min() <= symbols.max() < size:
         raise ValueError(f"symbols must lie in 0 .. {size - 1}")
     trees = symbol_trees(size)
@@ -187,16 +186,16 @@ def write_symbols(writer: BitWriter, symbols: Symbols, size: int) -> None:
 
 
 def _encode(writer: BitWriter, tree: SymbolTree, symbols: Symbols) -> None:
-    """Appends the sequence along one tree."""
+    """Append the sequence, coded along one tree."""
     contexts, decisions = _decisions(tree, symbols)
     encode_decisions(writer, decisions.tolist(), *_estimates(contexts, decisions))
 
 
 def _shortest(trees: list[SymbolTree], symbols: Symbols) -> int:
-    """The first of the trees with the fewest coded bits.
+    """Return the place of the first tree with the fewest coded bits.
 
-    The floating-point estimate only leaves out trees that cannot win, for the coder's excess
-    over it is at most 2 bits. So the choice, and the message, are the same on every machine.
+    The floating-point estimate only excludes trees that cannot win, since the coder exceeds it by at most 2 bits. So
+    the choice, and the message, are the same on every machine.
     """
     estimates = [ideal_bits(tree, symbols) for tree in trees]
     near = [index for index, bits in enumerate(estimates) if bits < min(estimates) + 3]
@@ -210,7 +209,7 @@ def _shortest(trees: list[SymbolTree], symbols: Symbols) -> int:
 
 
 def read_symbols(reader: BitReader, count: int, size: int) -> Symbols:
-    """The `count` symbols over 0 .. size-1 that `write_symbols` wrote.
+    """Return the `count` symbols over 0 .. size-1 that `write_symbols` wrote.
 
     Raises:
         DecodeError: if the bits end too early.
@@ -224,7 +223,7 @@ def read_symbols(reader: BitReader, count: int, size: int) -> Symbols:
 
 
 def _walks(tree: SymbolTree, source: DecisionReader, count: int) -> Iterator[int]:
-    """Decodes one symbol after the other."""
+    """Yield one decoded symbol after the other."""
     children, contexts, root = tree.children, tree.contexts, tree.root
     zeros = [1] * len(children)
     totals = [2] * len(children)

@@ -1,4 +1,4 @@
-"""What sender and receiver know before the message, and what weights that training starts from say of defaults."""
+"""The task: all that sender and receiver know before the message, with the defaults that starting weights give."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pactl_cli.certificate.format import CALIBRATION
 
 _FREE_INTEGERS = ("intrinsic_dim", "base_width", "calibration_examples", "image_size")
 _FREE_DEFAULTS = (*_FREE_INTEGERS, "model_name", "normalisation")
-"""The fields of a configuration for which the weights that training starts from can say more than the data set."""
+"""The fields of a configuration whose defaults can come from the weights that training starts from."""
 
 
 def free_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the defaults that weights give a configuration, from a stranger's JSON.
+    """Return the defaults that weights give to a configuration, from a stranger's JSON.
 
     Raises:
-        TypeError, ValueError: if a value is not of its field.
+        TypeError, ValueError: if a name or a value is not valid.
     """
     if others := sorted(values.keys() - set(_FREE_DEFAULTS)):
-        raise ValueError(f"theta0 says nothing of {others[0]}")
+        raise ValueError(f"theta0 gives no default for {others[0]}")
     found = {name: values[name] for name in _FREE_DEFAULTS if name in values}
     if not isinstance(found.get("model_name", ""), str):
         raise TypeError("a network's name is a string")
@@ -35,7 +35,7 @@ def free_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Brought:
-    """What the code of a header knows of a network that the receiver brings."""
+    """A network that the receiver brings, as far as the code of a header depends on it."""
 
     name: str
     width: int | None = None
@@ -43,30 +43,30 @@ class Brought:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Brought:
-        """Return the network of which a stranger's JSON says these things, and no others.
+        """Return the network that a stranger's JSON describes.
 
         Raises:
-            KeyError, TypeError: if it says something else.
+            KeyError, TypeError, ValueError: if a value is missing, of another type or unknown.
         """
         name, width, batch_statistics = (values[key] for key in ("name", "width", "batch_statistics"))
         if len(values) > 3 or not isinstance(name, str) or not isinstance(batch_statistics, bool):
-            raise TypeError("a network that is brought has a name, a width and batch statistics or none")
+            raise TypeError("a brought network has name, width and batch_statistics, and nothing else")
         return cls(name, None if width is None else int(width), batch_statistics)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What sender and receiver know before the message: the data set, never its examples' contents.
+    """All that sender and receiver know before the message: facts about the data set, never the contents of examples.
 
     Attributes:
-        dataset: its name.
-        train_examples: how many examples S and the calibration examples are together.
-        channels: of an image.
-        brought: the network that the receiver brings, if there is one that the catalogue lacks.
+        dataset: the name of the data set.
+        train_examples: the number of examples in S and for calibration together.
+        channels: the number of channels of an image.
+        brought: the network that the receiver brings; None where the catalogue has it.
         inputs: the kind of an example, as in `models.inputs.InputSpec`.
-        calibration_pool: how many examples calibration draws from; None for as many as `train_examples`.
-        defaults: of fields for which the weights that training starts from say more than the data set. That of
-            `calibration_examples` holds where d = 0 and nothing else needs such examples.
+        calibration_pool: the number of examples that calibration draws from; None for `train_examples`.
+        defaults: defaults that come from the weights that training starts from. That of `calibration_examples` applies
+            where d = 0 and nothing else needs such examples.
         abstains: whether a message ends with the margin below which its classifier abstains.
     """
 
@@ -74,22 +74,21 @@ class Task:
     train_examples: int
     channels: int
     brought: Brought | None = None
-
     inputs: str = "image"
     calibration_pool: int | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
     abstains: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name: enough, as JSON, to read a message without the data."""
+        """Return the fields by name: as JSON, they are enough to read a message without the data."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Task:
-        """The task that `as_dict` described, after a way through JSON.
+        """Return the task that `as_dict` described, after a round trip through JSON.
 
         Raises:
-            KeyError, TypeError, ValueError: if there is none.
+            KeyError, TypeError, ValueError: if the values do not describe a task.
         """
         brought = values["brought"]
         return cls(
@@ -105,11 +104,11 @@ class Task:
 
     @property
     def row(self) -> catalogue.Dataset:
-        """The catalogue's, with the defaults for such inputs."""
+        """The row of the data set in the catalogue, with the defaults for such inputs."""
         return catalogue.dataset_entry(self.dataset).for_inputs(self.inputs)
 
     def model(self, name: str) -> Brought | catalogue.Model:
-        """What is known of a network by its name.
+        """Return the row of a network, or the brought network, by name.
 
         Raises:
             KeyError: if neither the catalogue nor the receiver has it.

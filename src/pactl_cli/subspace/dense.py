@@ -1,4 +1,4 @@
-"""Random signs: the projector without structure."""
+"""A projector of random signs, without structure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
-from pactl_cli.subspace.projectors import Projector, everywhere, takes
+from pactl_cli.subspace.projectors import Projector, on_all_parameters, with_memory_bytes
 
 
 class Dense(Projector):
-    """Every entry +-1 / sqrt(D), one bit each in memory; expanded a block of rows at a time, or once if small."""
+    """A matrix with entries +-1 / sqrt(D), kept as bits; expanded by blocks of rows or, if small, once."""
 
     MAX_BYTES = 2 << 30
     MAX_EXPANDED_BYTES = 2 << 30
@@ -45,7 +45,7 @@ class Dense(Projector):
             self._expanded = expanded
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """All rows of P as floats, in parts: (which, their entries)."""
+        """Yield all rows of P as floats, in blocks: (rows, their entries)."""
         rows, dim = self.shape
         if self._expanded is not None:
             yield slice(None), self._expanded
@@ -56,7 +56,7 @@ class Dense(Projector):
             yield part, self._expand(part)
 
     def _expand(self, rows: slice) -> Tensor:
-        """Some rows of P as floats: shape (len(rows), d)."""
+        """Return some rows of P as floats: shape (len(rows), d)."""
         bits = (self._signs[rows].unsqueeze(-1) & self._powers) != 0
         signs = bits.flatten(1)[:, : self.shape[1]].float() * 2 - 1
         return signs / sqrt(self.shape[0])
@@ -72,10 +72,9 @@ class Dense(Projector):
 
 
 def dense_bytes(rows: int, dim: int) -> int:
-    """Return about what `Dense` takes while it is built and used: measured, not derived."""
+    """Return an estimate of the memory of `Dense` while it is built and used: measured, not derived."""
     is_expanded = 4 * rows * dim <= Dense.MAX_EXPANDED_BYTES
     return rows * dim // 2 + 24 * Dense.BLOCK_ENTRIES + (4 * rows * dim if is_expanded else 0)
 
 
-dense = takes(lambda layout, dim: dense_bytes(layout.size, dim))(everywhere(Dense))
-"""The row's function."""
+dense = with_memory_bytes(lambda layout, dim: dense_bytes(layout.size, dim))(on_all_parameters(Dense))

@@ -1,4 +1,4 @@
-"""A projector of diagonal and Hadamard matrices: no matrix is formed, O(D log d) a product."""
+"""A projector of diagonal and Hadamard matrices: no matrix is formed, and a product takes O(D log d)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scipy.special import gammaincinv
 from torch import Tensor, nn
 
 from pactl_cli import randomness
-from pactl_cli.subspace.projectors import Projector, everywhere, takes
+from pactl_cli.subspace.projectors import Projector, on_all_parameters, with_memory_bytes
 
 
 def hadamard(values: Tensor) -> Tensor:
-    """The Walsh-Hadamard transform of the last dimension, a power of two, with entries +-1: its own transpose."""
+    """Return the Walsh-Hadamard transform of the last dimension, a power of two; its matrix of +-1 is symmetric."""
     shape = values.shape
     half = 1
     while half < shape[-1]:
@@ -26,7 +26,7 @@ def hadamard(values: Tensor) -> Tensor:
 
 
 class Fastfood(Projector):
-    """S H G Pi H B / sqrt(d' D), ceil(D / d') independent blocks of it stacked and cut to D rows.
+    """ceil(D / d') independent blocks S H G Pi H B / sqrt(d' D), stacked and cut to D rows.
 
     d' is the next power of two of d, B a diagonal of signs, G of Gaussians, Pi a permutation,
     and S_ii = chi(d') / ||G|| (Le, Sarlos, Smola 2013, "Fastfood").
@@ -69,5 +69,4 @@ class Fastfood(Projector):
         return f"{blocks} x S H G Pi H B [{padded}] / sqrt({padded} * {self.shape[0]})"
 
 
-fastfood = takes(lambda layout, dim: 60 * (layout.size + 2 * dim))(everywhere(Fastfood))
-"""The row's function."""
+fastfood = with_memory_bytes(lambda layout, dim: 60 * (layout.size + 2 * dim))(on_all_parameters(Fastfood))

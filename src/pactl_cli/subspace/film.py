@@ -1,4 +1,4 @@
-"""Projectors that treat normalisation layers and the head apart from the other weights."""
+"""Projectors that treat normalisation layers or the head differently from the other weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models.layers import Layout
 from pactl_cli.subspace.dense import Dense, dense_bytes
 from pactl_cli.subspace.kronecker import KroneckerProduct, kronecker_bytes
-from pactl_cli.subspace.projectors import DirectSum, Embedding, Identity, Mean, Projector, takes, too_large
+from pactl_cli.subspace.projectors import DirectSum, Embedding, Identity, Mean, Projector, too_large, with_memory_bytes
 
 
 def _film_bytes(layout: Layout, dim: int) -> int:
     return dense_bytes(len(layout.normalisation) + len(layout.head), dim)
 
 
-@takes(_film_bytes)
+@with_memory_bytes(_film_bytes)
 def film(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Dense, on normalisation layers and the head only."""
+    """Return a dense projector on normalisation layers and the head only."""
     places = np.sort(np.concatenate([layout.normalisation, layout.head]))
     if not len(places):
         raise PactlError(
@@ -39,13 +39,13 @@ def _film_and_kronecker(layout: Layout, dim: int, seed: int, name: str, *, ortho
     return Mean(kronecker, film(layout, dim, seed, f"{name}/film"))
 
 
-filmrdkron = takes(_both_bytes)(partial(_film_and_kronecker, orthogonal=False))
-filmrdkronqr = takes(_both_bytes)(partial(_film_and_kronecker, orthogonal=True))
+filmrdkron = with_memory_bytes(_both_bytes)(partial(_film_and_kronecker, orthogonal=False))
+filmrdkronqr = with_memory_bytes(_both_bytes)(partial(_film_and_kronecker, orthogonal=True))
 
 
-@takes(kronecker_bytes)
+@with_memory_bytes(kronecker_bytes)
 def stfilmkronqr(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """Normalisation parameters by coordinates of their own, the others by a Kronecker product on the rest."""
+    """Return a projector with one coordinate for each normalisation parameter, and a Kronecker product on the rest."""
     direct = len(layout.normalisation)
     if dim <= direct:
         raise PactlError(
@@ -64,9 +64,9 @@ def stfilmkronqr(layout: Layout, dim: int, seed: int, name: str) -> Projector:
     )
 
 
-@takes(kronecker_bytes)
+@with_memory_bytes(kronecker_bytes)
 def head(layout: Layout, dim: int, seed: int, name: str) -> Projector:
-    """A Kronecker product on the head alone, or, with a coordinate for each of its parameters, these themselves."""
+    """Return a Kronecker product on the head alone or, if d is the number of its parameters, the identity on them."""
     size = len(layout.head)
     if dim > size:
         raise too_large(dim, replace(layout, size=size))

@@ -1,6 +1,6 @@
-"""Projectors that are Kronecker products: two small matrix products instead of one huge one.
+"""Projectors that are Kronecker products or sums: small matrix products instead of one huge one.
 
-(A (x) B) vec(W) = vec(A W B^T) for row-major vec, so the product is never formed.
+(A (x) B) vec(W) = vec(A W B^T) for row-major vec, so the Kronecker product is never formed.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 from pactl_cli.models.layers import Layout
-from pactl_cli.subspace.projectors import Projector, RunShuffle, ceil_sqrt, everywhere, takes
+from pactl_cli.subspace.projectors import Projector, RunShuffle, ceil_sqrt, on_all_parameters, with_memory_bytes
 
 
 def orthonormal_columns(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Q factor of a tall matrix, made unique by a positive diagonal of R."""
+    """Return the Q factor of a tall matrix, unique as the diagonal of R is made positive."""
     q, r = np.linalg.qr(matrix)
     return np.asarray(q * np.where(np.diag(r) < 0, -1.0, 1.0))
 
 
 class KroneckerProduct(Projector):
-    """(a / sqrt D) times the first D entries of Pi vec(R1 W R2^T); W is w, padded with zeros to b x b.
+    """(a / sqrt D) times the first D entries of Pi vec(R1 W R2^T), where W is w padded with zeros to b x b.
 
-    a = ceil(sqrt D), b = ceil(sqrt d); R1 and R2 are a x b, Gaussian with variance 1/a, or,
-    if `orthogonal`, the Q factors of such matrices. Pi moves runs of neighbours, or,
-    in a network of less than `FROM` parameters, where that gains nothing and certificates were worse, single entries.
+    a = ceil(sqrt D) and b = ceil(sqrt d). R1 and R2 are a x b, Gaussian with variance 1/a or, if `orthogonal`, the Q
+    factors of such matrices. Pi permutes runs of neighbours. In networks with fewer than `FROM` parameters it permutes
+    single entries: there, runs gained no time and gave worse certificates.
     """
 
     RUN, FROM = 32, 1 << 16
@@ -67,8 +67,8 @@ class KroneckerProduct(Projector):
 class KroneckerSum(Projector):
     """(R1 w (x) 1 + 1 (x) R2 w) / sqrt(2 a), times a / sqrt D, its rows permuted by Pi and cut to D.
 
-    R1 and R2 are a x d, Gaussian with variance 1/a: 2 sqrt(D) d numbers, held in half
-    precision where single precision would take more than `MAX_SINGLE_BYTES`.
+    R1 and R2 are a x d, Gaussian with variance 1/a: 2 sqrt(D) d numbers, kept in half precision where single precision
+    would take more than `MAX_SINGLE_BYTES`.
     """
 
     MAX_SINGLE_BYTES = 1 << 30
@@ -115,12 +115,12 @@ class KroneckerSum(Projector):
 
 
 def kronecker_bytes(layout: Layout, dim: int) -> int:
-    """Return about what `KroneckerProduct` takes while it is built and used: measured, not derived."""
+    """Return an estimate of the memory of `KroneckerProduct` while it is built and used: measured, not derived."""
     return 96 * (isqrt(layout.size) + 1) * (isqrt(dim) + 1)
 
 
-rdkronqr = takes(kronecker_bytes)(everywhere(partial(KroneckerProduct, orthogonal=True)))
-rdkron = takes(kronecker_bytes)(everywhere(partial(KroneckerProduct, orthogonal=False)))
+rdkronqr = with_memory_bytes(kronecker_bytes)(on_all_parameters(partial(KroneckerProduct, orthogonal=True)))
+rdkron = with_memory_bytes(kronecker_bytes)(on_all_parameters(partial(KroneckerProduct, orthogonal=False)))
 
 
 def _sum_bytes(layout: Layout, dim: int) -> int:
@@ -128,4 +128,4 @@ def _sum_bytes(layout: Layout, dim: int) -> int:
     return 4 * entries + 24 * min(entries, KroneckerSum.BLOCK_ENTRIES)
 
 
-rkron = takes(_sum_bytes)(everywhere(KroneckerSum))
+rkron = with_memory_bytes(_sum_bytes)(on_all_parameters(KroneckerSum))

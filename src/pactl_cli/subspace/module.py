@@ -19,15 +19,15 @@ class SubspaceModule(nn.Module):
     """A network with weights theta0 + P w, of which only w is trained.
 
     Args:
-        network: its present weights are theta0; they are frozen, and never changed.
-        projector: P, of shape (D, d) with D the size of `parameter_layout(network, rank)`, in its order.
-        rank: 0, or R: then dense layers other than the head are W0 + B A, of which theta holds A and B, R x inputs and
-            outputs x R. In theta0, A is normal with variance 1 / inputs, and B is 0.
-        seed: of A.
+        network: the network, whose present weights are theta0; they are frozen and never change.
+        projector: P, of shape (D, d), with rows in the order of `parameter_layout(network, rank)`, whose size is D.
+        rank: 0 for full weights. For R > 0, dense layers other than the head are W0 + B A, and theta holds A (R x
+            inputs) and B (outputs x R) in their place. In theta0, A is normal with variance 1 / inputs, and B is 0.
+        seed: the seed of A.
 
     Attributes:
         w: the coordinates, shape (d,), zero at the start.
-        names: of the network's parameters that depend on w.
+        names: the names of the network's parameters that depend on w.
     """
 
     theta0: Tensor
@@ -47,7 +47,7 @@ class SubspaceModule(nn.Module):
         self.w = nn.Parameter(torch.zeros(projector.shape[1]))
 
     def weights(self, w: Tensor) -> dict[str, Tensor]:
-        """The network's parameters that depend on the coordinates w, by name."""
+        """Return the parameters of the network that depend on the coordinates w, by name."""
         theta = self.theta0 + self.projector(w)
         found: dict[str, Tensor] = {}
         base = 0
@@ -61,13 +61,13 @@ class SubspaceModule(nn.Module):
         return found
 
     def forward(self, inputs: Inputs, w: Tensor | None = None) -> Tensor:
-        """Logits of a batch, at the coordinates `w`, or at the module's own."""
+        """Return the logits of a batch at the coordinates `w`, or at the module's own."""
         out: Tensor = functional_call(self.network, self.weights(self.w if w is None else w), (inputs,))
         return out
 
 
 def _initial(piece: Piece, weight: Tensor, seed: int) -> Tensor:
-    """What a part of theta is in theta0."""
+    """Return the values of a piece of theta in theta0."""
     if not piece.factor:
         return weight
     if piece.factor == "B":
@@ -78,7 +78,7 @@ def _initial(piece: Piece, weight: Tensor, seed: int) -> Tensor:
 
 @torch.no_grad()
 def set_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copies weights into the parameters of their names."""
+    """Copy weights into the parameters with their names."""
     parameters = dict(network.named_parameters())
     for name, weight in weights.items():
         parameters[name].copy_(weight)

@@ -1,9 +1,8 @@
 """Random linear maps P from R^d to R^D, the same for the same seed on every machine.
 
-A projector is a shape, a `matvec` and its `adjoint`; it is materialised only where that is
-small. Its columns have unit norm in expectation over the seed. `MATHS` names follow Lotfi,
-Finzi et al., "PAC-Bayes Compression Bounds So Tight That They Can Explain
-Generalization" (2022), section 3 and appendix; the idea is Li et al. (2018).
+A projector is a shape, a `matvec` and its `adjoint`; its matrix is formed only where it is small. Its columns have unit
+norm in expectation over the seed. The names follow Lotfi, Finzi et al., "PAC-Bayes Compression Bounds So Tight That
+They Can Explain Generalization" (2022), section 3 and appendix; the idea is that of Li et al. (2018).
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from pactl_cli.models.layers import Layout
 
 
 def ceil_sqrt(n: int) -> int:
-    """The smallest integer whose square is at least n."""
+    """Return the smallest integer whose square is at least n."""
     return isqrt(n - 1) + 1
 
 
 class Projector(nn.Module, ABC):
-    """P in R^(D x d). Its constants are non-persistent buffers: they move with the module and are never saved.
+    """A map P in R^(D x d), whose constants are non-persistent buffers: they move with the module, and are not saved.
 
     Attributes:
         shape: (D, d).
@@ -41,46 +40,46 @@ class Projector(nn.Module, ABC):
 
     @abstractmethod
     def matvec(self, w: Tensor) -> Tensor:
-        """P w: shape (d,) to shape (D,)."""
+        """Return P w, of shape (D,), for w of shape (d,)."""
 
     @abstractmethod
     def adjoint(self, g: Tensor) -> Tensor:
-        """P^T g: shape (D,) to shape (d,)."""
+        """Return P^T g, of shape (d,), for g of shape (D,)."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """The formula."""
+        """Return the formula of the map."""
 
     def forward(self, w: Tensor) -> Tensor:
-        """P w, differentiable: the gradient with respect to w is P^T times the gradient of the output."""
+        """Return P w, differentiable: the gradient with respect to w is P^T times the gradient of the output."""
         return _Apply.apply(w, self)  # type: ignore[no-any-return]
 
     def keep(self, name: str, value: np.ndarray[Any, Any], dtype: torch.dtype) -> None:
-        """Holds a constant of the map as a buffer."""
+        """Keep a constant of the map as a buffer."""
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).to(dtype), persistent=False)
 
 
 Draw = Callable[[Layout, int, int, str], Projector]
-"""What a row of the catalogue names: of a network's layout, d, a seed and a name for its streams, a projector."""
+"""The function that a row of the catalogue names: from layout, d, seed and a name for random streams to a projector."""
 
 
-def takes(memory_bytes: Callable[[Layout, int], int]) -> Callable[[Draw], Draw]:
-    """Say of a `Draw` about the most memory that it takes, and its projector in use, for a layout and d."""
+def with_memory_bytes(memory_bytes: Callable[[Layout, int], int]) -> Callable[[Draw], Draw]:
+    """Return a decorator that gives a `Draw` an estimate of the most memory that it and its projector take."""
 
-    def said(draw: Draw) -> Draw:
+    def decorated(draw: Draw) -> Draw:
         draw.memory_bytes = memory_bytes  # type: ignore[attr-defined]
         return draw
 
-    return said
+    return decorated
 
 
-def everywhere(kind: Callable[[int, int, int, str], Projector]) -> Draw:
-    """Return the `Draw` of projectors on all parameters, of a class that takes D, d, the seed and the name."""
+def on_all_parameters(kind: Callable[[int, int, int, str], Projector]) -> Draw:
+    """Return the `Draw` of a class of projectors on all parameters, which takes D, d, seed and name."""
     return lambda layout, dim, seed, name: kind(layout.size, dim, seed, name)
 
 
 def too_large(dim: int, layout: Layout) -> PactlError:
-    """Return the error that d > D."""
+    """Return the error for d > D."""
     return PactlError(
         f"--intrinsic-dim {dim} is larger than the number of weights that are trained, which is {layout.size:,}",
         "choose a smaller dimension",
@@ -88,7 +87,7 @@ def too_large(dim: int, layout: Layout) -> PactlError:
 
 
 class _Apply(torch.autograd.Function):
-    """A linear map as one autograd node: its gradient is its adjoint. Weights are exact also where a network is not."""
+    """A linear map as one autograd node, whose gradient is the adjoint; it ignores autocast, so weights are exact."""
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, projector: Projector) -> Tensor:
@@ -102,7 +101,7 @@ class _Apply(torch.autograd.Function):
 
 
 class Identity(Projector):
-    """Every parameter its own coordinate: D = d."""
+    """The identity: every parameter is its own coordinate, and D = d."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size, size)
@@ -117,8 +116,8 @@ class Identity(Projector):
         return f"I[{self.shape[0]}]"
 
 
-class Nowhere(Projector):
-    """The map from R^0: theta stays theta0."""
+class Zero(Projector):
+    """The map from R^0, d = 0: theta stays theta0."""
 
     def __init__(self, parameters: int) -> None:
         super().__init__(parameters, 0)
@@ -134,11 +133,12 @@ class Nowhere(Projector):
 
 
 class Embedding(Projector):
-    """A projector on some of the parameters; the others stay where they are.
+    """A projector on some of the parameters; the others do not move.
 
     Args:
-        parameters: D.
-        places: the rows of the inner projector, as places among the D.
+        parameters: the number of all parameters, D.
+        places: the places among all parameters of the rows of `inner`.
+        inner: the projector on these parameters.
     """
 
     _places: Tensor
@@ -159,50 +159,46 @@ class Embedding(Projector):
 
 
 class Mean(Projector):
-    """(P_1 w + ... + P_m w) / sqrt m."""
+    """(P_1 w + P_2 w) / sqrt 2."""
 
-    def __init__(self, *terms: Projector) -> None:
-        super().__init__(*terms[0].shape)
-        self._terms = terms
-        self._registered = nn.ModuleList(terms)  # so that their constants move along
+    def __init__(self, first: Projector, second: Projector) -> None:
+        super().__init__(*first.shape)
+        self._first, self._second = first, second
 
     def matvec(self, w: Tensor) -> Tensor:
-        return torch.stack([term.matvec(w) for term in self._terms]).sum(0) / sqrt(len(self._terms))
+        return (self._first.matvec(w) + self._second.matvec(w)) / sqrt(2)
 
     def adjoint(self, g: Tensor) -> Tensor:
-        return torch.stack([term.adjoint(g) for term in self._terms]).sum(0) / sqrt(len(self._terms))
+        return (self._first.adjoint(g) + self._second.adjoint(g)) / sqrt(2)
 
     def __str__(self) -> str:
-        return f"({' + '.join(map(str, self._terms))}) / sqrt({len(self._terms)})"
+        return f"({self._first} + {self._second}) / sqrt(2)"
 
 
 class DirectSum(Projector):
-    """P_1 w_1 + ... + P_m w_m, where w is w_1 ... w_m in a row."""
+    """P_1 w_1 + P_2 w_2, where w is w_1 followed by w_2."""
 
-    def __init__(self, *terms: Projector) -> None:
-        sizes = [term.shape[1] for term in terms]
-        super().__init__(terms[0].shape[0], sum(sizes))
-        self._sizes = sizes
-        self._terms = terms
-        self._registered = nn.ModuleList(terms)  # so that their constants move along
+    def __init__(self, first: Projector, second: Projector) -> None:
+        super().__init__(first.shape[0], first.shape[1] + second.shape[1])
+        self._first, self._second = first, second
 
     def matvec(self, w: Tensor) -> Tensor:
-        parts = w.split(self._sizes)
-        return torch.stack([term.matvec(part) for term, part in zip(self._terms, parts, strict=True)]).sum(0)
+        size = self._first.shape[1]
+        return self._first.matvec(w[:size]) + self._second.matvec(w[size:])
 
     def adjoint(self, g: Tensor) -> Tensor:
-        return torch.cat([term.adjoint(g) for term in self._terms])
+        return torch.cat([self._first.adjoint(g), self._second.adjoint(g)])
 
     def __str__(self) -> str:
-        return " (+) ".join(map(str, self._terms))
+        return f"{self._first} (+) {self._second}"
 
 
 class RunShuffle(nn.Module):
-    """The first D entries of a vector of length m whose runs of neighbours are put in a random order, and the adjoint.
+    """A random order of the runs of neighbours in a vector of length m, cut to the first D entries; and its adjoint.
 
-    The last m mod `run` entries stay where they are. A run of 32 is two lines of a processor's cache: in memory that is
-    little slower than a copy, where single entries in a random order cost five times as much. The adjoint has the
-    inverse order: to scatter would be several times slower on a CPU.
+    The last m mod `run` entries keep their places. A run of 32 floats is two cache lines, so moving runs takes little
+    more time than a copy, while moving single entries takes five times as long. The adjoint gathers in the inverse
+    order, because a scatter would be several times slower on a CPU.
     """
 
     _order: Tensor
@@ -219,11 +215,11 @@ class RunShuffle(nn.Module):
             self.register_buffer(side, torch.from_numpy(runs).to(index), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Shape (m,) to shape (D,)."""
+        """Return the first D of the m entries in their new order."""
         return self._moved(values, self._order)[: self._rows]
 
     def adjoint(self, g: Tensor) -> Tensor:
-        """Shape (D,) to shape (m,): zero where the entry was not among the first D."""
+        """Return the m entries in their old order; those that were not among the first D are zero."""
         return self._moved(nn.functional.pad(g, (0, self._length - self._rows)), self._inverse)
 
     def _moved(self, values: Tensor, order: Tensor) -> Tensor:

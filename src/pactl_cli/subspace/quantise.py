@@ -1,10 +1,11 @@
-"""Quantisation that can be trained through, and the price of what it produces."""
+"""Quantisers that gradients pass through, and the code length of the symbols that they produce."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from math import log
 
 import numpy as np
@@ -19,45 +20,44 @@ SMALLEST_STEP = 2.0**-24
 """The smallest positive number in half precision."""
 
 STEP_HALVINGS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-"""Steps tried without fine-tuning: the spread of w, halved so many times."""
+"""The steps that are tried without fine-tuning: how often the spread of w is halved for each."""
 
 
 class Quantiser(nn.Module, ABC):
-    """Maps each coordinate to the nearest of K levels, and prices the symbols that come out."""
+    """A map from each coordinate to the nearest of K levels, with the code length of the symbols."""
 
     LR_SCALE = 0.015
-    """Levels move all coordinates at once, and so more slowly than each."""
+    """The learning rate of levels relative to that of coordinates: a level moves all its coordinates at once."""
 
     @abstractmethod
     def fit(self, w: Tensor) -> None:
-        """Sets the levels for coordinates not yet quantised, shape (d,)."""
+        """Set the levels for coordinates that are not quantised yet, shape (d,)."""
 
     @abstractmethod
     def forward(self, w: Tensor) -> Tensor:
-        """The quantised coordinates, shape (d,); differentiable in w and in the levels, straight through."""
+        """Return the quantised coordinates, shape (d,), with straight-through gradients for w and the levels."""
 
     @abstractmethod
     def levels(self) -> Tensor:
-        """The levels in ascending order, shape (K,), differentiable."""
+        """Return the levels in ascending order, shape (K,), differentiable."""
 
     def symbols(self, w: Tensor) -> Tensor:
-        """Indices of the nearest levels, shape (d,)."""
+        """Return the indices of the nearest levels, shape (d,)."""
         levels = self.levels().detach()
         return torch.bucketize(w.detach(), (levels[1:] + levels[:-1]) / 2)
 
     def counts(self, w: Tensor) -> Tensor:
-        """How often the code expects each symbol, shape (K,)."""
+        """Return the count that the code expects of each symbol, shape (K,)."""
         symbols = self.symbols(w)
-        counts = symbols.new_zeros(len(self.levels()))  # bincount would wait for a GPU, to learn the largest symbol
+        counts = symbols.new_zeros(len(self.levels()))  # bincount would wait for the GPU to know the largest symbol
         return counts.scatter_add_(0, symbols, torch.ones_like(symbols)).float()
 
     def rate_nats(self, w: Tensor) -> Tensor:
-        """The code length of w in nats, differentiable in w and in the levels.
+        """Return the code length of w in nats, differentiable in w and in the levels.
 
-        A symbol costs minus the logarithm of its own frequency, as the adaptive code will
-        charge it. Between two levels the cost is interpolated linearly, so it is the true
-        one at every level, and pulls a coordinate towards the cheaper of its two
-        neighbours in proportion to what the move saves.
+        A symbol costs minus the logarithm of its frequency, as in the adaptive code. Between two levels the cost is
+        interpolated linearly: it is exact at every level, and it pulls a coordinate towards the cheaper of its two
+        neighbours in proportion to the bits that the move saves.
         """
         levels = self.levels()
         if len(levels) == 1:
@@ -70,32 +70,32 @@ class Quantiser(nn.Module, ABC):
         return (costs[left] + share * (costs[left + 1] - costs[left])).sum()
 
     def gap(self) -> float:
-        """A typical distance between neighbouring levels: the unit in which learning rates are given."""
+        """Return the median distance between neighbouring levels: the unit of learning rates."""
         return float(self.levels().detach().diff().median()) if len(self.levels()) > 1 else 1.0
 
     @abstractmethod
     def lr_scales(self) -> dict[str, float]:
-        """For each parameter its learning rate relative to that of w in units of `gap`."""
+        """Return the learning rate of each parameter, relative to that of w in units of `gap`."""
 
     @abstractmethod
     def codebook(self) -> Codebook:
-        """The levels as the message carries them, in half precision."""
+        """Return the levels as the message carries them, in half precision."""
 
     def message_parts(self, w: Tensor) -> tuple[Codebook, Symbols]:
-        """What is sent: the symbols as trained, and the codebook in half precision without the levels they do not use.
+        """Return the codebook and the symbols to send: the levels in use in half precision, and the symbols as trained.
 
-        Many coordinates of a trained w lie close to a threshold. Rounding a level moves all
-        its coordinates a little; assigning them anew would move some of them a whole level.
+        The symbols are not assigned anew to the rounded levels: rounding a level moves its coordinates a little, but a
+        new assignment would move coordinates near a threshold, of which a trained w has many, by a whole level.
         """
         return self.codebook().trimmed(self.symbols(w).cpu().numpy())
 
     def candidates(self) -> list[Quantiser]:
-        """What to choose from where nothing is fine-tuned, in order: after `fit`, quantisers like this one."""
+        """Return the quantisers to choose from, after `fit`, where nothing is fine-tuned, in order."""
         return [self]
 
 
 class GridQuantiser(Quantiser):
-    """Levels s z for z in -R .. R, with one learned step s > 0."""
+    """A quantiser with levels s z for z in -R .. R, and one learned step s > 0."""
 
     RADIUS = 63
 
@@ -107,7 +107,7 @@ class GridQuantiser(Quantiser):
         self.register_buffer("_offsets", torch.arange(-self.RADIUS, self.RADIUS + 1), persistent=False)
 
     def fit(self, w: Tensor) -> None:
-        """The step starts at the root mean square of w."""
+        """Set the step to the root mean square of w."""
         with torch.no_grad():
             self.log_step.fill_(log(spread(w)))
 
@@ -115,16 +115,15 @@ class GridQuantiser(Quantiser):
         return self.log_step.exp() * self._offsets
 
     def counts(self, w: Tensor) -> Tensor:
-        """Symmetric about zero, as the code's signs are."""
+        """Return counts that are symmetric about zero, as the code's signs are fair."""
         counts = super().counts(w)
         return (counts + counts.flip(0)) / 2
 
     def forward(self, w: Tensor) -> Tensor:
-        """s round(w / s), with the gradient of rounding taken as one.
+        """Return s round(w / s), with the gradient of rounding taken as one.
 
-        A larger step then also moves the thresholds: its gradient counts z - w/s, not z.
-        Without that, the step of a sparse code grows without limit (Esser et al. 2020,
-        "Learned step size quantization", section 2.1).
+        A larger step also moves the thresholds, so its gradient has z - w/s for each coordinate, not z. Without that,
+        the step of a sparse code grows without limit (Esser et al. 2020, "Learned step size quantization", 2.1).
         """
         step = self.log_step.exp()
         scaled = w / step
@@ -132,7 +131,7 @@ class GridQuantiser(Quantiser):
 
     def symbols(self, w: Tensor) -> Tensor:
         scaled = w.detach() / self.log_step.detach().exp()
-        return self._rounded(scaled.nan_to_num()).long() + self.RADIUS  # NaN is noticed later, and ends the run
+        return self._rounded(scaled.nan_to_num()).long() + self.RADIUS  # the loss ends the run if w is NaN
 
     def _rounded(self, scaled: Tensor) -> Tensor:
         return scaled.round().clamp(-self.RADIUS, self.RADIUS)
@@ -141,7 +140,7 @@ class GridQuantiser(Quantiser):
         return {"quantiser.log_step": self.LR_SCALE}
 
     def candidates(self) -> list[Quantiser]:
-        """Grids of other steps, from the largest to the smallest."""
+        """Return grids with other steps, from the largest to the smallest."""
         found: list[Quantiser] = []
         for halvings in STEP_HALVINGS:
             quantiser = copy.deepcopy(self)
@@ -155,10 +154,10 @@ class GridQuantiser(Quantiser):
 
 
 class LevelQuantiser(Quantiser):
-    """K levels, each learned.
+    """A quantiser with K learned levels.
 
     Args:
-        size: K.
+        size: the number of levels, K.
         start: a function of w and K that returns the first levels, shape (K,).
     """
 
@@ -168,7 +167,7 @@ class LevelQuantiser(Quantiser):
         self.values = nn.Parameter(torch.linspace(-1, 1, size))
 
     def fit(self, w: Tensor) -> None:
-        """The levels start where the function of that name says."""
+        """Set the levels to those that the function `start` returns."""
         with torch.no_grad():
             self.values.copy_(self._start(w, len(self.values)))
 
@@ -176,7 +175,7 @@ class LevelQuantiser(Quantiser):
         return self.values.sort().values
 
     def forward(self, w: Tensor) -> Tensor:
-        """The nearest levels: the gradient passes to w unchanged, and to each level from all assigned to it."""
+        """Return the nearest levels; gradients pass to w unchanged, and to each level from all its coordinates."""
         return self.levels()[self.symbols(w)] + (w - w.detach())
 
     def lr_scales(self) -> dict[str, float]:
@@ -187,25 +186,15 @@ class LevelQuantiser(Quantiser):
 
 
 def grid(levels: int | None = None) -> Quantiser:
-    """Return a quantiser with one learned step, which has as many levels as it needs."""
+    """Return a quantiser with one learned step and as many levels as it needs; `levels` is ignored."""
     return GridQuantiser()
 
 
-def kmeans(levels: int) -> Quantiser:
-    """Return a quantiser with so many free levels, started at the centres of k-means clusters."""
-    return LevelQuantiser(levels, kmeans_levels)
-
-
-def bins(levels: int) -> Quantiser:
-    """Return a quantiser with so many free levels, started as the means of uniform bins."""
-    return LevelQuantiser(levels, bin_means)
-
-
 def _sent(value: float) -> float:
-    """A level as the message carries it.
+    """Return a level as the message carries it.
 
     Raises:
-        PactlError: with exit code 1, if training has driven it out of the range of half precision.
+        PactlError: with exit code 1 if training has moved it out of the range of half precision.
     """
     try:
         return to_half(value)
@@ -216,12 +205,12 @@ def _sent(value: float) -> float:
 
 
 def spread(w: Tensor) -> float:
-    """The root mean square of w, or 1 where that is 0."""
+    """Return the root mean square of w, or 1 where that is 0."""
     return float(w.detach().square().mean().sqrt()) or 1.0
 
 
 def kmeans_levels(w: Tensor, size: int) -> Tensor:
-    """The centres of `size` k-means clusters of w, fewer repeated where w has fewer distinct values: shape (size,)."""
+    """Return the centres of k-means clusters of w, shape (size,); the last repeats if w has fewer distinct values."""
     from sklearn.cluster import KMeans
 
     values = w.detach().cpu().double().reshape(-1, 1).numpy()
@@ -231,10 +220,14 @@ def kmeans_levels(w: Tensor, size: int) -> Tensor:
 
 
 def bin_means(w: Tensor, size: int) -> Tensor:
-    """The means of w in `size` uniform bins over [-max|w|, max|w|]; of an empty bin the middle: shape (size,)."""
+    """Return the means of w in uniform bins over [-max|w|, max|w|], or the middle of an empty bin: shape (size,)."""
     reach = float(w.abs().max()) or 1.0
     edges = torch.linspace(-reach, reach, size + 1, device=w.device)
-    bins = torch.bucketize(w, edges[1:-1])
-    counts = torch.bincount(bins, minlength=size)
-    sums = torch.zeros(size, device=w.device).index_add(0, bins, w)
+    places = torch.bucketize(w, edges[1:-1])
+    counts = torch.bincount(places, minlength=size)
+    sums = torch.zeros(size, device=w.device).index_add(0, places, w)
     return torch.where(counts > 0, sums / counts.clamp_min(1), (edges[1:] + edges[:-1]) / 2)
+
+
+kmeans = partial(LevelQuantiser, start=kmeans_levels)
+bins = partial(LevelQuantiser, start=bin_means)

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from pactl_cli import randomness
 from pactl_cli.errors import PactlError
-from pactl_cli.subspace.projectors import Projector, everywhere, takes
+from pactl_cli.subspace.projectors import Projector, on_all_parameters, with_memory_bytes
 
 
 class SignedSums(nn.Module):
-    """Sums of some inputs, each with a sign: one half of a sparse matrix of signs, sorted by its outputs.
+    """A product with a sparse matrix of signs, whose entries are sorted by their outputs.
 
     Args:
-        outputs, inputs: the places of the nonzero entries, ascending by output.
-        signs: +1 or -1 each.
-        size: number of outputs.
+        outputs, inputs: the rows and columns of the nonzero entries, ascending by output.
+        signs: their values, +1 or -1.
+        size: the number of outputs.
     """
 
     _inputs: Tensor
@@ -37,13 +37,13 @@ class SignedSums(nn.Module):
         self.register_buffer("_lengths", torch.from_numpy(np.bincount(outputs, minlength=size)), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        """One sum for each output."""
+        """Return one sum for each output."""
         terms = values.index_select(0, self._inputs) * self._signs
         return torch.segment_reduce(terms, "sum", lengths=self._lengths)
 
 
 class Sparse(Projector):
-    """Each entry nonzero with probability 1 / sqrt(D), then +-1 / D^(1/4) (Achlioptas 2003; Li et al. 2018)."""
+    """A matrix whose entries are +-1 / D^(1/4) with probability 1 / sqrt(D), else 0 (Achlioptas 2003)."""
 
     MAX_ENTRIES = 1 << 27
 
@@ -75,5 +75,4 @@ class Sparse(Projector):
         return f"sign(N[{self.shape[0]} x {self.shape[1]}]) Bernoulli(1 / sqrt(D)) / D^(1/4)"
 
 
-sparse = takes(lambda layout, dim: 80 * (isqrt(layout.size) + 1) * dim)(everywhere(Sparse))
-"""The row's function."""
+sparse = with_memory_bytes(lambda layout, dim: 80 * (isqrt(layout.size) + 1) * dim)(on_all_parameters(Sparse))

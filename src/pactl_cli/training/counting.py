@@ -1,4 +1,4 @@
-"""Exact counts: every example once, in evaluation mode, in full single precision."""
+"""Exact counts of errors: every example once, in evaluation mode and in full single precision."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from pactl_cli.training.precision import full_precision
 
 BATCH = 500
 _VALUES_ON_A_PROCESSOR, _VALUES_ELSEWHERE = 1 << 20, 1 << 24
-"""Large examples are counted in smaller batches; on a processor in small ones, between whose layers less memory moves:
-photographs of 96 pixels take a quarter of the time in batches of 37 that they take in batches of 500."""
+"""The most input values of a batch, so that batches of large examples are smaller. On a CPU they are small to keep
+activations in the cache: photographs of 96 pixels take a quarter of the time in batches of 37, compared with 500."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Errors of one classifier on some examples, counted three ways, and its log-loss.
+    """The errors of one classifier on some examples, counted four ways, and its log-loss.
 
     Attributes:
-        examples: how many.
-        cautious: errors, an example that does not lead by the numerical margin being one: what a certificate says.
-        plain: errors of the largest logit, ties broken by the order of the classes.
-        lenient: examples whose class trails by more than the margin: fewer than any machine would count.
-        doubtful: errors at twice the margin: more than any machine would count as cautious.
-        nll_nats: total negative log-likelihood.
+        examples: the number of examples.
+        cautious: the errors of a certificate: examples whose class does not lead by the numerical margin.
+        plain: errors by the largest logit, with ties broken by the order of the classes.
+        lenient: examples whose class trails by more than the margin: at most what any machine counts as plain errors.
+        doubtful: errors at twice the margin: at least what any machine counts as cautious errors.
+        nll_nats: the total negative log-likelihood.
     """
 
     examples: int
@@ -45,7 +45,7 @@ class Counts:
 
     @property
     def plain_error(self) -> float:
-        """As a fraction."""
+        """The plain errors as a fraction of the examples."""
         return self.plain / self.examples
 
     @property
@@ -58,7 +58,7 @@ class Counts:
 
 
 def batch_size(inputs: InputSpec, device: torch.device) -> int:
-    """How many examples are counted at a time on a device."""
+    """Return the number of examples in a batch for counting on a device."""
     values = _VALUES_ON_A_PROCESSOR if device.type == "cpu" else _VALUES_ELSEWHERE
     return min(BATCH, -(-values // inputs.values))
 
@@ -71,14 +71,14 @@ def count(
     world: World = ALONE,
     observe: Callable[[Tensor, Tensor, Tensor], None] = lambda logits, labels, places: None,
 ) -> Counts:
-    """Counts the errors of a network on clean examples, in the same batches and order whatever the number of processes.
+    """Count the errors of a network on clean examples, in the same batches for any number of processes.
 
     Args:
-        network: raw inputs to logits; put into evaluation mode here.
-        examples: their batches on the network's device.
-        advance: told of (examples counted, examples in all).
+        network: a map from raw inputs to logits; it is put into evaluation mode.
+        examples: examples whose batches are on the network's device.
+        advance: a function that is called with (examples counted, examples in total).
         world: the processes that share the batches; all have the same network, and get the same counts.
-        observe: told of every batch (logits, labels, which of the examples they are).
+        observe: a function that is called with (logits, labels, places of the examples) of every batch.
 
     Raises:
         PactlError: with exit code 1 if not every example was counted once.
@@ -88,7 +88,7 @@ def count(
     size = batch_size(examples.spec, device)
     parts = torch.arange(len(examples), device=device).split(size)
     own = range(world.rank, len(parts), world.size)
-    rows: list[Tensor] = []  # on the device: it is not waited for in between
+    rows: list[Tensor] = []  # on the device, so that no batch waits for it
     with full_precision(), closing(examples.batches([parts[place] for place in own])) as batches:
         for place, batch in zip(own, batches, strict=True):
             logits = network(batch.inputs).float()
@@ -98,7 +98,7 @@ def count(
     table = torch.zeros(len(parts), len(Counts.__dataclass_fields__), dtype=torch.float64)
     table[list(own)] = torch.stack(rows).cpu() if rows else table[:0]
     total = Counts(0, 0, 0, 0, 0, 0.0)
-    for row in world.total(table).tolist():  # every entry is one process's alone: the sum is exact
+    for row in world.total(table).tolist():  # each entry comes from one process, so the sum is exact
         integers = dict(zip(Counts.__dataclass_fields__, map(int, row[:-1]), strict=False))
         total += Counts(**integers, nll_nats=row[-1])
     if total.examples != len(examples):
@@ -107,7 +107,7 @@ def count(
 
 
 def _count_batch(logits: Tensor, labels: Tensor) -> Tensor:
-    """The fields of `Counts`, in their order."""
+    """Return the fields of `Counts` for a batch, in order."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
     lead = own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
     slack = NUMERICAL_MARGIN * logits.abs().amax(1)

@@ -1,4 +1,4 @@
-"""Training of the head alone: what comes before it is the same at every step, and is computed once."""
+"""Features for training the head alone: the layers before it never change, so they are computed once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pactl_cli.training.precision import full_precision
 
 @dataclass(frozen=True)
 class Ground:
-    """What a network is trained on.
+    """A network and the examples that it is trained on.
 
     Attributes:
-        examples: inputs, or the features that the head takes in their place.
+        examples: examples of inputs, or of the features that the head takes in their place.
         network: the network.
-        is_still: whether all but the head stays as it is, and the head gives the logits.
-        head: its name, where examples are features.
+        is_still: whether all layers but the head stay unchanged, and the head's output is the logits.
+        head: the name of the head if the examples are features, else None.
     """
 
     examples: LabelledExamples
@@ -36,14 +36,14 @@ class Ground:
 
     @contextmanager
     def under(self, objective: NetworkObjective) -> Iterator[LabelledExamples]:
-        """Give the examples to train an objective on, and let its network take them."""
+        """Yield the examples for an objective; within the context, its network takes them as inputs."""
         objective.is_still = self.is_still
         with self.network.entered_at(self.head):
             yield self.examples
 
 
 def head_alone(module: nn.Module) -> str | None:
-    """Return the name of a network's head, if nothing else is trained, and nothing else has its weights; else None.
+    """Return the name of a network's head if nothing else is trained and no weights are shared, else None.
 
     Args:
         module: a prepared network, or one with weights theta0 + P w.
@@ -56,7 +56,7 @@ def head_alone(module: nn.Module) -> str | None:
 
 
 def prepared_of(module: nn.Module) -> Prepared:
-    """Return the prepared network in what is trained."""
+    """Return the prepared network in a module that is trained."""
     network = module.network if isinstance(module, SubspaceModule) else module
     assert isinstance(network, Prepared)
     return network
@@ -66,11 +66,12 @@ def prepared_of(module: nn.Module) -> Prepared:
 def features_of(
     network: Prepared, head: str, examples: LabelledExamples, advance: Callable[[int, int], None], most_bytes: int
 ) -> Ground:
-    """Return what to train a head on: features, if its results are the logits and `most_bytes` hold all features.
+    """Return features to train a head on, if its output is the logits and they fit in `most_bytes`; else the examples.
 
     Args:
-        network: as it is counted, batch statistics included.
-        advance: told of (examples computed, examples in all).
+        network: the network as it is counted, with its batch statistics.
+        head: the name of its head.
+        advance: a function that is called with (examples computed, examples in total).
     """
     calls: list[tuple[tuple[Tensor, ...], Tensor, int]] = []
     device = examples.labels.device

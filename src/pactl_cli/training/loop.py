@@ -1,4 +1,4 @@
-"""The one training loop: full weights, subspace coordinates and quantised coordinates alike."""
+"""The training loop, for full weights, subspace coordinates and quantised coordinates alike."""
 
 from __future__ import annotations
 
@@ -29,31 +29,32 @@ from pactl_cli.training.seeding import seeded
 
 SAVE_EVERY_SECONDS = 60.0
 _SAVE_EPOCHS_SECONDS = 1.0
-"""The end of an epoch is saved if the last that was saved is so long ago: to write to a disk takes a while."""
+"""The least time between two saved ends of epochs, since writing to a disk takes a while."""
 _READ_EVERY_SECONDS = 1.0
-"""So often losses are read from the device before an epoch ends: for the bar, and to see one that is no number."""
+"""The time between two readings of losses within an epoch, for the progress bar and to notice a NaN."""
 _ECHO_SECONDS = 1.0
 _STREAMS_APART = 1 << 40
+"""The distance between the seeds of two processes."""
 
 
 class Objective(nn.Module):
-    """What is minimised. Its parameters that require gradients are what is trained."""
+    """A loss to minimise, over its parameters that require gradients."""
 
     def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-        """The loss of a batch; mean cross-entropy with smoothed labels unless there is more to pay for."""
+        """Return the loss of a batch: by default the mean cross-entropy with smoothed labels."""
         return nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
 
     def begin(self, step: int, steps: int) -> None:
-        """Called before every step, counted from 0."""
+        """Prepare for a step, counted from 0; the loop calls this before every step."""
 
     def constants(self) -> Hashable:
-        """What its loss depends on at present, beside tensors."""
+        """Return the values, other than tensors, that the loss depends on at present."""
         return ()
 
 
 @dataclass
 class State:
-    """Where a run stands: all that `--resume` needs beside the data and the settings."""
+    """The state of a run: all that `--resume` needs beside the data and the settings."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -64,9 +65,9 @@ class State:
 
 @dataclass(frozen=True)
 class Moment:
-    """How far a training is: steps and epochs made, of how many, and the epoch's loss and error, as last read.
+    """The progress of a run: steps and epochs so far and in total, and the epoch's loss and error when last read.
 
-    Before the first reading both are NaN.
+    Loss and error are NaN before the first reading.
     """
 
     step: int
@@ -82,33 +83,34 @@ class Moment:
 
 
 class Observer(Protocol):
-    """What a loop reports to."""
+    """A listener to the loop."""
 
     def advance(self, now: Moment) -> None:
-        """After every step."""
+        """Hear of a finished step."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """After every epoch: epoch (from 1), step, loss and error (means over its batches), lr, seconds."""
+        """Hear of a finished epoch: epoch (from 1), step, loss and error (means over its batches), lr and seconds."""
 
     def save(self, state: State) -> None:
-        """Now and then: a state from which the run can go on."""
+        """Keep a state from which the run can be resumed; called now and then."""
 
 
 @dataclass
 class Trainer:
-    """Minimises an objective over examples, one plan at a time.
+    """A run of the training loop, which minimises an objective over examples.
 
     Attributes:
+        objective: the objective.
         examples: the training examples.
-        plan: recipe, epochs, batch size and numbers.
-        seed: of the data order, drawn afresh for every epoch from the seed and the epoch alone.
-        stage: a name for the data order's stream and for messages.
-        augment: the name of the random view, drawn from seed, epoch and example alone, in which examples are shown.
+        plan: the recipe with its epochs, batch size and other numbers.
+        seed: the seed of the order of the data, which depends on seed and epoch alone.
+        stage: the name of this run in its random streams and in messages.
+        augment: the name of the random view of examples, which depends on seed, epoch and example alone.
         autocast: the type to compute in, or None for float32.
-        allow_tf32: whether float32 may be multiplied as TF32; None: as torch is set.
+        allow_tf32: whether float32 may be multiplied as TF32; None keeps the setting of torch.
         lr_scales: factors on the learning rates of single parameters, by name.
-        compile: whether a GPU is to do each step's forward and backward pass as one captured graph.
-        world: the processes that share every batch; the observers of all but the first hear the same.
+        compile: whether a GPU runs each forward and backward pass as one captured graph.
+        world: the processes that share every batch; the observer of each process hears the same.
     """
 
     objective: Objective
@@ -141,18 +143,19 @@ class Trainer:
             self._work = CapturedWork(self._gradients, trained, self._buffers(), constants)
 
     def run(self, observer: Observer, state: State | None = None) -> None:
-        """Trains to the end of the plan, from the beginning or from `state`; then the parameters are the averages, if
-        the plan asks for them.
+        """Train to the end of the plan, from the beginning or from `state`.
+
+        If the plan asks for averages, they are the parameters at the end.
 
         Raises:
-            PactlError: with exit code 1 if the loss is no longer finite, with 130 if
-                SIGINT or SIGTERM came; then the observer was given the state first.
+            PactlError: with exit code 1 if the loss is not finite; with 130 after SIGINT or SIGTERM, when the observer
+                has saved the state.
         """
         state = state or State(0, {})
         self._averages = {n: p.detach().clone() for n, p in self._trained.items()} if self.plan.ema else {}
         self._load(state)
         self.world.copy_first([*self._trained.values(), *self._averages.values()])
-        last_save, last_epoch = time.monotonic(), float("-inf")  # the first epoch's end is always saved
+        last_save, last_epoch = time.monotonic(), -inf  # the first epoch's end is always saved
         echo = _ECHO_SECONDS if self.world.size > 1 else 0.0
         with tf32(self.allow_tf32), Interruption(echo) as interruption, closing(self._batches(state.step)) as batches:
             while state.step < self.steps:
@@ -176,26 +179,26 @@ class Trainer:
             self._trained[name].data.copy_(average)
 
     def _advance(
-        self, state: State, batches: Iterator[tuple[Examples, Share]], wishes: tuple[bool, bool]
+        self, state: State, batches: Iterator[tuple[Examples, Share]], requests: tuple[bool, bool]
     ) -> tuple[bool, bool]:
-        """One step, and what is to be read after it. Gives the wishes to stop and to save, also those of others."""
+        """Make one step, and read losses if it is time; return the requests to stop and to save of all processes."""
         started = time.monotonic()
         try:
-            self._step(state, *next(batches), wishes)
+            self._step(state, *next(batches), requests)
         except Exception:
-            self._read(state)  # a loss that was no number may be the reason, and then is what to say
+            self._read(state)  # if the reason is a loss that is not finite, this raises the better error
             raise
         ended = state.step % self.steps_per_epoch == 0
-        if self.world.joined:  # one step late, when all know it, and the device has long gone on
-            wishes = self._read(state, leave=0 if ended else 1)
+        if self.world.joined:  # one step late, so that the device need not wait
+            requests = self._read(state, leave=0 if ended else 1)
         elif ended or started - self._last_read > _READ_EVERY_SECONDS:
             self._read(state)
             self._last_read = started
         state.seconds += time.monotonic() - started
-        return wishes
+        return requests
 
-    def _step(self, state: State, batch: Examples, share: Share, wishes: tuple[bool, bool]) -> None:
-        """One step of the optimiser, which waits for nothing that the device has still to compute; `state` moves on."""
+    def _step(self, state: State, batch: Examples, share: Share, requests: tuple[bool, bool]) -> None:
+        """Make one step of the optimiser, without waiting for the device, and advance `state`."""
         self._set_learning_rate(state.step)
         self.objective.train()
         self.objective.begin(state.step, self.steps)
@@ -203,7 +206,7 @@ class Trainer:
         with seeded(stream, batch.labels.device):
             sums = self._work(batch.inputs, batch.labels, share.weight)
         if self.world.joined:
-            sums = self._exchange(sums, share.weight, wishes)
+            sums = self._exchange(sums, share.weight, requests)
         self._pending.add(sums, share.whole, soon=self.world.joined)
         self._optimizer.step()
         state.step += 1
@@ -212,7 +215,7 @@ class Trainer:
             average.lerp_(self._trained[name].detach(), 1 - decay)
 
     def _gradients(self, inputs: Inputs, labels: Tensor, weight: float) -> Tensor:
-        """Sets the gradients of a batch's loss times a weight, and returns its loss and its errors."""
+        """Set the gradients of a batch's loss times a weight, and return its loss and its errors."""
         with torch.autocast(labels.device.type, self.autocast, enabled=self.autocast is not None):
             logits = self.objective(inputs)
             loss = self.objective.loss(logits, labels, self.plan.smoothing)
@@ -222,16 +225,16 @@ class Trainer:
         return torch.stack([loss.detach(), errors])
 
     def _read(self, state: State, leave: int = 0) -> tuple[bool, bool]:
-        """Adds the losses and errors of steps that have not been read, but for the last ones, to the epoch's.
+        """Add the losses and errors of unread steps, except the last `leave`, to those of the epoch.
 
-        Gives whether any process wished to stop, and to save: all read the same after the same step, and do the same.
+        Return whether any process requested to stop, and to save: all processes read the same after the same step.
 
         Raises:
             PactlError: with exit code 1 if a loss is not finite.
         """
         stop = save = False
         first = state.step - len(self._pending)
-        for step, ((loss, errors, *wishes), examples) in enumerate(self._pending.read(leave), first):
+        for step, ((loss, errors, *requests), examples) in enumerate(self._pending.read(leave), first):
             if not isfinite(loss):
                 raise PactlError(
                     f"the loss is {loss} at step {step:,}", "try a smaller --lr; the last checkpoint is kept", FAILED
@@ -241,20 +244,20 @@ class Trainer:
             place = step % self.steps_per_epoch + 1
             seen = len(self.examples) if place == self.steps_per_epoch else place * self.plan.batch_size
             self._means = state.loss_sum / seen, state.errors / seen
-            if wishes:
-                stop, save = stop or wishes[0] > 0, save or wishes[1] > 0
+            if requests:
+                stop, save = stop or requests[0] > 0, save or requests[1] > 0
         return stop, save
 
     def _moment(self, state: State) -> Moment:
-        """How far it is, before an epoch that has ended is put away."""
+        """Return the progress; the last step of an epoch still belongs to it."""
         epoch = (state.step - 1) // self.steps_per_epoch + 1
         return Moment(state.step, self.steps, epoch, self.plan.epochs, *self._means)
 
-    def _exchange(self, sums: Tensor, weight: float, wishes: tuple[bool, bool]) -> Tensor:
-        """Sums gradients, loss, errors and wishes over all processes, in one message of d + 4 numbers."""
+    def _exchange(self, sums: Tensor, weight: float, requests: tuple[bool, bool]) -> Tensor:
+        """Sum gradients, loss, errors and requests over all processes, in one message of d + 4 numbers."""
         gradients = [p.grad for p in self._trained.values() if p.grad is not None]
         loss, errors = sums.double()
-        own = [loss * weight, errors * bool(weight), *(torch.full_like(loss, wish) for wish in wishes)]
+        own = [loss * weight, errors * bool(weight), *(torch.full_like(loss, each) for each in requests)]
         flat = [gradient.flatten().float() for gradient in gradients]
         total = self.world.total(torch.cat([torch.stack(own).float(), *flat]))
         for gradient, values in zip(gradients, total[4:].split([g.numel() for g in gradients]), strict=True):
@@ -262,7 +265,7 @@ class Trainer:
         return total[:4].clone()
 
     def _batches(self, step: int) -> Generator[tuple[Examples, Share], None, None]:
-        """This process's shares of the batches from a step on, to the end of the plan."""
+        """Yield this process's shares of the batches, from a step on to the end of the plan."""
         for epoch in range(step // self.steps_per_epoch, self.plan.epochs):
             done = max(0, step - epoch * self.steps_per_epoch)
             augmentation = None
@@ -273,9 +276,10 @@ class Trainer:
                 yield from zip(batches, shares, strict=True)
 
     def _parts(self, epoch: int) -> Sequence[Tensor]:
-        """The examples of an epoch's batches, in the order of that epoch.
+        """Return the places of the examples of each batch of an epoch.
 
-        What is left over is a smaller batch, but a single example joins the batch before: it has no batch statistics.
+        The last batch may be smaller, but a single left-over example joins the batch before: alone, it would have no
+        batch statistics.
         """
         order = randomness.permutation(self.seed, f"{self.stage}/order/{epoch}", len(self.examples))
         ends = [self.plan.batch_size * batch for batch in range(1, self.steps_per_epoch)]
@@ -301,7 +305,7 @@ class Trainer:
         state.loss_sum, state.errors, state.seconds = 0.0, 0, 0.0
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Trained parameters, their averages, the network's buffers and the optimiser's state, by name, copied."""
+        """Return copies of trained parameters, their averages, buffers and the optimiser's state, by name."""
         tensors = {f"parameter/{name}": p.detach().clone() for name, p in self._trained.items()}
         tensors |= {f"average/{name}": average.clone() for name, average in self._averages.items()}
         tensors |= {f"buffer/{name}": buffer.detach().clone() for name, buffer in self._buffers().items()}
@@ -311,16 +315,16 @@ class Trainer:
         return tensors
 
     def _buffers(self) -> dict[str, Tensor]:
-        """What training changes beside the parameters, such as BatchNorm's running statistics, by name."""
+        """Return the buffers that training changes, such as BatchNorm's running statistics, by name."""
         kept = self.objective.state_dict().keys()
         return {name: buffer for name, buffer in self.objective.named_buffers() if name in kept}
 
     @torch.no_grad()
     def _load(self, state: State) -> None:
-        """Takes up a state that `observer.save` was given.
+        """Restore a state that `observer.save` was given.
 
         Raises:
-            PactlError: if it is none of this training.
+            PactlError: if the state does not fit this run.
         """
         if not (state.step or state.tensors):
             return
@@ -333,7 +337,7 @@ class Trainer:
             sound = sound and tensor.dtype == (buffers[name].dtype if name in buffers else torch.float32)
             sound = sound and not (name.endswith("/step") and tensor.min() < 0)
         if not sound:
-            raise PactlError("the saved state is damaged, or of another training", "start again with --force")
+            raise PactlError("the saved state is damaged, or from another run", "start again with --force")
         for name, buffer in buffers.items():
             buffer.copy_(state.tensors[name])
         for name, parameter in self._trained.items():
@@ -347,7 +351,7 @@ class Trainer:
                 }
 
     def _shapes(self) -> dict[str, torch.Size]:
-        """Of all that `_tensors` gives; the optimiser shows what it keeps by a step of one that is thrown away."""
+        """Return the shapes of `_tensors`; a step of a throw-away optimiser shows what an optimiser keeps."""
         probe = nn.Parameter(torch.zeros(2))
         probe.grad = torch.zeros(2)
         optimizer = build_optimizer(self.plan, [probe])
@@ -365,6 +369,6 @@ class Trainer:
 
 
 def require_batches(network: nn.Module, batch_size: int) -> None:
-    """Raises PactlError if batches are too small to train a network."""
+    """Raise PactlError if batches are too small to train a network."""
     if batch_size < 2 and batch_norms(network):
         raise PactlError("--batch-size 1 is too small: a network with BatchNorm needs at least 2 examples a step")

@@ -1,4 +1,4 @@
-"""What is minimised in the subspace: cross-entropy, and the price of the message."""
+"""Training objectives: cross-entropy alone, or with the price of the message."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pactl_cli.training.loop import Objective
 
 
 class NetworkObjective(Objective):
-    """Mean cross-entropy of a network, all of whose weights are trained.
+    """The mean cross-entropy of a network.
 
     Attributes:
-        is_still: whether it is in evaluation mode while it is trained: nothing random, no batch statistics.
+        is_still: whether the network stays in evaluation mode during training: no randomness, no batch statistics.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -27,23 +27,24 @@ class NetworkObjective(Objective):
         self.is_still = False
 
     def train(self, mode: bool = True) -> Self:
-        """Goes into training mode; if it is still, into evaluation mode."""
+        """Set training mode, or evaluation mode if `is_still`."""
         return super().train(mode and not self.is_still)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits of a batch."""
+        """Return the logits of a batch."""
         out: Tensor = self.module(inputs)
         return out
 
 
 class RateObjective(NetworkObjective):
-    """Mean cross-entropy of the quantised coordinates, plus rho times the nats of their code per training example.
+    """The mean cross-entropy at quantised coordinates, plus rho times the nats of their code per training example.
 
     Args:
-        quantiser: trained along with w.
+        module: the network with weights theta0 + P w.
+        quantiser: the quantiser, which is trained along with w.
         rate_weight: rho; 0 makes bits free.
-        examples: n, over which the code is spread.
-        start: the share of the run before which w is unconstrained; at that point the quantiser is fitted to w.
+        examples: the number of training examples, n.
+        start: the share of the run after which w is quantised; at that point the quantiser is fitted to w.
     """
 
     module: SubspaceModule
@@ -59,25 +60,25 @@ class RateObjective(NetworkObjective):
         self._quantised = False
 
     def begin(self, step: int, steps: int) -> None:
-        """Fits the quantiser to w when its time comes."""
+        """Fit the quantiser to w at the step from which on w is quantised."""
         first = ceil(self._start * steps)
         self._quantised = step >= first
         if self._start and step == first:
             self.quantiser.fit(self.module.w.detach())
 
     def constants(self) -> Hashable:
-        """Whether coordinates are quantised, and the price."""
+        """Return whether coordinates are quantised, and the price."""
         return self._quantised, self.rate_weight
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits of a batch at the quantised coordinates."""
+        """Return the logits of a batch at the quantised coordinates."""
         if not self._quantised:
             return super().forward(inputs)
         out: Tensor = self.module(inputs, self.quantiser(self.module.w))
         return out
 
     def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy and price."""
+        """Return the cross-entropy plus the price of the code."""
         loss = super().loss(logits, labels, smoothing)
         if not self._quantised or not self.rate_weight:
             return loss

@@ -1,7 +1,7 @@
-"""torch's optimisers, without what makes them slow to start: the same steps, to the last bit.
+"""Optimisers that make the same steps as those of torch, to the last bit, but start at once.
 
-The first of torch's own to be made imports its compiler, which takes longer than the training of a small network.
-State has the names that it has there, so that runs can be resumed either way.
+The first optimiser of torch in a process imports its compiler, which takes longer than training a small network. The
+state has the same names as in torch, so that a run can be resumed with either.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from torch import Tensor
 
 
 class Optimizer(ABC):
-    """What the loop uses of `torch.optim.Optimizer`: groups with numbers of their own, and a state for each parameter.
+    """The part of `torch.optim.Optimizer` that the loop uses: groups of parameters, and a state for each parameter.
 
     Args:
-        parameters: or groups, as torch's optimisers take them.
-        numbers: of all groups that do not name their own.
+        parameters: parameters or groups, as for torch's optimisers.
+        numbers: the hyperparameters of groups that do not set their own.
     """
 
     def __init__(self, parameters: Iterable[Any], **numbers: float) -> None:
         given = list(parameters)
         groups = given if given and isinstance(given[0], dict) else [{"params": given}]
-        self.defaults = numbers
         self.param_groups: list[dict[str, Any]] = [numbers | group for group in groups]
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
 
@@ -46,7 +45,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _move(self, parameter: Tensor, grad: Tensor, state: dict[str, Any], numbers: dict[str, Any]) -> None:
-        """One parameter's step; `state` is empty at first."""
+        """Move one parameter by one step; `state` is empty at first."""
 
 
 class SGD(Optimizer):
@@ -81,7 +80,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam, before whose steps the parameters shrink."""
+    """Adam with decoupled weight decay."""
 
     def _move(self, parameter: Tensor, grad: Tensor, state: dict[str, Any], numbers: dict[str, Any]) -> None:
         if numbers["weight_decay"]:

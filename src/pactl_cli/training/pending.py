@@ -1,4 +1,4 @@
-"""Numbers that a device has still to compute, kept until they are read."""
+"""Numbers of training steps that stay on the device until they are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class _Step:
-    """What one step gives: its numbers, on the device or on their way to the host, and how many examples it had."""
+    """The numbers of one step, on the device or on their way to the host, and its number of examples."""
 
     numbers: Tensor
     examples: int
@@ -20,7 +20,7 @@ class _Step:
 
 @dataclass
 class Pending:
-    """Numbers of steps that were not read yet, as many of each."""
+    """The numbers of steps that were not read yet; each step has equally many."""
 
     _steps: list[_Step] = field(default_factory=list)
 
@@ -31,7 +31,7 @@ class Pending:
         """Keep a step's numbers, shape (m,).
 
         Args:
-            soon: whether they are to leave the GPU at once, so that reading them waits for nothing that comes later.
+            soon: whether to copy them from the GPU at once, so that reading them does not wait for later steps.
         """
         arrived = None
         if soon and numbers.is_cuda:
@@ -41,7 +41,7 @@ class Pending:
         self._steps.append(_Step(numbers, examples, arrived))
 
     def read(self, leave: int = 0) -> Iterator[tuple[list[float], int]]:
-        """Yield numbers and examples of each step but the last ones, all read at once."""
+        """Yield the numbers and examples of each step except the last `leave`; all are read at once."""
         ripe = self._steps[: len(self._steps) - leave]
         del self._steps[: len(ripe)]
         for step in ripe:

@@ -1,4 +1,4 @@
-"""How exactly a machine multiplies."""
+"""The precision of products of single-precision numbers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from typing import Any
 
 import torch
 
-
-def _places_in(backend: Any, *operations: str) -> tuple[Any, ...]:
-    """Return where a backend has the precision of some operations."""
-    return tuple(getattr(backend, operation) for operation in operations)
-
-
-_ON_A_GPU: tuple[Any, ...] = (torch.backends.cuda.matmul, *_places_in(torch.backends.cudnn, "conv", "rnn"))
-_ON_A_PROCESSOR: tuple[Any, ...] = _places_in(torch.backends.mkldnn, "matmul", "conv", "rnn")
-"""Where products of single-precision numbers may be made less exact: with TF32, or, on a processor, with bfloat16."""
+_cudnn: Any = torch.backends.cudnn
+_mkldnn: Any = torch.backends.mkldnn
+_ON_A_GPU: tuple[Any, ...] = (torch.backends.cuda.matmul, _cudnn.conv, _cudnn.rnn)
+_ON_A_PROCESSOR: tuple[Any, ...] = (_mkldnn.matmul, _mkldnn.conv, _mkldnn.rnn)
+"""The settings that can make products less exact: with TF32 on a GPU, with bfloat16 on a CPU."""
 _EXACT, _TF32 = "ieee", "tf32"
 
 _lock = Lock()
@@ -27,9 +23,9 @@ _before: dict[Any, str] = {}
 
 @contextmanager
 def tf32(allowed: bool | None) -> Iterator[None]:
-    """For the time of some work, TF32 is allowed, or no short cut is, whatever is allowed elsewhere; None: as it is.
+    """Allow TF32, or only exact products, until the context ends; None changes nothing.
 
-    The flags are of the whole process: where the work of several threads overlaps, that which allows none has its way.
+    The flags belong to the whole process: where threads overlap, products are exact if one of them asks for it.
     """
     if allowed is None:
         yield
@@ -48,7 +44,7 @@ def tf32(allowed: bool | None) -> Iterator[None]:
 
 
 def _set_flags() -> None:
-    """Set the flags as all works together want them; as they were, if none is left."""
+    """Set the flags as the open contexts together need them, or to their old values if none is open."""
     for place, before in _before.items():
         wanted = before
         if not all(_wanted):
@@ -61,6 +57,6 @@ def _set_flags() -> None:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Single precision without short cuts, and without a caller's autocast, for the time of a count."""
+    """Compute in exact single precision, without a caller's autocast, until the context ends."""
     with tf32(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield

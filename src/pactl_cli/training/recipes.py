@@ -1,4 +1,4 @@
-"""Optimisers and schedules by name: learning rate = lr x factor(step / steps)."""
+"""Optimisers and learning rate schedules by name: the learning rate is lr x factor(step / steps)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pactl_cli import catalogue
 from pactl_cli.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 Factor = Callable[[float], float]
-"""The learning rate at a share of the run in [0, 1), relative to the highest."""
+"""A function from the share of the run that is done, in [0, 1), to the learning rate relative to the highest."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Plan:
     """A recipe with its numbers.
 
     Attributes:
-        warmup_epochs: linear from 0 to `warmup_lr` before the recipe's schedule begins.
-        smoothing: of labels: so much of each is spread evenly over all classes.
-        ema: decay of the average of weights that is the result; 0 for the last weights.
+        warmup_epochs: the epochs of a linear rise from 0 to `warmup_lr` before the recipe's schedule.
+        smoothing: label smoothing: the share of each label that is spread evenly over all classes.
+        ema: the decay of the average of weights that is the result; 0 for the last weights.
     """
 
     recipe: str
@@ -40,19 +40,19 @@ class Plan:
 
 
 def cosine(share: float, *, final: float) -> float:
-    """From 1 to `final` along half a cosine."""
+    """Return the factor of half a cosine from 1 to `final`."""
     return final + (1 - final) * (1 + cos(pi * share)) / 2
 
 
 def stable_cosine(share: float, *, warm: float, stable: float, start: float, final: float) -> float:
-    """Linear from `start` to 1 over the first `warm`, constant until `stable`, then a cosine to `final`."""
+    """Return the factor that rises linearly from `start` to 1 until `warm`, stays until `stable`, then is a cosine."""
     if share < warm:
         return start + (1 - start) * share / warm
     return 1.0 if share < stable else cosine((share - stable) / (1 - stable), final=final)
 
 
 def one_cycle(share: float, *, rise: float, start: float, final: float) -> float:
-    """From `start` to 1 along half a cosine until `rise`, then along another to `final`: OneCycleLR's shape."""
+    """Return the factor of OneCycleLR: half a cosine from `start` to 1 until `rise`, then another to `final`."""
     if share < rise:
         return cosine(1 - share / rise, final=start)
     return cosine((share - rise) / (1 - rise), final=final)
@@ -91,10 +91,10 @@ AnyOptimizer = Optimizer | torch.optim.Optimizer
 
 
 def build_optimizer(plan: Plan, parameters: Iterable[Any], *, on_gpu: bool = False) -> AnyOptimizer:
-    """The recipe's optimiser over parameters or parameter groups; the loop sets its learning rate at every step.
+    """Return the recipe's optimiser over parameters or parameter groups; the loop sets its learning rate at every step.
 
     Args:
-        on_gpu: whether to take torch's own, which there moves many parameters at once.
+        on_gpu: whether to use torch's own optimiser, which on a GPU moves many parameters at once.
     """
     ours = _recipe(plan).optimizer
     numbers = {"lr": plan.lr}
@@ -108,7 +108,7 @@ def build_optimizer(plan: Plan, parameters: Iterable[Any], *, on_gpu: bool = Fal
 
 
 def learning_rate(plan: Plan, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of a step, counted from 0."""
+    """Return the learning rate of a step, counted from 0."""
     warmup = round(plan.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return (plan.warmup_lr or plan.lr) * step / warmup

@@ -1,4 +1,4 @@
-"""What is random within a step: torch's own generators, from a number."""
+"""The seeds of torch's own generators, for the randomness within a step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def seeded(stream: int, device: torch.device) -> Iterator[None]:
-    """Let torch's own generators, the processor's and a device's, start from a number; after it, they are as before.
+    """Seed torch's own generators, of the CPU and of a device, and restore them when the context ends.
 
-    `torch.manual_seed` would write down the whole stack of calls at every step where CUDA is not in use, which takes
-    longer than a step of a small network, and `torch.random.fork_rng` would visit every GPU.
+    Before CUDA is in use, `torch.manual_seed` records the stack of calls, which takes longer than a step of a small
+    network; `torch.random.fork_rng` would visit every GPU.
     """
     generators = [torch.default_generator]
     if device.type == "cuda":

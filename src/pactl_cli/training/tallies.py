@@ -1,4 +1,4 @@
-"""Counts of the events that a certificate guarantees, batch by batch, with the same caution as errors are counted."""
+"""Counts of the events of a certificate's guarantees, batch by batch, with the same caution as for errors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pactl_cli.certificate.questions import ABSTAIN, CALIBRATION, CLASS, COST, G
 from pactl_cli.processes.world import World
 
 CAUTIONS = (0, 1, 2)
-"""In numerical margins: what one machine counts, what a certificate says, and more than any machine would count so."""
+"""The cautions in numerical margins: for the count of one machine, of a certificate, and of the worst machine."""
 
 Tallied = NDArray[np.int64]
-"""Of each caution, how often each event occurred and how often it did not: shape (3, 2, events)."""
+"""For each caution, the counts of examples with and without each event: shape (3, 2, events)."""
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Logits, labels and groups of some examples, seen with a caution."""
+    """The logits, labels and groups of some examples, with a caution."""
 
     logits: Tensor
     labels: Tensor
@@ -39,28 +39,28 @@ class _Batch:
 
     @property
     def slack(self) -> Tensor:
-        """By how much a difference of two logits may be another on another machine."""
+        """The most by which a difference of two logits may change on another machine."""
         return self.caution * NUMERICAL_MARGIN * self.logits.abs().amax(1)
 
     def rivals(self, slack: Tensor) -> Tensor:
-        """How many classes come within some slack of an example's own: to the last digit as errors are counted."""
+        """Return the number of classes whose logits come within `slack` of the true class, exactly as for errors."""
         own = self.logits.gather(1, self.labels[:, None])
         others = self.logits.scatter(1, self.labels[:, None], -torch.inf)
         return (~(own - others > slack[:, None])).sum(1)
 
     def is_among(self, rank: int) -> Tensor:
-        """Whether an example's class is surely one of the `rank` largest logits."""
+        """Return, for each example, whether its class surely has one of the `rank` largest logits."""
         return (self.rivals(self.slack) < rank) & self.finite
 
     @property
     def may_be_right(self) -> Tensor:
-        """Whether an example's class may have the largest logit."""
+        """For each example, whether its class may have the largest logit."""
         own = self.logits.gather(1, self.labels[:, None]).squeeze(1)
         return ~(self.logits.amax(1) - own > self.slack) & self.finite
 
 
 _Pair = tuple[Tensor, Tensor]
-"""How often each of some events occurred, and how often it did not."""
+"""For each event, the number of examples with it, and the number without it."""
 
 
 def _top(batch: _Batch, rank: int) -> _Pair:
@@ -69,13 +69,13 @@ def _top(batch: _Batch, rank: int) -> _Pair:
 
 
 def _by(batch: _Batch, members: Tensor, size: int) -> _Pair:
-    """Errors by the member that each example belongs to."""
+    """Count errors by the member that each example belongs to."""
     right = batch.is_among(1)
     return members[~right].bincount(minlength=size), members[right].bincount(minlength=size)
 
 
 def _abstention(batch: _Batch) -> _Pair:
-    """Errors among the accepted, and refusals, at every threshold."""
+    """Count errors among the accepted, and refusals, at every threshold."""
     first, second = batch.logits.topk(2, dim=1).values.T
     margins, thresholds = (first - second)[:, None], torch.tensor(THRESHOLDS, device=first.device)
     slack = torch.where(thresholds > 0, batch.slack[:, None], 0.0)  # at 0 every machine accepts all
@@ -88,13 +88,12 @@ def _abstention(batch: _Batch) -> _Pair:
 
 
 def _calibration(batch: _Batch) -> _Pair:
-    """Errors, and then correct answers, in every bin of the largest probability, which is compared as log-odds."""
+    """Count errors, then correct answers, in every bin of the largest probability, which is compared as log-odds."""
     best, place = batch.logits.max(1)
     odds = (best - batch.logits.scatter(1, place[:, None], -torch.inf).logsumexp(1))[:, None]
     borders = torch.tensor([log(each / (1 - each)) for each in CONFIDENCES], device=best.device)
-    low, high = (
-        torch.nn.functional.pad(borders, pad, value=end) for pad, end in (((1, 0), -torch.inf), ((0, 1), torch.inf))
-    )
+    low = torch.nn.functional.pad(borders, (1, 0), value=-torch.inf)
+    high = torch.nn.functional.pad(borders, (0, 1), value=torch.inf)
     slack, finite = (batch.slack + batch.caution * NUMERICAL_MARGIN)[:, None], batch.finite[:, None]  # also of zeros
     surely = (odds >= low + slack) & (odds < high - slack) & finite
     perhaps = ((odds >= low - slack) & (odds < high + slack)) | (~finite & bool(batch.caution))
@@ -105,7 +104,7 @@ def _calibration(batch: _Batch) -> _Pair:
 
 
 def _cost(batch: _Batch, costs: Tensor) -> _Pair:
-    """The sum of the costs of the answers, in `COST_UNITS`: of the dearest class that may be the answer."""
+    """Sum the costs of the answers in `COST_UNITS`, each that of the most expensive class that may be the answer."""
     candidates = batch.logits >= batch.logits.amax(1, keepdim=True) - batch.slack[:, None]
     found = torch.where(candidates, costs[batch.labels], 0).amax(1)
     found = torch.where(batch.finite, found, COST_UNITS)
@@ -113,14 +112,14 @@ def _cost(batch: _Batch, costs: Tensor) -> _Pair:
 
 
 class Tally:
-    """How often each event of some guarantees occurs.
+    """The counts of the events of some guarantees.
 
     Args:
         whats: the names of the guarantees, as in `certificate.questions`.
-        classes: how many there are.
-        groups: the place of each example's group, shape (n,), where there are groups.
-        costs: in `COST_UNITS`, of each true and predicted class, where there are costs.
-        members: how many groups there are, of some of which no example may be here.
+        classes: the number of classes.
+        groups: the place of each example's group, shape (n,), if there are groups.
+        costs: the cost of each true and predicted class, in `COST_UNITS`, if there are costs.
+        members: the number of groups, some of which may have no example here.
     """
 
     def __init__(
@@ -145,12 +144,12 @@ class Tally:
         self._total = counted if self._total is None else self._total + counted
 
     def _count(self, batch: _Batch) -> Tensor:
-        """Return how often each event occurred in a batch, and how often it did not: shape (2, events)."""
+        """Return the counts of examples of a batch with and without each event: shape (2, events)."""
         pairs = [counter(batch) for counter in self._counters]
         return torch.stack([torch.cat([pair[side] for pair in pairs]) for side in (0, 1)])
 
     def total(self, world: World) -> Tallied:
-        """Return what all processes have counted."""
+        """Return the counts of all processes together."""
         if self._total is None:  # there was no batch for this process
             nothing = torch.zeros(0, dtype=torch.int64)
             self.add(torch.zeros(0, self._classes), nothing, nothing)
@@ -159,7 +158,7 @@ class Tally:
 
 
 def _counter(what: str, classes: int, members: int, costs: Tensor | None) -> Callable[[_Batch], _Pair]:
-    """Return what counts the events of a guarantee in a batch."""
+    """Return the function that counts the events of a guarantee in a batch."""
     if rank := rank_of(what):
         return partial(_top, rank=rank)
     return {
