@@ -1,6 +1,6 @@
-"""From two arrays to a certificate that anybody can check, and a classifier to use.
+"""Train on two arrays, certify the classifier, verify the certificate and use the classifier.
 
-Run it where it may make a directory `runs`: `python examples/certify_arrays.py`. It takes about a minute.
+Run `python examples/certify_arrays.py`. It makes a directory `runs` and takes about a minute.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pactl_cli as pactl
 
 
 def main() -> None:
-    """Train, certify, verify and use."""
+    """Train, certify, verify and use a classifier of digits."""
     X, y = _digits()
     run = pactl.train(dataset=(X, y), intrinsic_dim=100, epochs=30)
     print(f"trained into {run.path}; the last epoch: {run.metrics[-1]}")
@@ -23,11 +23,11 @@ def main() -> None:
     certificate = pactl.bound(run, dataset=(X, y), quant_epochs=10)
     print(certificate.statement)
     print(f"It errs on {certificate.errors} of {certificate.bound_examples}, and its message has", end=" ")
-    print(f"{certificate.message_bits} bits; without a message to pay for the bound would be", end=" ")
+    print(f"{certificate.message_bits} bits; without paying for the message the bound would be", end=" ")
     free = pactl.risk.binomial_bound(
         errors=certificate.errors, examples=certificate.bound_examples, bits=0, delta=certificate.delta
     )
-    print(f"{100 * free:.2f} %, which would be wrong: it was chosen by these examples.")
+    print(f"{100 * free:.2f} %, which would be wrong: the classifier was chosen by these examples.")
 
     assert pactl.verify(run, dataset=(X, y)) == certificate
 

@@ -1,7 +1,7 @@
-"""A network and a Dataset of one's own, certified from Python and checked from a shell.
+"""Certify your own network on your own Dataset from Python, and verify the certificate from a shell.
 
-Run it where it may make a directory `runs`: `python examples/certify_your_network.py`. It prints the command that
-checks the certificate in a shell, with the functions of this file.
+Run `python examples/certify_your_network.py`. It makes a directory `runs` and prints the command that verifies the
+certificate in a shell, with the functions of this file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pactl_cli as pactl
 
 
 class Net(nn.Module):
-    """Two layers. It is constructed anew, from the seed of the run, wherever it is needed."""
+    """A network of two layers. pactl constructs it anew, from the seed of the run, wherever it needs it."""
 
     def __init__(self, classes: int, channels: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Net(nn.Module):
 
 
 class Stripes(Dataset[tuple[Tensor, int]]):
-    """Noisy images of stripes that are upright, or lie."""
+    """Noisy images of vertical or horizontal stripes."""
 
     def __init__(self, examples: int, seed: int) -> None:
         draw = torch.Generator().manual_seed(seed)
@@ -44,16 +44,16 @@ class Stripes(Dataset[tuple[Tensor, int]]):
 
 
 def data() -> dict[str, Stripes]:
-    """Return what is trained on, and a test set: for `--dataset certify_your_network:data`."""
+    """Return a training set and a test set, for `--dataset certify_your_network:data`."""
     return {"train": Stripes(1000, seed=0), "test": Stripes(500, seed=1)}
 
 
 def main() -> None:
-    """Train and certify."""
+    """Train the network, certify it, and print the command that verifies it."""
     run = pactl.train(dataset=data(), model_name=Net, intrinsic_dim=20, epochs=5, lr=0.1)
     certificate = pactl.bound(run, dataset=data(), model_name=Net, quant_epochs=5)
     print(certificate.statement)
-    print("In a shell, where this file lies:\n")
+    print("In a shell, in the directory of this file:\n")
     print(f"pactl verify {run.path} --dataset certify_your_network:data --model-name certify_your_network:Net")
 
 
