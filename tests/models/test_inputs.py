@@ -122,7 +122,7 @@ def test_parts_of_inputs() -> None:
 
 
 def test_tensors_are_of_their_kind() -> None:
-    with pytest.raises(ValueError, match="no image"):
+    with pytest.raises(ValueError, match="not of kind image"):
         InputSpec("image", (("inputs", TensorSpec((5,), torch.float32)),))
     with pytest.raises(ValueError, match="names in order"):
         InputSpec("mapping", tuple((name, TensorSpec((5,), torch.float32)) for name in "ba"))

@@ -16,8 +16,7 @@ EXAMPLES = 4
 """The number of examples on which a network is tried."""
 
 TOLERANCE = NUMERICAL_MARGIN / 2
-"""How far a logit may move, relative to the example's largest: then the lead of no class moves by more than the margin.
-"""
+"""How far a logit may move, relative to the example's largest; a lead then moves by at most the margin."""
 
 _HUGE = 1e30
 
