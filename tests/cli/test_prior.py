@@ -180,8 +180,8 @@ def test_nothing_but_what_the_prior_was_trained_with_is_free(
     run = RunDirectory.open(certified_prior)
     parent = Start.load(run, run.read_settings()).sha256()
     agree(certified_prior, parent=parent)
-    assert "configured otherwise" in pactl("verify", certified_prior).complaint(1)
-    assert "configured otherwise" in pactl("bound", certified_prior).complaint(2)
+    assert "its configuration is not that of config.yml" in pactl("verify", certified_prior).complaint(1)
+    assert "its configuration is not that of config.yml" in pactl("bound", certified_prior).complaint(2)
 
 
 def test_a_start_that_configures_no_normalisation_is_one_line(pactl: Call, certified_prior: Path, agree: Call) -> None:
