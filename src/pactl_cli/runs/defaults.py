@@ -1,4 +1,4 @@
-"""What settings are where the user does not say: as much as is known before data, source and network are read."""
+"""Defaults of settings, as far as they are known before data, source and network are read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 
 OF_DATASETS = ("epochs", "batch_size", "lr")
-"""The settings of which a data set has defaults that nothing else decides."""
+"""The settings whose defaults depend on the data set alone."""
 
 
 def with_plain_defaults(settings: TrainSettings, inputs: str | None) -> dict[str, Any]:
-    """Return settings in which those are filled in that follow from the data set's name or from another setting.
+    """Return settings with the defaults that follow from the data set's name or from another setting.
 
     Args:
-        inputs: the kind of an example; None where it is not known, and then what depends on it stays open.
+        settings: the settings.
+        inputs: the kind of an example; None if it is not known: what depends on it then stays open.
     """
     entry, chosen = catalogue.dataset_entry(settings.dataset), dict(settings)
     chosen["normalise"] = chosen["normalise"] or ("source" if settings.has_source else None)
@@ -31,7 +32,7 @@ def with_plain_defaults(settings: TrainSettings, inputs: str | None) -> dict[str
 
 
 def with_known_defaults(settings: TrainSettings) -> TrainSettings:
-    """Return settings in which everything is filled in that is known without reading anything."""
+    """Return settings with all defaults that are known without reading anything."""
     entry, kind = catalogue.dataset_entry(settings.dataset), kind_of(settings)
     chosen = with_plain_defaults(settings, None)
     known: dict[str, Any] = {}
@@ -57,14 +58,13 @@ def with_known_defaults(settings: TrainSettings) -> TrainSettings:
 
 
 def view_of_dataset(entry: catalogue.Dataset) -> str:
-    """Return the random view of a named data set's training examples: of those in colour, a constant a channel is
-    published."""
-    colour = entry.published is not None and len(entry.published[0]) == 3
+    """Return the random view of a named data set's training examples."""
+    colour = entry.published is not None and len(entry.published[0]) == 3  # one constant is published for each channel
     return entry.view or (catalogue.COLOUR_VIEW if colour else catalogue.NO_VIEW)
 
 
 def in_words(settings: TrainSettings) -> str:
-    """Return settings as YAML, the known defaults as values, the others as null and a comment."""
+    """Return settings as YAML, with known defaults as values and the others as null and a comment."""
     known, fields = with_known_defaults(settings), type(settings).model_fields
     lines = []
     for name, value in known.as_dict().items():
