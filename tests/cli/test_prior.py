@@ -190,7 +190,7 @@ def test_a_start_that_configures_no_normalisation_is_one_line(pactl: Call, certi
     assert start["configured"].pop("normalisation", "absent") != "absent"
     agree(certified_prior, "init.safetensors", save(tensors, metadata | {"start": json.dumps(start)}))
     for command, code in (("verify", 1), ("bound", 2)):
-        assert "configures has no normalisation" in pactl(command, certified_prior).complaint(code)
+        assert "its configuration has no normalisation" in pactl(command, certified_prior).complaint(code)
 
 
 def test_a_hold_out_is_not_called_something_else(pactl: Call, npz: Path, agree: Call) -> None:

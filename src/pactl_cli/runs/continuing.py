@@ -36,7 +36,7 @@ def continued_settings(path: Path, given: dict[str, Any]) -> TrainSettings:
     run.require_complete(run.manifest.kind)
     kind, trained = KINDS[run.manifest.kind], run.read_settings()
     if kind.certifies_theta0 and not trained.intrinsic_dim:
-        raise PactlError(f"--continue {path}: the run is theta0 itself, without coordinates to train (d = 0)")
+        raise PactlError(f"--continue {path}: the run is theta0 itself, and has no coordinates to train (d = 0)")
     kept, free = trained.as_dict(), _free()
     for name, other in trained.followed().items():
         if name in free and other in given and kept[name] == kept[other]:
