@@ -46,10 +46,10 @@ def brought_network(name: str, *, classes: int, channels: int, seed: int) -> nn.
         MissingError: if there is no such module or function.
         PactlError: if the function fails, or returns something that cannot be trained and certified.
     """
-    with at_home():
+    with user_code():
         function = find_code("--model-name", name, catalogue.NETWORK)
         try:
-            network = seeded(lambda: _require_network(name, function(classes, channels)), seed)
+            network = seeded(lambda: _require_network(function(classes, channels)), seed)
         except PactlError as error:
             raise PactlError(f"--model-name {name}: {error.message}", error.hint) from error
         except (Exception, SystemExit) as error:
@@ -96,7 +96,7 @@ def described(error: BaseException) -> str:
 
 
 @contextmanager
-def at_home() -> Iterator[None]:
+def user_code() -> Iterator[None]:
     """Within the context, import the user's modules from the working directory too, and send their prints to stderr."""
     place = os.getcwd()
     sys.path.insert(0, place)
@@ -141,7 +141,7 @@ def find_code(option: str, name: str, else_named: str = "") -> Callable[..., Any
     return function  # type: ignore[no-any-return]
 
 
-def _require_network(name: str, network: object) -> nn.Module:
+def _require_network(network: object) -> nn.Module:
     """Return a network; raise PactlError unless its weights are floating-point numbers on the CPU, to be trained."""
     if not isinstance(network, nn.Module):
         raise PactlError(f"it returns {type(network).__name__}, not a torch.nn.Module")

@@ -38,7 +38,7 @@ def trained_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-def hold_matching(network: nn.Module, pattern: str) -> None:
+def freeze_matching(network: nn.Module, pattern: str) -> None:
     """Freeze the parameters whose names match a pattern.
 
     Raises:
@@ -58,7 +58,7 @@ def hold_matching(network: nn.Module, pattern: str) -> None:
         raise PactlError(f"--freeze {pattern} fits {which} of the network", f"its first is {next(iter(parameters))}")
 
 
-def hold_all_but_head(network: nn.Module) -> None:
+def freeze_all_but_head(network: nn.Module) -> None:
     """Freeze all parameters but the head's; raise PactlError if that leaves nothing to train."""
     head = _head_parameters(network)
     for parameter in network.parameters():

@@ -102,7 +102,7 @@ def convnet(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * (height // 8) * (breadth // 8), classes))
 
 
-class Beside(nn.Module):
+class Concatenation(nn.Module):
     """The inputs and the outputs of some layers, concatenated: from shape (m, F) to (m, F + G)."""
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -116,7 +116,7 @@ class Beside(nn.Module):
 def mlp(classes: int, inputs: InputSpec, width: int) -> nn.Module:
     """Return one hidden layer of `width`; the last layer takes its outputs and the inputs."""
     features = inputs.values
-    hidden = Beside(nn.Linear(features, width), nn.ReLU())
+    hidden = Concatenation(nn.Linear(features, width), nn.ReLU())
     return nn.Sequential(nn.Flatten(), hidden, nn.Linear(features + width, classes))
 
 

@@ -18,7 +18,7 @@ from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.models.layers import Layout, head_names, hold_all_but_head, hold_matching, parameter_layout
+from pactl_cli.models.layers import Layout, freeze_all_but_head, freeze_matching, head_names, parameter_layout
 from pactl_cli.models.normalisation import batch_norms, freeze_statistics
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.network_facts import NetworkFacts
@@ -95,7 +95,7 @@ class Blueprint:
         )
         if self.start is not None:
             self.start.place_into(network)
-        hold_matching(network, self.configuration.freeze)
+        freeze_matching(network, self.configuration.freeze)
         if self.keeps_statistics:
             freeze_statistics(network)
         return network
@@ -193,7 +193,7 @@ def trained_layout(network: nn.Module, configuration: Configuration) -> Layout:
     Raises:
         PactlError: if there are none to train.
     """
-    hold_matching(network, configuration.freeze)
+    freeze_matching(network, configuration.freeze)
     if configuration.intrinsic_mode == catalogue.HEAD_ALONE and configuration.intrinsic_dim:
-        hold_all_but_head(network)
+        freeze_all_but_head(network)
     return parameter_layout(network, configuration.lora_rank)

@@ -20,7 +20,7 @@ from pactl_cli.errors import PactlError, names_in_words, option_name
 from pactl_cli.models import sketch_network
 from pactl_cli.models.brought import describe
 from pactl_cli.models.normalisation import batch_norms
-from pactl_cli.problem.fitting import own_size
+from pactl_cli.problem.fitting import size_for
 from pactl_cli.runs.config_file import config_text
 from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
@@ -67,7 +67,7 @@ def _defaults(source: Start, data: Dataset, settings: TrainSettings) -> dict[str
     Published constants are statistics of some training set, perhaps of this one under another name. So they are free
     only if a package's network has them and this data set has others; otherwise the message pays for them.
     """
-    defaults = {"image_size": own_size(data, source)} | source.defaults()
+    defaults = {"image_size": size_for(data, source)} | source.defaults()
     if kind_of(settings).has_prior:
         defaults.pop("calibration_examples", None)  # a prior does not keep its source's batch statistics
     statistics, own = defaults["normalisation"], catalogue.dataset_entry(settings.dataset).published

@@ -132,13 +132,12 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
     """Return where to read the examples of a run, as `place_of_data` describes."""
     if len(catalogue.joined(trained.dataset)) > 1:
         return _place_of_joined(run, trained, named, only_read=only_read)
-    entry = catalogue.dataset_entry(trained.dataset)
+    entry, directory = catalogue.dataset_entry(trained.dataset), data_directory(named.data_dir)
     if not entry.takes_path:
         if named.dataset not in (None, trained.dataset):
             raise MissingError(
                 f"{named.option} {named.dataset} is not what {run.path} is about, which is {trained.dataset}"
             )
-        directory = data_directory(named.data_dir)
         found = trained.data_dir
         if only_read or named.data_dir or found in (None, directory) or not (entry.checked and os.path.isdir(found)):
             hint = ""
@@ -146,7 +145,6 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
                 hint = f"training found them in {found}: if you trust what lies there, --data-dir {quote(str(found))}"
             return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
         return DataPlace(trained.dataset, found, may_write=False, by_run=True)
-    directory = data_directory(named.data_dir)
     catalogue.require_named_data(trained.dataset, named.dataset, str(run.path), named.option)
     if named.dataset is None:
         path = trained.dataset.partition(":")[2]

@@ -25,7 +25,7 @@ _LARGEST_SIDE = 640
 """The largest images that a source, which may be a stranger's, gets unasked."""
 
 
-def own_size(dataset: Dataset, source: Start) -> int | None:
+def size_for(dataset: Dataset, source: Start) -> int | None:
     """Return the side to which images are scaled for a source if the user names none: that of its training.
 
     It follows from the source alone, so the message does not encode it. None leaves images as they are: the source has
@@ -139,7 +139,7 @@ def _fit_images(dataset: Dataset, source: Start) -> Dataset:
 
 def adaptations(original: Dataset, fitted: Dataset, source: Start) -> Iterator[str]:
     """Yield a line for each thing that was done to make the data fit a source, or its network fit the data."""
-    if (size := own_size(fitted, source)) and (original.spec.sides, fitted.spec.sides) != ((size, size),) * 2:
+    if (size := size_for(fitted, source)) and (original.spec.sides, fitted.spec.sides) != ((size, size),) * 2:
         own, whose = " x ".join(map(str, fitted.spec.sides)), f"those of {quoted(source.origin)} were"
         if fitted.spec.sides == (size, size):
             yield f"Images are scaled to {own}, as {whose}; a smaller --image-size is faster."
@@ -163,7 +163,7 @@ def seen_forms(original: Dataset, fitted: Dataset, source: Start, where: DataDir
     forms = [image_fingerprints(original.train)]
     if fitted.train.spec != original.train.spec:
         forms.append(image_fingerprints(fitted.train))
-    size = own_size(original, source)
+    size = size_for(original, source)
     if size and (size, size) not in (original.train.spec.sides, fitted.train.spec.sides):
         forms.append(image_fingerprints(resized(original, size, where).train))
     return np.concatenate(forms, axis=1)

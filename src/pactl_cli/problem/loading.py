@@ -34,10 +34,10 @@ from pactl_cli.problem.fingerprints import Fingerprints
 from pactl_cli.problem.fitting import (
     adaptations,
     fit_inputs,
-    own_size,
     require_own_head,
     require_unrelated,
     seen_forms,
+    size_for,
 )
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.problem.memory import within_memory
@@ -106,7 +106,7 @@ def load_problem(request: Request) -> Problem:
         calibration=given,
         pool=pool.bound,
         file_channels=original.spec.channels,
-        is_framed=settings.image_size is None and dataset.spec.sides != original.spec.sides,
+        is_sized_by_source=settings.image_size is None and dataset.spec.sides != original.spec.sides,
         world=request.world,
     )
 
@@ -152,7 +152,7 @@ def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
         where = DataDirectory(place.directory, place.may_write)
         size = settings.image_size
         if size is None and request.start and settings.has_source:
-            size = own_size(dataset, request.start)
+            size = size_for(dataset, request.start)
         sized = resized(dataset, size, where, progress)
     for note in () if request.place else dataset.notes:
         request.display.warn(f"--dataset {settings.dataset}: {note}")

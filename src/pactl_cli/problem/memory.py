@@ -75,7 +75,7 @@ class Work:
     def of(cls, problem: Problem) -> Work:
         """Return the work of certifying or verifying a problem's run."""
         settings = problem.settings
-        side = inf if problem.is_framed else settings.image_size or 0
+        side = inf if problem.is_sized_by_source else settings.image_size or 0
         trained = min(settings.batch_size or 1, len(problem.sample))
         return cls(trained, counted_at_once(problem.dataset.spec, problem.device), side, settings.has_source)
 
@@ -96,11 +96,12 @@ def require_modest(run: RunDirectory, blueprint: Blueprint, work: Work, named: s
     training = _TRAINED_COPIES * batch_size * size.activations_bytes
     layout = trained_layout(sketch, configuration)
     need = projector_bytes(configuration.intrinsic_mode, layout, configuration.intrinsic_dim)
+    is_small_source = work.has_source and run.size_bytes() < _LARGE_RUN
     is_ordinary = (
         (width or 0) <= (model_entry(configuration.model_name).width or 0)
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
-        and work.chosen_side <= _ordinary_side(run, work)
+        and work.chosen_side <= (_SMALL_SIDE if is_small_source else _ORDINARY_SIDE)
     )
     if not is_ordinary:
         need += _weights_bytes(size) + max(counting, training)
@@ -110,12 +111,6 @@ def require_modest(run: RunDirectory, blueprint: Blueprint, work: Work, named: s
             f"batches of {batch_size:,} and the projector {configuration.intrinsic_mode}: it is not built unasked",
             f"to build it: --model-name {configuration.model_name}",
         )
-
-
-def _ordinary_side(run: RunDirectory, work: Work) -> int:
-    """Return the largest side to which a run may scale images unasked."""
-    is_small = work.has_source and run.size_bytes() < _LARGE_RUN
-    return _SMALL_SIDE if is_small else _ORDINARY_SIDE
 
 
 def _weights_bytes(size: Size) -> int:

@@ -49,7 +49,7 @@ class Problem:
         calibration: the calibration examples; may be empty.
         pool: the indices of S with the calibration examples that were taken out of it, in its order.
         file_channels: the channels of images in their files, before they are made to fit a source.
-        is_framed: whether the weights of a source, not the data, decide the size of images.
+        is_sized_by_source: whether the weights of a source, not the data, decide the size of images.
         world: the processes that share the work; each has a problem like this one.
     """
 
@@ -65,7 +65,7 @@ class Problem:
     calibration: Examples
     pool: Indices
     file_channels: int
-    is_framed: bool = False
+    is_sized_by_source: bool = False
     world: World = ALONE
 
     @property

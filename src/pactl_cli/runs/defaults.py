@@ -11,9 +11,6 @@ from pactl_cli.certificate.format import CALIBRATION, default_calibration, defau
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 
-OF_DATASETS = ("epochs", "batch_size", "lr")
-"""The settings whose defaults depend on the data set alone."""
-
 
 def with_plain_defaults(settings: TrainSettings, inputs: str | None) -> dict[str, Any]:
     """Return settings with the defaults that follow from the data set's name or from another setting.
@@ -27,7 +24,7 @@ def with_plain_defaults(settings: TrainSettings, inputs: str | None) -> dict[str
     if inputs is not None or not entry.takes_path:
         entry = entry.for_inputs(inputs or "")
         chosen["normalise"] = chosen["normalise"] or entry.normalisation or "fixed"
-        chosen |= {name: getattr(entry, name) for name in OF_DATASETS if chosen[name] is None}
+        chosen |= {name: getattr(entry, name) for name in ("epochs", "batch_size", "lr") if chosen[name] is None}
     return chosen | {name: chosen[other] for name, other in settings.followed().items() if chosen[name] is None}
 
 
@@ -37,7 +34,8 @@ def with_known_defaults(settings: TrainSettings) -> TrainSettings:
     chosen = with_plain_defaults(settings, None)
     known: dict[str, Any] = {}
     if not entry.takes_path:
-        known["augment"] = view_of_dataset(entry)
+        colour = entry.published is not None and len(entry.published[0]) == 3  # one constant for each channel
+        known["augment"] = entry.view or (catalogue.COLOUR_VIEW if colour else catalogue.NO_VIEW)
     if not settings.has_source:
         name = chosen["model_name"] or (None if entry.takes_path else entry.model)
         known["model_name"] = name
@@ -55,12 +53,6 @@ def with_known_defaults(settings: TrainSettings) -> TrainSettings:
             if not kind.has_prior and settings.duplicates != "drop":
                 known["intrinsic_dim"] = default_dim(share)
     return settings.model_copy(update=chosen | {name: v for name, v in known.items() if chosen[name] is None})
-
-
-def view_of_dataset(entry: catalogue.Dataset) -> str:
-    """Return the random view of a named data set's training examples."""
-    colour = entry.published is not None and len(entry.published[0]) == 3  # one constant is published for each channel
-    return entry.view or (catalogue.COLOUR_VIEW if colour else catalogue.NO_VIEW)
 
 
 def in_words(settings: TrainSettings) -> str:

@@ -27,7 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError, reason, shell_command
-from pactl_cli.runs.config_file import LARGEST, config_text, parse_config
+from pactl_cli.runs.config_file import config_text, read_plain_config
 from pactl_cli.runs.finishing import finishing
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.metrics import whole_lines
@@ -210,7 +210,7 @@ class RunDirectory:
 
     def read_config(self) -> dict[str, Any]:
         """Return the settings of `config.yml`, unchecked."""
-        return parse_config(self.read_bytes(CONFIG, LARGEST), self.path / CONFIG)
+        return read_plain_config(self.path / CONFIG)
 
     def read_settings(self) -> TrainSettings:
         """Return the settings of `config.yml`, in the model of the run's kind.
