@@ -132,7 +132,7 @@ def find_code(option: str, name: str, else_named: str = "") -> Callable[..., Any
     except (Exception, SystemExit) as error:
         raise MissingError(
             f"{option} {name} cannot be imported: {described(error)}",
-            "run pactl where the module lies, or install it",
+            "run pactl in the module's directory, or install it",
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):

@@ -44,7 +44,7 @@ def require_function_of_one_example(
 
 _RANDOM = (
     "in evaluation mode the same examples get other logits every time",
-    "leave nothing random, such as dropout, and nothing that counts calls",
+    "remove what is random, such as dropout, and what counts calls",
 )
 _DEPENDENT = (
     "in evaluation mode an example's logits depend on the others in its batch",

@@ -110,14 +110,14 @@ def pieces(network: nn.Module, rank: int = 0) -> list[Piece]:
             if rank > min(outputs, inputs):
                 name = name.removeprefix("network.")
                 raise PactlError(
-                    f"--lora-rank {rank} is more than {name} has, which is {outputs} x {inputs}",
+                    f"--lora-rank {rank} is too large for {name}, which is {outputs} x {inputs}",
                     f"give at most {min(outputs, inputs)}, or leave it out with --freeze",
                 )
             shapes = {"A": (rank, inputs), "B": (outputs, rank)}
             found += [Piece(name, torch.Size(shape), factor) for factor, shape in shapes.items()]
     if not any(piece.factor for piece in found):
         raise PactlError(
-            f"--lora-rank {rank}: no dense layer is trained but the head", "leave it out, or use --intrinsic-mode head"
+            f"--lora-rank {rank}: no dense layer but the head is trained", "leave it out, or use --intrinsic-mode head"
         )
     return found
 

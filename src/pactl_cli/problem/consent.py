@@ -203,6 +203,6 @@ def _require_outside(run: RunDirectory, what: str, paths: Iterable[str], hint: s
     try:
         is_inside = any(os.path.commonpath([os.path.realpath(path), inside]) == inside for path in paths)
     except (OSError, ValueError) as error:
-        raise MissingError(f"{run.path} has its {what} at no path: {error}", hint) from error
+        raise MissingError(f"{run.path} names an impossible path of its {what}: {error}", hint) from error
     if is_inside:
-        raise MissingError(f"{run.path} has its {what} in itself, where nothing says that it is what you mean", hint)
+        raise MissingError(f"{run.path} has its {what} inside itself, and cannot vouch for it", hint)

@@ -69,8 +69,8 @@ def require_own_head(source: Start, settings: TrainSettings, classes: int) -> No
     is_certified = settings.intrinsic_dim == 0 and not kind_of(settings).has_prior
     if is_certified and source.classes != classes:
         raise PactlError(
-            f"--intrinsic-dim 0: {quoted(source.origin)} tells {source.classes} classes apart, and --dataset "
-            f"{settings.dataset} has {classes}: its head would be drawn anew, and guess",
+            f"--intrinsic-dim 0: {quoted(source.origin)} has {source.classes} classes, and --dataset "
+            f"{settings.dataset} has {classes}: its head would be drawn anew and stay untrained",
             "leave --intrinsic-dim out, or name data with the classes of the source",
         )
 

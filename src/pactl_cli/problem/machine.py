@@ -26,7 +26,7 @@ def data_directory(given: Path | None) -> Path:
             path = platformdirs.user_cache_path("pactl", appauthor=False, ensure_exists=False)
         except RuntimeError:  # a user whom the system does not know, as in a container
             return _NOWHERE
-        return path if path.is_absolute() else _NOWHERE  # of such a user it may begin with ~
+        return path if path.is_absolute() else _NOWHERE  # without a home it may begin with ~
     option, path = ("--data-dir", given) if given else ("PACTL_DATA_DIR", Path(os.environ["PACTL_DATA_DIR"]))
     path = Path(os.path.expanduser(path))
     if not os.path.isdir(path):

@@ -64,7 +64,7 @@ class NetworkFacts:
             defined_by, weights, answers = value["defined_by"], value["weights_sha256"], value["answers"]
             facts = cls(defined_by, weights, None if answers is None else tuple(map(float, answers)))
         except (TypeError, KeyError, OverflowError) as error:
-            raise ValueError("says nothing of its network") from error
+            raise ValueError("says nothing about its network") from error
         if not isinstance(defined_by, str) or not _is_definer(defined_by[:200]):
             raise ValueError("does not say who defines its network")
         return facts

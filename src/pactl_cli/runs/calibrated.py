@@ -76,7 +76,7 @@ class Calibrated:
             if any(type(facts[name]) is not int or not 0 <= facts[name] < 1 << 31 for name in ("channels", "examples")):
                 raise ValueError("its number of examples or channels is out of range")
             if any(not name.startswith(_NETWORK) or not _is_finite(tensor) for name, tensor in tensors.items()):
-                raise ValueError("it holds something else than statistics")
+                raise ValueError("it holds something other than statistics")
             return cls(
                 facts["examples"],
                 facts["channels"],

@@ -34,7 +34,7 @@ def require_place(source: Path, place: Path, *, force: bool) -> None:
 def require_other_file(path: Path, option: str) -> None:
     """Raise PactlError if an output file has the name of a directory, or of a file of a run."""
     if path.is_dir() or path.name in FILES:
-        raise PactlError(f"{option} {path} is the name of something else", "name another file")
+        raise PactlError(f"{option} {path} is a directory, or has the name of a file of runs", "name another file")
 
 
 def copy_run(source: RunDirectory, place: Path, *, force: bool) -> RunDirectory:

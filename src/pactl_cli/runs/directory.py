@@ -314,7 +314,7 @@ class RunDirectory:
 def require_schema(path: Path, schema: Any, own: int) -> None:
     """Raise PactlError, naming the version that reads it, if a file's schema is not our `own`."""
     if type(schema) is not int or schema < 1 or schema == own:
-        return  # what is no schema at all is reported by the file's own check
+        return  # the file's own check reports anything but a positive number
     if schema > own:
         raise PactlError(f"{path} was written by a newer version of pactl", "upgrade pactl")
     if schema == 1:

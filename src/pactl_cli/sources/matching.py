@@ -198,7 +198,7 @@ def _loaded(
     if not misfits:
         try:
             found = network.load_state_dict(state, strict=False, assign=True)
-        except Exception as error:  # the user's code, or numbers of a stranger's
+        except Exception as error:  # the user's own code may raise anything
             misfits = [on_one_line(str(error))[:200]]
         else:
             misfits = _unmatched(network, tensors, found.missing_keys, found.unexpected_keys, head)
