@@ -30,12 +30,12 @@ _PLACES = {
     "load": "api.certifying",
     "permute": "api.certifying",
     "prior": "api.training",
-    "risk": "api",
+    "risk": "api.risk",
     "train": "api.training",
     "transfer": "api.training",
     "verify": "api.certifying",
 }
-"""The module of each name of the interface."""
+"""The module of each name of the interface; `risk` is itself a module."""
 
 __all__ = [*_PLACES]
 
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     module = import_module(f"{__name__}.{_PLACES[name]}")
-    return import_module(f"{module.__name__}.{name}") if name == "risk" else getattr(module, name)
+    return module if name == "risk" else getattr(module, name)
 
 
 def __dir__() -> list[str]:
