@@ -45,7 +45,7 @@ def test_a_name_of_its_own() -> None:
 def test_certified_and_verified_where_the_data_lie_now(pactl: Call, home: Path) -> None:
     assert pactl("train", "--dataset", f"npz:{home / 'mine.npz'}", *QUICK, "--out", "run").code == 0
     data = move(home)
-    assert "if they lie elsewhere now: --dataset npz:PATH" in pactl("bound", "run").complaint(2)
+    assert "if they have moved: --dataset npz:PATH" in pactl("bound", "run").complaint(2)
     assert pactl("bound", "run", "--dataset", f"npz:{data}", "--quant-epochs", 1).json()["dataset"] == "npz:mine.npz"
     assert pactl("verify", "run", "--dataset", f"npz:{data}").code == 0
     arrays = dict(np.load(data))

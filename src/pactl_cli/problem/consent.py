@@ -138,19 +138,19 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
             raise MissingError(
                 f"{named.option} {named.dataset} is not what {run.path} is about, which is {trained.dataset}"
             )
-        found = trained.data_dir
-        if only_read or named.data_dir or found in (None, directory) or not (entry.checked and os.path.isdir(found)):
-            hint = ""
-            if found and not named.data_dir and not only_read:
-                hint = f"training found them in {found}: if you trust what lies there, --data-dir {quote(str(found))}"
-            return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
-        return DataPlace(trained.dataset, found, may_write=False, by_run=True)
+        here, found = DataPlace(trained.dataset, directory, may_write=not only_read), trained.data_dir
+        if only_read or named.data_dir or found is None:
+            return here
+        if found != directory and entry.checked and os.path.isdir(found):
+            return DataPlace(trained.dataset, found, may_write=False, by_run=True)
+        hint = f"training found them in {found}: if you trust what is there, --data-dir {quote(str(found))}"
+        return replace(here, if_absent=hint)
     catalogue.require_named_data(trained.dataset, named.dataset, str(run.path), named.option)
     if named.dataset is None:
         path = trained.dataset.partition(":")[2]
         known = f"if you know them: {named.option} {quote(trained.dataset)}"
         _require_outside(run, f"data, {trained.dataset}", [path, *(os.path.join(path, part) for part in _PARTS)], known)
-        hint = f"if they lie elsewhere now: {named.option} {_likely_place(trained.dataset, named.data_dir)}"
+        hint = f"if they have moved: {named.option} {_likely_place(trained.dataset, named.data_dir)}"
         return DataPlace(trained.dataset, directory, may_write=not only_read, by_run=True, if_absent=hint)
     if catalogue.dataset_entry(named.dataset) != entry:
         raise MissingError(
@@ -185,7 +185,7 @@ def _require_tokenizer(run: RunDirectory, path: str) -> None:
     hint = "name it: --tokenizer PATH"
     _require_outside(run, "tokenizer", [path], hint)
     if not os.path.isfile(path):
-        raise MissingError(f"the tokenizer of {run.path} does not lie at {quoted(path)}", hint)
+        raise MissingError(f"the tokenizer of {run.path} is not at {quoted(path)}", hint)
 
 
 def _likely_place(dataset: str, data_dir: Path | None) -> str:

@@ -55,7 +55,7 @@ class Calibrated:
 
     @classmethod
     def load(cls, run: RunDirectory, spec: InputSpec, sha256: str) -> Calibrated:
-        """Return what a run directory, which may be a stranger's, holds.
+        """Load the file of a run directory, which may be a stranger's.
 
         Args:
             spec: the specification of an example.
@@ -72,7 +72,7 @@ class Calibrated:
         try:
             facts = json.loads(metadata[_FACTS])
             if sorted(facts) != ["channels", "encoding", "examples"]:
-                raise ValueError("it says something else")
+                raise ValueError("it has other fields")
             if any(type(facts[name]) is not int or not 0 <= facts[name] < 1 << 31 for name in ("channels", "examples")):
                 raise ValueError("its number of examples or channels is out of range")
             if any(not name.startswith(_NETWORK) or not _is_finite(tensor) for name, tensor in tensors.items()):

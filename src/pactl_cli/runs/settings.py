@@ -44,7 +44,7 @@ DatasetName = Annotated[str, checked(catalogue.dataset_entry)]
 ModelName = Annotated[str, checked(catalogue.model_name)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 _DEVICE = setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
-_DATA_DIR = setting(None, DATA, "where named data sets lie", shown="$PACTL_DATA_DIR or the cache")
+_DATA_DIR = setting(None, DATA, "folder of named data sets", shown="$PACTL_DATA_DIR or the cache")
 _BY_DATASET = "by data set"
 _IN_FILES_ALONE = setting(None, "", "the run that this one continues")
 
@@ -284,26 +284,24 @@ class BoundSettings(Settings):
         metavar="WHAT",
         shown="none",
     )
-    headline: str = setting(ERROR, CERTIFICATE, "the guarantee that the message is chosen by", metavar="WHAT")
+    headline: str = setting(ERROR, CERTIFICATE, "the guarantee that chooses the message", metavar="WHAT")
     abstain_error: float | None = setting(
-        None, CERTIFICATE, "largest error on accepted examples, for abstain", gt=0, lt=1, shown=f"{ABSTAIN_ERROR}"
+        None, CERTIFICATE, "error on accepted examples that abstaining aims at", gt=0, lt=1, shown=f"{ABSTAIN_ERROR}"
     )
     groups: Path | None = setting(None, CERTIFICATE, "file with the group of each training example, for groups")
     cost: Path | None = setting(None, CERTIFICATE, "file with a matrix of costs from 0 to 1, for cost")
     compare_posthoc: bool = setting(False, CERTIFICATE, "compare with the published path, without fine-tuning")
     data_dir: Path | None = setting(
-        None, DATA, "where named data sets lie", shown="where training found them, if their checksums are known"
+        None, DATA, "folder of named data sets", shown="where training found them, if their checksums are known"
     )
     dataset: DatasetName | None = setting(
-        None, DATA, "where your own data lie now: csv:PATH, npz:PATH, ...", shown="where training found them"
+        None, DATA, "new place of your own data: csv:PATH, npz:PATH, ...", shown="where training found them"
     )
-    tokenizer: str | None = setting(
-        None, DATA, "where the tokenizer of the runs lies now", shown="where training found it"
-    )
+    tokenizer: str | None = setting(None, DATA, "new place of the runs' tokenizer", shown="where training found it")
     model_name: ModelName | None = setting(
         None,
         NETWORK,
-        "the network of the runs, if it is code of your own or very large",
+        "the runs' network, if it is your own code or very large",
         shown="none is loaded unasked",
     )
     device: Device = _DEVICE

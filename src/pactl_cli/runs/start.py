@@ -150,7 +150,7 @@ class Start:
 
     @classmethod
     def load(cls, run: RunDirectory, settings: TrainSettings, name: str = INIT) -> Start:
-        """Return the start in a run directory.
+        """Load the start of a run directory.
 
         Args:
             run: the run directory, which may be a stranger's.
