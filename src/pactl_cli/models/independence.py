@@ -19,6 +19,19 @@ TOLERANCE = NUMERICAL_MARGIN / 2
 """How far a logit may move, relative to the example's largest; a lead then moves by at most the margin."""
 
 _HUGE = 1e30
+"""A logit of this size or more counts as an overflow."""
+_RANDOM = (
+    "in evaluation mode the same examples get other logits every time",
+    "remove what is random, such as dropout, and what counts calls",
+)
+_DEPENDENT = (
+    "in evaluation mode an example's logits depend on the others in its batch",
+    "a certificate is about a function of one example: use no batch statistics but BatchNorm's running ones",
+)
+_UNSTABLE = (
+    f"rounding alone changes its logits by more than {TOLERANCE:g} of an example's largest",
+    "try more --calibration-examples, larger images or another network",
+)
 
 
 def require_function_of_one_example(
@@ -40,20 +53,6 @@ def require_function_of_one_example(
         doubt = _UNSTABLE if stable else None
     if doubt:
         raise PactlError(f"--model-name {name} is refused: {doubt[0]}", doubt[1])
-
-
-_RANDOM = (
-    "in evaluation mode the same examples get other logits every time",
-    "remove what is random, such as dropout, and what counts calls",
-)
-_DEPENDENT = (
-    "in evaluation mode an example's logits depend on the others in its batch",
-    "a certificate is about a function of one example: use no batch statistics but BatchNorm's running ones",
-)
-_UNSTABLE = (
-    f"rounding alone changes its logits by more than {TOLERANCE:g} of an example's largest",
-    "try more --calibration-examples, larger images or another network",
-)
 
 
 def _dependence(network: nn.Module, inputs: Inputs, classes: int, name: str) -> tuple[str, str] | None:

@@ -24,9 +24,6 @@ _NO_WEIGHTS = re.compile(
 _COUNTER, _STATISTICS = "num_batches_tracked", ("running_mean", "running_var")
 _MOST = 100_000
 """The largest number of classes or channels."""
-_NAMED = 2
-"""The number of misfits that an error names."""
-_ADVICE = "give the weights of that very network"
 
 Sketch = Callable[[int, int], nn.Module]
 """A function of the numbers of classes and channels that returns a network, perhaps on the meta device."""
@@ -203,7 +200,8 @@ def _loaded(
         else:
             misfits = _unmatched(network, tensors, found.missing_keys, found.unexpected_keys, head)
     if misfits:
-        raise PactlError(f"{weights.origin} are not those of {whose}: {'; '.join(misfits[:_NAMED])}", _ADVICE)
+        said = "; ".join(misfits[:2])
+        raise PactlError(f"{weights.origin} are not those of {whose}: {said}", "give the weights of this network")
     kept = {name: tensor for name, tensor in network.state_dict().items() if name in tensors or name not in head}
     zero = torch.tensor(0)
     return {name: (zero if name.endswith(_COUNTER) and t.is_meta else t).detach() for name, t in kept.items()}
