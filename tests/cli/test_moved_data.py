@@ -101,7 +101,7 @@ def test_a_source_whose_data_lie_elsewhere(pactl: Call, home: Path, arrays: Any)
     np.savez("mine2.npz", **arrays | {"x_train": 255 - arrays["x_train"][:, ::-1]})
     data = move(home)
     transfer = ("transfer", "source", "--dataset", "npz:mine2.npz", *QUICK[:4], "--out", "run")
-    assert "elsewhere now: --source-dataset npz:PATH" in pactl(*transfer).complaint(2)
+    assert "if they have moved: --source-dataset npz:PATH" in pactl(*transfer).complaint(2)
     assert "S differs" in pactl(*transfer, "--source-dataset", "npz:mine2.npz").complaint(2)
     assert pactl(*transfer, "--source-dataset", f"npz:{data}").code == 0
     assert pactl(*transfer, "--resume").code == 0  # the source's data are not needed again
