@@ -1,4 +1,4 @@
-"""Random numbers that a seed fixes for ever: against the generator's definition, and golden."""
+"""Random numbers from a seed: they agree with the generator's definition and with recorded values."""
 
 from hashlib import blake2b
 
@@ -18,7 +18,7 @@ NAMES = st.text(max_size=20)
 
 
 def philox(seed: int, name: str, count: int) -> list[int]:
-    """Philox4x64-10 as its paper defines it, keyed by the seed and the name, counting from 1."""
+    """Return words of Philox4x64-10 as its paper defines it, keyed by the seed and the name, counting from 1."""
     name_key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
     words: list[int] = []
     for counter in range(1, -(-count // 4) + 1):
@@ -77,7 +77,7 @@ def test_gaussians_invert_the_distribution_function(seed: int, name: str) -> Non
         assert gaussian == pytest.approx(float(expected), rel=1e-12, abs=1e-15)
 
 
-# --- golden: what a seed has meant since the first version ---
+# --- recorded values: a seed must not change its meaning ---
 
 
 def test_golden_integers_signs_and_permutations() -> None:
@@ -127,7 +127,7 @@ def test_all_orders_are_about_equally_likely() -> None:
 
 @pytest.mark.parametrize("word", [0, 1, 2**11, 2**12, 2**63 - 1, 2**63, WORD - 2**12, WORD - 2**11, WORD - 1])
 def test_every_word_gives_a_number_strictly_inside(word: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither 0 nor 1, whose Gaussian would be infinite and whose integer out of range."""
+    """0 and 1 would give an infinite Gaussian, and 1 an integer out of range."""
     monkeypatch.setattr(randomness, "_raw", lambda *_: np.array([word], dtype=np.uint64))
     uniform = uniforms(0, "any", 1).item()
     assert 0 < uniform < 1
@@ -135,13 +135,6 @@ def test_every_word_gives_a_number_strictly_inside(word: int, monkeypatch: pytes
     assert np.isfinite(gaussians(0, "any", 1)).all()
     for below in (1, 2, 3, 5, 10, 1000, 2**31 - 1, 2**31, 2**52 - 1):
         assert 0 <= integers(0, "any", 1, below).item() < below
-
-
-@given(SEEDS, NAMES, st.integers(1, 300))
-def test_uniforms_lie_strictly_inside(seed: int, name: str, count: int) -> None:
-    numbers = uniforms(seed, name, count)
-    assert ((numbers > 0) & (numbers < 1)).all()
-    assert (numbers * 2**53 % 2 == 1).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 1000])
@@ -166,7 +159,7 @@ def test_a_stream_depends_on_nothing_but_seed_and_name() -> None:
 
 
 def test_streams_of_other_names_and_seeds_are_uncorrelated() -> None:
-    """Also of neighbouring seeds, of names that begin one another, and of the key swapped."""
+    """The keys include neighbouring seeds and names that are prefixes of each other."""
     keys = [(0, "a"), (1, "a"), (2, "a"), (2**63, "a"), (0, "b"), (0, "ab"), (0, "a/1"), (0, "a/2"), (0, ""), (137, "")]
     correlations = np.corrcoef([draws(seed, name) for seed, name in keys])
     np.fill_diagonal(correlations, 0)

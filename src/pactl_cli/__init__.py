@@ -30,24 +30,24 @@ _PLACES = {
     "load": "api.certifying",
     "permute": "api.certifying",
     "prior": "api.training",
-    "risk": "api",
+    "risk": "api.risk",
     "train": "api.training",
     "transfer": "api.training",
     "verify": "api.certifying",
 }
-"""The module of each name of the interface."""
+"""The module of each name of the interface; `risk` is itself a module."""
 
 __all__ = [*_PLACES]
 
 
 def __getattr__(name: str) -> Any:
-    """Return a name of the interface, whose module is imported now."""
+    """Import and return a name of the interface."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     module = import_module(f"{__name__}.{_PLACES[name]}")
-    return import_module(f"{module.__name__}.{name}") if name == "risk" else getattr(module, name)
+    return module if name == "risk" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

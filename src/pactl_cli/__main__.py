@@ -1,4 +1,4 @@
-"""`python -m pactl_cli`."""
+"""The program's entry point: `pactl` and `python -m pactl_cli`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pactl_cli.errors import BAD_INPUT
 
 
 def main() -> None:
-    """The `pactl` executable, where it can work at all: nothing else is imported before that is known."""
+    """Run `pactl`, or say that it cannot run on this system before anything else is imported."""
     try:
         import fcntl  # noqa: F401
     except ImportError:
         print(f"pactl: this is {sys.platform}, and pactl needs Linux or macOS (on Windows: in WSL)", file=sys.stderr)
         sys.exit(BAD_INPUT)
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # what a library says to programmers is nothing that a user can act on
+        warnings.simplefilter("ignore")  # libraries warn programmers; a user cannot act on that
     from pactl_cli.commands.app import main as run
 
     run()

@@ -1,4 +1,4 @@
-"""The one error a user sees, and what is quoted in it: names, paths, commands."""
+"""The error that a user sees, and how names, paths and commands are quoted in it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ BAD_INPUT = 2
 BOUND_EXCEEDED = 3
 INTERRUPTED = 130
 PEER_LOST = 113
-"""What a process says to `pactl launch` alone: it has ended only because another did."""
+"""The exit status that tells `pactl launch` that a process ended only because another one did."""
 
 _LONGEST_LINE = 1200
 _LONGEST_QUOTATION = 200
 _MOST_NAMED, _LONGEST_LISTED = 8, 100
-"""A list of names for people has so many, of so many letters."""
+"""How many names a list for people has, and how many letters of each."""
 
 
 class PactlError(Exception):
-    """Something the user can act on.
+    """An error that the user can act on.
 
     Args:
-        message: what is wrong, naming the option or the file.
+        message: what is wrong; it names the option or the file.
         hint: what to do about it.
         exit_code: the process's exit status; 2 for bad input found before work starts.
     """
@@ -34,34 +34,34 @@ class PactlError(Exception):
         self.exit_code = exit_code
 
     def one_line(self) -> str:
-        """The message and the hint on a single line, whatever they contain."""
+        """Return the message and the hint on a single line, whatever they contain."""
         return on_one_line(f"{self.message} ({self.hint})" if self.hint else self.message)
 
 
 class MissingError(PactlError):
-    """Something the user has to bring is not there: data, a device, a run directory."""
+    """An error about something absent that the user has to provide: data, a device, a run directory."""
 
 
 class StoppedError(PactlError):
-    """Nothing was wrong with the work, but somebody or something has stopped it: it can be gone on with."""
+    """An error for work that was stopped from outside and can be resumed."""
 
 
 class PeerLostError(StoppedError):
-    """Another process of the same run does not answer: what is wrong is its to say."""
+    """An error for a process of the same run that no longer answers; that process reports the cause."""
 
 
 def seek_help(command: str) -> str:
-    """Return the hint that names a command's help."""
+    """Return a hint that points to a command's help."""
     return f"see {' '.join(['pactl', *command.split()])} --help"
 
 
 def shell_command(*words: object, launched: str = "", **options: object) -> str:
-    """Return a command of this program as a shell takes it.
+    """Return a command of this program, quoted for a shell.
 
     Args:
-        words: what it is called, and its arguments.
-        launched: the `pactl launch ...` before it, if it has one.
-        options: by name; those that are None are left out, True and False are flags.
+        words: the command's name and its arguments.
+        launched: the `pactl launch ...` before it, if there is one.
+        options: values by name; None leaves an option out, True and False are flags.
 
     >>> print(shell_command("verify", "my run", model_name="nets:small", data_dir=None))
     pactl verify 'my run' --model-name nets:small
@@ -78,19 +78,20 @@ def shell_command(*words: object, launched: str = "", **options: object) -> str:
 
 
 def option_name(field: str) -> str:
-    """Return `--intrinsic-dim` for the setting `intrinsic_dim`; and `--continue`, a word of Python, for `continued`."""
+    """Return `--intrinsic-dim` for the setting `intrinsic_dim`; `continued` is `--continue`, a keyword of Python."""
     return "--" + {"continued": "continue"}.get(field, field).replace("_", "-")
 
 
 def reason(error: Exception) -> str:
-    """Return why a file cannot be read, without its name."""
+    """Return why a file cannot be read, without the file's name."""
     return str((isinstance(error, OSError) and error.strerror) or error)
 
 
 def on_one_line(text: str) -> str:
-    """Text on a single line to read, which does nothing to a terminal.
+    """Return text on a single line that is safe to print on a terminal.
 
-    What has no picture is spelt out, but a path's bytes stay; of what is far too long the middle is left out.
+    Characters that cannot be printed are escaped, except for undecodable bytes of a path. Very long text loses its
+    middle.
     """
     line = " ".join(text.split())
     if len(line) > _LONGEST_LINE:
@@ -102,7 +103,7 @@ def on_one_line(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Somebody's words as a quotation: between quotation marks, of which it has none inside, on one line, and cut.
+    """Return text between double quotation marks, on one line and shortened; those inside become single ones.
 
     >>> print(quoted('here", which was checked'))
     "here', which was checked"
@@ -114,11 +115,11 @@ def quoted(text: str) -> str:
 
 
 def names_in_words(names: Sequence[object]) -> str:
-    """Return names as a list for people, cut where they are many."""
+    """Return a list of names for people; a long list is cut."""
     some = ", ".join(on_one_line(str(name))[:_LONGEST_LISTED] for name in names[:_MOST_NAMED])
     return some if len(names) <= _MOST_NAMED else f"{some} and {len(names) - _MOST_NAMED:,} more"
 
 
 def printable(text: str) -> str:
-    """A path or a name for people, whatever its characters, of a length that a run directory takes."""
+    """Return a path or a name with every unprintable character replaced, short enough for a run directory's files."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:2048]

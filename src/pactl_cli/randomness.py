@@ -1,4 +1,4 @@
-"""What a seed means: streams of random numbers that are the same on every machine.
+"""Streams of random numbers from a seed, the same on every machine.
 
 A message carries a seed, not a network; the receiver rebuilds the initialisation, the
 projector and the calibration set from it. So the numbers must not depend on a device, a
@@ -22,47 +22,47 @@ from scipy.special import ndtr, ndtri
 
 
 def _raw(seed: int, name: str, count: int) -> NDArray[np.uint64]:
-    """`count` raw 64-bit words of the stream `name` of `seed`."""
+    """Return `count` raw 64-bit words of the stream `name` of `seed`."""
     name_key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
     philox = np.random.Philox(key=np.array([seed, name_key], dtype=np.uint64))
     return philox.random_raw(count)
 
 
 def uniforms(seed: int, name: str, count: int) -> NDArray[np.float64]:
-    """`count` numbers in the open interval (0, 1), each an odd multiple of 2**-53."""
+    """Return `count` numbers in the open interval (0, 1), each an odd multiple of 2**-53."""
     return ((_raw(seed, name, count) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def gaussians(seed: int, name: str, count: int) -> NDArray[np.float64]:
-    """`count` standard normal numbers, by inversion of the distribution function."""
+    """Return `count` standard normal numbers, by inversion of the distribution function."""
     return np.asarray(ndtri(uniforms(seed, name, count)), dtype=np.float64)
 
 
 def truncated_gaussians(seed: int, name: str, count: int, low: float, high: float) -> NDArray[np.float64]:
-    """`count` standard normal numbers conditioned on [low, high], by inversion of the distribution function."""
-    if low > 0:  # the other tail, where the distribution function has more digits
+    """Return `count` standard normal numbers conditioned on [low, high], by inversion of the distribution function."""
+    if low > 0:  # the distribution function has more digits in the lower tail
         return -truncated_gaussians(seed, name, count, -high, -low)
     below, within = ndtr(low), ndtr(high) - ndtr(low)
     return np.clip(ndtri(below + within * uniforms(seed, name, count)), low, high)
 
 
 def packed_signs(seed: int, name: str, count: int) -> NDArray[np.uint8]:
-    """`count` fair bits, eight to a byte, least significant first; the last byte is cut, not masked."""
+    """Return `count` fair bits, eight to a byte, least significant first; spare bits of the last byte are random."""
     words = _raw(seed, name, -(-count // 64)).astype("<u8")
     return words.view(np.uint8)[: -(-count // 8)]
 
 
 def signs(seed: int, name: str, count: int) -> NDArray[np.int8]:
-    """`count` fair signs, +1 or -1."""
+    """Return `count` fair signs, +1 or -1."""
     bits = np.unpackbits(packed_signs(seed, name, count), bitorder="little")[:count]
     return (2 * bits.astype(np.int8) - 1).astype(np.int8)
 
 
 def bernoulli_places(seed: int, name: str, length: int, chance: Fraction) -> NDArray[np.int64]:
-    """Which of 0 .. length - 1 come up, each with probability `chance`, ascending.
+    """Return a random subset of 0 .. length - 1, ascending: each is in it with probability `chance`.
 
-    The gaps between them are geometric. Each is drawn by comparing a random word with
-    the gaps' distribution, tabulated in integers, so the places are bit-exact.
+    The gaps between them are geometric. Each gap is drawn by comparing a random word with the distribution of gaps,
+    tabulated in integers, so the places are bit-exact.
     """
     survival = [1 << 128]
     while survival[-1] >> 64:
@@ -82,21 +82,21 @@ def bernoulli_places(seed: int, name: str, length: int, chance: Fraction) -> NDA
 
 
 def integers(seed: int, name: str, count: int, below: int) -> NDArray[np.int64]:
-    """`count` integers in [0, below), each value equally likely up to 2**-52."""
+    """Return `count` integers in [0, below), each value equally likely up to 2**-52."""
     return (uniforms(seed, name, count) * below).astype(np.int64)
 
 
 def permutation(seed: int, name: str, length: int) -> NDArray[np.int64]:
-    """A random order of 0 .. length - 1.
-
-    Every index is written into the low bits of a random word and the words are sorted:
-    no two are equal, so the order is the same whatever sorting algorithm is used.
-    """
+    """Return a random order of 0 .. length - 1."""
     return permutations(seed, name, 1, length).ravel()
 
 
 def permutations(seed: int, name: str, count: int, length: int) -> NDArray[np.int64]:
-    """`count` independent random orders of 0 .. length - 1: shape (count, length)."""
+    """Return `count` independent random orders of 0 .. length - 1, shape (count, length).
+
+    Every index is written into the low bits of a random word, and the words are sorted. No two are equal, so the order
+    does not depend on the sorting algorithm.
+    """
     index_bits = np.uint64(max(length - 1, 0).bit_length())
     words = _raw(seed, name, count * length).reshape(count, length)
     words <<= index_bits

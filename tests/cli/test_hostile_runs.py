@@ -206,7 +206,7 @@ def test_data_whose_parts_lie_in_the_run(pactl: Call, certified: Path, agree: Ca
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "train").symlink_to(certified / "train")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for dataset, says in ((f"folder:{tmp_path / 'outside'}", "in itself"), (f"npz:{tmp_path / 'loop'}", "loop")):
+    for dataset, says in ((f"folder:{tmp_path / 'outside'}", "inside itself"), (f"npz:{tmp_path / 'loop'}", "loop")):
         settings = yaml.safe_load((certified / "config.yml").read_text()) | {"dataset": dataset}
         agree(certified, "config.yml", yaml.safe_dump(settings, sort_keys=False))
         done = pactl("verify", certified)

@@ -296,7 +296,7 @@ def test_a_wide_network_is_not_built_unasked(pactl: Call, npz: Path, tmp_path: P
         unfinished(run)
     line = pactl(command, *options[command]).complaint(code)
     assert "of 109,026,623 weights" in line
-    assert "it is not built unasked (if you want that: --model-name resnet18k)" in line
+    assert "it is not built unasked (to build it: --model-name resnet18k)" in line
     assert not Path("out").exists()
 
 

@@ -45,7 +45,7 @@ def test_a_name_of_its_own() -> None:
 def test_certified_and_verified_where_the_data_lie_now(pactl: Call, home: Path) -> None:
     assert pactl("train", "--dataset", f"npz:{home / 'mine.npz'}", *QUICK, "--out", "run").code == 0
     data = move(home)
-    assert "if they lie elsewhere now: --dataset npz:PATH" in pactl("bound", "run").complaint(2)
+    assert "if they have moved: --dataset npz:PATH" in pactl("bound", "run").complaint(2)
     assert pactl("bound", "run", "--dataset", f"npz:{data}", "--quant-epochs", 1).json()["dataset"] == "npz:mine.npz"
     assert pactl("verify", "run", "--dataset", f"npz:{data}").code == 0
     arrays = dict(np.load(data))
@@ -101,7 +101,7 @@ def test_a_source_whose_data_lie_elsewhere(pactl: Call, home: Path, arrays: Any)
     np.savez("mine2.npz", **arrays | {"x_train": 255 - arrays["x_train"][:, ::-1]})
     data = move(home)
     transfer = ("transfer", "source", "--dataset", "npz:mine2.npz", *QUICK[:4], "--out", "run")
-    assert "elsewhere now: --source-dataset npz:PATH" in pactl(*transfer).complaint(2)
+    assert "if they have moved: --source-dataset npz:PATH" in pactl(*transfer).complaint(2)
     assert "S differs" in pactl(*transfer, "--source-dataset", "npz:mine2.npz").complaint(2)
     assert pactl(*transfer, "--source-dataset", f"npz:{data}").code == 0
     assert pactl(*transfer, "--resume").code == 0  # the source's data are not needed again

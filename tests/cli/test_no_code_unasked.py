@@ -173,7 +173,7 @@ def test_weights_do_not_name_code_either(pactl: Call, run: Path, npz: Path, netw
     manifest = json.loads(Path("moved/manifest.json").read_text())
     manifest["files"].pop("config.yml")
     Path("moved/manifest.json").write_text(json.dumps(manifest))
-    assert "it is of another network than config.yml" in pactl("verify", "moved").complaint(1)
+    assert "its network is not that of config.yml" in pactl("verify", "moved").complaint(1)
     assert not Path("imported").exists()
 
 

@@ -210,7 +210,7 @@ def test_a_view_takes_no_features(pactl: Call, tmp_path: Path, monkeypatch: pyte
         (("--freeze", "."), "fits every weight"),
         (("--freeze", "^5", "--intrinsic-mode", "head"), "no head to train"),
         (("--intrinsic-mode", "head", "--intrinsic-dim", 604), "which is 603"),
-        (("--lora-rank", 65), "1.weight has, which is 200 x 64"),
+        (("--lora-rank", 65), "1.weight, which is 200 x 64"),
         (("--lora-rank", 2, "--intrinsic-dim", 0), "for a subspace"),
         (("--lora-rank", 2, "--model-name", "layer13s"), "no dense layer"),
         (("--lora-rank", 2, "--intrinsic-mode", "head"), "no dense layer"),

@@ -180,8 +180,8 @@ def test_nothing_but_what_the_prior_was_trained_with_is_free(
     run = RunDirectory.open(certified_prior)
     parent = Start.load(run, run.read_settings()).sha256()
     agree(certified_prior, parent=parent)
-    assert "configured otherwise" in pactl("verify", certified_prior).complaint(1)
-    assert "configured otherwise" in pactl("bound", certified_prior).complaint(2)
+    assert "its configuration is not that of config.yml" in pactl("verify", certified_prior).complaint(1)
+    assert "its configuration is not that of config.yml" in pactl("bound", certified_prior).complaint(2)
 
 
 def test_a_start_that_configures_no_normalisation_is_one_line(pactl: Call, certified_prior: Path, agree: Call) -> None:
@@ -190,7 +190,7 @@ def test_a_start_that_configures_no_normalisation_is_one_line(pactl: Call, certi
     assert start["configured"].pop("normalisation", "absent") != "absent"
     agree(certified_prior, "init.safetensors", save(tensors, metadata | {"start": json.dumps(start)}))
     for command, code in (("verify", 1), ("bound", 2)):
-        assert "configures has no normalisation" in pactl(command, certified_prior).complaint(code)
+        assert "its configuration has no normalisation" in pactl(command, certified_prior).complaint(code)
 
 
 def test_a_hold_out_is_not_called_something_else(pactl: Call, npz: Path, agree: Call) -> None:

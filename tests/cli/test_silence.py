@@ -213,6 +213,6 @@ def test_statistics_may_come_from_the_target_and_the_usual_d_is_cheap(
 def test_a_head_that_would_guess_is_no_source_as_it_is(pactl: Call, arrays: dict[str, Any], source: str) -> None:
     np.savez("five.npz", x_train=arrays["x_train"], y_train=np.arange(len(arrays["y_train"])) % 5)
     done = pactl("transfer", source, "--dataset", "npz:five.npz", "--intrinsic-dim", 0, "--out", "run")
-    assert "tells 3 classes apart" in (complaint := done.complaint(2))
+    assert "has 3 classes, and --dataset" in (complaint := done.complaint(2))
     assert "has 5" in complaint
     assert not Path("run").exists()

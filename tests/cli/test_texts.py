@@ -181,7 +181,7 @@ def test_a_tokenizer_in_the_run_itself_is_not_read_unasked(pactl: Call, run: Pat
     shutil.copy("tokenizer.json", run / "tokenizer.json")
     settings = (run / "config.yml").read_text()
     agree(run, "config.yml", settings.replace("/tokenizer.json", "/run/tokenizer.json"))
-    assert "run has its tokenizer in itself" in pactl(command, run).complaint(2)
+    assert "run has its tokenizer inside itself" in pactl(command, run).complaint(2)
     assert pactl(command, run, "--tokenizer", "run/tokenizer.json").code == 0
 
 

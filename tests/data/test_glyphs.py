@@ -288,6 +288,6 @@ def test_digits_drawn_anew_make_a_source_only(settings, options):
 )
 def test_digits_are_never_told_from_their_drawings(source, target):
     start: Any = SimpleNamespace(lineage=(Training(source),), origin="drawn")
-    with pytest.raises(PactlError, match="which has its pictures"):
+    with pytest.raises(PactlError, match="which has some of its images"):
         require_unrelated(start, TrainSettings(dataset=target, intrinsic_dim=0))
     require_unrelated(start, TrainSettings(dataset="mnist"))

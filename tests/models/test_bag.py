@@ -1,4 +1,4 @@
-"""The network for texts: a mean over tokens, whatever the padding."""
+"""The network for texts: its mean over tokens does not depend on padding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOLDEN = [(0.13175589, 0.0335317, -0.3262695), (0.31794453, -0.0042601, -0.16457
 
 
 def build(spec: InputSpec = SPEC, width: int = 64) -> Prepared:
-    """The network as it is used, with the preparation of its inputs."""
+    """Return the network with the preparation of its inputs."""
     network = build_network("bag", classes=3, inputs=spec, width=width, seed=137)
     return Prepared(network, ((0.5,), (0.5,)), code="").eval()
 
@@ -52,7 +52,7 @@ def test_a_text_without_tokens_has_logits() -> None:
     assert torch.equal(network(TOKENS)[2], bag_of(network).head.bias)
 
 
-def test_neither_padding_nor_other_texts_matter() -> None:
+def test_padding_and_other_texts_change_nothing() -> None:
     network = build()
     longer = torch.cat([TOKENS, torch.zeros(3, 4, dtype=torch.int64)], dim=1)
     torch.testing.assert_close(network(longer), network(TOKENS))
@@ -68,6 +68,6 @@ def test_the_largest_vocabulary_is_told_apart_in_single_precision() -> None:
 
 
 @pytest.mark.parametrize("spec", [InputSpec.image(1, 8, 8), InputSpec.of(torch.zeros(1, 8)), InputSpec.of(TOKENS)])
-def test_what_has_no_vocabulary_is_refused(spec: InputSpec) -> None:
+def test_inputs_without_a_vocabulary_are_refused(spec: InputSpec) -> None:
     with pytest.raises(PactlError, match=r"bag cannot take .* it takes tokens"):
         build(spec)

@@ -1,4 +1,4 @@
-"""A network of the user's own: found, called, checked; every way of failing is an error that names it."""
+"""The user's own network: it is found, called and checked, and every failure is an error that names it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Named = Callable[[str], str]
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Named]:
-    """`module(source)`: the name of a module with this source in the working directory."""
+    """Return a function that writes a module with some source into the working directory, and returns its name."""
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
 
@@ -53,7 +53,7 @@ def complaint(name: str) -> PactlError:
     return refusal.value
 
 
-def test_it_is_described_as_the_catalogue_would(module: Named) -> None:
+def test_its_description_has_its_batch_statistics(module: Named) -> None:
     name = module("def normed(classes, channels): return plain(classes, channels, nn.BatchNorm2d(4))")
     entry = Brought(f"{name}:plain", None, False)
     assert describe(f"{name}:plain", classes=3, channels=2) == entry
@@ -73,7 +73,7 @@ def test_it_is_called_with_classes_and_channels_and_drawn_from_the_seed(module: 
     assert not torch.equal(drawn, others)
 
 
-def test_a_class_is_a_function_too_and_weights_are_of_single_precision(module: Named) -> None:
+def test_a_class_is_called_like_a_function_and_weights_become_float32(module: Named) -> None:
     name = module("class Net(nn.Linear):\n    def __init__(self, c, k): super().__init__(k, c, dtype=torch.float64)")
     assert (
         build_network(f"{name}:Net", classes=3, inputs=InputSpec.image(2, 8, 8), width=None, seed=1).weight.dtype
@@ -81,7 +81,7 @@ def test_a_class_is_a_function_too_and_weights_are_of_single_precision(module: N
     )
 
 
-def test_what_it_prints_is_no_data(module: Named, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_it_prints_goes_to_stderr(module: Named, capsys: pytest.CaptureFixture[str]) -> None:
     name = module("print('hello')\ndef loud(classes, channels): print('world'); return plain(classes, channels)")
     describe(f"{name}:loud", classes=3, channels=2)
     assert capsys.readouterr() == ("", "hello\nworld\nworld\n")
@@ -98,13 +98,13 @@ def test_what_it_prints_is_no_data(module: Named, capsys: pytest.CaptureFixture[
         ("net = 3", "there is no function net in"),
     ],
 )
-def test_what_is_not_there(module: Named, source: str, says: str) -> None:
+def test_a_missing_module_or_function_is_reported(module: Named, source: str, says: str) -> None:
     error = complaint(f"{module(source)}:net")
     assert isinstance(error, MissingError)
     assert says in error.message
 
 
-def test_there_is_no_such_module(module: Named) -> None:
+def test_a_module_that_does_not_exist_is_reported(module: Named) -> None:
     assert "No module named 'nowhere'" in complaint("nowhere:net").message
 
 
@@ -144,13 +144,13 @@ def test_there_is_no_such_module(module: Named) -> None:
         ("return nn.Sequential(nn.Flatten(), *ONE[2:])", "the same network, or the same weights"),
     ],
 )
-def test_what_cannot_be_used(module: Named, body: str, says: str) -> None:
+def test_a_network_that_cannot_be_used_is_refused(module: Named, body: str, says: str) -> None:
     name = module(f"KEPT, ONE = [], plain(3, 2)\ndef net(classes, channels):\n    {body}")
     assert says in complaint(f"{name}:net").message
 
 
 @pytest.mark.parametrize("name", ["a:b:c", ":b", "a:", "a b:c", "a:b.c", "a/b:c", "3a:b", "a..b:c", ":"])
-def test_what_is_no_name_of_a_function(name: str) -> None:
+def test_a_wrong_name_of_a_function_is_refused(name: str) -> None:
     with pytest.raises(PactlError) as refusal:
         catalogue.model_name(name)
     assert refusal.value.one_line() == f"--model-name {name!r} is not a module and a function (write MODULE:FUNCTION)"

@@ -1,4 +1,4 @@
-"""Evaluation that is random, or looks at the batch, is seen; everything else passes."""
+"""Networks whose evaluation is random or depends on the batch are refused, and all others pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Layer(nn.Module):
 
 
 class Counting(nn.Module):
-    """Scales by how often it was called."""
+    """A layer that scales by the number of calls."""
 
     calls = 0
 
@@ -60,7 +60,7 @@ def network(*layers: nn.Module) -> nn.Module:
         (Layer(lambda maps: maps / len(maps)), "others in its batch"),
     ],
 )
-def test_no_function_of_one_example(layer: nn.Module, complaint: str) -> None:
+def test_a_network_that_looks_at_the_batch_or_is_random_is_refused(layer: nn.Module, complaint: str) -> None:
     with pytest.raises(PactlError, match=f"--model-name mine is refused: .*{complaint}"):
         require_function_of_one_example(network(layer), INPUTS, 3, "mine", stable=False)
 
@@ -95,7 +95,7 @@ def test_functions_of_one_example_pass(layer: nn.Module) -> None:
 
 
 def rough(maps: Tensor) -> Tensor:
-    """Errors as of rounding, which differ with the size of the batch, made much larger."""
+    """Return maps with rounding errors that depend on the batch size, magnified."""
     return (1e5 * maps * (1 + 4 * len(maps) * torch.finfo(maps.dtype).eps)).sin()
 
 
@@ -124,7 +124,7 @@ def test_rounding_is_told_from_dependence() -> None:
         (nn.Linear(7, 3), "fails on images of 2 x 6 x 6: RuntimeError: "),
     ],
 )
-def test_what_gives_no_logits(layer: nn.Module, complaint: str) -> None:
+def test_a_network_without_logits_is_refused(layer: nn.Module, complaint: str) -> None:
     with pytest.raises(PactlError) as refusal:
         require_function_of_one_example(nn.Sequential(network(), layer), INPUTS, 3, "mine")
     assert f"--model-name mine {complaint}" in refusal.value.one_line()
@@ -141,14 +141,14 @@ def test_a_network_that_wants_a_mapping_in_pieces_is_told() -> None:
     assert "its forward gets the mapping as one argument" in refusal.value.hint
 
 
-def test_what_is_tolerated_is_half_of_what_counting_leaves_room_for() -> None:
+def test_the_tolerance_is_half_of_the_margin_of_counting() -> None:
     assert NUMERICAL_MARGIN == 2 * TOLERANCE
 
 
 @pytest.mark.parametrize(("part", "is_refused"), [(1.06e-4, True), (6e-5, True), (4e-5, False), (1e-6, False)])
 @pytest.mark.parametrize("darkness", [1.0, 1e-3])
 def test_dependence_on_the_batch_that_is_near_the_margin(part: float, darkness: float, is_refused: bool) -> None:
-    """Also where it is only of examples whose logits are small beside another's."""
+    """With little light, only the examples with small logits depend on the batch."""
     torch.manual_seed(0)
     images = INPUTS * torch.tensor([1, darkness, darkness, darkness]).view(4, 1, 1, 1)
 

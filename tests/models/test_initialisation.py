@@ -1,4 +1,4 @@
-"""Weights from a seed: the same whatever the release of torch, and with the distributions asked for."""
+"""Initial weights from a seed: they do not depend on torch's release, and have the right distributions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pactl_cli.models.initialisation import seeded, sketched
 
 
 def drawn(draw: Callable[[torch.Tensor], object], count: int = 4000) -> torch.Tensor:
-    """Numbers that an initialiser draws."""
+    """Return the numbers that an initialiser draws."""
 
     class Weights(nn.Module):
         def __init__(self) -> None:
@@ -49,8 +49,15 @@ def test_numbers_have_the_distribution_asked_for(draw: Callable[[torch.Tensor], 
     assert kstest(drawn(draw), distribution.cdf).pvalue > 0.001
 
 
-def test_that_guard_can_fail() -> None:
+def test_a_wrong_distribution_is_seen() -> None:
     assert kstest(drawn(lambda w: w.normal_(2.0)), norm().cdf).pvalue < 0.001
+
+
+def test_a_dense_layer_has_torchs_own_distribution() -> None:
+    weight = seeded(lambda: nn.Linear(400, 300), 7).get_parameter("weight")
+    assert weight.abs().max() <= 1 / 20
+    assert weight.std().item() == pytest.approx(1 / 20 / 3**0.5, rel=0.02)
+    assert not torch.equal(weight[:, :200], weight[:, 200:])
 
 
 @pytest.mark.parametrize(("low", "high"), [(-2, 2), (0.5, 0.6), (8, 9), (-9, -8), (30, 40), (-1e9, 1e9)])
@@ -75,7 +82,9 @@ def test_torchs_own_initialiser_is_back_afterwards() -> None:
     assert nn.init.trunc_normal_ is before
 
 
-@pytest.mark.parametrize("draw", [torch.randn_like, torch.rand_like, lambda w: torch.randperm(3), torch.bernoulli])
+@pytest.mark.parametrize(
+    "draw", [lambda w: torch.randn(3), torch.randn_like, torch.rand_like, lambda w: torch.randperm(3), torch.bernoulli]
+)
 def test_other_draws_are_refused(draw: Callable[[torch.Tensor], object]) -> None:
     with pytest.raises(PactlError, match="not the same on every machine"):
         drawn(draw)

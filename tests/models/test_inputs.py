@@ -1,4 +1,4 @@
-"""What an example is: told from tensors, written down, read from a stranger, and drawn for a trial."""
+"""Specifications of inputs: derived from tensors, written, read from a stranger's file, and sampled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("words", ROWS)
-def test_a_specification_is_told_written_and_read(words: str) -> None:
+def test_a_specification_survives_being_written_and_read(words: str) -> None:
     spec = InputSpec.of(ROWS[words])
     assert str(spec) == words
     assert InputSpec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
@@ -35,7 +35,7 @@ def test_a_specification_is_told_written_and_read(words: str) -> None:
     assert spec.is_image_of_bytes == (words == "images of 3 x 4 x 5")
 
 
-def test_sizes() -> None:
+def test_sizes_of_one_example() -> None:
     spec = InputSpec.of(ROWS["a mapping of ids, mask, pixels"])
     assert (spec.values, spec.size_bytes) == (12 + 16 + 1, 4 * 12 + 8 * 16 + 1)
     assert InputSpec.image(3, 4, 5) == InputSpec.of(ROWS["images of 3 x 4 x 5"])
@@ -48,7 +48,7 @@ def test_sizes() -> None:
 @pytest.mark.parametrize(
     "inputs", [torch.zeros(7), torch.zeros(7, 2, 3), torch.zeros(7, 0), torch.zeros(7, 2, dtype=torch.complex64), {}]
 )
-def test_what_is_no_input(inputs: Any) -> None:
+def test_inputs_of_no_kind_are_refused(inputs: Any) -> None:
     with pytest.raises(ValueError, match=r"inputs|mapping"):
         InputSpec.of(inputs)
 
@@ -76,7 +76,7 @@ IDS = {"shape": [4], "dtype": "int64"}
         {"kind": "image", "tensors": {"inputs": {"shape": [1, 8, 1 << 20], "dtype": "uint8"}}},
     ],
 )
-def test_a_strangers_specification(stranger: Any) -> None:
+def test_a_strangers_specification_is_checked(stranger: Any) -> None:
     assert InputSpec.from_dict(document(ids=IDS, mask=IDS)).values == 8
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
         InputSpec.from_dict(stranger)
@@ -109,7 +109,7 @@ def test_a_sketch_has_no_numbers(words: str) -> None:
     }
 
 
-def test_parts_of_inputs() -> None:
+def test_selecting_and_changing_inputs() -> None:
     numbers = torch.arange(7)
     for inputs in (numbers[:, None], {"a": numbers[:, None], "b": numbers.view(7, 1, 1)}):
         part = select(inputs, slice(3, 5))
@@ -121,8 +121,8 @@ def test_parts_of_inputs() -> None:
         assert all(tensor.flatten()[-1] == 12 for tensor in tensors(doubled))
 
 
-def test_tensors_are_of_their_kind() -> None:
-    with pytest.raises(ValueError, match="no image"):
+def test_tensors_of_another_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="not of kind image"):
         InputSpec("image", (("inputs", TensorSpec((5,), torch.float32)),))
     with pytest.raises(ValueError, match="names in order"):
         InputSpec("mapping", tuple((name, TensorSpec((5,), torch.float32)) for name in "ba"))

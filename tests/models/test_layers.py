@@ -15,7 +15,7 @@ IMAGES = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 class HeadFirst(nn.Module):
-    """The head is a convolution, and a dense layer comes before it."""
+    """A network whose head is a convolution after a dense layer."""
 
     def __init__(self) -> None:
         super().__init__()

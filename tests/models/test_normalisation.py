@@ -1,4 +1,4 @@
-"""Mean and deviation of calibration examples: exact, the same everywhere, and used for whatever numbers inputs are."""
+"""Statistics of calibration examples: mean and deviation of inputs are exact, and so is BatchNorm's calibration."""
 
 from __future__ import annotations
 
@@ -42,9 +42,43 @@ def test_the_order_of_examples_changes_no_mean() -> None:
     assert statistics_of(features) == statistics_of(features.flip(0))
 
 
-def test_what_does_not_vary_is_not_scaled() -> None:
+def test_constant_inputs_are_not_scaled() -> None:
     assert statistics_of(torch.tensor([[0.1, 7.0], [0.1, 9.0]])) == ((float(np.float32(0.1)), 8.0), (1.0, 1.0))
     assert statistics_of(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8)) == ((0.2,), (1.0,))
+
+
+def test_calibration_is_the_mean_over_equal_batches() -> None:
+    norm = nn.BatchNorm2d(3)
+    inputs = torch.rand(2 * CALIBRATION_BATCH, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    calibrate(norm, inputs)
+    halves = inputs.split(CALIBRATION_BATCH)
+    mean = torch.stack([half.mean((0, 2, 3)) for half in halves]).mean(0)
+    variance = torch.stack([half.var((0, 2, 3)) for half in halves]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, variance)
+    assert not norm.training
+
+
+def test_calibration_forgets_what_was_there_and_leaves_dropout_alone() -> None:
+    network = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(3))
+    inputs = torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    calibrate(network, 100 * inputs)
+    calibrate(network, inputs)
+    torch.testing.assert_close(network[1].running_mean, inputs.mean((0, 2, 3)))
+    assert network[1].momentum == 0.1
+
+
+def test_calibration_leaves_its_examples_as_they_are() -> None:
+    """A network that changes its inputs in place gets a copy."""
+
+    class Drift(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mul_(1.00001)
+
+    inputs = torch.rand(200, 3)
+    before = inputs.clone()
+    calibrate(nn.Sequential(Drift(), nn.BatchNorm1d(3)), inputs)
+    assert torch.equal(inputs, before)
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])

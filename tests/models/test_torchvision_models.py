@@ -1,4 +1,4 @@
-"""torchvision's classification models: all of them, at once because without weights."""
+"""All of torchvision's classification models, built without weights, which is quick."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pactl_cli.models.torchvision_models import torchvision_network
 
 NAMES = [entry.name for entry in catalogue.MODELS.values() if entry not in catalogue.OWN_MODELS]
 SIDES = {"alexnet": 64, "inception_v3": 75, "maxvit_t": 224, "vit_h_14": 28}
-"""The smallest square images that a model takes, where 32 is not enough or is no multiple of its patches."""
+"""The sides of images for the models that do not take 32 x 32."""
 QUICK = {"squeezenet1_0", "squeezenet1_1", "alexnet", "vgg11_bn", "resnet18", "googlenet", "mnasnet0_5", "vit_b_16"}
-"""Of what takes long, one for each kind of head; all the others are slow."""
+"""One model for each kind of head; the tests that take long mark all others as slow."""
 
 
 def shape(name: str, channels: int = 1) -> tuple[int, int, int]:
@@ -32,7 +32,7 @@ def shape(name: str, channels: int = 1) -> tuple[int, int, int]:
 
 
 def sketch(name: str, classes: int = 3, channels: int = 1) -> nn.Module:
-    """A model without its weights."""
+    """Return a model without its weights."""
     return sketch_network(name, classes=classes, inputs=InputSpec.image(*shape(name, channels)), width=None)
 
 
@@ -40,13 +40,13 @@ def size(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_none_is_missing() -> None:
+def test_no_model_of_torchvision_is_missing() -> None:
     assert sorted(NAMES) == sorted(list_models(module=torchvision.models))
 
 
 @pytest.fixture
 def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the trial on an image, which takes longer than the rest and has tests of its own."""
+    """Skip the trial on an image, which takes long and has tests of its own."""
     monkeypatch.setattr("pactl_cli.models._require_fit", lambda *_: None)
 
 

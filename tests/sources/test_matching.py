@@ -1,4 +1,4 @@
-"""Weights as people have them, brought to a network; and what they are told where that is impossible."""
+"""Weights of usual checkpoints fit a network, and errors say why others do not."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ FORMS: dict[str, Callable[[Tensors], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_people_have(tmp_path: Path, form: str) -> None:
+def test_weights_are_found_in_every_usual_form(tmp_path: Path, form: str) -> None:
     expected = own()
     torch.save(FORMS[form](expected), tmp_path / "w.pth")
     found = match(read_weights(tmp_path / "w.pth"), Net, "Net", None)
@@ -136,7 +136,7 @@ def test_a_function_that_knows_neither_classes_nor_channels() -> None:
         ({}, "", "--head : Net has no such layer"),
     ],
 )
-def test_what_does_not_fit(change: Tensors, head: str | None, says: str) -> None:
+def test_weights_that_do_not_fit_are_refused(change: Tensors, head: str | None, says: str) -> None:
     with pytest.raises(PactlError) as caught:
         matched(own() | change, head)
     assert says in caught.value.one_line()
@@ -167,7 +167,7 @@ OTHERS = sorted(set(torchvision.models.list_models(module=torchvision.models)) -
 
 
 def published(name: str) -> Weights:
-    """torchvision's weights without numbers, in the form in which it published the oldest."""
+    """Return torchvision's weights without numbers, in the form in which it published the oldest."""
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     network = sketched(lambda: torchvision.models.get_model(name, weights=None, **options))
     tensors: Tensors = OrderedDict()

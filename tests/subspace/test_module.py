@@ -118,7 +118,7 @@ def test_low_rank_factors_come_from_the_seed() -> None:
 
 @pytest.mark.parametrize(("rank", "complaint"), [(9, "at most 8"), (17, "at most 8")])
 def test_a_rank_that_is_too_large(rank: int, complaint: str) -> None:
-    with pytest.raises(PactlError, match=f"--lora-rank {rank} is more than encoder") as caught:
+    with pytest.raises(PactlError, match=f"--lora-rank {rank} is too large for encoder") as caught:
         attending(rank)
     assert complaint in caught.value.hint
 

@@ -10,7 +10,7 @@ from pactl_cli.certificate.format import FIXED_STATISTICS
 from pactl_cli.data.dataset import Examples
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.models.layers import hold_all_but_head, parameter_layout
+from pactl_cli.models.layers import freeze_all_but_head, parameter_layout
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
@@ -23,7 +23,7 @@ EXAMPLES = Examples(IMAGES, torch.arange(700) % 3)
 
 
 def module(network: nn.Module) -> SubspaceModule:
-    hold_all_but_head(network)
+    freeze_all_but_head(network)
     projector = build_projector("head", parameter_layout(network), 5, 137)
     return SubspaceModule(Prepared(network, FIXED_STATISTICS, code=""), projector)
 

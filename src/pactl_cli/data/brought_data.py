@@ -16,7 +16,7 @@ from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.given_arrays import read_archive
 from pactl_cli.data.reading import Reading
 from pactl_cli.errors import PactlError, names_in_words
-from pactl_cli.models.brought import at_home, described, find_code
+from pactl_cli.models.brought import described, find_code, user_code
 
 _FORMS = "give (X, y), a Dataset of PyTorch or of Hugging Face, or pairs of an input and its label"
 _LABELS = ("label", "labels", "target", "y")
@@ -31,7 +31,7 @@ def load_brought(name: str, data_dir: DataDirectory, progress: Progress, *, read
         PactlError: if the function fails, or what there is is no data set.
     """
     given = catalogue.handed_over(name) if catalogue.is_handed(name) else None
-    with at_home():
+    with user_code():
         function = find_code("--dataset", name) if given is None else None
         try:
             arrays = dict(_arrays(function() if function else given, progress))

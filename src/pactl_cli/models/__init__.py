@@ -1,4 +1,4 @@
-"""Named networks, drawn from a seed."""
+"""Networks by name, their weights drawn from a seed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pactl_cli.models.size import outcome
 
 
 def build_network(name: str, *, classes: int, inputs: InputSpec, width: int | None, seed: int) -> nn.Module:
-    """Return the network `name` for some inputs, on the CPU.
+    """Return a network on the CPU, its weights drawn from a seed.
 
     Args:
-        name: of the catalogue, or `module:function`, the user's own.
-        classes: of the data.
-        inputs: what an example is.
-        width: the base width; of no meaning, and None, for networks that have none.
-        seed: of the weights.
+        name: a name of the catalogue, or the user's own `module:function`.
+        classes: the number of classes of the data.
+        inputs: the specification of an example.
+        width: the base width; None for a network that has none.
+        seed: the seed of the weights.
 
     Raises:
-        PactlError: if it cannot take such inputs, or what the user brings cannot be used.
+        PactlError: if the network cannot take such inputs, or the user's function cannot be used.
     """
     if catalogue.is_brought(name):
         return brought_network(name, classes=classes, channels=inputs.channels, seed=seed)
@@ -36,9 +36,9 @@ def build_network(name: str, *, classes: int, inputs: InputSpec, width: int | No
 
 
 def sketch_network(name: str, *, classes: int, inputs: InputSpec, width: int | None) -> nn.Module:
-    """Return the same network without numbers, on the meta device: at once, whatever its size.
+    """Return a network without numbers, on the meta device: this is quick whatever its size.
 
-    What the user brings is built.
+    Only the user's own network is built with numbers.
 
     Raises:
         PactlError: as `build_network` does.
@@ -49,11 +49,7 @@ def sketch_network(name: str, *, classes: int, inputs: InputSpec, width: int | N
 
 
 def _builder(name: str, classes: int, inputs: InputSpec, width: int | None) -> Callable[[], nn.Module]:
-    """Return what constructs a network of the catalogue, its weights not yet drawn.
-
-    Raises:
-        PactlError: if it cannot take such inputs.
-    """
+    """Return a function that constructs a network of the catalogue; raise PactlError if it cannot take the inputs."""
     if inputs.kind == MAPPING:
         raise PactlError(
             f"--model-name {name} takes one tensor, the data are {inputs}",
@@ -66,7 +62,7 @@ def _builder(name: str, classes: int, inputs: InputSpec, width: int | None) -> C
 
 
 def _require_fit(name: str, build: Callable[[], nn.Module], classes: int, inputs: InputSpec) -> None:
-    """Raises PactlError unless the model, without its weights, turns an example into logits."""
+    """Raise PactlError unless the network, without its weights, turns an example into logits."""
     try:
         logits = outcome(sketched(build).eval(), inputs)
         reason = "" if logits.shape == (1, classes) else f"it gives {tuple(logits.shape)}"

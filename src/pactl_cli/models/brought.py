@@ -1,4 +1,4 @@
-"""The user's own network, `module:function`: code that is brought, never sent."""
+"""The user's own network, `module:function`: a message names this code and does not contain it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from pactl_cli.models.normalisation import batch_norms
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _INSTALLED = ("<", str(Path(__file__).parents[1]), *(get_path(name) for name in ("stdlib", "purelib", "platlib")))
-"""How the names of files begin that are not of the user's own code."""
+"""Beginnings of the paths of files that are not the user's own code."""
 
 
 class NetworkFailedError(PactlError):
-    """What the user's network raised while it worked: an input that it cannot take need not be among the first."""
+    """An error that the user's network raised on some inputs after it had passed its trial on the first few."""
 
     def __init__(self, name: str, inputs: object, error: Exception) -> None:
         self.cause = error
@@ -40,16 +40,16 @@ class NetworkFailedError(PactlError):
 
 
 def brought_network(name: str, *, classes: int, channels: int, seed: int) -> nn.Module:
-    """What the function `name`, called with the numbers of classes and channels, returns, drawn from `seed`.
+    """Return the network that the function `name` of classes and channels returns, its weights drawn from a seed.
 
     Raises:
         MissingError: if there is no such module or function.
-        PactlError: if it fails, or returns something that cannot be trained and sent.
+        PactlError: if the function fails, or returns something that cannot be trained and certified.
     """
-    with at_home():
+    with user_code():
         function = find_code("--model-name", name, catalogue.NETWORK)
         try:
-            network = seeded(lambda: _require_network(name, function(classes, channels)), seed)
+            network = seeded(lambda: _require_network(function(classes, channels)), seed)
         except PactlError as error:
             raise PactlError(f"--model-name {name}: {error.message}", error.hint) from error
         except (Exception, SystemExit) as error:
@@ -62,10 +62,10 @@ def brought_network(name: str, *, classes: int, channels: int, seed: int) -> nn.
 
 
 def describe(name: str, *, classes: int, channels: int) -> Brought:
-    """What a header's code has to know of it.
+    """Return what the code of a message's header has to know of the user's own network.
 
     Raises:
-        PactlError: if it cannot be built, or not twice alike: a receiver could not build it either.
+        PactlError: if it cannot be built, or two calls do not build equal networks: a receiver could not build it.
     """
     networks = [brought_network(name, classes=classes, channels=channels, seed=DEFAULT_SEED) for _ in range(2)]
     first, second = (dict([*network.named_parameters(), *network.named_buffers()]) for network in networks)
@@ -83,7 +83,7 @@ def describe(name: str, *, classes: int, channels: int) -> Brought:
 
 
 def described(error: BaseException) -> str:
-    """An error of code that is not ours, in a few words, and the line of the user's own code that led to it."""
+    """Return a short description of an error in the user's code, with the line of that code that led to it."""
     if isinstance(error, NetworkFailedError):
         error = error.cause
     words = shorten(_COLOURS.sub("", f"{type(error).__name__}: {error}"), 240, placeholder=" ...")
@@ -96,8 +96,8 @@ def described(error: BaseException) -> str:
 
 
 @contextmanager
-def at_home() -> Iterator[None]:
-    """The user's modules are found as `python` would find them, and what they print is no data."""
+def user_code() -> Iterator[None]:
+    """Within the context, import the user's modules from the working directory too, and send their prints to stderr."""
     place = os.getcwd()
     sys.path.insert(0, place)
     invalidate_caches()
@@ -110,14 +110,14 @@ def at_home() -> Iterator[None]:
 
 
 def find_code(option: str, name: str, else_named: str = "") -> Callable[..., Any]:
-    """The user's function itself; or, of a name of Python, what was handed over, or is named in its place.
+    """Return the user's function `module:function`; of an object handed over in Python, the object or its stand-in.
 
     Args:
-        option: with which it is named, for messages.
-        else_named: the key of what stands for every name of Python.
+        option: the option that names it, for messages.
+        else_named: the key of the name that stands in for every object of Python.
 
     Raises:
-        MissingError: if there is none.
+        MissingError: if there is no such function.
     """
     if catalogue.is_handed(name):
         handed = catalogue.handed_over(name, else_named)
@@ -132,7 +132,7 @@ def find_code(option: str, name: str, else_named: str = "") -> Callable[..., Any
     except (Exception, SystemExit) as error:
         raise MissingError(
             f"{option} {name} cannot be imported: {described(error)}",
-            "run pactl where the module lies, or install it",
+            "run pactl in the module's directory, or install it",
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -141,8 +141,8 @@ def find_code(option: str, name: str, else_named: str = "") -> Callable[..., Any
     return function  # type: ignore[no-any-return]
 
 
-def _require_network(name: str, network: object) -> nn.Module:
-    """The network, if it is one whose every weight is a number of single precision on the CPU, or can be."""
+def _require_network(network: object) -> nn.Module:
+    """Return a network; raise PactlError unless its weights are floating-point numbers on the CPU, to be trained."""
     if not isinstance(network, nn.Module):
         raise PactlError(f"it returns {type(network).__name__}, not a torch.nn.Module")
     for kind, tensors in (("parameter", network.named_parameters()), ("buffer", network.named_buffers())):
@@ -163,7 +163,7 @@ def _require_network(name: str, network: object) -> nn.Module:
 
 
 def _is_same(one: Tensor, other: Tensor) -> bool:
-    """Equal, bit for bit."""
+    """Return whether two tensors are equal, bit for bit."""
     one, other = one.detach().contiguous(), other.detach().contiguous()
     return (
         one.shape == other.shape

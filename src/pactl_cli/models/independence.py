@@ -1,4 +1,4 @@
-"""A classifier is a function of one example: no certificate is about anything else."""
+"""A check that a classifier is a function of one example, as every certificate assumes."""
 
 from __future__ import annotations
 
@@ -13,41 +13,16 @@ from pactl_cli.models.brought import described
 from pactl_cli.models.inputs import Inputs, InputSpec, change, count_inputs, select
 
 EXAMPLES = 4
-"""How many examples a network is tried on."""
+"""The number of examples on which a network is tried."""
 
 TOLERANCE = NUMERICAL_MARGIN / 2
-"""How far each logit of an example may move, relative to its largest, for no lead to move by more than the margin."""
+"""How far a logit may move, relative to the example's largest; a lead then moves by at most the margin."""
 
 _HUGE = 1e30
-
-
-def require_function_of_one_example(
-    network: nn.Module, inputs: Inputs, classes: int, name: str, *, stable: bool = True
-) -> None:
-    """Evaluates a few examples together, again, and one by one.
-
-    Where single precision leaves a doubt, double precision decides whether it is only rounding.
-
-    Args:
-        network: in evaluation mode, in single precision.
-        inputs: examples, as the network takes them.
-        classes: how many logits an example must get.
-        name: of the network, for the message.
-        stable: whether rounding alone may not change logits by more than `TOLERANCE` either.
-
-    Raises:
-        PactlError: unless each example has the same logits every time, up to `TOLERANCE`.
-    """
-    doubt = _dependence(network, inputs, classes, name)
-    if doubt and _is_rounding(network, inputs, classes, name):
-        doubt = _UNSTABLE if stable else None
-    if doubt:
-        raise PactlError(f"--model-name {name} is refused: {doubt[0]}", doubt[1])
-
-
+"""A logit of this size or more counts as an overflow."""
 _RANDOM = (
     "in evaluation mode the same examples get other logits every time",
-    "leave nothing random, such as dropout, and nothing that counts calls",
+    "remove what is random, such as dropout, and what counts calls",
 )
 _DEPENDENT = (
     "in evaluation mode an example's logits depend on the others in its batch",
@@ -59,8 +34,29 @@ _UNSTABLE = (
 )
 
 
+def require_function_of_one_example(
+    network: nn.Module, inputs: Inputs, classes: int, name: str, *, stable: bool = True
+) -> None:
+    """Evaluate a few examples together, again, and one by one; raise PactlError unless their logits stay the same.
+
+    If they differ in single precision, double precision decides whether that is only rounding.
+
+    Args:
+        network: a network in evaluation mode, in single precision.
+        inputs: examples, as the network takes them.
+        classes: how many logits an example must get.
+        name: the network's name, for the message.
+        stable: whether to refuse a network whose logits change by more than `TOLERANCE` by rounding alone.
+    """
+    doubt = _dependence(network, inputs, classes, name)
+    if doubt and _is_rounding(network, inputs, classes, name):
+        doubt = _UNSTABLE if stable else None
+    if doubt:
+        raise PactlError(f"--model-name {name} is refused: {doubt[0]}", doubt[1])
+
+
 def _dependence(network: nn.Module, inputs: Inputs, classes: int, name: str) -> tuple[str, str] | None:
-    """What an example's logits depend on that they must not, and a hint; None if there is no such thing."""
+    """Return what an example's logits wrongly depend on, and a hint; None if on nothing."""
     together = evaluated(network, inputs, classes, name)
     if not agree(together, evaluated(network, inputs, classes, name)):
         return _RANDOM
@@ -70,12 +66,12 @@ def _dependence(network: nn.Module, inputs: Inputs, classes: int, name: str) -> 
 
 
 def _is_rounding(network: nn.Module, inputs: Inputs, classes: int, name: str) -> bool:
-    """Whether a dependence is gone in double precision. A network that cannot be evaluated in it does not show that."""
+    """Return whether a dependence is gone in double precision; False if the network cannot be evaluated in it."""
 
     def widened(values: Tensor) -> Tensor:
         return values.double() if values.is_floating_point() else values
 
-    if any(weight.device.type == "mps" for weight in network.parameters()):  # which has none
+    if any(weight.device.type == "mps" for weight in network.parameters()):  # it has no double precision
         return False
     try:
         return _dependence(network.double(), change(inputs, widened), classes, name) is None
@@ -87,10 +83,10 @@ def _is_rounding(network: nn.Module, inputs: Inputs, classes: int, name: str) ->
 
 @torch.no_grad()
 def evaluated(network: Callable[[Inputs], object], inputs: Inputs, classes: int, name: str) -> Tensor:
-    """The logits, shape (m, classes).
+    """Return a network's logits, shape (m, classes).
 
     Raises:
-        PactlError: if the network fails, or gives something else.
+        PactlError: if the network fails, or returns something else.
     """
     try:
         logits = network(inputs)
@@ -101,11 +97,7 @@ def evaluated(network: Callable[[Inputs], object], inputs: Inputs, classes: int,
 
 
 def require_logits(logits: object, examples: int, classes: int, name: str) -> Tensor:
-    """A network's output, if it is one number for each class of each example.
-
-    Raises:
-        PactlError: if it is something else.
-    """
+    """Return a network's output; raise PactlError unless it is one number for each class of each example."""
     if not isinstance(logits, Tensor) or logits.shape != (examples, classes) or not logits.is_floating_point():
         found = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise PactlError(
@@ -116,9 +108,10 @@ def require_logits(logits: object, examples: int, classes: int, name: str) -> Te
 
 
 def agree(one: Tensor, other: Tensor) -> bool:
-    """Whether logits, shape (m, classes), are the same up to `TOLERANCE` of each example's own largest.
+    """Return whether two tensors of logits, shape (m, classes), are equal up to `TOLERANCE`.
 
-    Examples with a logit that is too large, or no number, agree with each other: rounding decides what overflows.
+    The tolerance is relative to each example's largest logit. An example whose logits overflow in both counts as equal,
+    as rounding decides what overflows.
     """
     usual = [(logits.abs() < _HUGE).all(1) for logits in (one, other)]
     if not torch.equal(*usual):

@@ -1,4 +1,4 @@
-"""A network's initial weights, from a seed, the same on every machine."""
+"""Initial weights of a network from a seed, the same on every machine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pactl_cli import randomness
 from pactl_cli.errors import PactlError
 
 _DRAWS = (torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default)
-"""What the initialisers of `torch.nn.init` draw through."""
+"""The operations through which the initialisers of `torch.nn.init` draw."""
 
 
 class UncompiledMode(TorchDispatchMode):
-    """A mode that meets no compiled network, and spares the two seconds that torch takes to import its compiler."""
+    """A dispatch mode for networks that are not compiled; torch then does not import its compiler for two seconds."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -30,11 +30,11 @@ class UncompiledMode(TorchDispatchMode):
 
 
 class _PortableDraws(UncompiledMode):
-    """Answers torch's in-place `normal_` and `uniform_` from our own streams.
+    """A dispatch mode in which torch's in-place `normal_` and `uniform_` draw from our own streams.
 
-    Networks written with the initialisers of `torch.nn.init` draw through these two operations. Any other random
-    operation would differ between releases and devices, and is refused. `trunc_normal_` is answered as a whole: it
-    draws through `uniform_` in some releases, and in others through as many `normal_` as it takes.
+    The initialisers of `torch.nn.init` draw through these two operations. Any other random operation would differ
+    between releases and devices, and is refused. `trunc_normal_` is replaced as a whole: how it draws depends on
+    torch's release.
     """
 
     def __init__(self, seed: int) -> None:
@@ -54,7 +54,7 @@ class _PortableDraws(UncompiledMode):
                 "use torch.nn.init's normal and uniform initialisers",
             )
         target: Tensor = args[0]
-        first, second = list[float]([*args[1:], *(0.0, 1.0)[len(args) - 1 :]])  # defaults at the end are not passed on
+        first, second = list[float]([*args[1:], *(0.0, 1.0)[len(args) - 1 :]])  # torch leaves out trailing defaults
         if func is torch.ops.aten.uniform_.default:
             values = first + (second - first) * randomness.uniforms(self._seed, self._next_stream(), target.numel())
         else:
@@ -69,7 +69,7 @@ class _PortableDraws(UncompiledMode):
     def truncated(
         self, tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, **_: Any
     ) -> Tensor:
-        """What `torch.nn.init.trunc_normal_` does, and takes."""
+        """Draw as `torch.nn.init.trunc_normal_` does."""
         bounds = (a - mean) / std, (b - mean) / std
         values = mean + std * randomness.truncated_gaussians(self._seed, self._next_stream(), tensor.numel(), *bounds)
         return tensor.copy_(torch.from_numpy(values).view(tensor.shape))
@@ -77,8 +77,8 @@ class _PortableDraws(UncompiledMode):
 
 @contextmanager
 def _answering(draws: _PortableDraws) -> Iterator[None]:
-    """For the time of a construction, all of torch's initialisers draw from `draws`."""
-    names = ("trunc_normal_", "_no_grad_trunc_normal_")  # the second is what a name imported earlier calls
+    """Within the context, let all of torch's initialisers draw from `draws`."""
+    names = ("trunc_normal_", "_no_grad_trunc_normal_")  # a `trunc_normal_` that was imported by name calls the second
     before = {name: getattr(nn.init, name) for name in names if hasattr(nn.init, name)}
     try:
         for name in before:
@@ -91,17 +91,17 @@ def _answering(draws: _PortableDraws) -> Iterator[None]:
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """The network that `build` constructs, its weights drawn from `seed`, on the CPU in float32.
+    """Return the network that `build` constructs, its weights drawn from `seed`, on the CPU in float32.
 
     Raises:
-        PactlError: if construction draws random numbers otherwise than by `normal_` or `uniform_`.
+        PactlError: if construction draws random numbers other than by `normal_` or `uniform_`.
     """
     with torch.device("cpu"), _answering(_PortableDraws(seed)):
         return build().float()
 
 
 class _NoStorage(TorchFunctionMode):
-    """Every `torch.empty`, from which layers make their weights, is on the meta device."""
+    """A mode in which `torch.empty`, from which layers make their weights, is on the meta device."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -110,7 +110,7 @@ class _NoStorage(TorchFunctionMode):
 
 
 class _NoDraws(UncompiledMode):
-    """Nothing is drawn for a tensor without storage. torch would do nothing too, and import its compiler for it."""
+    """A mode that draws nothing for a tensor without storage; torch would import its compiler to do nothing."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -119,6 +119,6 @@ class _NoDraws(UncompiledMode):
 
 
 def sketched(build: Callable[[], nn.Module]) -> nn.Module:
-    """The network that `build` constructs, on the meta device: shapes without numbers, at once whatever its size."""
+    """Return the network that `build` constructs, on the meta device: shapes without numbers, quickly."""
     with _NoDraws(), _NoStorage():
         return build().to("meta")

@@ -1,4 +1,4 @@
-"""What a network takes: a tensor or a mapping of tensors, and the specification of one example of them."""
+"""Inputs of a network, a tensor or a mapping of tensors, and the specification of one example."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pactl_cli import randomness
 from pactl_cli.certificate.format import DEFAULT_SEED
 
 Inputs = Tensor | Mapping[str, Tensor]
-"""m examples: one tensor, shape (m, ...), or several by name."""
+"""m examples: one tensor, shape (m, ...), or several tensors by name."""
 
 IMAGE, FEATURES, TOKENS, MAPPING = "image", "features", "tokens", "mapping"
 ONLY = "inputs"
-"""What the only tensor is called in a specification."""
+"""The name of the only tensor in a specification."""
 
 _INTEGERS = (torch.int64, torch.int32, torch.bool)
 _TYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.float32, torch.float64, *_INTEGERS)}
 _MOST_TENSORS, _LARGEST_RANK, _LONGEST_NAME = 32, 4, 200
 _LARGEST_SIDE, _MOST_VALUES = 1 << 16, 1 << 28
 MOST_TOKENS = 1 << 24
-"""A vocabulary of so many tokens is larger than any."""
+"""The size of the largest vocabulary."""
 
 
 def change(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
@@ -37,7 +37,7 @@ def change(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
 
 
 def count_inputs(inputs: Inputs) -> int:
-    """Return how many examples there are."""
+    """Return the number of examples."""
     return len(inputs if isinstance(inputs, Tensor) else next(iter(inputs.values())))
 
 
@@ -56,16 +56,16 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What one example is.
+    """The specification of one example.
 
     Attributes:
         kind: `image`, of shape (C, H, W); `features`, of shape (F,), bytes or floating-point numbers; `tokens`,
             integers of shape (L,); or `mapping`.
-        tensors: the tensors of a mapping by name, in the order of their names, or the only one.
-        vocabulary: how many tokens there are, which are numbered from 0; None where that is not known.
+        tensors: the tensors of a mapping, sorted by name, or the only one.
+        vocabulary: the number of different tokens, which are numbered from 0; None if it is not known.
 
     Raises:
-        ValueError: if the tensors are not of the kind, or anything else has a vocabulary.
+        ValueError: if the tensors are not of the kind, or inputs other than tokens have a vocabulary.
     """
 
     kind: str
@@ -74,22 +74,22 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if any(tensor.dtype not in _TYPES.values() or min(tensor.shape, default=1) < 1 for _, tensor in self.tensors):
-            raise ValueError("inputs are of no type or size that is known")
+            raise ValueError("inputs have an unknown type or size")
         names = [name for name, _ in self.tensors]
         if self.kind == MAPPING:
             if not names or names != sorted(set(names)):
-                raise ValueError("a mapping needs tensors, by names in order")
+                raise ValueError("a mapping needs tensors, with names in order")
         elif names != [ONLY] or self.kind != _kind(self.tensors[0][1]):
-            raise ValueError(f"such inputs are no {self.kind}")
+            raise ValueError(f"these inputs are not of kind {self.kind}")
         if self.vocabulary is not None and (self.kind != TOKENS or not 0 < self.vocabulary <= MOST_TOKENS):
-            raise ValueError("inputs have a vocabulary that cannot be theirs")
+            raise ValueError("inputs have an impossible vocabulary")
 
     @classmethod
     def of(cls, inputs: Inputs, vocabulary: int | None = None) -> Self:
-        """Return the specification of examples that are at hand, and, if they are tokens, of so many.
+        """Return the specification of examples; `vocabulary` is the number of different tokens, if that is known.
 
         Raises:
-            ValueError: if there is none for them.
+            ValueError: if they are of no known kind.
         """
         if isinstance(inputs, Tensor):
             tensor = TensorSpec(tuple(inputs.shape[1:]), inputs.dtype)
@@ -104,30 +104,30 @@ class InputSpec:
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
-        """Return the specification that `as_dict` wrote, perhaps a stranger's.
+        """Return the specification that `as_dict` wrote; the values may be a stranger's.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: if it is none, or larger than any.
+            KeyError, TypeError, ValueError, AttributeError: if they are no specification, or one that is too large.
         """
         tensors = []
         for name, tensor in values["tensors"].items():
             shape = tuple(tensor["shape"])
             if len(shape) > _LARGEST_RANK or any(type(size) is not int or size < 1 for size in shape):
-                raise ValueError("its inputs have no size")
+                raise ValueError("its inputs have no valid size")
             if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
-                raise ValueError("its inputs have no name")
+                raise ValueError("its inputs have no valid name")
             tensors.append((name, TensorSpec(shape, _TYPES[tensor["dtype"]])))
         vocabulary = values.get("vocabulary")
         if vocabulary is not None and type(vocabulary) is not int:
-            raise ValueError("its vocabulary has no size")
+            raise ValueError("its vocabulary has no valid size")
         spec = cls(str(values["kind"]), tuple(sorted(tensors, key=lambda row: row[0])), vocabulary)
         is_large = max(spec.image_shape) > _LARGEST_SIDE if spec.kind == IMAGE else spec.values > _MOST_VALUES
         if is_large or len(tensors) > _MOST_TENSORS:
-            raise ValueError("its inputs are larger than any")
+            raise ValueError("its inputs are too large")
         return spec
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the specification as values for JSON."""
         types = {dtype: name for name, dtype in _TYPES.items()}
         rows = {name: {"shape": list(spec.shape), "dtype": types[spec.dtype]} for name, spec in self.tensors}
         known = {} if self.vocabulary is None else {"vocabulary": self.vocabulary}
@@ -135,11 +135,7 @@ class InputSpec:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image.
-
-        Raises:
-            ValueError: if it is none.
-        """
+        """Channels, height and width of an image; ValueError for anything else."""
         if self.kind != IMAGE:
             raise ValueError("it takes images")
         channels, height, width = self.tensors[0][1].shape
@@ -147,12 +143,12 @@ class InputSpec:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Height and width of an image; nothing of anything else."""
+        """Height and width of an image; () for anything else."""
         return self.image_shape[1:] if self.kind == IMAGE else ()
 
     @property
     def channels(self) -> int:
-        """Those of an image; 1 of anything else."""
+        """The number of channels of an image; 1 for anything else."""
         return self.image_shape[0] if self.kind == IMAGE else 1
 
     @property
@@ -162,12 +158,12 @@ class InputSpec:
 
     @property
     def values(self) -> int:
-        """How many numbers one example has."""
+        """The number of values in one example."""
         return sum(prod(tensor.shape) for _, tensor in self.tensors)
 
     @property
     def size_bytes(self) -> int:
-        """What one example takes."""
+        """The size of one example."""
         return sum(prod(tensor.shape) * tensor.dtype.itemsize for _, tensor in self.tensors)
 
     def __str__(self) -> str:
@@ -189,12 +185,13 @@ class InputSpec:
         return self._made(lambda name, spec: torch.zeros(1, *spec.shape))
 
     def fixed_inputs(self, count: int, stream: str) -> Inputs:
-        """Return examples that are the same everywhere, whatever they mean.
+        """Return random examples that are the same on every machine.
 
-        Floating-point numbers lie in -1 .. 1, bytes are any, and integers are 0 or 1, which every vocabulary has.
+        Floating-point numbers lie in -1 .. 1, bytes in 0 .. 255, and integers are 0 or 1, which every vocabulary has.
 
         Args:
-            stream: the name of the random numbers.
+            count: the number of examples.
+            stream: the name of the stream of random numbers.
         """
 
         def draw(name: str, spec: TensorSpec) -> Tensor:
@@ -210,17 +207,13 @@ class InputSpec:
         return self._made(draw)
 
     def _made(self, make: Callable[[str, TensorSpec], Tensor]) -> Inputs:
-        """Return inputs with these names, each tensor made from its specification."""
+        """Return inputs, each tensor made from its name and specification."""
         made = {name: make(name, spec) for name, spec in self.tensors}
         return made if self.kind == MAPPING else made[ONLY]
 
 
 def _kind(tensor: TensorSpec) -> str:
-    """Return what examples of one tensor are.
-
-    Raises:
-        ValueError: if they are nothing that is known.
-    """
+    """Return the kind of examples of one tensor; raise ValueError if there is none."""
     if len(tensor.shape) == 3:
         return IMAGE
     if len(tensor.shape) != 1:

@@ -1,4 +1,4 @@
-"""A network's layers, told by type and not by name: which are trained, and how, which normalise, which is the head."""
+"""A network's layers, found by type and not by name: what is trained, what normalises, and which layer is the head."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Layout:
     """Places in the flat vector of trained parameters, in `named_parameters()` order.
 
     Attributes:
-        size: D.
+        size: D, the length of the vector.
         normalisation: places of the scales and shifts of normalisation layers, ascending.
         head: places of the network's last dense or convolutional layer, ascending.
     """
@@ -34,15 +34,15 @@ class Layout:
 
 
 def trained_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that ask for gradients, by name, in order; a parameter with two names has the first."""
+    """Return the parameters that require gradients, by name, in order; a shared parameter has its first name."""
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-def hold_matching(network: nn.Module, pattern: str) -> None:
-    """Keep the parameters in whose names a pattern is found from being trained.
+def freeze_matching(network: nn.Module, pattern: str) -> None:
+    """Freeze the parameters whose names match a pattern.
 
     Raises:
-        PactlError: if it is no pattern, or found in no name, or in those of all that is trained.
+        PactlError: if it is no pattern, or matches no name, or leaves nothing to train.
     """
     if not pattern:
         return
@@ -55,15 +55,11 @@ def hold_matching(network: nn.Module, pattern: str) -> None:
         parameters[name].requires_grad_(False)
     if not found or not trained_parameters(network):
         which = "every weight" if found else "no weight"
-        raise PactlError(f"--freeze {pattern} fits {which} of the network", f"a name there is {next(iter(parameters))}")
+        raise PactlError(f"--freeze {pattern} fits {which} of the network", f"its first is {next(iter(parameters))}")
 
 
-def hold_all_but_head(network: nn.Module) -> None:
-    """Keep all parameters but the head's from being trained.
-
-    Raises:
-        PactlError: if nothing is left.
-    """
+def freeze_all_but_head(network: nn.Module) -> None:
+    """Freeze all parameters but the head's; raise PactlError if that leaves nothing to train."""
     head = _head_parameters(network)
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.requires_grad and id(parameter) in head)
@@ -77,12 +73,12 @@ def _head_parameters(network: nn.Module) -> set[int]:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of theta, the vector of what is trained.
+    """A part of theta, the vector of trained parameters.
 
     Attributes:
-        name: of a network's parameter.
-        shape: of the part.
-        factor: "" for the parameter itself; "A" or "B" of one that is W0 + B A.
+        name: the name of a network's parameter.
+        shape: the shape of the part.
+        factor: "" for the parameter itself; "A" or "B" for a factor of its change, where it is W0 + B A.
     """
 
     name: str
@@ -91,14 +87,14 @@ class Piece:
 
 
 def pieces(network: nn.Module, rank: int = 0) -> list[Piece]:
-    """The parts of theta, in `named_parameters()` order.
+    """Return the parts of theta, in `named_parameters()` order.
 
     Args:
-        rank: 0, or that of changes of dense layers other than the head, attention's included: then only these
-            changes, A before B, and the head are trained.
+        rank: 0 to train the parameters themselves. Otherwise only the head is trained, and changes of this rank, A
+            before B, of all other dense layers, attention's included.
 
     Raises:
-        PactlError: if there are no such layers, or some are too small.
+        PactlError: if there are no such layers, or some are too small for the rank.
     """
     trained, head = trained_parameters(network), _head_parameters(network)
     if not rank:
@@ -114,24 +110,20 @@ def pieces(network: nn.Module, rank: int = 0) -> list[Piece]:
             if rank > min(outputs, inputs):
                 name = name.removeprefix("network.")
                 raise PactlError(
-                    f"--lora-rank {rank} is more than {name} has, which is {outputs} x {inputs}",
+                    f"--lora-rank {rank} is too large for {name}, which is {outputs} x {inputs}",
                     f"give at most {min(outputs, inputs)}, or leave it out with --freeze",
                 )
             shapes = {"A": (rank, inputs), "B": (outputs, rank)}
             found += [Piece(name, torch.Size(shape), factor) for factor, shape in shapes.items()]
     if not any(piece.factor for piece in found):
         raise PactlError(
-            f"--lora-rank {rank}: no dense layer is trained but the head", "leave it out, or use --intrinsic-mode head"
+            f"--lora-rank {rank}: no dense layer but the head is trained", "leave it out, or use --intrinsic-mode head"
         )
     return found
 
 
 def parameter_layout(network: nn.Module, rank: int = 0) -> Layout:
-    """The layout of theta: of a network's trained parameters, or of changes of some rank.
-
-    Raises:
-        PactlError: as `pieces` does.
-    """
+    """Return the layout of theta, whose parts and errors are those of `pieces`."""
     norms = [layer for layer in network.modules() if isinstance(layer, _NORMALISATION)]
     kinds = {id(p): "normalisation" for layer in norms for p in layer.parameters(recurse=False)}
     kinds |= dict.fromkeys(_head_parameters(network), "head")
@@ -147,20 +139,20 @@ def parameter_layout(network: nn.Module, rank: int = 0) -> Layout:
 
 
 def find_head(network: nn.Module) -> list[tuple[str, nn.Linear | _ConvNd]]:
-    """The name and the layer of the head: of all dense and convolutional layers the last one; none if there is none."""
+    """Return the name and the layer of the head, the last dense or convolutional layer; [] if there is none."""
     layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear | _ConvNd)]
     return layers[-1:]
 
 
 def head_names(network: nn.Module) -> tuple[str, ...]:
-    """The names of the head's parameters, its weight first."""
+    """Return the names of the head's parameters, its weight first."""
     return tuple(
         f"{name}.{key}".lstrip(".") for name, layer in find_head(network) for key, _ in layer.named_parameters()
     )
 
 
 def convolution_like(layer: _ConvNd, *, inputs: int | None = None, outputs: int | None = None) -> _ConvNd:
-    """A new convolution, the same but for its numbers of channels, drawn as torch draws one."""
+    """Return a new convolution like another one, with other numbers of channels and torch's own initial weights."""
     kind: Any = next(kind for kind in type(layer).__mro__ if kind.__module__ == nn.Conv2d.__module__)
     return kind(  # type: ignore[no-any-return]
         layer.in_channels if inputs is None else inputs,

@@ -1,4 +1,4 @@
-"""The networks of the catalogue that are our own: classes, inputs, width -> a network."""
+"""Our own networks of the catalogue, each a function of classes, inputs and width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pactl_cli.models.inputs import TOKENS, InputSpec
 
 
 def _shape_from(name: str, inputs: InputSpec, smallest: int) -> tuple[int, int, int]:
-    """Return channels, height and width of images that are large enough."""
+    """Return channels, height and width of images; raise PactlError if they are too small."""
     _, height, width = shape = inputs.image_shape
     if min(height, width) < smallest:
         raise PactlError(
@@ -25,7 +25,7 @@ def _shape_from(name: str, inputs: InputSpec, smallest: int) -> tuple[int, int, 
 
 
 def lenet5(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """LeNet5 (Caffe's form): `width` and 2.5 `width` filters of 5 x 5; 431,080 parameters on MNIST at width 20."""
+    """Return LeNet5 as in Caffe, `width` and 2.5 `width` filters of 5 x 5; 431,080 parameters on MNIST at width 20."""
     channels, height, breadth = _shape_from("lenet5", inputs, 16)
     first, second = width, 5 * width // 2
     height, breadth = ((((side - 4) // 2) - 4) // 2 for side in (height, breadth))
@@ -52,7 +52,7 @@ def lenet5(classes: int, inputs: InputSpec, width: int) -> nn.Module:
 
 
 def lenet(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """LeNet-5 with rectifiers and maxima: `width` and 8/3 `width` filters of 5 x 5; 44,426 parameters on MNIST."""
+    """Return LeNet-5 with ReLU and max pooling, `width` and 8/3 `width` 5 x 5 filters; 44,426 parameters on MNIST."""
     channels, height, breadth = _shape_from("lenet", inputs, 16)
     second = 8 * width // 3
     height, breadth = ((((side - 4) // 2) - 4) // 2 for side in (height, breadth))
@@ -73,15 +73,14 @@ def lenet(classes: int, inputs: InputSpec, width: int) -> nn.Module:
 
 
 class Mean(nn.Module):
-    """The mean over height and width."""
+    """The mean over height and width, from shape (m, C, H, W) to (m, C)."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Shape (m, C, H, W) to shape (m, C)."""
         return maps.mean((-2, -1))
 
 
 def layer13s(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """Nine 3 x 3 convolutions with BatchNorm; 63,738 parameters for ten classes in colour at width 8."""
+    """Return nine 3 x 3 convolutions with BatchNorm; 63,738 parameters for ten classes in colour at width 8."""
     k = 2 * width
     widths = [_shape_from("layer13s", inputs, 4)[0], k, k] + [2 * k] * 7
     layers: list[nn.Module] = []
@@ -93,37 +92,36 @@ def layer13s(classes: int, inputs: InputSpec, width: int) -> nn.Module:
 
 
 def convnet(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """Three 3 x 3 convolutions with BatchNorm, each pooled; 29,178 parameters on MNIST at width 16."""
+    """Return three 3 x 3 convolutions with BatchNorm, each pooled; 29,178 parameters on MNIST at width 16."""
     channels, height, breadth = _shape_from("convnet", inputs, 8)
     layers: list[nn.Module] = []
     for before, outputs in pairwise((channels, width, 2 * width, 4 * width)):
-        # A rectifier after the maximum is the same function as before it, at a quarter of the work.
+        # ReLU after max pooling is the same function as before it, at a quarter of the work.
         layers += [nn.Conv2d(before, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)]
         layers += [nn.MaxPool2d(2), nn.ReLU()]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * (height // 8) * (breadth // 8), classes))
 
 
-class Beside(nn.Module):
-    """The inputs, and beside them what layers make of them."""
+class Concatenation(nn.Module):
+    """The inputs and the outputs of some layers, concatenated: from shape (m, F) to (m, F + G)."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Shape (m, F) to shape (m, F + G)."""
         return torch.cat([inputs, self.layers(inputs)], dim=1)
 
 
 def mlp(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """One hidden layer of `width`, whose results the last layer sees beside the inputs themselves."""
+    """Return one hidden layer of `width`; the last layer takes its outputs and the inputs."""
     features = inputs.values
-    hidden = Beside(nn.Linear(features, width), nn.ReLU())
+    hidden = Concatenation(nn.Linear(features, width), nn.ReLU())
     return nn.Sequential(nn.Flatten(), hidden, nn.Linear(features + width, classes))
 
 
 def fc(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """Two hidden layers of `width`; 199,210 parameters on MNIST at width 200."""
+    """Return two hidden layers of `width`; 199,210 parameters on MNIST at width 200."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(inputs.values, width),
@@ -135,11 +133,14 @@ def fc(classes: int, inputs: InputSpec, width: int) -> nn.Module:
 
 
 class Bag(nn.Module):
-    """The mean of the vectors of a text's tokens, but for 0, which is padding, and a dense layer; of no tokens it is 0.
+    """A dense layer on the mean of the vectors of a text's tokens, from shape (m, L), in any type, to (m, classes).
+
+    Token 0 is padding and is left out. Without any token the mean is 0.
 
     Args:
-        vocabulary: how many tokens there are.
-        width: of a vector.
+        vocabulary: the number of different tokens.
+        width: the length of a vector.
+        classes: the number of logits.
     """
 
     def __init__(self, vocabulary: int, width: int, classes: int) -> None:
@@ -148,8 +149,7 @@ class Bag(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Shape (m, L), in any type, to shape (m, classes)."""
-        tokens = tokens.long()  # exact: single precision, in which our own networks get them, has all up to 2^24
+        tokens = tokens.long()  # exact: `Prepared` gives them in single precision, which has all up to 2^24
         vectors = self.vectors.weight
         is_token = (tokens > 0).to(vectors.dtype)
         total = embedding_bag(tokens, vectors, per_sample_weights=is_token, mode="sum")
@@ -158,7 +158,7 @@ class Bag(nn.Module):
 
 
 def bag(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """A bag of tokens; 16,708 parameters for bytes and four classes at width 64."""
+    """Return a bag of tokens; 16,708 parameters for bytes and four classes at width 64."""
     if inputs.kind != TOKENS or inputs.vocabulary is None:
         raise ValueError("it takes tokens, numbers from 0 of a known vocabulary; save features as float32")
     return Bag(inputs.vocabulary, width, classes)

@@ -1,4 +1,4 @@
-"""What is computed from calibration examples: the scale of inputs, and BatchNorm's running statistics."""
+"""Statistics of calibration examples: mean and deviation of inputs, and BatchNorm's running statistics."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pactl_cli.models.inputs import Inputs, count_inputs, select
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
-    """The layers of a network that use batch statistics in training, in order."""
+    """Return the layers of a network that use batch statistics in training, in order."""
     return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
 
 
 def running_statistics(network: nn.Module) -> dict[str, Tensor]:
-    """Return the running means and variances of a network, which are its own, by their names."""
+    """Return the running means and variances of a network by name, not copied."""
     layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, _BatchNorm))
     kept = ((f"{name}.{key}", buffer) for name, layer in layers for key, buffer in layer.named_buffers())
     return {name: buffer for name, buffer in kept if buffer.is_floating_point()}
@@ -31,9 +31,9 @@ def running_statistics(network: nn.Module) -> dict[str, Tensor]:
 def calibrate(network: nn.Module, inputs: Inputs) -> None:
     """Recompute running statistics at the present weights, and leave the network in evaluation mode.
 
-    The statistics are the average over equal consecutive batches of at most
-    `CALIBRATION_BATCH` calibration examples, in their order. Everything but BatchNorm, such
-    as dropout, stays in evaluation mode. Without BatchNorm or examples nothing is recomputed.
+    The statistics are the average over equal consecutive batches of at most `CALIBRATION_BATCH` calibration examples,
+    in their order. All other layers, such as dropout, stay in evaluation mode. Without BatchNorm or examples nothing is
+    recomputed.
     """
     network.eval()
     layers = batch_norms(network)
@@ -47,7 +47,7 @@ def calibrate(network: nn.Module, inputs: Inputs) -> None:
     hooks = [layer.register_forward_pre_hook(_channels_first) for layer in layers]
     count = count_inputs(inputs)
     for batch in torch.arange(count).tensor_split(-(-count // CALIBRATION_BATCH)):
-        network(select(inputs, batch))  # a copy: a network of the user's may change what it is given
+        network(select(inputs, batch))  # a copy: the user's own network may change its inputs in place
     for layer, momentum, hook in zip(layers, momenta, hooks, strict=True):
         layer.momentum = momentum
         hook.remove()
@@ -55,9 +55,9 @@ def calibrate(network: nn.Module, inputs: Inputs) -> None:
 
 
 def _channels_first(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return what a layer gets, laid out so that a processor's sums over many pixels are as exact as a GPU's.
+    """Return a layer's inputs with channels first, so that a CPU's sums over many pixels are as exact as a GPU's.
 
-    Over channels that come last it adds up a million numbers one after the other, in single precision.
+    With channels last, torch adds up a million numbers one after the other, in single precision.
     """
     return tuple(tensor.contiguous() for tensor in inputs)
 
@@ -65,7 +65,7 @@ def _channels_first(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tenso
 def statistics_of(inputs: Tensor) -> Statistics:
     """Return mean and standard deviation of each channel of images, or of each feature: the same on every machine.
 
-    Bytes are divided by 255. Where all numbers are one, 1 stands for the deviation, which is 0.
+    Bytes are divided by 255. A deviation of 0 is replaced by 1.
     """
     values = inputs.cpu().numpy()
     rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
@@ -75,7 +75,7 @@ def statistics_of(inputs: Tensor) -> Statistics:
 
 
 def _of_bytes(row: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return mean and deviation, rounded once from integers, and the root once more."""
+    """Return mean and deviation, computed from exact integers: rounded once, and the root once more."""
     counts, size = np.bincount(row, minlength=256).tolist(), len(row)
     total = sum(value * count for value, count in enumerate(counts))
     squares = sum(value * value * count for value, count in enumerate(counts))
@@ -83,7 +83,7 @@ def _of_bytes(row: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _of_numbers(row: NDArray[np.number]) -> tuple[float, float]:
-    """Return mean and deviation from sums that are rounded once each, in double precision."""
+    """Return mean and deviation in double precision, from sums that are rounded only once."""
     numbers = row.astype(np.float64)
     if numbers.min() == numbers.max():
         return float(numbers[0]), 1.0
@@ -92,7 +92,7 @@ def _of_numbers(row: NDArray[np.number]) -> tuple[float, float]:
 
 
 def freeze_statistics(network: nn.Module) -> None:
-    """From now on BatchNorm uses the running statistics that it has, and keeps them, in training too."""
+    """Make BatchNorm use its present running statistics from now on, and keep them, in training too."""
 
     def into_evaluation(*_: object) -> None:
         for layer in batch_norms(network):

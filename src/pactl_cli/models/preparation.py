@@ -1,4 +1,4 @@
-"""A network with the preparation of its inputs: raw inputs in, logits out. Nothing else normalises."""
+"""A network with the preparation of its inputs: raw inputs in, logits out. Inputs are normalised nowhere else."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pactl_cli.models.inputs import Inputs, InputSpec
 
 
 class Prepared(nn.Module):
-    """A network that takes examples as the data have them.
+    """A network that takes raw examples.
 
-    Bytes are divided by 255, then normalised as (x - mean) / std per channel, and lie in memory with their channels
-    last, in which order convolutions run up to twice as fast. Other numbers are normalised only if that is asked for,
-    and mappings stay as they are.
+    Bytes are divided by 255, then normalised as (x - mean) / std per channel, and laid out with channels last, where
+    convolutions run up to twice as fast. Other numbers are normalised only if that is asked for, and mappings stay as
+    they are.
 
     Args:
-        network: takes prepared inputs.
-        statistics: mean and standard deviation: one number for all channels, or one for each, or for each feature.
-        every_number: whether they are for numbers that are no bytes, too.
-        code: the name of the network where it is the user's own: it gets other integers as they are, and its errors are
-            told. For the networks of the catalogue, "", they become floating-point numbers.
+        network: a network that takes prepared inputs.
+        statistics: mean and standard deviation: one number for all channels, or one for each channel or feature.
+        every_number: whether to normalise numbers other than bytes too.
+        code: the name of the user's own network: it gets integers other than bytes as they are, and its errors are
+            reported as its own. "" for a network of the catalogue, which gets floating-point numbers.
     """
 
     _entry: nn.Module | None
@@ -44,7 +44,7 @@ class Prepared(nn.Module):
         """Return the logits of raw inputs, shape (m, classes).
 
         Raises:
-            NetworkFailedError: if code of the user's raises something, other than that memory is short.
+            NetworkFailedError: if the user's own network raises an error that is not about a lack of memory.
         """
         prepared = self._prepared(inputs) if isinstance(inputs, Tensor) and self._entry is None else inputs
         try:
@@ -57,7 +57,7 @@ class Prepared(nn.Module):
 
     @contextmanager
     def entered_at(self, layer: str | None) -> Iterator[None]:
-        """Within it, inputs are what the layer of this name takes, and its results are the logits; None for as ever."""
+        """Within the context, run only the named layer, on inputs that it takes as they are; None runs the network."""
         self.__dict__["_entry"] = None if layer is None else self.network.get_submodule(layer)  # not registered twice
         try:
             yield
@@ -65,7 +65,7 @@ class Prepared(nn.Module):
             self.__dict__["_entry"] = None
 
     def _prepared(self, tensor: Tensor) -> Tensor:
-        """Return what the network sees of a tensor of inputs, shape (m, ...)."""
+        """Return a tensor of inputs, shape (m, ...), as the network takes them."""
         if tensor.dtype != torch.uint8 and self.every_number:
             mean, std = (self._mean, self._std) if tensor.ndim == 4 else (self._mean.flatten(), self._std.flatten())
             return tensor.to(mean.dtype).sub(mean).div_(std)

@@ -1,4 +1,4 @@
-"""Residual networks for small images: a 3 x 3 stem, no pooling before the last mean."""
+"""Residual networks for small images, with a 3 x 3 stem and no pooling before the last mean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Stride(nn.Module):
 
 
 class _ZeroChannels(nn.Module):
-    """`count` more channels, of zeros."""
+    """The inputs and `count` more channels of zeros."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class _Block(nn.Module):
 
 
 def _network(classes: int, channels: int, widths: list[int], depth: int, *, weightless: bool) -> nn.Module:
-    """A stem, `depth` blocks of each width, every width but the first at half the size, a mean and a dense layer."""
+    """Return a stem, `depth` blocks of each width, each at half the size of the last, a mean and a dense layer."""
     blocks: list[nn.Module] = []
     for inputs, outputs in pairwise([widths[0], *widths]):
         stride = 1 if not blocks else 2
@@ -71,10 +71,10 @@ def _network(classes: int, channels: int, widths: list[int], depth: int, *, weig
 
 
 def resnet20(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """Nine blocks of `width` to 4 `width` (He et al. 2016, section 4.2); 269,818 parameters in colour at width 16.
+    """Return nine blocks of `width` to 4 `width` (He et al. 2016, section 4.2); 269,818 parameters in colour at 16.
 
-    A shortcut to more channels is every second pixel, BatchNorm and channels of zeros. Every
-    block begins as its shortcut: its last BatchNorm scales by 0.
+    A shortcut to more channels takes every second pixel, applies BatchNorm and adds channels of zeros. Initially every
+    block equals its shortcut: its last BatchNorm scales by 0.
     """
     network = _network(classes, inputs.image_shape[0], [width, 2 * width, 4 * width], 3, weightless=True)
     for block in network.modules():
@@ -84,5 +84,5 @@ def resnet20(classes: int, inputs: InputSpec, width: int) -> nn.Module:
 
 
 def resnet18k(classes: int, inputs: InputSpec, width: int) -> nn.Module:
-    """Eight blocks of `width` to 8 `width` (as ResNet-18, He et al. 2016); 11,173,962 parameters at width 64."""
+    """Return eight blocks of `width` to 8 `width`, as ResNet-18 (He et al. 2016); 11,173,962 parameters at 64."""
     return _network(classes, inputs.image_shape[0], [width, 2 * width, 4 * width, 8 * width], 2, weightless=False)

@@ -1,4 +1,4 @@
-"""What a network takes of memory, found without making it."""
+"""The memory that a network takes, computed without building it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pactl_cli.models.initialisation import UncompiledMode
 from pactl_cli.models.inputs import InputSpec
 
 _SMALL = 1 << 30
-"""Weights times numbers in an example: no result of a small network takes more bytes than this."""
+"""Up to this product of weights and input values a network is evaluated on zeros: no result takes more bytes."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a network is.
+    """The size of a network.
 
     Attributes:
-        parameters: numbers in its parameters and buffers.
-        activations_bytes: of all that evaluating one example computes, in single precision.
-        largest_bytes: of the largest of these.
+        parameters: the number of values in its parameters and buffers.
+        activations_bytes: the size of all tensors that the evaluation of one example computes, in single precision.
+        largest_bytes: the size of the largest of them.
     """
 
     parameters: int
@@ -33,10 +33,10 @@ class Size:
 
     @classmethod
     def of(cls, sketch: nn.Module, inputs: InputSpec) -> Size:
-        """The size of a network of the catalogue, on the meta device, for some inputs; it is put into evaluation mode.
+        """Return the size of a network of the catalogue; it is on the meta device, and put into evaluation mode.
 
         Raises:
-            RuntimeError, ValueError: if it cannot take them.
+            RuntimeError, ValueError: if it cannot take such inputs.
         """
         parameters = sum(tensor.numel() for tensor in sketch.state_dict().values())
         with _Outputs() as outputs:
@@ -45,13 +45,13 @@ class Size:
 
 
 def outcome(sketch: nn.Module, inputs: InputSpec) -> Any:
-    """What a network without numbers, in evaluation mode, makes of an example; where both are small, with zeros for
-    numbers.
+    """Return what a network on the meta device, in evaluation mode, makes of one example.
 
-    For some operations on the meta device torch imports its compiler, which takes two seconds.
+    A small network is evaluated with zeros for its weights: for some operations on the meta device torch imports its
+    compiler, which takes two seconds.
 
     Raises:
-        RuntimeError, ValueError: if the network cannot take it.
+        RuntimeError, ValueError: if the network cannot take such inputs.
     """
     with torch.no_grad():
         if sum(parameter.numel() for parameter in sketch.parameters()) * inputs.values > _SMALL:
@@ -62,7 +62,7 @@ def outcome(sketch: nn.Module, inputs: InputSpec) -> Any:
 
 
 class _Outputs(UncompiledMode):
-    """Notes the size of every tensor that an operation makes; a view of another is none."""
+    """A mode that records the size of every tensor that an operation makes, except for views."""
 
     def __init__(self) -> None:
         super().__init__()

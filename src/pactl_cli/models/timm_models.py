@@ -1,4 +1,4 @@
-"""timm's networks by name, for any channels and classes: an extra, loaded only when named."""
+"""timm's networks by name, for any channels and classes; timm is an extra, imported only when it is named."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pactl_cli.models.inputs import InputSpec
 
 
 def timm_entry(name: str) -> Any:
-    """Return what timm says of a network and its pretrained weights: sizes, preparation, head.
+    """Return timm's configuration of a network and its pretrained weights: sizes, preparation, head.
 
     Args:
-        name: with or without the name of its weights.
+        name: the network's name, with or without that of its weights.
 
     Raises:
         MissingError: if timm is not installed.
-        PactlError: if it has no such network.
+        PactlError: if timm has no such network or weights.
     """
     try:
         from timm.models import get_pretrained_cfg, is_model, list_models, split_model_name_tag
@@ -36,11 +36,7 @@ def timm_entry(name: str) -> Any:
 
 
 def timm_network(name: str, classes: int, inputs: InputSpec, width: None = None) -> nn.Module:
-    """Return one of timm's networks, its weights not yet drawn from a seed.
-
-    Raises:
-        PactlError: if there is no such network, or no timm.
-    """
+    """Return one of timm's networks, its weights not yet drawn from a seed; errors are those of `timm_entry`."""
     channels, height, breadth = inputs.image_shape
     sized: dict[str, Any] = {"img_size": (height, breadth)} if timm_entry(name).fixed_input_size else {}
     from timm import create_model

@@ -13,10 +13,9 @@ from pactl_cli.models.layers import convolution_like
 def torchvision_network(name: str, classes: int, inputs: InputSpec, width: None = None) -> nn.Module:
     """Return one of torchvision's networks, its weights not yet drawn from a seed.
 
-    It has no auxiliary heads. Where images are not of three channels its first convolution
-    is a new one, alike but for the channels.
+    It has no auxiliary heads. For images without three channels, its first convolution is replaced by one for theirs.
     """
-    from torchvision.models import get_model  # takes a second, and most networks are not of it
+    from torchvision.models import get_model  # takes a second, and most networks do not need it
 
     channels, height, breadth = inputs.image_shape
     options: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A bar on a terminal, for a display that has one."""
+"""A progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar_on(console: Console, title: str) -> Iterator[Bar]:
-    """A bar with what is done and the time that is left, of 79 columns; nothing where the console is no terminal."""
+    """Yield a progress bar with the time that is left; it shows nothing unless the console is a terminal."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
@@ -35,11 +35,11 @@ def bar_on(console: Console, title: str) -> Iterator[Bar]:
 
 
 class _Left(ProgressColumn):
-    """The time that is left, where that is known."""
+    """A column with the time that is left, if it is known."""
 
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        """`0:01:02 left`."""
+        """Return `0:01:02 left`."""
         seconds = task.time_remaining
         return Text("" if seconds is None else f"{timedelta(seconds=round(seconds))} left")

@@ -1,4 +1,4 @@
-"""What rebuilds a classifier from its coordinates: a configuration and theta0. It needs no data."""
+"""The blueprint of a classifier, a configuration and theta0: it rebuilds the classifier without data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pactl_cli.data.tables.encoding import Encoding
 from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
-from pactl_cli.models.layers import Layout, head_names, hold_all_but_head, hold_matching, parameter_layout
+from pactl_cli.models.layers import Layout, freeze_all_but_head, freeze_matching, head_names, parameter_layout
 from pactl_cli.models.normalisation import batch_norms, freeze_statistics
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.network_facts import NetworkFacts
@@ -27,7 +27,7 @@ from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
 _OF_A_PRIOR = ("normalisation", "image_size")
-"""The fields of a configuration that a prior's training depends on, beside its network."""
+"""The fields of a configuration that a prior's training depends on, apart from its network."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,12 @@ class Blueprint:
 
     Attributes:
         configuration: what a message says.
-        classes: how many logits there are.
-        spec: of an input.
-        start: theta0, where the seed alone does not give it.
-        keeps_statistics: whether batch statistics are those of `start`, for want of calibration examples.
-        calibrated: mean and standard deviation of the calibration examples' inputs, where the configuration asks for
-            them.
-        encoding: of the rows of a table; None of anything else.
+        classes: the number of logits.
+        spec: the specification of an example.
+        start: theta0, unless the seed alone gives it.
+        keeps_statistics: whether batch statistics are those of `start`, as there are no calibration examples.
+        calibrated: mean and standard deviation of the calibration examples' inputs, if the configuration asks for them.
+        encoding: how the rows of a table are written as numbers; None for other data.
     """
 
     configuration: Configuration
@@ -66,27 +65,26 @@ class Blueprint:
 
     @property
     def has_calibrated_statistics(self) -> bool:
-        """Whether the normalisation of inputs is that of calibration examples: these, or the source's."""
+        """Whether the normalisation of inputs is that of calibration examples, these or the source's."""
         own, start = self.configuration.normalisation, self.start
         return own == CALIBRATION or (start is not None and start.calibrated and own == start.statistics)
 
     @property
     def theta0_sha256(self) -> str | None:
-        """A fingerprint of what training started from; None if the seed in the message gives it."""
+        """The fingerprint of theta0; None if the seed in the message gives theta0."""
         return None if self.start is None else self.start.sha256()
 
     @cached_property
     def network_facts(self) -> NetworkFacts:
-        """What the network is at theta0."""
+        """The facts of the network at theta0."""
         network = self.prepared(self.network())
         return NetworkFacts.of(network, self.configuration.model_name, self.classes, self.spec)
 
     def network(self) -> nn.Module:
-        """Return the network at theta0, on the CPU, without preparation: drawn from the seed, but for what it starts
-        from; what `--freeze` names asks for no gradients.
+        """Return the network at theta0, on the CPU, without preparation; `--freeze` is applied.
 
         Raises:
-            PactlError: if it does not fit the inputs, or the weights or the pattern not it.
+            PactlError: if it does not fit the inputs, or the start's weights or the pattern do not fit it.
         """
         network = build_network(
             self.configuration.model_name,
@@ -97,13 +95,13 @@ class Blueprint:
         )
         if self.start is not None:
             self.start.place_into(network)
-        hold_matching(network, self.configuration.freeze)
+        freeze_matching(network, self.configuration.freeze)
         if self.keeps_statistics:
             freeze_statistics(network)
         return network
 
     def prepared(self, network: nn.Module) -> Prepared:
-        """Return a network of this blueprint with the preparation of its inputs."""
+        """Return a network of this blueprint together with the preparation of its inputs."""
         return Prepared(
             network,
             self.statistics or FIXED_STATISTICS,
@@ -115,7 +113,7 @@ class Blueprint:
         """Return theta0 + P w at w = 0, on the CPU: raw inputs in, logits out.
 
         Raises:
-            PactlError: if the network does not fit the inputs, or the subspace the network.
+            PactlError: if the network does not fit the inputs, or the subspace does not fit the network.
         """
         configuration, network = self.configuration, self.network()
         few = configuration.calibration_examples < 2 and not self.keeps_statistics
@@ -132,18 +130,16 @@ class Blueprint:
         return SubspaceModule(self.prepared(network), projector, rank=rank, seed=seed)
 
     def network_to_evaluate(self, module: SubspaceModule) -> nn.Module:
-        """Return a network in which training can have left nothing: the module's own, or, of the user's code, a new
-        one.
-        """
+        """Return the module's network, or a new one if it is the user's code, in which training may leave traces."""
         if not self.is_code:
             return module.network
         return self.prepared(self.network()).to(module.theta0.device)
 
     def prior_from(self, network: nn.Module) -> Start:
-        """Return a prior: what it has seen is what its source has, as its own examples are known by their indices.
+        """Return a prior; `seen` is its source's, as the prior's own examples are known by their indices.
 
         Args:
-            network: of this blueprint, trained, without preparation.
+            network: a trained network of this blueprint, without preparation.
         """
         source = self.start
         start = self.start_from(
@@ -156,7 +152,7 @@ class Blueprint:
         return replace(start, configured=self.configured_by_prior())
 
     def configured_by_prior(self) -> dict[str, Any]:
-        """Return what the training of a prior of this blueprint takes from the configuration."""
+        """Return the fields of the configuration that the training of a prior depends on."""
         return {name: getattr(self.configuration, name) for name in _OF_A_PRIOR}
 
     def start_from(
@@ -168,10 +164,10 @@ class Blueprint:
         origin: str,
         lineage: tuple[Training, ...] = (),
     ) -> Start:
-        """Return what another training can start from: the network as it is, and what of this one goes with it.
+        """Return what another training can start from.
 
         Args:
-            network: of this blueprint, without preparation.
+            network: a network of this blueprint, without preparation.
             seen, seen_is_complete, origin, lineage: as in `Start`.
         """
         return Start(
@@ -192,12 +188,12 @@ class Blueprint:
 
 
 def trained_layout(network: nn.Module, configuration: Configuration) -> Layout:
-    """Return the layout of what a configuration trains of a network in its subspace; the rest asks for no gradients.
+    """Return the layout of the parameters that a configuration trains, and freeze the others.
 
     Raises:
-        PactlError: if that is nothing.
+        PactlError: if there are none to train.
     """
-    hold_matching(network, configuration.freeze)
+    freeze_matching(network, configuration.freeze)
     if configuration.intrinsic_mode == catalogue.HEAD_ALONE and configuration.intrinsic_dim:
-        hold_all_but_head(network)
+        freeze_all_but_head(network)
     return parameter_layout(network, configuration.lora_rank)

@@ -1,4 +1,4 @@
-"""What calibration examples say of inputs: the categories of a table, mean and standard deviation."""
+"""What is learned from calibration examples about inputs: the categories of a table, mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pactl_cli.models.inputs import FEATURES, TOKENS
 from pactl_cli.models.normalisation import statistics_of
 
 _FEWEST = 2
-"""A mean and a deviation need so many examples."""
+"""The fewest examples that have a mean and a deviation."""
 
 
 def encoded_by(dataset: Dataset, calibration: Indices) -> Dataset:
-    """Return a data set whose rows, if it is a table, are features: unlisted categories come from calibration examples.
+    """Return a data set with the rows of a table as features; calibration examples give categories not listed.
 
     Raises:
-        PactlError: if there are no such examples.
+        PactlError: if there are no calibration examples.
     """
     if dataset.encoding is None or dataset.spec.kind == FEATURES:
         return dataset
@@ -31,10 +31,10 @@ def encoded_by(dataset: Dataset, calibration: Indices) -> Dataset:
 
 
 def calibrated_statistics(configuration: Configuration, calibration: Examples) -> Statistics | None:
-    """Return mean and standard deviation of calibration examples, where they are what normalises inputs.
+    """Return mean and standard deviation of calibration examples, if these are to normalise inputs.
 
     Raises:
-        PactlError: if there are too few, or they have no scale.
+        PactlError: if there are too few, or they are no numbers with a mean.
     """
     if configuration.normalisation != CALIBRATION:
         return None

@@ -1,4 +1,4 @@
-"""From settings and data to what a message says, and to settings with nothing left to default."""
+"""From settings and data to the configuration in a message, and to settings without any default left open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pactl_cli.errors import PactlError, names_in_words, option_name
 from pactl_cli.models import sketch_network
 from pactl_cli.models.brought import describe
 from pactl_cli.models.normalisation import batch_norms
-from pactl_cli.problem.fitting import own_size
+from pactl_cli.problem.fitting import size_for
 from pactl_cli.runs.config_file import config_text
 from pactl_cli.runs.defaults import with_plain_defaults
 from pactl_cli.runs.kinds import kind_of
@@ -29,7 +29,7 @@ from pactl_cli.runs.start import Start
 
 
 def reading_of(settings: TrainSettings, tokenizer: str | None = None) -> Reading:
-    """Return how the user's own data are read, by another tokenizer's file where one is given."""
+    """Return how the user's own data are read, with another tokenizer's file if one is given."""
     said = {field.name: getattr(settings, field.name) for field in fields(Reading)}
     return Reading(**said | ({"tokenizer": tokenizer} if tokenizer else {}))
 
@@ -48,7 +48,7 @@ def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, start: S
 
 
 def _brought(named: str | None, dataset: Dataset, source: Start | None) -> Brought | None:
-    """Return the user's own network, if it is one."""
+    """Return what a header's code has to know of a network outside the catalogue; None for one of the catalogue."""
     if source:
         catalogue.require_named(source.model_name, named, "the source")
     name = source.model_name if source else named
@@ -64,21 +64,21 @@ def _brought(named: str | None, dataset: Dataset, source: Start | None) -> Broug
 def _defaults(source: Start, data: Dataset, settings: TrainSettings) -> dict[str, Any]:
     """Return what a message need not say because the source says it.
 
-    Published constants are statistics of some training set, perhaps of this one under another name: they are free only
-    where a package's network has them and this data set has others, and paid for where somebody chose them.
+    Published constants are statistics of some training set, perhaps of this one under another name. So they are free
+    only if a package's network has them and this data set has others; otherwise the message pays for them.
     """
-    defaults = {"image_size": own_size(data, source)} | source.defaults()
+    defaults = {"image_size": size_for(data, source)} | source.defaults()
     if kind_of(settings).has_prior:
-        defaults.pop("calibration_examples", None)  # a source's own batch statistics are not those of a prior
+        defaults.pop("calibration_examples", None)  # a prior does not keep its source's batch statistics
     statistics, own = defaults["normalisation"], catalogue.dataset_entry(settings.dataset).published
-    is_of_package = len(source.lineage) == 1 and source.lineage[0].published  # a later training may have chosen others
+    is_of_package = len(source.lineage) == 1 and source.lineage[0].published  # a later training may choose others
     if catalogue.is_published(statistics) and (statistics == own or not is_of_package):
         defaults["normalisation"] = None
     return defaults
 
 
 def configuration_of(settings: TrainSettings, task: Task, source: Start | None) -> Configuration:
-    """Return the settings that a message carries, the rest of its fields at their defaults."""
+    """Return the configuration that a message carries: the settings, and defaults for the rest."""
     normalisation: Statistics | str | None = None
     chosen = settings.normalise or ("source" if settings.has_source else None)
     own = task.row.normalisation
@@ -120,7 +120,7 @@ def view_of(settings: TrainSettings, dataset: Dataset) -> str:
     """Return the random view of training examples: as asked, else the data set's own, else one for colour images.
 
     Raises:
-        PactlError: if it needs images of bytes, and the data are something else.
+        PactlError: if there is a view and the data are not images of bytes.
     """
     spec, own = dataset.spec, catalogue.dataset_entry(settings.dataset).view
     is_colour = spec.is_image_of_bytes and spec.channels == 3
@@ -139,11 +139,12 @@ def resolved(
     view: str,
     data: Dataset,
 ) -> TrainSettings:
-    """Return the settings with nothing left to default, and every path absolute.
+    """Return the settings with every default filled in and every path absolute.
 
     Args:
         directory: where named data sets were found.
-        data: what they are about.
+        view: the random view of training examples.
+        data: the data set that the settings are about.
 
     Raises:
         PactlError: if the settings name other classes than the data, or too many to be written.
@@ -166,12 +167,12 @@ def resolved(
         chosen["source"] = str(_absolute(Path(given["source"])))
     chosen |= {"data_dir": directory if os.path.isdir(directory) else None, "augment": view, "class_names": class_names}
     resolved = settings.model_copy(update=chosen)
-    config_text(resolved.as_dict())  # which says now whether it is too long
+    config_text(resolved.as_dict())  # raises now, not at the end, if the file would be too long
     return resolved
 
 
 def _at_absolute_path(dataset: str) -> str:
-    """Return a data set's name, or several, with an absolute path where it has one."""
+    """Return the name of one or several data sets, with paths made absolute."""
 
     def absolute(part: str) -> str:
         kind, colon, path = part.partition(":")
@@ -182,5 +183,5 @@ def _at_absolute_path(dataset: str) -> str:
 
 
 def _absolute(path: Path) -> Path:
-    """Return a path from the root, without a look at what lies there: a stranger may have named it."""
+    """Return an absolute path without looking at the disk, as a stranger may have named it."""
     return Path(os.path.abspath(os.path.expanduser(path)))

@@ -1,7 +1,7 @@
-"""What the user has named on this command line, and what of a run that may be a stranger's follows from it.
+"""What the user has named on the command line, and so allows to be read or run for a run that may be a stranger's.
 
-A run directory says which data it is about, where they lay and which network it has. None of this is believed: data
-come from places that the user names, and code is loaded only if the user names it.
+A run directory names its data, the place where they were, and its network. None of this is believed: data come from
+places that the user names, and code is loaded only if the user names it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import TrainSettings
 
 _PARTS = [part + ending for part in ("train", "test", "val") for ending in ("", *chain(*ENDINGS.values()))]
-"""What a directory of one's own data may hold."""
+"""Names of files and folders that a directory of the user's own data may hold."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """What the user has named on the command line, beside a run directory.
+    """What the user has named on the command line, apart from a run directory.
 
     Attributes:
-        data_dir: where named data sets lie.
-        dataset: the data, where they are the user's own: csv:PATH, npz:PATH, ...
+        data_dir: the directory of named data sets.
+        dataset: the user's own data: csv:PATH, npz:PATH, ...
         model_name: the network, if it is code or very large.
         tokenizer: the file that splits texts, if there is one.
         groups: the file with the group of each training example, if the certificate is about groups.
-        option: with which `dataset` is named.
+        option: the option that names `dataset`.
     """
 
     data_dir: Path | None = None
@@ -48,17 +48,17 @@ class Named:
 
 @dataclass(frozen=True)
 class DataPlace:
-    """Where the data of a run are read.
+    """The place where the data of a run are read.
 
     Attributes:
-        dataset: its name, with the path where it is read.
-        directory: where named data sets lie.
-        may_write: whether what is absent may be fetched into it, and decoded images kept there.
-        by_run: whether the run, not the user, says where.
-        tokenizer: the file that splits texts; None for the one of the settings, if that has one.
-        is_tokenizer_by_run: whether the run says which.
+        dataset: the data set's name, with the path where it is read.
+        directory: the directory of named data sets.
+        may_write: whether absent files may be downloaded into it, and decoded images kept there.
+        by_run: whether the run, not the user, names the place.
+        tokenizer: the file that splits texts; None for the one in the settings, if there is one.
+        is_tokenizer_by_run: whether the run names the tokenizer.
         fonts: the folder of fonts that the run names, if it names one.
-        if_absent: what to do if they are not there; "" for what one would do to begin with.
+        if_absent: a hint for data that are not there; "" for the usual one.
     """
 
     dataset: str
@@ -71,7 +71,7 @@ class DataPlace:
     if_absent: str = ""
 
     def in_words(self) -> str:
-        """Return the place in words, who names it, and which checksums vouch for the data."""
+        """Return the place in words, with who names it and which checksums vouch for the data."""
         entry = catalogue.dataset_entry(self.dataset)
         if entry.takes_path:
             whose = ", a path that the run names: check that they are the data you mean" if self.by_run else ""
@@ -87,13 +87,13 @@ class DataPlace:
         return f"{place}; pactl knows no sha256 of its content: check that it is the published one"
 
     def _tokenizer_in_words(self) -> str:
-        """Return what to add of what splits the texts."""
+        """Return the words to add about the tokenizer's file; "" if there is none."""
         whose = ", a path that the run names: check that it is the one you mean" if self.is_tokenizer_by_run else ""
         return f"; texts split by {quoted(self.tokenizer)}{whose}" if self.tokenizer else ""
 
 
 def require_own_network(run: RunDirectory, named: str | None) -> None:
-    """Raise MissingError if the user has named another network than that of a run."""
+    """Raise MissingError if the user has named a network other than the run's."""
     needed = run.read_config().get("model_name")
     if catalogue.standing_for(named, needed) not in (None, needed):
         raise MissingError(f"--model-name {named} is not the network of {run.path}, which is {needed}")
@@ -102,15 +102,15 @@ def require_own_network(run: RunDirectory, named: str | None) -> None:
 def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
     """Return where to read the data of a run that may be a stranger's.
 
-    Named data sets come from where the user says, or from the default directory; unless `only_read` also from where
-    training found them, if each of their files has a checksum that pactl knows. The user's own data come from where the
-    user says, or from the path that the run names, outside of it.
+    Named data sets come from the directory that the user names, or from the default one. Unless `only_read`, they may
+    also come from where training found them, if pactl knows a checksum of each of their files. The user's own data come
+    from the path that the user names, or from the one that the run names, if that is outside of the run.
 
     Args:
-        only_read: nothing is fetched or written, and nothing is read where the run says but the user's own.
+        only_read: whether to fetch and write nothing, and to read named data sets only where the user says.
 
     Raises:
-        MissingError: if the user has to name them.
+        MissingError: if the user has to name the data.
     """
     place = replace(_place_of_examples(run, trained, named, only_read=only_read), fonts=trained.fonts)
     if trained.fonts is not None:
@@ -129,30 +129,28 @@ def place_of_data(run: RunDirectory, trained: TrainSettings, named: Named, *, on
 
 
 def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
-    """Return where to read the examples of a run, as `place_of_data` says; those of several data sets in one place."""
+    """Return where to read the examples of a run, as `place_of_data` describes."""
     if len(catalogue.joined(trained.dataset)) > 1:
         return _place_of_joined(run, trained, named, only_read=only_read)
-    entry = catalogue.dataset_entry(trained.dataset)
+    entry, directory = catalogue.dataset_entry(trained.dataset), data_directory(named.data_dir)
     if not entry.takes_path:
         if named.dataset not in (None, trained.dataset):
             raise MissingError(
                 f"{named.option} {named.dataset} is not what {run.path} is about, which is {trained.dataset}"
             )
-        directory = data_directory(named.data_dir)
-        found = trained.data_dir
-        if only_read or named.data_dir or found in (None, directory) or not (entry.checked and os.path.isdir(found)):
-            hint = ""
-            if found and not named.data_dir and not only_read:
-                hint = f"training found them in {found}: if you trust what lies there, --data-dir {quote(str(found))}"
-            return DataPlace(trained.dataset, directory, may_write=not only_read, if_absent=hint)
-        return DataPlace(trained.dataset, found, may_write=False, by_run=True)
-    directory = data_directory(named.data_dir)
+        here, found = DataPlace(trained.dataset, directory, may_write=not only_read), trained.data_dir
+        if only_read or named.data_dir or found is None:
+            return here
+        if found != directory and entry.checked and os.path.isdir(found):
+            return DataPlace(trained.dataset, found, may_write=False, by_run=True)
+        hint = f"training found them in {found}: if you trust what is there, --data-dir {quote(str(found))}"
+        return replace(here, if_absent=hint)
     catalogue.require_named_data(trained.dataset, named.dataset, str(run.path), named.option)
     if named.dataset is None:
         path = trained.dataset.partition(":")[2]
         known = f"if you know them: {named.option} {quote(trained.dataset)}"
         _require_outside(run, f"data, {trained.dataset}", [path, *(os.path.join(path, part) for part in _PARTS)], known)
-        hint = f"if they lie elsewhere now: {named.option} {_likely_place(trained.dataset, named.data_dir)}"
+        hint = f"if they have moved: {named.option} {_likely_place(trained.dataset, named.data_dir)}"
         return DataPlace(trained.dataset, directory, may_write=not only_read, by_run=True, if_absent=hint)
     if catalogue.dataset_entry(named.dataset) != entry:
         raise MissingError(
@@ -162,7 +160,7 @@ def _place_of_examples(run: RunDirectory, trained: TrainSettings, named: Named, 
 
 
 def _place_of_joined(run: RunDirectory, trained: TrainSettings, named: Named, *, only_read: bool) -> DataPlace:
-    """Return where to read several data sets: each as if it were alone, but named ones all in one directory."""
+    """Return where to read several data sets: each as if it were alone, but named ones in one directory."""
     known = catalogue.joined(trained.dataset)
     said = catalogue.joined(named.dataset) if named.dataset else (None,) * len(known)
     if len(said) != len(known):
@@ -183,15 +181,15 @@ def _place_of_joined(run: RunDirectory, trained: TrainSettings, named: Named, *,
 
 
 def _require_tokenizer(run: RunDirectory, path: str) -> None:
-    """Raise MissingError if the tokenizer's file that a run names is not there, or lies in the run itself."""
+    """Raise MissingError if the tokenizer's file that a run names is absent, or lies in the run itself."""
     hint = "name it: --tokenizer PATH"
     _require_outside(run, "tokenizer", [path], hint)
     if not os.path.isfile(path):
-        raise MissingError(f"the tokenizer of {run.path} does not lie at {quoted(path)}", hint)
+        raise MissingError(f"the tokenizer of {run.path} is not at {quoted(path)}", hint)
 
 
 def _likely_place(dataset: str, data_dir: Path | None) -> str:
-    """Return data of that name that lie in the user's data directory, or in the working one; else a gap to fill in."""
+    """Return where data of that name are, in the data directory or the working directory; else a gap to fill in."""
     kind, _, name = catalogue.own_name(dataset).partition(":")
     for place in (data_dir, Path()):
         if place is not None and os.path.lexists(place / name):
@@ -200,11 +198,11 @@ def _likely_place(dataset: str, data_dir: Path | None) -> str:
 
 
 def _require_outside(run: RunDirectory, what: str, paths: Iterable[str], hint: str) -> None:
-    """Raise MissingError if something that a run names lies in the run itself, which cannot vouch for it."""
+    """Raise MissingError if a path that a run names lies in the run itself: the run cannot vouch for it."""
     inside = os.path.realpath(run.path)
     try:
         is_inside = any(os.path.commonpath([os.path.realpath(path), inside]) == inside for path in paths)
     except (OSError, ValueError) as error:
-        raise MissingError(f"{run.path} has its {what} at no path: {error}", hint) from error
+        raise MissingError(f"{run.path} names an impossible path of its {what}: {error}", hint) from error
     if is_inside:
-        raise MissingError(f"{run.path} has its {what} in itself, where nothing says that it is what you mean", hint)
+        raise MissingError(f"{run.path} has its {what} inside itself, and cannot vouch for it", hint)

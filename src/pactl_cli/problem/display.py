@@ -1,4 +1,4 @@
-"""How a stage shows that it is at work. What is drawn, and whether, is the command's business."""
+"""How a stage reports progress; the command decides what is drawn."""
 
 from __future__ import annotations
 
@@ -7,38 +7,31 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """Shows how far some work is."""
+    """A function that shows how far some work has come."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Show how many of how many steps are made; a note takes the place of the numbers."""
+        """Show that `done` of `total` steps are made, or a note in place of these numbers."""
 
 
 class Display(Protocol):
-    """Where progress goes."""
+    """The receiver of progress and messages."""
 
     def progress(self, title: str) -> AbstractContextManager[Bar]:
-        """Return a bar for the time of the context; call what it gives as the work goes on."""
+        """Return a context that yields a bar, to be called as the work goes on."""
 
     def say(self, text: str) -> None:
-        """One line for the person who waits."""
+        """Show a line to the person who waits."""
 
     def warn(self, text: str) -> None:
-        """One line that is to be read, also where nobody waits."""
+        """Show a line that must be read, even if nobody waits."""
 
 
 class Silence:
     """A display that shows nothing."""
 
     def progress(self, title: str) -> AbstractContextManager[Bar]:
-        """No bar."""
-        return nullcontext(_unseen)
+        return nullcontext(lambda done, total, note="": None)
 
-    def say(self, text: str) -> None:
-        """Nothing."""
+    def say(self, text: str) -> None: ...
 
-    def warn(self, text: str) -> None:
-        """Nothing."""
-
-
-def _unseen(done: int, total: int, note: str = "") -> None:
-    """Show nothing."""
+    def warn(self, text: str) -> None: ...

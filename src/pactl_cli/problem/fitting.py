@@ -1,4 +1,4 @@
-"""What a source's training and a data set have in common, and inputs that fit a source's network."""
+"""Checks that a data set shares nothing with a source's training, and inputs that fit a source's network."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.runs.start import Start
 
 _LARGEST_SIDE = 640
-"""A source, which may be a stranger's, makes images no larger than this unasked."""
+"""The largest images that a source, which may be a stranger's, gets unasked."""
 
 
-def own_size(dataset: Dataset, source: Start) -> int | None:
-    """Return to which size images are brought for a source where the user names none: that of its training.
+def size_for(dataset: Dataset, source: Start) -> int | None:
+    """Return the side to which images are scaled for a source if the user names none: that of its training.
 
-    It follows from the source alone, and so no message has to say it. None, and images as they are, where there is
-    none, or where it is too large to be taken unasked.
+    It follows from the source alone, so the message does not encode it. None leaves images as they are: the source has
+    no such size, or one that is too large.
     """
     if source.takes_any or not source.spec.kind == dataset.spec.kind == IMAGE:
         return None
@@ -45,8 +45,8 @@ def require_unrelated(source: Start, settings: TrainSettings) -> None:
         names = training.dataset.split(",")
         if is_all_of_it or not set(names).isdisjoint(catalogue.dataset_entry(dataset).resized):
             raise PactlError(
-                f"--dataset {dataset}: {quoted(source.origin)} was trained on {training.dataset}, which has its "
-                "pictures, and nobody could tell which of them",
+                f"--dataset {dataset}: {quoted(source.origin)} was trained on {training.dataset}, which has some of "
+                "its images, and nothing can tell which",
                 "transfer to other data, or from other weights",
             )
         rows = (catalogue.DATASETS.get(name) for name in names)
@@ -65,21 +65,21 @@ def require_unrelated(source: Start, settings: TrainSettings) -> None:
 
 
 def require_own_head(source: Start, settings: TrainSettings, classes: int) -> None:
-    """Raise PactlError if a source is to be certified as it is, and cannot: its head would be drawn anew, and guess."""
+    """Raise PactlError if a source is to be certified as it is, but its head would be drawn anew."""
     is_certified = settings.intrinsic_dim == 0 and not kind_of(settings).has_prior
     if is_certified and source.classes != classes:
         raise PactlError(
-            f"--intrinsic-dim 0: {quoted(source.origin)} tells {source.classes} classes apart, and --dataset "
-            f"{settings.dataset} has {classes}: its head would be drawn anew, and guess",
+            f"--intrinsic-dim 0: {quoted(source.origin)} has {source.classes} classes, and --dataset "
+            f"{settings.dataset} has {classes}: its head would be drawn anew and stay untrained",
             "leave --intrinsic-dim out, or name data with the classes of the source",
         )
 
 
 def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
-    """Inputs as the network of a transfer can take them: images with its channels; anything else as it is.
+    """Return a data set whose inputs fit a source's network: images get its channels, tables its encoding.
 
     Raises:
-        PactlError: if they are not what it takes, or its weights have other shapes for images of their size.
+        PactlError: if they cannot fit, or the weights have other shapes for images of this size.
     """
     if source.spec.kind == dataset.spec.kind == IMAGE:
         return _fit_images(dataset, source)
@@ -101,32 +101,30 @@ def fit_inputs(dataset: Dataset, source: Start) -> Dataset:
 
 
 def _encoded_as(dataset: Dataset, source: Start) -> Dataset:
-    """Return the rows of a table written as numbers as the source's were: columns are found by their names.
+    """Return a table written as numbers as the source's was; columns are found by their names.
 
     Raises:
-        PactlError: if the columns are others, or one of the two is no table with names.
+        PactlError: if the columns differ, or one of the two is no table with names.
     """
     if dataset.encoding is None or source.encoding is None:
         difference = "only one of the two is a table, whose columns have names"
     elif not (difference := dataset.encoding.difference(source.encoding)):
         return dataset.encoded(source.encoding)
     raise PactlError(
-        f"--dataset {dataset.name} is not written as numbers like what {quoted(source.origin)} was trained on: "
-        f"{difference}",
+        f"--dataset {dataset.name} cannot be written as numbers like the data that {quoted(source.origin)} was trained "
+        f"on: {difference}",
         "transfer between tables with the same columns, --missing and --categories",
     )
 
 
 def _with_vocabulary_of(dataset: Dataset, source: Start) -> Dataset:
-    """Return tokens with the vocabulary of a transfer's source, if that has all of them; anything else as it is."""
+    """Return tokens with the vocabulary of a source, if it has all of them; anything else as it is."""
     known, own = source.spec.vocabulary, dataset.spec.vocabulary
-    if known is None or own is None or own > known:
-        return dataset
-    return widened(dataset, known)
+    return dataset if known is None or own is None or own > known else widened(dataset, known)
 
 
 def _fit_images(dataset: Dataset, source: Start) -> Dataset:
-    """Return images as the network of a transfer can take them."""
+    """Return images with the channels of a source's network; raise PactlError if it cannot take their size."""
     channels, height, width = source.spec.image_shape
     dataset = recoloured(dataset, channels)
     if source.takes_any or dataset.spec.sides == (height, width) or source.fits(dataset.spec):
@@ -140,8 +138,8 @@ def _fit_images(dataset: Dataset, source: Start) -> Dataset:
 
 
 def adaptations(original: Dataset, fitted: Dataset, source: Start) -> Iterator[str]:
-    """Yield what was done that a source and data fit one another, each in a line."""
-    if (size := own_size(fitted, source)) and (original.spec.sides, fitted.spec.sides) != ((size, size),) * 2:
+    """Yield a line for each thing that was done to make the data fit a source, or its network fit the data."""
+    if (size := size_for(fitted, source)) and (original.spec.sides, fitted.spec.sides) != ((size, size),) * 2:
         own, whose = " x ".join(map(str, fitted.spec.sides)), f"those of {quoted(source.origin)} were"
         if fitted.spec.sides == (size, size):
             yield f"Images are scaled to {own}, as {whose}; a smaller --image-size is faster."
@@ -155,16 +153,17 @@ def adaptations(original: Dataset, fitted: Dataset, source: Start) -> Iterator[s
 
 
 def seen_forms(original: Dataset, fitted: Dataset, source: Start, where: DataDirectory) -> NDArray[np.uint64]:
-    """Return the fingerprints of training images as they are, as a network sees them, and in the size of the source's
-    own, shape (n, forms).
+    """Return fingerprints of training images in each form that the source may have seen, shape (n, forms).
+
+    The forms are the images as they are, as the network takes them, and in the size of the source's own.
 
     Args:
-        where: named data sets lie.
+        where: the directory of named data sets.
     """
     forms = [image_fingerprints(original.train)]
     if fitted.train.spec != original.train.spec:
         forms.append(image_fingerprints(fitted.train))
-    size = own_size(original, source)
+    size = size_for(original, source)
     if size and (size, size) not in (original.train.spec.sides, fitted.train.spec.sides):
         forms.append(image_fingerprints(resized(original, size, where).train))
     return np.concatenate(forms, axis=1)

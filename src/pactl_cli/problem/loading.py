@@ -1,4 +1,4 @@
-"""From settings to a problem: the data loaded and divided, every default resolved."""
+"""From settings to a problem: data are loaded and divided, defaults filled in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.configuration import Configuration
-from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
+from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.workers import useful_workers
 from pactl_cli.data.loading import load_dataset
@@ -34,10 +34,10 @@ from pactl_cli.problem.fingerprints import Fingerprints
 from pactl_cli.problem.fitting import (
     adaptations,
     fit_inputs,
-    own_size,
     require_own_head,
     require_unrelated,
     seen_forms,
+    size_for,
 )
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.problem.memory import within_memory
@@ -50,17 +50,17 @@ from pactl_cli.runs.start import Start
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is to be about, and what is known of it beside its settings.
+    """A request to load a problem: settings, and what else is known.
 
     Attributes:
-        settings: as the user gave them, or as a run has them.
-        device: where to compute.
-        display: where progress goes.
+        settings: the settings that the user gave, or those of a run.
+        device: the device of the data.
+        display: the receiver of progress.
         world: the processes that share the work, each of which has a request like this one.
-        start: what a transfer starts from, or a prior that has been trained; None where there is none (yet).
-        place: where the data are read; None where the settings, which the user gave, say it.
-        permutation: of the training set, which a run, perhaps a stranger's, has in the place of the file that its
-            settings name; of no meaning where they name none.
+        start: what a transfer starts from, or a prior that has been trained; None if there is none (yet).
+        place: where the data are read; None if the user gave the settings, which then say it.
+        permutation: the permutation of the training set that a run, perhaps a stranger's, has recorded; it is used only
+            if the settings name a file of one.
     """
 
     settings: TrainSettings
@@ -73,11 +73,7 @@ class Request:
 
 
 def load_problem(request: Request) -> Problem:
-    """Return a problem: its data loaded and divided, its defaults resolved.
-
-    Raises:
-        PactlError: if the data, or what is asked of it, is wrong.
-    """
+    """Load and divide the data of a problem, and fill in its defaults; raise PactlError if something is wrong."""
     settings = request.settings
     place = request.place or DataPlace(settings.dataset, data_directory(settings.data_dir))
     original, clean = _read(request, place)
@@ -92,6 +88,8 @@ def load_problem(request: Request) -> Problem:
     configuration = within_memory(configuration, dataset.classes, dataset.spec, given_dim=is_given)
     dataset = dataset.to(request.device)
     given = _taken(dataset, calibration).resident()
+    statistics, keeps = calibrated_statistics(configuration, given), settings.has_source and not len(calibration)
+    blueprint = Blueprint(configuration, dataset.classes, dataset.spec, start, keeps, statistics, dataset.encoding)
     sample = dataset.train if parts.is_trivial(len(clean.train)) else _taken(dataset, parts.bound)
     with request.display.progress("fingerprinting the examples") as progress:
         fingerprints = Fingerprints.of(sample, original, parts, progress)
@@ -99,7 +97,7 @@ def load_problem(request: Request) -> Problem:
         settings=resolved(settings, configuration, place.directory, view_of(settings, clean), clean),
         dataset=dataset,
         task=task,
-        blueprint=_blueprint(configuration, dataset, start, given, keeps=settings.has_source and not len(calibration)),
+        blueprint=blueprint,
         partition=parts,
         permutation=permutation,
         repetitions=parts.repetitions(identities),
@@ -108,22 +106,13 @@ def load_problem(request: Request) -> Problem:
         calibration=given,
         pool=pool.bound,
         file_channels=original.spec.channels,
-        is_framed=settings.image_size is None and dataset.spec.sides != original.spec.sides,
+        is_sized_by_source=settings.image_size is None and dataset.spec.sides != original.spec.sides,
         world=request.world,
     )
 
 
-def _blueprint(
-    configuration: Configuration, dataset: Dataset, start: Start | None, calibration: Examples, *, keeps: bool
-) -> Blueprint:
-    """Return what rebuilds the classifier; `keeps` says whether batch statistics are those of the start."""
-    statistics = calibrated_statistics(configuration, calibration)
-    return Blueprint(configuration, dataset.classes, dataset.spec, start, keeps, statistics, dataset.encoding)
-
-
 def _fitted(request: Request, original: Dataset, clean: Dataset) -> tuple[Dataset, Start | None]:
-    """Return the data as the network sees them, and what it starts from, for their classes. Tell who has named them
-    what was made to fit.
+    """Return the data as the network takes them, and the start for their classes; tell the user what was adapted.
 
     Raises:
         PactlError: if they do not fit the source's network, or are to be certified and it may have seen them.
@@ -142,11 +131,10 @@ def _fitted(request: Request, original: Dataset, clean: Dataset) -> tuple[Datase
 
 
 def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
-    """Return the data set as its files have it, and with its images in the size that is asked for, without label noise.
-    Tell who has named it what was made of it.
+    """Return the data set as its files have it, and with its images scaled, both without label noise.
 
     Raises:
-        PactlError: if it cannot be read, or its content is known and this is another.
+        PactlError: if it cannot be read, or does not have the content that pactl knows.
     """
     settings = request.settings
     with request.display.progress("reading the data") as progress:
@@ -164,7 +152,7 @@ def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
         where = DataDirectory(place.directory, place.may_write)
         size = settings.image_size
         if size is None and request.start and settings.has_source:
-            size = own_size(dataset, request.start)
+            size = size_for(dataset, request.start)
         sized = resized(dataset, size, where, progress)
     for note in () if request.place else dataset.notes:
         request.display.warn(f"--dataset {settings.dataset}: {note}")
@@ -176,7 +164,7 @@ def _read(request: Request, place: DataPlace) -> tuple[Dataset, Dataset]:
 
 
 def _permutation(settings: TrainSettings, recorded: Indices | None, examples: int) -> Indices | None:
-    """The user's permutation, as it is recorded, else from the file that the settings name; None if they name none.
+    """Return the user's permutation, as recorded or from the file that the settings name; None if they name none.
 
     Raises:
         PactlError: if it is not a permutation of the training set.
@@ -198,15 +186,15 @@ def _divided(
 ) -> tuple[Partition, Identities]:
     """Return the parts of the training set, calibration not yet drawn, and a fingerprint of each example in them.
 
-    What the source has seen is left out of S, which is counted; not out of a prior's share, which is not. What makes a
-    source counts nothing.
+    Examples that the source has seen are left out of S if S is to be counted. They stay in a prior's share, which is
+    never counted.
 
     Args:
-        seen_as: the images as they are, in one size, and as the network sees them.
-        where: named data sets lie.
+        seen_as: the data as their files have them, in one size, and as the network takes them.
+        where: the directory of named data sets.
 
     Raises:
-        PactlError: if nothing is left to count, or there are copies and they are not wanted.
+        PactlError: if nothing is left to count, or there are copies and they are refused.
     """
     original, sized, fitted = seen_as
     examples, kind = len(original.train), kind_of(settings)
@@ -233,8 +221,9 @@ def _divided(
 def _with_calibration(
     pool: Partition, configuration: Configuration, identities: Identities, is_certified: bool
 ) -> tuple[Partition, Indices]:
-    """The parts once calibration examples are drawn, and which these are: the prior's own, or some taken out of S; and
-    with them their copies, if S is to be counted.
+    """Return the parts once calibration examples are drawn, and these examples.
+
+    They are some of the prior's, or are taken out of S together with their copies, if S is to be counted.
 
     Raises:
         PactlError: if they are too many, or nothing but copies of them is left.
@@ -253,7 +242,7 @@ def _taken(dataset: Dataset, indices: Indices) -> LabelledExamples:
 
 
 def _workers(settings: TrainSettings, world: World) -> int | None:
-    """Decoding processes of each process; None for as many as are useful to one."""
+    """Return the number of decoding processes of each process; None for as many as are useful to one."""
     if settings.num_workers != "auto":
         return settings.num_workers
     return None if world.local_size == 1 else max(1, useful_workers() // world.local_size)

@@ -1,4 +1,4 @@
-"""Where data lie, and on what to compute."""
+"""The directory of named data sets, and the device to compute on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pactl_cli.errors import PactlError
 from pactl_cli.processes.world import ALONE, World
 
 _NOWHERE = Path("/nonexistent/pactl")
-"""The cache of a user without a home directory."""
+"""The cache directory of a user without a home directory."""
 
 
 def data_directory(given: Path | None) -> Path:
-    """Return where named data sets lie: as given, else $PACTL_DATA_DIR, else the platform's cache directory.
+    """Return the directory of named data sets: as given, else $PACTL_DATA_DIR, else the platform's cache directory.
 
     Raises:
         PactlError: if a directory that was named does not exist.
@@ -26,7 +26,7 @@ def data_directory(given: Path | None) -> Path:
             path = platformdirs.user_cache_path("pactl", appauthor=False, ensure_exists=False)
         except RuntimeError:  # a user whom the system does not know, as in a container
             return _NOWHERE
-        return path if path.is_absolute() else _NOWHERE  # for the same reason it can begin with ~
+        return path if path.is_absolute() else _NOWHERE  # without a home it may begin with ~
     option, path = ("--data-dir", given) if given else ("PACTL_DATA_DIR", Path(os.environ["PACTL_DATA_DIR"]))
     path = Path(os.path.expanduser(path))
     if not os.path.isdir(path):
@@ -35,7 +35,7 @@ def data_directory(given: Path | None) -> Path:
 
 
 def find_device(name: str, world: World = ALONE) -> torch.device:
-    """Return the device of a name; `auto` is CUDA where there is one. Each process of several has a GPU of its own.
+    """Return a device by name; `auto` is CUDA if there is a GPU. Each of several processes gets a GPU of its own.
 
     Raises:
         PactlError: if this machine has no such device, or not one for every process.
@@ -43,7 +43,7 @@ def find_device(name: str, world: World = ALONE) -> torch.device:
     if world.joined and name in ("auto", "cuda") and torch.cuda.is_available():
         return _own_gpu(world)
     if world.size > 1 and name.startswith("cuda:"):
-        raise PactlError(f"--device {name} is one GPU, for {world.size} processes", "use --device cuda")
+        raise PactlError(f"--device {name} is one GPU, but there are {world.size} processes", "use --device cuda")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -58,7 +58,7 @@ def find_device(name: str, world: World = ALONE) -> torch.device:
 
 
 def _own_gpu(world: World) -> torch.device:
-    """Return the GPU of a process's place among those of its machine."""
+    """Return the GPU with the number of this process on its machine."""
     if world.local_rank >= torch.cuda.device_count():
         raise PactlError(
             f"{world.local_size} processes need as many GPUs, and this machine shows {torch.cuda.device_count()}",

@@ -1,4 +1,4 @@
-"""How much memory a network takes, found before it is made."""
+"""Checks of the memory that a network takes, made before it is built."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from pactl_cli.subspace import projector_bytes
 from pactl_cli.training.counting import batch_size as counted_at_once
 
 _WEIGHTS_COPIES = 6
-"""The network, theta0, a permutation and its inverse, and what drawing them takes, in four bytes a weight."""
+"""Copies of the weights, of four bytes each: the network, theta0, a permutation and its inverse, and drawing them."""
 _COUNTED_COPIES, _TRAINED_COPIES = 3, 2
-"""How often the largest result is held while counting, and each result in a training step."""
+"""Copies of the largest result while counting, and of each result in a training step."""
 _MODEST_BYTES, _BYTES_FOR_EACH_BYTE = 3 << 28, 64
-"""What the network of a run may take unasked: so much, and more where the run directory itself is large."""
+"""The memory that the network of a run may take unasked: so much, and more if the run directory itself is large."""
 _ORDINARY_PARAMETERS, _ORDINARY_BATCH, _ORDINARY_SIDE = 1 << 25, 1024, 512
-"""Up to these, and images that are not made larger than this, a network not wider than its own width may take more."""
+"""A network up to these sizes, and not wider than the catalogue's, may take more."""
 _SMALL_SIDE, _LARGE_RUN = 64, 1 << 20
-"""To more than this a source that says how large images are brings them unasked only where its weights are many."""
+"""A run with a source that takes less than this on the disk may scale images only up to this side unasked."""
 
 
 def within_memory(configuration: Configuration, classes: int, inputs: InputSpec, *, given_dim: bool) -> Configuration:
-    """Return a configuration whose network can be built, with no more dimensions than it has weights.
+    """Return a configuration whose network fits into memory, with no more dimensions than it has weights.
 
     Args:
-        given_dim: whether the user has given the number of dimensions, which then stays.
+        given_dim: whether the user has given the number of dimensions, which is then kept.
 
     Raises:
         MissingError: if the weights alone take more memory than there is.
@@ -58,12 +58,12 @@ def within_memory(configuration: Configuration, classes: int, inputs: InputSpec,
 
 @dataclass(frozen=True)
 class Work:
-    """What a network of a run is built for.
+    """The work that a run's network is built for.
 
     Attributes:
-        batch_size, counted: how many examples are trained on at a time, and counted.
-        chosen_side: to which the run has images made; 0 if it leaves them as they are.
-        has_source: whether weights of a source come with it.
+        batch_size, counted: the number of examples in a training batch, and of those counted at a time.
+        chosen_side: the side to which the run scales images; 0 if it leaves them as they are.
+        has_source: whether the run has the weights of a source.
     """
 
     batch_size: int
@@ -73,18 +73,18 @@ class Work:
 
     @classmethod
     def of(cls, problem: Problem) -> Work:
-        """Return that of certifying a problem's run, or verifying it."""
+        """Return the work of certifying or verifying a problem's run."""
         settings = problem.settings
-        side = inf if problem.is_framed else settings.image_size or 0
+        side = inf if problem.is_sized_by_source else settings.image_size or 0
         trained = min(settings.batch_size or 1, len(problem.sample))
         return cls(trained, counted_at_once(problem.dataset.spec, problem.device), side, settings.has_source)
 
 
 def require_modest(run: RunDirectory, blueprint: Blueprint, work: Work, named: str | None) -> None:
-    """Raise MissingError if a run, which may be a stranger's, makes us take much memory for its network.
+    """Raise MissingError if the network of a run, which may be a stranger's, takes much memory.
 
     Args:
-        named: the network that the user has named; whatever it takes is as the user wants it.
+        named: the network that the user has named, which may take any amount.
     """
     configuration, batch_size = blueprint.configuration, work.batch_size
     if configuration.model_name == named or is_brought(configuration.model_name):
@@ -96,11 +96,12 @@ def require_modest(run: RunDirectory, blueprint: Blueprint, work: Work, named: s
     training = _TRAINED_COPIES * batch_size * size.activations_bytes
     layout = trained_layout(sketch, configuration)
     need = projector_bytes(configuration.intrinsic_mode, layout, configuration.intrinsic_dim)
+    is_small_source = work.has_source and run.size_bytes() < _LARGE_RUN
     is_ordinary = (
         (width or 0) <= (model_entry(configuration.model_name).width or 0)
         and size.parameters <= _ORDINARY_PARAMETERS
         and batch_size <= _ORDINARY_BATCH
-        and work.chosen_side <= _ordinary_side(run, work)
+        and work.chosen_side <= (_SMALL_SIDE if is_small_source else _ORDINARY_SIDE)
     )
     if not is_ordinary:
         need += _weights_bytes(size) + max(counting, training)
@@ -108,16 +109,10 @@ def require_modest(run: RunDirectory, blueprint: Blueprint, work: Work, named: s
         raise MissingError(
             f"{run.path} is about a network of {size.parameters:,} weights, which takes {need >> 20:,} MB with "
             f"batches of {batch_size:,} and the projector {configuration.intrinsic_mode}: it is not built unasked",
-            f"if you want that: --model-name {configuration.model_name}",
+            f"to build it: --model-name {configuration.model_name}",
         )
 
 
-def _ordinary_side(run: RunDirectory, work: Work) -> int:
-    """Return how large a run may make images unasked."""
-    is_small = work.has_source and run.size_bytes() < _LARGE_RUN
-    return _SMALL_SIDE if is_small else _ORDINARY_SIDE
-
-
 def _weights_bytes(size: Size) -> int:
-    """Return what a network's weights take, in all the copies that are made of them."""
+    """Return the memory of a network's weights and of all copies of them."""
     return 4 * _WEIGHTS_COPIES * size.parameters

@@ -1,4 +1,4 @@
-"""What a network is, in a form that another machine can compare: who defines it, its shapes, and what it answers."""
+"""Facts of a network that another machine can compare: who defines it, its shapes, and its logits on fixed inputs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network at theta0, before calibration.
+    """Facts of a network at theta0, before calibration.
 
     Attributes:
-        defined_by: the package whose code defines it, and its version; or the name that the user brought.
-        weights_sha256: of the names and shapes of its parameters and buffers.
-        answers: its first logits on fixed inputs; None where they are no numbers.
+        defined_by: the package that defines it, and its version; or the user's own `module:function`.
+        weights_sha256: the sha256 of the names and shapes of its parameters and buffers.
+        answers: its first logits on fixed inputs; None if they are not finite.
     """
 
     defined_by: str
@@ -38,10 +38,10 @@ class NetworkFacts:
 
     @classmethod
     def of(cls, network: nn.Module, model_name: str, classes: int, spec: InputSpec) -> NetworkFacts:
-        """The facts of a prepared network on the CPU, for inputs of a specification; it is put into evaluation mode.
+        """Return the facts of a prepared network on the CPU, which is put into evaluation mode.
 
         Raises:
-            PactlError: if it fails.
+            PactlError: if the network fails.
         """
         layout = "\n".join(
             f"{name} {tuple(tensor.shape)}" for name, tensor in network.get_submodule("network").state_dict().items()
@@ -55,26 +55,26 @@ class NetworkFacts:
 
     @classmethod
     def from_json(cls, value: Any) -> NetworkFacts:
-        """Return the facts that a certificate has of it, which may be a stranger's.
+        """Return the facts in a certificate, which may be a stranger's.
 
         Raises:
-            ValueError: if it says something else.
+            ValueError: if they are not facts of a network.
         """
         try:
             defined_by, weights, answers = value["defined_by"], value["weights_sha256"], value["answers"]
             facts = cls(defined_by, weights, None if answers is None else tuple(map(float, answers)))
         except (TypeError, KeyError, OverflowError) as error:
-            raise ValueError("says nothing of its network") from error
+            raise ValueError("says nothing about its network") from error
         if not isinstance(defined_by, str) or not _is_definer(defined_by[:200]):
             raise ValueError("does not say who defines its network")
         return facts
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the facts as values for JSON."""
         return asdict(self) | {"answers": None if self.answers is None else list(self.answers)}
 
     def is_like(self, other: NetworkFacts) -> bool:
-        """Return whether both are of one network, up to rounding, whichever version of a package defines it."""
+        """Return whether both describe one network, up to rounding, whichever version of a package defines it."""
         package, other_package = (facts.defined_by.partition(" ")[0] for facts in (self, other))
         if package != other_package or self.weights_sha256 != other.weights_sha256:
             return False
@@ -85,13 +85,13 @@ class NetworkFacts:
 
 
 def _is_definer(text: str) -> bool:
-    """Return whether it is a package and a version, or a module and a function: no words of a stranger's."""
+    """Return whether text is a package and a version, or a module and a function, and not a stranger's words."""
     packages = "|".join({catalogue.TIMM, *(row.package for row in catalogue.MODELS.values())})
     return re.fullmatch(rf"({packages}) {VERSION}|[\w.]+:\w+", text) is not None
 
 
 def _definer(model_name: str) -> str:
-    """Return whose code a network is."""
+    """Return who defines a network."""
     if catalogue.is_brought(model_name):
         return model_name
     package = catalogue.model_entry(model_name).package

@@ -1,4 +1,4 @@
-"""What is learned and certified: the data, which of them are for what, and the processes that share the work."""
+"""The problem of a run: its data and their division, the classifier, and the processes that share the work."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from pactl_cli.subspace.module import SubspaceModule, set_weights
 from pactl_cli.training.precision import full_precision
 
 PERMUTATION = "permutation"
-"""The name of the user's own permutation among the recorded indices."""
+"""The name of the user's permutation among the recorded indices."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Data on the device, and which of it is for what.
+    """Data on the device, their division, and all that rebuilds the classifier.
 
     Attributes:
-        settings: with every default resolved.
-        dataset: as the network sees it, label noise included.
+        settings: the settings, with every default filled in.
+        dataset: the data set as the network takes it, label noise included.
         task: what the receiver of a message knows beforehand.
-        blueprint: of the classifier.
-        partition: of the training set.
-        permutation: of the training set, where the user brought one.
-        repetitions: how many examples of S are exact copies of others there.
+        blueprint: the classifier's blueprint.
+        partition: the parts of the training set.
+        permutation: the user's permutation of the training set, if there is one.
+        repetitions: the number of examples of S that are exact copies of others there.
         sample: S.
-        fingerprints: of all the data.
-        calibration: examples for batch statistics; may be empty.
-        pool: S with the calibration examples that were taken out of it, in its order.
-        file_channels: of images as their files have them, before they are made to fit a source.
-        is_framed: whether the weights of a source, not the data, say how large the images are.
+        fingerprints: the fingerprints of all the data.
+        calibration: the calibration examples; may be empty.
+        pool: the indices of S with the calibration examples that were taken out of it, in its order.
+        file_channels: the channels of images in their files, before they are made to fit a source.
+        is_sized_by_source: whether the weights of a source, not the data, decide the size of images.
         world: the processes that share the work; each has a problem like this one.
     """
 
@@ -65,26 +65,26 @@ class Problem:
     calibration: Examples
     pool: Indices
     file_channels: int
-    is_framed: bool = False
+    is_sized_by_source: bool = False
     world: World = ALONE
 
     @property
     def kind(self) -> Kind:
-        """What kind of run it is."""
+        """The kind of run."""
         return kind_of(self.settings)
 
     @property
     def configuration(self) -> Configuration:
-        """What a message says."""
+        """The configuration that a message carries."""
         return self.blueprint.configuration
 
     @property
     def device(self) -> torch.device:
-        """Where the data are."""
+        """The device of the data."""
         return self.sample.labels.device
 
     def abstaining(self, abstains: bool) -> Problem:
-        """Return the same problem whose messages say when their classifier abstains, or do not."""
+        """Return the same problem with messages that say when their classifier abstains, or do not."""
         return replace(self, task=replace(self.task, abstains=abstains))
 
     @property
@@ -93,13 +93,13 @@ class Problem:
         return self.permutation is not None or not self.partition.is_trivial(len(self.dataset.train))
 
     def indices(self) -> dict[str, Indices]:
-        """Return what a run directory records of the division: its parts, and the permutation that the user brought."""
+        """Return the indices that a run directory records: the parts, and the user's permutation."""
         brought = {} if self.permutation is None else {PERMUTATION: self.permutation}
         return self.partition.arrays() | brought
 
     @property
     def calibration_pool_sha256(self) -> str | None:
-        """A fingerprint of what calibration examples are drawn from, in its order; None if none are."""
+        """The fingerprint of the indices that calibration examples are drawn from; None if there are none."""
         if not len(self.calibration):
             return None
         parts = self.partition
@@ -107,9 +107,10 @@ class Problem:
         return sha256(pool.astype("<i8").tobytes()).hexdigest()
 
     def population(self) -> tuple[str | None, ...]:
-        """What no message carries: the data set's name, fingerprints of its examples and of their division, theta0; and
-        how many classes and tokens there are, and how tables and texts are written as numbers, where neither
-        calibration examples nor fingerprints say it.
+        """Return what identifies the data and theta0, which no message carries.
+
+        It is the data set's name, the fingerprints of its examples, of their division and of theta0, and, in one
+        string, how many classes and tokens there are and how tables and texts are written as numbers.
         """
         found, division, data = self.fingerprints, self.partition.division_sha256(), self.dataset
         columns = [known.name for known in data.encoding.fields] if data.encoding else None
@@ -119,7 +120,7 @@ class Problem:
         return self.task.dataset, found.train, found.test, division, self.blueprint.theta0_sha256, written
 
     def lineage(self) -> tuple[Training, ...]:
-        """Return the trainings that led to this run's weights, its own first, one for each of its data sets."""
+        """Return the trainings that led to this run's weights: its own first, one for each of its data sets."""
         settings, start = self.settings, self.blueprint.start
         names = map(printable, catalogue.joined(catalogue.own_name(settings.dataset)))
         permuted, noisy = settings.indices_path is not None, settings.label_noise > 0
@@ -127,7 +128,7 @@ class Problem:
         return (*own, *(start.lineage if start else ()))
 
     def few_examples(self) -> Examples:
-        """Return the first of S, on which a network is tried."""
+        """Return the first examples of S, on which a network is tried."""
         return self.sample[torch.arange(min(EXAMPLES, len(self.sample)), device=self.device)].resident()
 
     def build_module(self) -> SubspaceModule:
@@ -139,15 +140,15 @@ class Problem:
         return self.blueprint.module().to(self.device)
 
     def calibrated(self, network: Prepared) -> Calibrated:
-        """Return what the data have given a classifier that `classifier` has made."""
+        """Return what a network that `classifier` returned has taken from the data."""
         blueprint, count = self.blueprint, len(self.calibration)
         buffers = running_statistics(network.network) if count else {}
         return Calibrated(count, self.file_channels, blueprint.calibrated, blueprint.encoding, buffers)
 
     def calibrate(self, network: nn.Module) -> None:
-        """Recompute a prepared network's batch statistics at its present weights, and put it into evaluation mode.
+        """Recompute a network's batch statistics at its present weights, and put it into evaluation mode.
 
-        Every process computes them alike; then all take rank 0's, so that what they count is one classifier.
+        Every process computes them, then takes those of rank 0, so that all count one classifier.
         """
         calibrate(network, self.calibration.inputs)
         self.world.copy_first(

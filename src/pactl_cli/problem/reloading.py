@@ -1,4 +1,4 @@
-"""A run's problem, from its directory, which may be a stranger's, and the data that it is about."""
+"""The problem of a run, from its directory, which may be a stranger's, and its data."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _LARGEST_HEADER = 1 << 20
 def reload_problem(
     run: RunDirectory, named: Named, device: str, display: Display, world: World = ALONE, *, only_read: bool = False
 ) -> Problem:
-    """Return the problem of a run, which may be a stranger's, from its configuration and the data.
+    """Return the problem of a run, which may be a stranger's.
 
     Args:
-        named: what the user has named; nothing else is read, run or built on the run's behalf.
-        only_read: nothing is fetched or written, and the run does not say where named data sets lie.
+        named: what the user has named: only this is read, executed or built for the run.
+        only_read: whether to fetch and write nothing, and to read named data sets only where the user says.
 
     Raises:
-        PactlError: if configuration, indices or data are not those of the run, or the user has to name something.
+        PactlError: if configuration, indices or data are not the run's, or the user has to name something.
     """
     trained = run.read_settings()
     catalogue.require_named(trained.model_name, named.model_name, str(run.path))
@@ -49,18 +49,15 @@ def reload_problem(
     if problem.settings.as_dict() | {"data_dir": None} != trained.as_dict() | {"data_dir": None}:
         raise PactlError(f"{run.path / CONFIG} does not hold the fully resolved settings of a run")
     known = problem.blueprint.configured_by_prior() if problem.kind.has_prior else {}
-    if start is not None and start.configured != known:  # which costs no bits
-        raise PactlError(f"{run.path / INIT} is altered: it is configured otherwise than {CONFIG}")
+    if start is not None and start.configured != known:  # the message does not pay for what a prior configures
+        raise PactlError(f"{run.path / INIT} is altered: its configuration is not that of {CONFIG}")
     require_same_data(run, problem, place.dataset)
     require_modest(run, problem.blueprint, Work.of(problem), named.model_name)
     return problem
 
 
 def start_of(run: RunDirectory, trained: TrainSettings, name: str = INIT) -> Start | None:
-    """Return the weights that a run started from; None if a seed alone gives them.
-
-    Args:
-        name: of the file that has them.
+    """Return the weights that a run started from, from the file `name`; None if a seed alone gives them.
 
     Raises:
         PactlError: if they are not those that the manifest names.
@@ -74,11 +71,7 @@ def start_of(run: RunDirectory, trained: TrainSettings, name: str = INIT) -> Sta
 
 
 def _recorded_permutation(run: RunDirectory) -> Indices:
-    """Return the permutation that somebody brought, as the run has it: the file that it names is not looked for.
-
-    Raises:
-        PactlError: if it has none.
-    """
+    """Return the permutation that a run has recorded; raise PactlError if there is none."""
     permutation = run.read_arrays(INDICES).get(PERMUTATION)
     if permutation is None:
         raise PactlError(f"{run.path / INDICES} does not hold the permutation of {CONFIG}")
@@ -86,10 +79,10 @@ def _recorded_permutation(run: RunDirectory) -> Indices:
 
 
 def require_same_data(run: RunDirectory, problem: Problem, dataset: str) -> None:
-    """Raise PactlError unless the data, and their division, are those with which a run began, every example of them.
+    """Raise PactlError unless all data and their division are those with which a run began.
 
     Args:
-        dataset: the data set that was read, for the message.
+        dataset: the name of the data set that was read, for the message.
     """
     recorded, found = run.manifest, problem.fingerprints
     for what, before, now in (
@@ -112,7 +105,7 @@ def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
     Raises:
         PactlError: if the checkpoint does not hold them.
     """
-    tensors, _ = load_tensors(run.path / CHECKPOINT, 4 * dim + _LARGEST_HEADER)  # a hole takes no space on the disk
+    tensors, _ = load_tensors(run.path / CHECKPOINT, 4 * dim + _LARGEST_HEADER)  # a sparse file could be far larger
     w = tensors.get("w")
     if w is None or w.shape != (dim,) or w.dtype != torch.float32 or not w.isfinite().all():
         raise PactlError(f"{run.path / CHECKPOINT} does not hold {dim:,} finite coordinates")
@@ -120,10 +113,10 @@ def trained_coordinates(run: RunDirectory, dim: int) -> Tensor:
 
 
 def trained_weights(run: RunDirectory, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the checkpoint of a complete run that trained all its weights.
+    """Return the weights of a complete run that trained all of them.
 
     Raises:
-        PactlError: if its names and shapes are not those `expected`.
+        PactlError: if their names and shapes are not those `expected`.
     """
     tensors, _ = load_tensors(run.path / CHECKPOINT)
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in expected.items()}:
@@ -133,9 +126,5 @@ def trained_weights(run: RunDirectory, expected: Mapping[str, Tensor]) -> dict[s
 
 @torch.no_grad()
 def restore(module: SubspaceModule, run: RunDirectory) -> None:
-    """Load the trained coordinates of a complete run into its module.
-
-    Raises:
-        PactlError: if the checkpoint does not fit.
-    """
+    """Load the trained coordinates of a complete run into its module; errors are those of `trained_coordinates`."""
     module.w.copy_(trained_coordinates(run, len(module.w)))

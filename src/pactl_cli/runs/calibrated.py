@@ -1,4 +1,4 @@
-"""`classifier.safetensors`: what the data have given a certified classifier, so that nobody needs them to use it."""
+"""`classifier.safetensors`: what a certified classifier has taken from the data, so that it works without them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from pactl_cli.runs.start import checked_statistics
 
 _FACTS, _NETWORK, _INPUTS = "classifier", "network/", "inputs/"
 _LARGEST = 1 << 28
-_LEAST_DEVIATION = 1e-5
-"""Of a channel that never changes: the square is what BatchNorm adds to a variance."""
+_EPSILON = 1e-5
+"""What BatchNorm adds to a variance."""
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What a receiver needs beside the message, the task and theta0, and would compute from the data if it had them.
+    """What a receiver needs besides the message, the task and theta0, and could compute from the data.
 
     Attributes:
-        examples: how many calibration examples there were.
-        channels: of images as their files have them, before they are made to fit a source.
-        statistics: the normalisation of inputs, where it is that of the calibration examples.
-        encoding: of the rows of a table.
-        buffers: running means and variances by their names in the network; none where theta0 has them.
+        examples: the number of calibration examples.
+        channels: the channels of images in their files, before they are made to fit a source.
+        statistics: the normalisation of inputs, if it is that of the calibration examples.
+        encoding: how the rows of a table are written as numbers.
+        buffers: running means and variances by their names in the network; none if theta0 has them.
     """
 
     examples: int
@@ -45,7 +45,7 @@ class Calibrated:
     buffers: Mapping[str, Tensor]
 
     def to_bytes(self) -> bytes:
-        """Return the file, to the byte."""
+        """Return the content of the file; it is the same for equal values."""
         tensors = {_NETWORK + name: tensor for name, tensor in self.buffers.items()}
         for name, row in zip(("mean", "std"), self.statistics or (), strict=False):
             tensors[_INPUTS + name] = torch.tensor(row, dtype=torch.float64)
@@ -55,11 +55,11 @@ class Calibrated:
 
     @classmethod
     def load(cls, run: RunDirectory, spec: InputSpec, sha256: str) -> Calibrated:
-        """Return that of a run directory, which may be a stranger's.
+        """Load the file of a run directory, which may be a stranger's.
 
         Args:
-            spec: of the inputs.
-            sha256: of the file, as the certificate has it.
+            spec: the specification of an example.
+            sha256: the sha256 of the file in the certificate.
 
         Raises:
             PactlError: if the file is missing, truncated or altered.
@@ -72,11 +72,11 @@ class Calibrated:
         try:
             facts = json.loads(metadata[_FACTS])
             if sorted(facts) != ["channels", "encoding", "examples"]:
-                raise ValueError("it says something else")
+                raise ValueError("it has other fields")
             if any(type(facts[name]) is not int or not 0 <= facts[name] < 1 << 31 for name in ("channels", "examples")):
-                raise ValueError("it has no such number of examples or channels")
+                raise ValueError("its number of examples or channels is out of range")
             if any(not name.startswith(_NETWORK) or not _is_finite(tensor) for name, tensor in tensors.items()):
-                raise ValueError("it holds something else than statistics")
+                raise ValueError("it holds something other than statistics")
             return cls(
                 facts["examples"],
                 facts["channels"],
@@ -91,8 +91,8 @@ class Calibrated:
     def place_into(self, buffers: Mapping[str, Tensor]) -> str:
         """Copy the batch statistics into those of a network; return the name of one that does not fit, or ""."""
         needed = buffers.keys() if self.examples else set[str]()  # without examples they are theta0's
-        for name in sorted(needed ^ self.buffers.keys()):
-            return name
+        if unpaired := needed ^ self.buffers.keys():
+            return min(unpaired)
         for name, tensor in self.buffers.items():
             if buffers[name].shape != tensor.shape or buffers[name].dtype != tensor.dtype:
                 return name
@@ -100,9 +100,9 @@ class Calibrated:
         return ""
 
     def difference(self, derived: Calibrated) -> str:
-        """Return the name of something in which this differs from what a machine derives from the data; "" if nothing.
+        """Return the name of a value that differs from what this machine derives from the data; "" if none does.
 
-        Batch statistics may differ as another machine's do: by a small share of each channel's deviation.
+        Batch statistics may differ by a small share of each channel's deviation, as they do between machines.
         """
         for name in ("examples", "channels", "statistics", "encoding"):
             if getattr(self, name) != getattr(derived, name):
@@ -111,12 +111,12 @@ class Calibrated:
         return next((name for name in sorted(names | derived.buffers.keys()) if not self._agrees(derived, name)), "")
 
     def _agrees(self, derived: Calibrated, name: str) -> bool:
-        """Return whether one of the batch statistics is that of another machine."""
+        """Return whether one of the batch statistics agrees with the derived one, up to rounding."""
         layer, _, kind = name.rpartition(".")
         own, other = (each.buffers.get(name, torch.zeros(0)).cpu() for each in (self, derived))
         if own.shape != other.shape or own.dtype != other.dtype:
             return False
-        variance = derived.buffers[f"{layer}.running_var"].cpu() + _LEAST_DEVIATION
+        variance = derived.buffers[f"{layer}.running_var"].cpu() + _EPSILON
         unit = variance if kind == "running_var" else variance.sqrt() + other.abs()
         return bool(((own - other).abs() <= NUMERICAL_MARGIN * unit).all())
 

@@ -1,4 +1,4 @@
-"""Tensors in a run directory, as safetensors: no code is ever loaded."""
+"""Tensors in a run directory, as safetensors, which hold no code."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pactl_cli.runs.plain_files import read_plain_file
 
 
 def save_tensors(run: RunDirectory, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes named tensors and string metadata as one file, atomically."""
+    """Write named tensors and string metadata as one file, atomically."""
     run.write_bytes(name, safetensors.torch.save(plain_tensors(tensors), metadata))
 
 
 def plain_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors as files have them: on the CPU, contiguous, of their own memory."""
+    """Return copies of tensors to be saved: on the CPU and contiguous."""
     form = torch.contiguous_format
     return {key: tensor.detach().cpu().clone(memory_format=form) for key, tensor in tensors.items()}
 
 
 def load_tensors(path: Path, limit: int = LARGEST_TENSORS) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Named tensors and metadata, on the CPU.
+    """Return named tensors, on the CPU, and string metadata.
 
     Raises:
         PactlError: if the file is missing, truncated, altered or larger than `limit` bytes.

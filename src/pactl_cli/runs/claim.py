@@ -13,10 +13,10 @@ from pactl_cli.errors import PactlError
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Keeps other processes of pactl from writing into a directory, until the block or the process ends.
+    """Within the context, keep other processes of pactl from writing into a directory.
 
-    The lock is one of the directory itself, flock(2), so there is no file to be left behind. A place that cannot be
-    locked (no directory, a file system without locks) is not: opening the run says what is wrong with the former.
+    The lock, flock(2), is on the directory itself, so no file is left behind. A place that cannot be locked stays
+    unlocked: a file system may have no locks, and a missing directory is reported when the run is opened.
 
     Raises:
         PactlError: if another process has claimed it.

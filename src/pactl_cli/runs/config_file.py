@@ -1,4 +1,4 @@
-"""Settings as YAML, read so that a stranger's file can do no harm."""
+"""Settings in YAML, which may be a stranger's and are read without harm."""
 
 from __future__ import annotations
 
@@ -16,23 +16,20 @@ _HINT = "it must be YAML: option: value"
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Plain values only: no references, which can grow without end, no number too large to print, no key twice."""
+    """A loader of plain values; it refuses references, which can grow without end, huge integers and repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses an alias."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("references are not allowed")
         return super().compose_node(parent, index)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Refuses an integer of more digits than Python prints."""
         value = super().construct_object(node, deep)
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
             raise yaml.YAMLError("a number is too large")
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a key that occurs twice."""
         mapping, seen = super().construct_mapping(node, deep), set()
         for key in (self.construct_object(key, deep=True) for key, _ in node.value):
             if key in seen:
@@ -42,23 +39,23 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def config_text(settings: dict[str, Any]) -> str:
-    """Return settings as a file of them, in ASCII: of other line breaks, which a path can have, YAML makes blanks.
+    """Return settings as YAML in ASCII, as YAML would turn other line breaks, which a path can have, into blanks.
 
     Raises:
-        PactlError: if it would be longer than what is read again.
+        PactlError: if the text is longer than a file that can be read again.
     """
     text = yaml.safe_dump(settings, sort_keys=False)
     if len(text) > LARGEST:
         raise PactlError(
-            f"the settings take {len(text):,} bytes with the names of all classes and categories, of at most "
-            f"{LARGEST:,} that config.yml has room for",
+            f"the settings take {len(text):,} bytes with the names of all classes and categories, and config.yml may "
+            f"have at most {LARGEST:,}",
             "number the classes from 0, or give them shorter names; list fewer --categories",
         )
     return text
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping from names to values.
+    """Return the mapping from names to values in a YAML file of the user's own.
 
     Raises:
         PactlError: if it is missing, unreadable or something else.
@@ -72,7 +69,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def read_plain_config(path: Path) -> dict[str, Any]:
-    """The same of a run directory, which may be a stranger's: nothing is read through a link, no pipe waited for.
+    """Return the mapping in a YAML file of a run directory, which may be a stranger's: no link is followed.
 
     Raises:
         PactlError: if it is missing, unreadable, no plain file or something else.
@@ -85,7 +82,7 @@ def read_plain_config(path: Path) -> dict[str, Any]:
 
 
 def read_lists(path: Path) -> dict[str, list[str]]:
-    """A file of YAML or JSON with lists by name, each of whose values is read as the text that stands there.
+    """Return the lists by name in a YAML or JSON file; each value is read as text.
 
     Raises:
         PactlError: if it is missing, unreadable or something else.
@@ -102,7 +99,7 @@ def read_lists(path: Path) -> dict[str, list[str]]:
 
 
 def parse_config(data: bytes, path: Path) -> dict[str, Any]:
-    """The mapping from names to values that the bytes of a file at `path` are.
+    """Return the mapping from names to values in `data`, the bytes of the YAML file at `path`.
 
     Raises:
         PactlError: if they are something else.
@@ -119,7 +116,7 @@ def parse_config(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def _explained(error: Exception) -> str:
-    """What is wrong with a file, and in which line, where YAML says it."""
+    """Return what is wrong with a file, with the line if YAML tells it."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return str(error)

@@ -1,4 +1,4 @@
-"""The settings of a run that trains another one further: that one's own, but for how it is trained."""
+"""Settings of a run that continues another: they differ only in how it is trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pactl_cli.runs.settings import TrainSettings
 
 
 def _free() -> set[str]:
-    """Return the settings that neither the message nor the problem depends on."""
+    """Return the names of the settings that neither the message nor the problem depends on."""
     panels: dict[str, Any] = {name: field.json_schema_extra for name, field in TrainSettings.model_fields.items()}
     return {name for name, extra in panels.items() if extra["panel"] in (TRAINING, MACHINE)}
 
@@ -25,18 +25,18 @@ def continued_settings(path: Path, given: dict[str, Any]) -> TrainSettings:
     """Return the settings of a run that continues another on the same examples, and is of the same kind.
 
     Args:
-        path: of the other run, which may be a stranger's: data come from where the user says.
-        given: what the user says, `continued` included.
+        path: the other run, which may be a stranger's: data come only from where the user says.
+        given: the settings that the user gives, `continued` included.
 
     Raises:
-        PactlError: if something is given that the message or the problem depends on, and the run has it otherwise; or
-            if the run has nothing to train.
+        PactlError: if the user gives another value for a setting that the message or the problem depends on, or the
+            run has no coordinates to train.
     """
     run = RunDirectory.open(path)
     run.require_complete(run.manifest.kind)
     kind, trained = KINDS[run.manifest.kind], run.read_settings()
     if kind.certifies_theta0 and not trained.intrinsic_dim:
-        raise PactlError(f"--continue {path}: it is theta0 itself, and has no coordinates to train (d = 0)")
+        raise PactlError(f"--continue {path}: the run is theta0 itself, and has no coordinates to train (d = 0)")
     kept, free = trained.as_dict(), _free()
     for name, other in trained.followed().items():
         if name in free and other in given and kept[name] == kept[other]:
@@ -56,7 +56,7 @@ def continued_settings(path: Path, given: dict[str, Any]) -> TrainSettings:
 
 
 def _is_moved(name: str, now: str, before: str) -> bool:
-    """Return whether a setting may name the same of the user's own elsewhere, which is then compared by its content."""
+    """Return whether a setting may name the user's own data or code at a new place; its content is compared later."""
     if name == "dataset":
         rows = [[catalogue.dataset_entry(part) for part in catalogue.joined(each)] for each in (now, before)]
         return rows[0] == rows[1]

@@ -1,4 +1,4 @@
-"""A run directory of its own with all of another run but its certificate, and files that leave runs as they are."""
+"""Copies of runs without their certificates, and checks that output replaces nothing of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pactl_cli.runs.directory import (
     FILES,
     INDICES,
     INIT,
-    MANIFEST,
     METRICS,
     RunDirectory,
-    is_vacant,
     replace_file,
+    require_free,
     require_writable,
 )
 from pactl_cli.runs.plain_files import open_plain_file
@@ -24,31 +23,25 @@ _COPIED = (CONFIG, INIT, CHECKPOINT, INDICES)
 
 
 def require_place(source: Path, place: Path, *, force: bool) -> None:
-    """Raise PactlError unless a copy of a run can be made at a place: nothing is there, or, if forced, another run."""
+    """Raise PactlError unless a copy of a run can be made at a place."""
     inside, outside = place.resolve(), source.resolve()
     if inside == outside or outside in inside.parents:
         raise PactlError(f"--out {place} lies in {source}, which stays as it is", "choose another place")
-    if place.exists() and not place.is_dir():
-        raise PactlError(f"--out {place} is not a directory", "choose another place")
-    if not is_vacant(place):
-        if not force:
-            raise PactlError(f"--out {place} is not empty", "choose another place, or --force it")
-        if not (place / MANIFEST).exists():
-            raise PactlError(f"--out {place} holds something that is no run", "--force replaces only a run")
+    require_free(place, force=force, ways="--force")
     require_writable(next(folder for folder in (inside, *inside.parents) if folder.is_dir()), "--out ")
 
 
 def require_other_file(path: Path, option: str) -> None:
-    """Raise PactlError if what is written beside runs would have the name of a directory, or of a file of a run."""
+    """Raise PactlError if an output file has the name of a directory, or of a file of a run."""
     if path.is_dir() or path.name in FILES:
-        raise PactlError(f"{option} {path} is the name of something else", "name another file")
+        raise PactlError(f"{option} {path} is a directory, or has the name of a file of runs", "name another file")
 
 
 def copy_run(source: RunDirectory, place: Path, *, force: bool) -> RunDirectory:
-    """Return a complete run at a place, which has what was trained and how, but no certificate.
+    """Copy a complete run without its certificate, and return the copy.
 
     Raises:
-        PactlError: if the place is taken or cannot be written, or the files are no longer those that were opened.
+        PactlError: if the place is taken or cannot be written, or the files have changed since the run was opened.
     """
     kind, known = source.manifest.kind, source.manifest.files
     run = RunDirectory.create(place, kind, force=force)
@@ -66,7 +59,7 @@ def copy_run(source: RunDirectory, place: Path, *, force: bool) -> RunDirectory:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Copies a file of any size, whole or not at all."""
+    """Copy a file of any size, whole or not at all."""
     try:
         with open_plain_file(source) as file:
             replace_file(target, iter(lambda: file.read(1 << 24), b""))

@@ -1,4 +1,4 @@
-"""What settings are where the user does not say: as much as is known before data, source and network are read."""
+"""Defaults of settings, as far as they are known before data, source and network are read."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from pactl_cli.certificate.format import CALIBRATION, default_calibration, defau
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import TrainSettings
 
-OF_DATASETS = ("epochs", "batch_size", "lr")
-"""The settings of which a data set has defaults that nothing else decides."""
-
 
 def with_plain_defaults(settings: TrainSettings, inputs: str | None) -> dict[str, Any]:
-    """Return settings in which those are filled in that follow from the data set's name or from another setting.
+    """Return settings with the defaults that follow from the data set's name or from another setting.
 
     Args:
-        inputs: the kind of an example; None where it is not known, and then what depends on it stays open.
+        settings: the settings.
+        inputs: the kind of an example; None if it is not known: what depends on it then stays open.
     """
     entry, chosen = catalogue.dataset_entry(settings.dataset), dict(settings)
     chosen["normalise"] = chosen["normalise"] or ("source" if settings.has_source else None)
     if inputs is not None or not entry.takes_path:
         entry = entry.for_inputs(inputs or "")
         chosen["normalise"] = chosen["normalise"] or entry.normalisation or "fixed"
-        chosen |= {name: getattr(entry, name) for name in OF_DATASETS if chosen[name] is None}
+        chosen |= {name: getattr(entry, name) for name in ("epochs", "batch_size", "lr") if chosen[name] is None}
     return chosen | {name: chosen[other] for name, other in settings.followed().items() if chosen[name] is None}
 
 
 def with_known_defaults(settings: TrainSettings) -> TrainSettings:
-    """Return settings in which everything is filled in that is known without reading anything."""
+    """Return settings with all defaults that are known without reading anything."""
     entry, kind = catalogue.dataset_entry(settings.dataset), kind_of(settings)
     chosen = with_plain_defaults(settings, None)
     known: dict[str, Any] = {}
     if not entry.takes_path:
-        known["augment"] = view_of_dataset(entry)
+        colour = entry.published is not None and len(entry.published[0]) == 3  # one constant for each channel
+        known["augment"] = entry.view or (catalogue.COLOUR_VIEW if colour else catalogue.NO_VIEW)
     if not settings.has_source:
         name = chosen["model_name"] or (None if entry.takes_path else entry.model)
         known["model_name"] = name
@@ -56,15 +55,8 @@ def with_known_defaults(settings: TrainSettings) -> TrainSettings:
     return settings.model_copy(update=chosen | {name: v for name, v in known.items() if chosen[name] is None})
 
 
-def view_of_dataset(entry: catalogue.Dataset) -> str:
-    """Return the random view of a named data set's training examples: of those in colour, a constant a channel is
-    published."""
-    colour = entry.published is not None and len(entry.published[0]) == 3
-    return entry.view or (catalogue.COLOUR_VIEW if colour else catalogue.NO_VIEW)
-
-
 def in_words(settings: TrainSettings) -> str:
-    """Return settings as YAML, the known defaults as values, the others as null and a comment."""
+    """Return settings as YAML, with known defaults as values and the others as null and a comment."""
     known, fields = with_known_defaults(settings), type(settings).model_fields
     lines = []
     for name, value in known.as_dict().items():

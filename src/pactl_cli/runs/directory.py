@@ -1,8 +1,7 @@
-"""The run directory: the only thing that passes between subcommands.
+"""The run directory, through which subcommands pass on their results.
 
-Every file is written whole or not at all: to a temporary name in the same directory,
-flushed to the disk, renamed. A stage is `complete` in `manifest.json` only once all its
-files are, with their sha256; a killed run leaves a directory that says `running`.
+Every file is written whole or not at all: under a temporary name in the same directory, flushed to the disk, renamed.
+`manifest.json` calls a stage `complete` once all its files are, and has their sha256. A killed run stays `running`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import platform
 import reprlib
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from hashlib import sha256
+from hashlib import file_digest
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
 from pactl_cli.errors import FAILED, MissingError, PactlError, reason, shell_command
-from pactl_cli.runs.config_file import LARGEST, config_text, parse_config
+from pactl_cli.runs.config_file import config_text, read_plain_config
 from pactl_cli.runs.finishing import finishing
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.metrics import whole_lines
@@ -65,7 +64,7 @@ def _known_kind(name: str) -> str:
 
 
 class Manifest(BaseModel):
-    """`manifest.json`."""
+    """The content of `manifest.json`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -82,7 +81,7 @@ class Manifest(BaseModel):
 
 
 class RunDirectory:
-    """A directory of one run. `open` an existing one, or `create` one."""
+    """The directory of one run: `open` an existing one, or `create` one."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
@@ -90,19 +89,13 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, kind: str, *, force: bool = False) -> RunDirectory:
-        """An empty run directory, its stage `kind` marked as running.
+        """Return a new, empty run directory, its stage `kind` marked as running.
 
         Raises:
-            PactlError: if the place is not empty and not `force`d, not a directory, or not writable.
+            PactlError: if the place is not empty and `force` is not given, not a directory, or not writable.
         """
         try:
-            if path.exists() and not path.is_dir():
-                raise PactlError(f"--out {path} is not a directory", "choose another place")
-            if not is_vacant(path):
-                if not force:
-                    raise PactlError(f"--out {path} is not empty", "choose another place, or give --resume or --force")
-                if not (path / MANIFEST).exists():
-                    raise PactlError(f"--out {path} holds something that is no run", "--force replaces only a run")
+            require_free(path, force=force, ways="--resume or --force")
             path.mkdir(parents=True, exist_ok=True)
             require_writable(path, "--out ")
             run = cls(path, Manifest(kind=kind, versions=package_versions()))
@@ -114,17 +107,17 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """An existing run directory.
+        """Return an existing run directory.
 
         Raises:
-            PactlError: if it is none, or was written by a newer version.
+            PactlError: if it is no run directory, or another version of pactl wrote it.
         """
         hint = "name a directory that pactl train printed"
         try:
             if not path.is_dir():
                 raise MissingError(f"{path} is not a run directory: there is no such directory", hint)
             if (path / RESUME).is_symlink():
-                raise PactlError(f"{path / RESUME} is a link, and what it leads to is not the run's", "remove it")
+                raise PactlError(f"{path / RESUME} is a link, not a folder of the run's own", "remove it")
             data = read_plain_file(path / MANIFEST, _LARGEST_MANIFEST)
             content = json.loads(data, object_pairs_hook=_each_once)
         except FileNotFoundError as error:
@@ -144,7 +137,7 @@ class RunDirectory:
             raise PactlError(f"{path / MANIFEST} is altered: {found}: {first['msg']}", hint) from error
 
     def require_complete(self, stage: str, but: Collection[str] = ()) -> None:
-        """Raises PactlError unless the stage is complete and all files but some are as they were left."""
+        """Raise PactlError unless a stage is complete and no finished file is altered, except for those in `but`."""
         state = self.manifest.stages.get(stage)
         if state != "complete":
             begun = stage == self.manifest.kind
@@ -156,41 +149,38 @@ class RunDirectory:
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
 
     def size_bytes(self) -> int:
-        """What its files together take on the disk, where holes count for nothing."""
+        """Return the bytes that all its files take on the disk; holes do not count."""
         files = (self.path / name for name in FILES)
         return sum(bytes_on_disk(os.lstat(file)) for file in files if os.path.lexists(file))
 
     def is_complete(self) -> bool:
-        """Whether training has ended."""
+        """Return whether training is complete."""
         return self.manifest.stages.get(self.manifest.kind) == "complete"
 
     def altered(self) -> list[Path]:
-        """Finished files that are not as the manifest says."""
+        """Return the finished files that are not as the manifest says."""
         return [self.path / name for name, digest in self.manifest.files.items() if self.sha256_of(name) != digest]
 
     def sha256_of(self, name: str) -> str:
-        """A file's sha256; "" if it is missing, no plain file, or larger than any that pactl writes."""
+        """Return a file's sha256; "" if it is missing, no plain file, or larger than any that pactl writes."""
         try:
             with open_plain_file(self.path / Path(name).name) as file:
                 status = os.fstat(file.fileno())
-                if status.st_size > _largest(name) or has_holes(status):  # a petabyte of them takes no space, but days
+                if status.st_size > _largest(name) or has_holes(status):  # a petabyte of holes would take days to read
                     return ""
-                digest = sha256()
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
+                return file_digest(file, "sha256").hexdigest()
         except (OSError, ValueError):
             return ""
-        return digest.hexdigest()
 
     def set_stage(self, stage: str, state: Literal["running", "complete"], files: tuple[str, ...] = ()) -> None:
-        """Records a stage's state and the hashes of the files it finished."""
+        """Record a stage's state and the hashes of the files that it finished."""
         self.manifest.stages[stage] = state
         for name in files:
             self.manifest.files[name] = self.sha256_of(name)
         self.write_text(MANIFEST, self.manifest.model_dump_json(indent=2) + "\n")
 
     def restart_stage(self, stage: str, withdrawn: tuple[str, ...]) -> None:
-        """Marks a stage as running again: the manifest no longer vouches for its files, then those withdrawn go."""
+        """Mark a stage as running again, and remove the files in `withdrawn` once the manifest does not name them."""
         for name in (*withdrawn, METRICS):
             self.manifest.files.pop(name, None)
         self.set_stage(stage, "running")
@@ -198,7 +188,7 @@ class RunDirectory:
             self.remove(name)
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Writes a file atomically.
+        """Write a file atomically.
 
         Raises:
             PactlError: if the disk refuses.
@@ -211,19 +201,19 @@ class RunDirectory:
             raise PactlError(f"{target} cannot be written: {error.strerror}", exit_code=FAILED) from error
 
     def write_text(self, name: str, text: str) -> None:
-        """Writes a UTF-8 file atomically."""
+        """Write a UTF-8 file atomically."""
         self.write_bytes(name, text.encode())
 
     def write_config(self, settings: dict[str, Any]) -> None:
-        """Writes `config.yml`."""
+        """Write `config.yml`."""
         self.write_text(CONFIG, config_text(settings))
 
     def read_config(self) -> dict[str, Any]:
-        """The settings of `config.yml`, unchecked."""
-        return parse_config(self.read_bytes(CONFIG, LARGEST), self.path / CONFIG)
+        """Return the settings of `config.yml`, unchecked."""
+        return read_plain_config(self.path / CONFIG)
 
     def read_settings(self) -> TrainSettings:
-        """Return the settings of `config.yml`, which are of the run's kind.
+        """Return the settings of `config.yml`, in the model of the run's kind.
 
         Raises:
             PactlError: if the file holds something else.
@@ -231,7 +221,7 @@ class RunDirectory:
         return KINDS[self.manifest.kind].settings.parse(self.read_config())
 
     def read_bytes(self, name: str, limit: int = _LARGEST_TEXT) -> bytes:
-        """A file's bytes.
+        """Return a file's bytes.
 
         Raises:
             PactlError: if it is missing, unreadable, no plain file or larger than `limit`.
@@ -242,23 +232,22 @@ class RunDirectory:
             raise PactlError(f"{self.path / name} cannot be read: {reason(error)}") from error
 
     def write_arrays(self, name: str, arrays: dict[str, NDArray[np.int64]]) -> None:
-        """Writes integer arrays as one `.npz` file."""
+        """Write integer arrays as one `.npz` file."""
         buffer = BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         self.write_bytes(name, buffer.getvalue())
 
     def read_arrays(self, name: str) -> dict[str, NDArray[np.int64]]:
-        """The integer arrays of an `.npz` file as `write_arrays` writes it: uncompressed, so no larger than the file.
+        """Return the integer arrays of an uncompressed `.npz` file, as `write_arrays` writes it.
 
         Raises:
             PactlError: if it is missing, unreadable or holds something else.
         """
         try:
             with open_plain_file(self.path / name) as file:
-                if has_holes(os.fstat(file.fileno())):
-                    raise ValueError("it has holes")
-                if os.fstat(file.fileno()).st_size > _LARGEST_ARRAYS:
-                    raise ValueError("it is larger than any that pactl writes")
+                status = os.fstat(file.fileno())
+                if has_holes(status) or status.st_size > _LARGEST_ARRAYS:
+                    raise ValueError("it has holes, or is larger than any that pactl writes")
                 arrays = stored_arrays(file, self.path / name)
         except FileNotFoundError as error:
             raise PactlError(f"{self.path / name} is missing") from error
@@ -269,7 +258,7 @@ class RunDirectory:
         return arrays
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """Adds one line to `metrics.jsonl`.
+        """Add one line to `metrics.jsonl`.
 
         Raises:
             PactlError: with exit code 1 if the disk refuses.
@@ -281,40 +270,40 @@ class RunDirectory:
             raise PactlError(f"{self.path / METRICS} cannot be written: {error.strerror}", exit_code=FAILED) from error
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Drops the lines of `metrics.jsonl` for which `keep(record)` is false, and one that a kill has cut short."""
+        """Remove the lines of `metrics.jsonl` for which `keep(record)` is false, and one that a kill has cut short."""
         if not os.path.lexists(self.path / METRICS):
             return
         lines = whole_lines(self.read_bytes(METRICS))
         self.write_bytes(METRICS, b"".join(line for line, record in lines if keep(record)))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The records of `metrics.jsonl`; none where there is no such file."""
+        """Return the records of `metrics.jsonl`; [] if there is no such file."""
         if not os.path.lexists(self.path / METRICS):
             return []
         return [record for _, record in whole_lines(self.read_bytes(METRICS))]
 
     def clear(self) -> None:
-        """Removes every file but the manifest."""
+        """Remove every file but the manifest."""
         for name in FILES[1:]:
             self.remove(name)
         self.remove_resume()
         self.sweep()
 
     def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
+        """Remove a file, if it is there."""
         (self.path / name).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Removes what a kill in the middle of a write has left."""
+        """Remove temporary files that a kill in the middle of a write has left."""
         for folder in (self.path, self.path / RESUME):
             for file in folder.glob(".*"):
                 if _is_temporary(file):
                     file.unlink(missing_ok=True)
 
     def remove_resume(self) -> None:
-        """Removes the state that only `--resume` needs."""
+        """Remove the state that only `--resume` needs."""
         folder = self.path / RESUME
-        if folder.is_symlink():  # what it leads to is not ours
+        if folder.is_symlink():  # its target is not ours
             folder.unlink()
         elif folder.is_dir():
             for file in folder.iterdir():
@@ -323,25 +312,25 @@ class RunDirectory:
 
 
 def require_schema(path: Path, schema: Any, own: int) -> None:
-    """Raises PactlError, naming who reads it, if the number is that of an earlier or a later form of a file."""
+    """Raise PactlError, naming the version that reads it, if a file's schema is not our `own`."""
     if type(schema) is not int or schema < 1 or schema == own:
-        return
+        return  # the file's own check reports anything but a positive number
     if schema > own:
         raise PactlError(f"{path} was written by a newer version of pactl", "upgrade pactl")
     if schema == 1:
-        raise PactlError(f"{path} was written by pactl 0.1.0, which is the version that reads it", "or train again")
+        raise PactlError(f"{path} was written by pactl 0.1.0, and only that version reads it", "or train again")
     raise PactlError(f"{path} was written by a development version before 0.2.0, which alone reads it", "train again")
 
 
 def replace_file(target: Path, data: bytes | Iterable[bytes]) -> None:
-    """Writes a file whole or not at all: a temporary file in the same directory, flushed to the disk and renamed."""
+    """Write a file whole or not at all: a temporary file in the same directory is flushed to the disk and renamed."""
     with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         try:
             for piece in [data] if isinstance(data, bytes) else data:
                 file.write(piece)
             file.flush()
             _sync(file.fileno())
-            with suppress(OSError):  # of a file system without modes, such as a Windows drive's
+            with suppress(OSError):  # a file system may have no modes, such as that of a Windows drive
                 os.chmod(file.name, 0o644)
             os.replace(file.name, target)
         except BaseException:
@@ -350,7 +339,7 @@ def replace_file(target: Path, data: bytes | Iterable[bytes]) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    """Flushes a file to the disk, where the file system knows how to."""
+    """Flush a file to the disk, if the file system can."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -359,12 +348,12 @@ def _sync(descriptor: int) -> None:
 
 
 def _largest(name: str) -> int:
-    """The size in bytes of the largest file of that name that pactl writes."""
+    """Return the size in bytes of the largest file of that name that pactl writes."""
     return {".npz": _LARGEST_ARRAYS, ".safetensors": LARGEST_TENSORS}.get(Path(name).suffix, _LARGEST_TEXT)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, none of whose keys occurs twice."""
+    """Return a JSON object; raise ValueError if one of its keys occurs twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
         raise ValueError("a key occurs twice")
@@ -372,20 +361,31 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_temporary(path: Path) -> bool:
-    """Whether a name is one that `write_bytes` writes under."""
+    """Return whether a path is a temporary file of `replace_file`."""
     return any(path.name.startswith(f".{name}.") for name in (*FILES, *_RESUMED))
 
 
 def is_vacant(path: Path) -> bool:
-    """Whether a place is absent, empty, or has nothing but what a kill before the first write has left."""
+    """Return whether a place is absent, empty, or has only temporary files that a kill has left."""
     try:
         return not path.exists() or all(map(_is_temporary, path.iterdir()))
     except OSError as error:
         raise PactlError(f"--out {path} cannot be read: {error.strerror}", "choose another place") from error
 
 
+def require_free(path: Path, *, force: bool, ways: str) -> None:
+    """Raise PactlError unless nothing is at `--out`, or, with `force`, another run; `ways` are the user's options."""
+    if path.exists() and not path.is_dir():
+        raise PactlError(f"--out {path} is not a directory", "choose another place")
+    if not is_vacant(path):
+        if not force:
+            raise PactlError(f"--out {path} is not empty", f"choose another place, or give {ways}")
+        if not (path / MANIFEST).exists():
+            raise PactlError(f"--out {path} holds something that is no run", "--force replaces only a run")
+
+
 def require_writable(path: Path, option: str = "") -> None:
-    """Raises PactlError unless files can be made in a directory."""
+    """Raise PactlError unless files can be created in a directory."""
     try:
         TemporaryFile(dir=path).close()
     except OSError as error:
@@ -393,6 +393,6 @@ def require_writable(path: Path, option: str = "") -> None:
 
 
 def package_versions() -> dict[str, str]:
-    """Of this program, Python and what results may depend on, by name."""
+    """Return the versions of this program, of Python and of the packages that results may depend on, by name."""
     packages = {name: version(name) for name in _PACKAGES}
     return {"pactl": __version__, "python": platform.python_version(), **packages}

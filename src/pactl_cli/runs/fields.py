@@ -1,4 +1,4 @@
-"""How a model of settings is written: fields with help texts, and complaints in plain words."""
+"""The base of models of settings: fields with help texts, and error messages in plain words."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ QUANTISATION, CERTIFICATE = "Quantisation", "Certificate"
 
 
 def setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
-    """Return a field with its help text and the group of options it is shown in; `shown` says the default in words.
+    """Return a field with its help text and its group of options.
 
-    `follows` names the field whose value it has where none is given.
+    Args:
+        default: the default value.
+        panel: the title of the group.
+        text: the help text.
+        constraints: pydantic's constraints, and `metavar`, `shown`, the default in words, and `follows`, the field
+            whose value is the default.
     """
     follows = constraints.pop("follows", None)
     shown = constraints.pop("shown", None) or (follows and f"= {follows}")
@@ -30,7 +35,7 @@ def setting(default: Any, panel: str, text: str, **constraints: Any) -> Any:
 
 
 def checked(look_up: Callable[[str], object]) -> AfterValidator:
-    """Return a check of a name that a catalogue look-up knows; its complaint is what pydantic wants."""
+    """Return a validator of a name that `look_up` knows; its PactlError becomes the ValueError that pydantic wants."""
 
     def check(name: str) -> str:
         try:
@@ -43,12 +48,12 @@ def checked(look_up: Callable[[str], object]) -> AfterValidator:
 
 
 def named_in(table: catalogue.Table[Any]) -> AfterValidator:
-    """Return a check of a name that a table has."""
+    """Return a validator of a name in a table."""
     return checked(table.resolve)
 
 
 class Settings(BaseModel):
-    """Frozen, and without unknown fields."""
+    """A model of settings: frozen, and without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
     command: ClassVar[str]
@@ -56,7 +61,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_words_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads yes and no as truth values, which Python takes for 1 and 0."""
+        """Refuse a truth value, which YAML reads for yes and no, as a number."""
         name = info.field_name or ""
         kinds = _alternatives(cls.model_fields[name].annotation)
         if isinstance(value, bool) and bool not in kinds:
@@ -67,10 +72,11 @@ class Settings(BaseModel):
 
     @classmethod
     def parse(cls, values: dict[str, Any], command: str = "") -> Self:
-        """The settings, from options or a file.
+        """Return the settings from options or a file.
 
         Args:
-            command: whose they are; as the model says where nothing is given.
+            values: the settings by name.
+            command: the command whose help an error names; the model's own if none is given.
 
         Raises:
             PactlError: naming every wrong value at once.
@@ -81,18 +87,18 @@ class Settings(BaseModel):
             raise PactlError("; ".join(_complaints(error.errors())), seek_help(command or cls.command)) from error
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as written to `config.yml`."""
+        """Return the settings as values for `config.yml`."""
         return self.model_dump(mode="json")
 
     @classmethod
     def followed(cls) -> dict[str, str]:
-        """Return, for each field that has another's value where none is given, that other field."""
+        """Return the fields whose default is another field's value, each with that other field."""
         extras: dict[str, Any] = {name: field.json_schema_extra or {} for name, field in cls.model_fields.items()}
         return {name: extra["follows"] for name, extra in extras.items() if extra.get("follows")}
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, words spelt out, or the type alone."""
+    """Return the members of a union, with the words of a literal one by one, or the type alone."""
     members = get_args(annotation) or (annotation,)
     return tuple(word for one in members for word in (get_args(one) if get_origin(one) is Literal else (one,)))
 
@@ -107,20 +113,20 @@ _PLAINER = {
     "less_than": "must be below {lt}",
     "string_pattern_mismatch": "must be auto, cpu, cuda, cuda:1 or mps",  # a device: nothing else has a pattern
 }
-"""What pydantic says at more length."""
+"""Shorter texts for pydantic's errors, by type."""
 _NUMBER = re.compile(r"[-+]?[0-9.]{1,40}")
-"""Text from the command line that is not quoted."""
+"""Text that is shown without quotation marks."""
 
 
 def _complaints(items: Iterable[Any]) -> Iterator[str]:
-    """Yield each wrong value in words: once, if it is none of several kinds."""
+    """Yield each wrong value in words, once for all alternatives of a union."""
     for what, faults in groupby(map(_complaint, items), key=itemgetter(0)):
         first, *others = (text for _, text in faults)
         yield what + " or ".join([first, *(text.removeprefix("must be ") for text in others)])
 
 
 def _complaint(item: Any) -> tuple[str, str]:
-    """Where one wrong value is, if that is not said with the rest, and what is wrong with it."""
+    """Return the place of a wrong value, "" if the text names it, and the text that says what is wrong."""
     field = str(item["loc"][0]) if item["loc"] else "settings"
     text = item["msg"].removeprefix("Value error, ")
     if text.startswith("--"):

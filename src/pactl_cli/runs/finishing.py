@@ -1,4 +1,4 @@
-"""Which command finishes a run that is incomplete."""
+"""The command that finishes an incomplete run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pactl_cli.runs.settings import TrainSettings, TransferSettings
 
 
 def finishing(path: Path, kind: str, read: Callable[[], TrainSettings]) -> str:
-    """Return how to finish a run, with code that its own files name only for those who trust it.
+    """Return a hint how to finish a run; code that the run names is to be trusted first.
 
     Args:
-        kind: the command that began it.
-        read: gives its settings, or raises PactlError.
+        path: the run directory.
+        kind: the command that began the run.
+        read: a function that returns its settings, or raises PactlError.
     """
     with suppress(PactlError):
         settings = read()

@@ -1,4 +1,4 @@
-"""The kinds of runs, and everything in which they differ."""
+"""The kinds of runs, and how they differ."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ class Kind(Row):
 
     Attributes:
         made_by: the stage, a function of settings, destination, display and world.
-        settings: what `config.yml` holds.
-        has_prior: whether theta0 is trained on a share of these data, the prior's, which S has not. Calibration
+        settings: the model of `config.yml`.
+        has_prior: whether theta0 is trained on a share of the data, the prior's, which is not in S. Calibration
             examples are then the prior's own.
-        certifies_theta0: whether there is a message for d = 0: theta0 as it is. Otherwise all weights are trained, as a
-            source.
+        certifies_theta0: whether d = 0 certifies theta0 as it is. Otherwise d = 0 trains all weights, as a source.
     """
 
     settings: type[TrainSettings]
@@ -26,7 +25,7 @@ class Kind(Row):
     certifies_theta0: bool = False
 
     def certifies(self, settings: TrainSettings) -> bool:
-        """Return whether there is a message for a run of such settings; else it makes a source, and counts nothing."""
+        """Return whether a run with these settings can be certified; otherwise it makes a source."""
         return settings.intrinsic_dim != 0 or self.certifies_theta0
 
 
@@ -44,5 +43,5 @@ KINDS = Table(
 
 
 def kind_of(settings: TrainSettings) -> Kind:
-    """Return the kind of run that settings are for."""
+    """Return the kind of run of some settings."""
     return next(kind for kind in KINDS.values() if kind.settings is type(settings))

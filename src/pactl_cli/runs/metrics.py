@@ -1,4 +1,4 @@
-"""The lines of `metrics.jsonl`, of which a kill may have cut one short."""
+"""The lines of `metrics.jsonl`; a kill may have cut one short."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def whole_lines(data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the lines that are whole, each with the record that it holds."""
+    """Yield the whole lines, each with its record."""
     for line in data.splitlines(keepends=True):
         with suppress(ValueError, RecursionError):
             if line.endswith(b"\n") and isinstance(record := json.loads(line), dict):

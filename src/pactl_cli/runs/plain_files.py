@@ -1,20 +1,20 @@
-"""Files of a run directory that may be a stranger's: read whole, but never through a link, a pipe or without end."""
+"""Safe reading of files that may be a stranger's: no link, no pipe, no more bytes than allowed."""
 
 from __future__ import annotations
 
 import os
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO
 
 _LARGEST_WITH_HOLES, _BLOCK = 1 << 26, 512
-"""In bytes: a small file may have holes, a large one takes at least a quarter of its size on the disk."""
+"""Bytes: a file up to the first size may have holes; a larger one takes at least a quarter of its size on the disk."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""Opening a named pipe must not wait for somebody to write."""
+"""Flags with which opening a named pipe does not wait for a writer."""
 
 
-def open_plain_file(path: Path) -> BinaryIO:
-    """A file to read, which must lie where its name says.
+def open_plain_file(path: Path) -> BufferedReader:
+    """Open a file for reading.
 
     Raises:
         OSError: if there is none, or it cannot be read.
@@ -30,7 +30,7 @@ def open_plain_file(path: Path) -> BinaryIO:
 
 
 def read_plain_file(path: Path, limit: int) -> bytes:
-    """The bytes of such a file.
+    """Return the bytes of a plain file.
 
     Raises:
         OSError, ValueError: as `open_plain_file` does, or if it is larger than `limit` bytes.
@@ -41,17 +41,17 @@ def read_plain_file(path: Path, limit: int) -> bytes:
             raise ValueError("it is larger than any that pactl writes")
         if has_holes(status):
             raise ValueError("it has holes, and would take more memory than it takes on the disk")
-        data = file.read(status.st_size + 1)  # as much is set aside at once
+        data = file.read(status.st_size + 1)  # allocates no more than the size, even if the file grows meanwhile
     if len(data) > limit:
         raise ValueError("it is larger than any that pactl writes")
     return data
 
 
 def bytes_on_disk(status: os.stat_result) -> int:
-    """What a file takes on the disk: its size, or less where it has holes."""
+    """Return the bytes that a file takes on the disk: its size, or less if it has holes."""
     return min(status.st_size, _BLOCK * getattr(status, "st_blocks", status.st_size))
 
 
 def has_holes(status: os.stat_result) -> bool:
-    """Whether a large file takes far less on the disk than it would in memory."""
+    """Return whether a large file takes far less on the disk than it would in memory."""
     return status.st_size > _LARGEST_WITH_HOLES and bytes_on_disk(status) < status.st_size // 4

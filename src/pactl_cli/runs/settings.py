@@ -1,4 +1,4 @@
-"""What a user can set, validated before anything is loaded; the command line's options are made from these models."""
+"""The settings of a run, validated before anything is loaded; the command line's options are made from these models."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ DatasetName = Annotated[str, checked(catalogue.dataset_entry)]
 ModelName = Annotated[str, checked(catalogue.model_name)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 _DEVICE = setting("auto", MACHINE, "auto, cpu, cuda, cuda:1 or mps")
-_DATA_DIR = setting(None, DATA, "where named data sets lie", shown="$PACTL_DATA_DIR or the cache")
+_DATA_DIR = setting(None, DATA, "folder of named data sets", shown="$PACTL_DATA_DIR or the cache")
 _BY_DATASET = "by data set"
 _IN_FILES_ALONE = setting(None, "", "the run that this one continues")
 
 
 class TrainSettings(Settings):
-    """`config.yml` of a trained run: enough to run it again. None stands for the data set's default."""
+    """The settings of a trained run, enough to run it again; None stands for a default that is filled in later."""
 
     command = "train"
 
@@ -64,22 +64,22 @@ class TrainSettings(Settings):
     categories: dict[str, tuple[str, ...]] | None = setting(
         None,
         DATA,
-        "values of columns, YAML",
+        "a table's categories, YAML",
         shown="calibration's",
         metavar="FILE",
     )
     tokenizer: str = setting("bytes", DATA, "bytes, words or a file")
-    sequence_length: int = setting(256, DATA, "tokens of a text that are read", ge=1, le=1 << 16)
+    sequence_length: int = setting(256, DATA, "tokens read of each text", ge=1, le=1 << 16)
     text_form: Literal["padded", "bagged", "masked"] = setting("padded", DATA, "padded, bagged or masked")
     fonts: Path | None = setting(None, DATA, "folder of fonts, for glyphs", shown="installed")
-    class_names: tuple[str, ...] | None = setting(None, "", "what the data call the classes")
-    train_subset: float = setting(1.0, DATA, "share that is S; negative: rest", ge=-1, le=1)
+    class_names: tuple[str, ...] | None = setting(None, "", "names of the classes in the data")
+    train_subset: float = setting(1.0, DATA, "share used as S; negative: rest", ge=-1, le=1)
     indices_path: Path | None = setting(None, DATA, "a permutation, .npy", shown="a fixed one")
-    label_noise: float = setting(0.0, DATA, "labels drawn anew; paid for", ge=0, le=1)
+    label_noise: float = setting(0.0, DATA, "share of random labels; paid for", ge=0, le=1)
     duplicates: Literal["keep", "drop", "refuse"] = setting("keep", DATA, "exact copies: keep, drop, refuse")
     calibration_examples: int | None = setting(None, DATA, "left out of S, for statistics", ge=0, shown="512 or 0")
     normalise: Literal["source", "fixed", "calibration", "published"] | None = setting(
-        None, DATA, "source, fixed, calibration or published", shown="source, fixed; of tables calibration"
+        None, DATA, "source, fixed, calibration or published", shown="source, fixed; tables: calibration"
     )
     model_name: ModelName | None = setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
     base_width: int | None = setting(None, NETWORK, "width of the network", ge=1, le=4096, shown="the network's own")
@@ -88,7 +88,7 @@ class TrainSettings(Settings):
     weights: Path | None = setting(None, NETWORK, "the source's weights: a file", shown="downloaded")
     head: str | None = setting(None, NETWORK, "the source's head, a layer", shown="its last")
     freeze: Annotated[str, checked(NamePattern)] = setting(
-        "", NETWORK, "names of weights that stay; paid for", metavar="REGEX", shown="none"
+        "", NETWORK, "names of frozen weights; paid for", metavar="REGEX", shown="none"
     )
     lora_rank: int = setting(0, NETWORK, "rank of changes of dense layers; paid for", ge=0, le=4096)
 
@@ -106,26 +106,24 @@ class TrainSettings(Settings):
 
     optimizer: Annotated[str, named_in(catalogue.RECIPES)] = setting("adam_cos", TRAINING, "optimiser and schedule")
     continued: Path | None = setting(None, TRAINING, "a run to train for more epochs", shown="none", metavar="RUN")
-    epochs_before: int = setting(0, "", "how many epochs a run that is continued has had", ge=0)
+    epochs_before: int = setting(0, "", "epochs of the continued run", ge=0)
     epochs: int | None = setting(None, TRAINING, "passes over S", ge=1, shown=_BY_DATASET)
-    batch_size: int | None = setting(None, TRAINING, "examples a step", ge=1, shown=_BY_DATASET)
+    batch_size: int | None = setting(None, TRAINING, "examples per step", ge=1, shown=_BY_DATASET)
     lr: float | None = setting(None, TRAINING, "learning rate", gt=0, shown=_BY_DATASET)
     momentum: float = setting(0.9, TRAINING, "momentum of the SGD recipes", ge=0, lt=1)
     weight_decay: float = setting(5e-4, TRAINING, "decay of the SGD and AdamW recipes", ge=0)
     warmup_epochs: float = setting(0.0, TRAINING, "warm-up from 0 before the schedule", ge=0)
-    warmup_lr: float | None = setting(None, TRAINING, "rate that the warm-up reaches", gt=0, follows="lr")
+    warmup_lr: float | None = setting(None, TRAINING, "learning rate after the warm-up", gt=0, follows="lr")
     augment: Annotated[str, named_in(catalogue.VIEWS)] | None = setting(
         None, TRAINING, "random view of images", shown=_BY_DATASET
     )
     smoothing: float = setting(0.0, TRAINING, "label smoothing", ge=0, lt=1)
     ema: float = setting(0.0, TRAINING, "decay of the average of weights", ge=0, lt=1)
     rate_weight: float = setting(0.0, TRAINING, "price of the message's bits in the loss", ge=0)
-    rate_from: float = setting(0.5, TRAINING, "share of the run without that price", ge=0, le=1)
+    rate_from: float = setting(0.5, TRAINING, "share of the run before that price", ge=0, le=1)
 
     device: Device = _DEVICE
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = setting(
-        "auto", MACHINE, "auto, fp32, tf32 or bf16, of training"
-    )
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = setting("auto", MACHINE, "auto, fp32, tf32 or bf16")
     compile: bool = setting(False, MACHINE, "a training step as one CUDA graph")
     num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["auto"] = setting(
         "auto", MACHINE, "processes that decode large data"
@@ -134,7 +132,7 @@ class TrainSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _named_by_source(cls, values: Any) -> Any:
-        """A source that is a network of the user's own names the network."""
+        """Let a source that is the user's own network name the network."""
         code = catalogue.code_of(values.get("source"))
         return values | {"model_name": code} if code and values.get("model_name") is None else values
 
@@ -154,18 +152,17 @@ class TrainSettings(Settings):
 
     @property
     def has_source(self) -> bool:
-        """Whether the weights of a source are what is begun with. Inputs are fitted to it, and without calibration
-        examples its batch statistics are kept."""
+        """Whether training starts from a source: inputs are fitted to it; without calibration its statistics stay."""
         return self.source is not None
 
     @model_validator(mode="after")
     def _sources_fit(self) -> Self:
-        """Check what is said of a source, and that what only a source can be made of makes one."""
+        """Check the settings about a source, and that data which can only make a source do so."""
         if not self.has_source:
             said = [n for n in ("source_dataset", "weights", "head") if getattr(self, n) is not None]
             if said or self.normalise == "source":
                 name = said[0] if said else "normalise"
-                raise ValueError(f"{option_name(name)} {getattr(self, name)}: there is no --source that it could be of")
+                raise ValueError(f"{option_name(name)} {getattr(self, name)}: there is no --source")
         makes_source = self.command == "train" and self.intrinsic_dim == 0
         if self.command == "train" and self.has_source and not makes_source:
             raise ValueError(
@@ -174,19 +171,19 @@ class TrainSettings(Settings):
             )
         if catalogue.dataset_entry(self.dataset).is_source and not makes_source:
             raise ValueError(
-                f"--dataset {self.dataset}: its examples are no independent draws, and make a source only (train "
+                f"--dataset {self.dataset}: its examples are no independent draws, and can only make a source (train "
                 "--intrinsic-dim 0)"
             )
         if len(catalogue.joined(self.dataset)) > 1 and not makes_source:
             raise ValueError(
-                f"--dataset {self.dataset}: several data sets make a source (train --intrinsic-dim 0); a certificate "
-                "is about one"
+                f"--dataset {self.dataset}: several data sets can only make a source (train --intrinsic-dim 0); a "
+                "certificate is about one"
             )
         return self
 
 
 class TransferSettings(TrainSettings):
-    """`config.yml` of a transfer."""
+    """The settings of a transfer."""
 
     command = "transfer"
     source: str = setting("", NETWORK, "a run, torchvision:NAME, timm:NAME, ...")
@@ -194,11 +191,11 @@ class TransferSettings(TrainSettings):
 
 
 class PriorSettings(TrainSettings):
-    """`config.yml` of a data-dependent prior."""
+    """The settings of a run with a data-dependent prior."""
 
     command = "prior"
     train_subset: float = setting(
-        0.5, DATA, "the prior's share of the training set, S is the rest; negative: the others", ge=-1, le=1
+        0.5, DATA, "the prior's share of the training set, S is the rest; negative: all but that share", ge=-1, le=1
     )
     prior_epochs: int | None = setting(None, TRAINING, "passes over the prior's examples", ge=0, follows="epochs")
     prior_lr: float | None = setting(None, TRAINING, "learning rate of the prior", gt=0, follows="lr")
@@ -210,7 +207,7 @@ AUTOMATIC_LEVELS = "3,5,7,11,15"
 
 
 def _level_counts(text: str) -> str:
-    """A list of numbers of levels, checked."""
+    """Return a checked list of numbers of levels."""
     counts = (AUTOMATIC_LEVELS if text == "auto" else text).split(",")
     if not all(count.strip().isdecimal() and 1 <= int(count) <= MAX_LEVELS for count in counts):
         raise ValueError(f"must be auto, or whole numbers from 1 to {MAX_LEVELS} with commas between them")
@@ -220,7 +217,7 @@ def _level_counts(text: str) -> str:
 
 
 def _deltas(text: str) -> str:
-    """A list of probabilities to fail, checked."""
+    """Return a checked list of failure probabilities."""
     try:
         deltas = [float(part) for part in text.split(",")]
     except ValueError:
@@ -237,7 +234,7 @@ AUTOMATIC_PRICES = 2
 
 
 def _prices(text: str) -> float | str:
-    """What a bit may cost: a number alone as one; else `auto`, `auto:N`, or a list of numbers and `auto`, checked."""
+    """Return checked prices of a bit: one number, or `auto`, `auto:N` or a list of numbers and `auto` as text."""
     automatic, _, many = text.partition(":")
     if automatic == "auto" and many.isdecimal() and 1 <= int(many) <= MAX_PRICES:
         return f"auto:{int(many)}"
@@ -253,14 +250,14 @@ def _prices(text: str) -> float | str:
 
 
 class BoundSettings(Settings):
-    """How a trained run is quantised and certified."""
+    """The settings of quantising and certifying a trained run."""
 
     command = "bound"
     codebook: Annotated[str, named_in(catalogue.CODEBOOKS)] = setting(
         "grid", QUANTISATION, f"how coordinates are rounded: {', '.join(catalogue.CODEBOOKS)}"
     )
     levels: Annotated[str, BeforeValidator(str), AfterValidator(_level_counts)] = setting(
-        "7", QUANTISATION, "of kmeans and bins; auto or a list such as 5,7,11: tries several"
+        "7", QUANTISATION, "levels of kmeans and bins; auto or a list such as 5,7,11 tries several"
     )
     use_kmeans: bool | None = setting(
         None, QUANTISATION, "the published flag: --codebook kmeans or bins", shown="as --codebook says"
@@ -268,13 +265,13 @@ class BoundSettings(Settings):
     quant_epochs: int = setting(30, QUANTISATION, "epochs of fine-tuning through the quantiser", ge=0)
     lr: float = setting(0.2, QUANTISATION, "learning rate of fine-tuning, in units of the coordinates' spread", gt=0)
     rate_weight: Annotated[float | str, BeforeValidator(str), AfterValidator(_prices)] = setting(
-        "auto", QUANTISATION, "price of the message's bits in the loss; auto:N or a list such as 2,4,8: tries several"
+        "auto", QUANTISATION, "price of the message's bits in the loss; auto:N or a list such as 2,4,8 tries several"
     )
-    batch_size: int | None = setting(None, QUANTISATION, "examples a step", ge=1, shown="as trained")
+    batch_size: int | None = setting(None, QUANTISATION, "examples per step", ge=1, shown="as trained")
     delta: Annotated[float | str, BeforeValidator(str), AfterValidator(_deltas)] = setting(
         "0.05",
         CERTIFICATE,
-        "probability that the certificate fails, > 0 and <= 0.5; of a list such as .05,.01 the first chooses the "
+        "probability that the certificate fails, > 0 and <= 0.5; in a list such as .05,.01 the first chooses the "
         "message, and all hold at once",
     )
     misc_extra_bits: Annotated[float, AfterValidator(lambda bits: bits + 0.0)] = setting(  # -0.0 becomes 0.0
@@ -283,42 +280,40 @@ class BoundSettings(Settings):
     certify: Annotated[tuple[str, ...], BeforeValidator(listed)] = setting(
         (),
         CERTIFICATE,
-        f"what to guarantee beside the error, jointly: {SHOWN}; give it once for each",
+        f"what to guarantee jointly with the error: {SHOWN}; repeat the option for several",
         metavar="WHAT",
         shown="none",
     )
-    headline: str = setting(ERROR, CERTIFICATE, "the guarantee that the message is chosen by", metavar="WHAT")
+    headline: str = setting(ERROR, CERTIFICATE, "the guarantee that chooses the message", metavar="WHAT")
     abstain_error: float | None = setting(
-        None, CERTIFICATE, "abstain where it errs on more of those accepted", gt=0, lt=1, shown=f"{ABSTAIN_ERROR}"
+        None, CERTIFICATE, "error on accepted examples that abstaining aims at", gt=0, lt=1, shown=f"{ABSTAIN_ERROR}"
     )
     groups: Path | None = setting(None, CERTIFICATE, "file with the group of each training example, for groups")
     cost: Path | None = setting(None, CERTIFICATE, "file with a matrix of costs from 0 to 1, for cost")
-    compare_posthoc: bool = setting(False, CERTIFICATE, "also what the published path gives without fine-tuning")
+    compare_posthoc: bool = setting(False, CERTIFICATE, "compare with the published path, without fine-tuning")
     data_dir: Path | None = setting(
-        None, DATA, "where named data sets lie", shown="where training found them, if their checksums are known"
+        None, DATA, "folder of named data sets", shown="where training found them, if their checksums are known"
     )
     dataset: DatasetName | None = setting(
-        None, DATA, "where your own data lie now: csv:PATH, npz:PATH, ...", shown="where training found them"
+        None, DATA, "new place of your own data: csv:PATH, npz:PATH, ...", shown="where training found them"
     )
-    tokenizer: str | None = setting(
-        None, DATA, "where the tokenizer of the runs lies now", shown="where training found it"
-    )
+    tokenizer: str | None = setting(None, DATA, "new place of the runs' tokenizer", shown="where training found it")
     model_name: ModelName | None = setting(
         None,
         NETWORK,
-        "the network of the runs, if it is code of your own or very large",
+        "the runs' network, if it is your own code or very large",
         shown="none is loaded unasked",
     )
     device: Device = _DEVICE
 
     @property
     def deltas(self) -> tuple[float, ...]:
-        """The probabilities to fail, that of the headline first."""
+        """The failure probabilities, that of the headline first."""
         return tuple(map(float, str(self.delta).split(",")))
 
     @property
     def question(self) -> Question:
-        """What is to be guaranteed."""
+        """The guarantees that are asked for."""
         wanted = [Wanted.parse(text) for text in self.certify]
         implied = {ABSTAIN: self.abstain_error, GROUPS: self.groups, COST: self.cost}
         wanted += [Wanted(what) for what, given in implied.items() if given is not None]
@@ -335,7 +330,7 @@ class BoundSettings(Settings):
         return self.cost or self._file_of(COST)
 
     def _file_of(self, what: str) -> Path | None:
-        """Return the file that is named with a guarantee."""
+        """Return the file that `--certify` names with a guarantee."""
         files = [each.file for each in map(Wanted.parse, self.certify) if each.what == what and each.file]
         return Path(files[0]) if files else None
 
@@ -353,7 +348,7 @@ class BoundSettings(Settings):
 
     @property
     def made_with(self) -> dict[str, str | int | float | None]:
-        """What decides which message is found, and no receiver needs."""
+        """The settings that decide which message is found, and that no receiver needs."""
         names = ("quant_epochs", "lr", "rate_weight", "batch_size")
         levels = self.levels if catalogue.CODEBOOKS[self.effective_codebook].takes_levels else None
         return {"codebook": self.effective_codebook, "levels": levels} | {name: getattr(self, name) for name in names}
@@ -366,13 +361,13 @@ class BoundSettings(Settings):
 
     @property
     def automatic_prices(self) -> int:
-        """How many prices are tried where that is left to the program; 0 where prices are listed."""
+        """The number of prices that the program chooses to try; 0 if they are listed."""
         automatic, _, many = str(self.rate_weight).partition(":")
         return int(many or AUTOMATIC_PRICES) if automatic == "auto" else 0
 
     @property
     def level_counts(self) -> list[int | None]:
-        """The numbers of levels to try; None where they are not the user's to say."""
+        """The numbers of levels to try; [None] if the codebook chooses its own."""
         if not catalogue.CODEBOOKS[self.effective_codebook].takes_levels:
             return [None]
         return [int(count) for count in (AUTOMATIC_LEVELS if self.levels == "auto" else self.levels).split(",")]
@@ -390,7 +385,7 @@ class BoundSettings(Settings):
 
     @property
     def effective_codebook(self) -> str:
-        """`codebook`, unless the published flag says otherwise."""
+        """The codebook, which the published flag overrides."""
         if self.use_kmeans is None:
             return self.codebook
         return "kmeans" if self.use_kmeans else "bins"

@@ -1,4 +1,4 @@
-"""`init.safetensors`: the weights theta0 that a run starts from, where a seed alone does not give them."""
+"""`init.safetensors`: the weights theta0 that a run starts from, if a seed alone does not give them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pactl_cli.runs.directory import CONFIG, INIT, RESUME, RunDirectory
 from pactl_cli.runs.settings import TrainSettings
 
 SOURCE = f"{RESUME}/source.safetensors"
-"""What a prior's training begins with, until the prior is there."""
+"""The weights that a prior's training starts from, kept until the prior is complete."""
 _NETWORK, _SEEN = "network/", "seen"
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool)
 _MOST_CLASSES = 100_000
@@ -36,8 +36,8 @@ class Training:
     """One of the trainings that led to theta0.
 
     Attributes:
-        dataset: the name of what it was trained on; "" where that is not known.
-        permuted: whether a permutation that the user brought said on which of its examples.
+        dataset: the name of its data set; "" if that is not known.
+        permuted: whether the user's own permutation chose the examples.
         published: whether the network and its normalisation are a package's.
         noisy: whether labels were replaced at random.
     """
@@ -50,23 +50,23 @@ class Training:
 
 @dataclass(frozen=True)
 class Start:
-    """theta0 and all that comes with it: fixed before the bound's sample is looked at, so known to a receiver.
+    """theta0 and all that comes with it, fixed before S is looked at and so known to a receiver.
 
     Attributes:
-        tensors: parameters and buffers by the network's own names. What is absent, a new
-            head, is drawn from the seed that the message carries.
+        tensors: parameters and buffers by the network's own names. A new head is absent: it is drawn from the seed in
+            the message.
         seen: fingerprints of the images that theta0 was trained on, ascending, shape (m,), uint64.
         model_name, base_width, classes: the network.
-        head: names of the parameters of its head.
-        spec: of the inputs it was trained on.
+        head: the names of the head's parameters.
+        spec: the specification of the inputs that it was trained on.
         statistics: the normalisation of its inputs; None for .5 and .5.
-        seen_is_complete: whether `seen` has all of them.
+        seen_is_complete: whether `seen` has all of these images.
         origin: where it came from, in the words of whoever made it.
-        lineage: the trainings that led to it, the last one first; without a prior's own, which its settings say.
-        calibrated: whether the normalisation is that of calibration examples, and so for all numbers, not bytes alone.
-        encoding: of the rows of a table that it was trained on; None where that was something else.
-        configured: what a prior's training took from the configuration, by field; empty for what comes from other data.
-        takes_any: whether nothing says on what inputs it was trained: of `spec` at most the channels have a meaning.
+        lineage: the trainings that led to it, the last one first, without a prior's own, which its settings describe.
+        calibrated: whether the normalisation is that of calibration examples, and so for all numbers, not only bytes.
+        encoding: how the rows of the table that it was trained on are written as numbers; None for other data.
+        configured: the fields of the configuration that a prior's training used; empty for a source.
+        takes_any: whether the inputs that it was trained on are unknown: at most the channels of `spec` are right.
     """
 
     tensors: dict[str, Tensor]
@@ -86,20 +86,20 @@ class Start:
     takes_any: bool = False
 
     def defaults(self) -> dict[str, Any]:
-        """The fields of a configuration under which it is as it came: d = 0, and of a source its batch statistics."""
+        """Return the fields of a configuration that keep theta0 as it is: d = 0, and a source's batch statistics."""
         network = {"intrinsic_dim": 0, "model_name": self.model_name, "base_width": self.base_width}
         as_it_came = {"normalisation": self.statistics, "calibration_examples": 0}
         return network | (self.configured or as_it_came)
 
     def for_classes(self, classes: int) -> Start:
-        """The same where the classes agree, else without the head."""
+        """Return the start for a number of classes: without its head if it has another number."""
         if classes == self.classes:
             return self
         kept = {name: tensor for name, tensor in self.tensors.items() if name not in self.head}
         return replace(self, tensors=kept, classes=classes)
 
     def fits(self, inputs: InputSpec) -> bool:
-        """Whether the same network for other inputs has the same weights."""
+        """Return whether the same network for other inputs has weights of the same names and shapes."""
         try:
             network = sketch_network(self.model_name, classes=self.classes, inputs=inputs, width=self.base_width)
         except PactlError:
@@ -107,7 +107,7 @@ class Start:
         return not self._misfits(network)
 
     def _misfits(self, network: nn.Module) -> list[str]:
-        """The names that are of another shape or type there, or too many, or too few."""
+        """Return the names of tensors that have another shape or type in a network, or are in only one of the two."""
         there = network.state_dict()
         wrong = [
             name
@@ -117,7 +117,7 @@ class Start:
         return wrong + sorted(there.keys() - self.tensors.keys() - set(self.head))
 
     def place_into(self, network: nn.Module) -> None:
-        """Copies the weights and buffers into a network.
+        """Copy the weights and buffers into a network.
 
         Raises:
             PactlError: if they do not fit, or are not finite.
@@ -129,7 +129,7 @@ class Start:
         network.load_state_dict(self.tensors, strict=False)
 
     def sha256(self) -> str:
-        """A fingerprint of everything but the origin."""
+        """Return a fingerprint of everything but the origin."""
         digest = sha256(json.dumps(self._facts() | {"origin": None}, sort_keys=True).encode())
         for name, tensor in sorted((self.tensors | {_SEEN: torch.from_numpy(self.seen.view(np.int64))}).items()):
             values = tensor.detach().cpu().contiguous().numpy()
@@ -138,7 +138,7 @@ class Start:
         return digest.hexdigest()
 
     def save(self, run: RunDirectory, name: str = INIT) -> None:
-        """Writes it into a run directory."""
+        """Write the start into a run directory."""
         tensors = {_NETWORK + name: tensor for name, tensor in self.tensors.items()}
         tensors[_SEEN] = torch.from_numpy(self.seen.view(np.int64))
         save_tensors(run, name, tensors, {"start": json.dumps(self._facts(), sort_keys=True)})
@@ -150,11 +150,12 @@ class Start:
 
     @classmethod
     def load(cls, run: RunDirectory, settings: TrainSettings, name: str = INIT) -> Start:
-        """The one of a run directory.
+        """Load the start of a run directory.
 
         Args:
-            settings: of the run, which name the network: nothing is built, and no code of a user's loaded, for another.
-            name: of the file.
+            run: the run directory, which may be a stranger's.
+            settings: the run's settings: no other network than theirs is built, and no other code loaded.
+            name: the file's name.
 
         Raises:
             PactlError: if it is missing, truncated or altered.
@@ -163,12 +164,12 @@ class Start:
         try:
             seen = tensors.pop(_SEEN).numpy()
             if seen.dtype != np.int64 or seen.ndim != 1:
-                raise ValueError("its fingerprints are of another type")
+                raise ValueError("its fingerprints have the wrong type")
             if any(tensor.dtype not in _TYPES for tensor in tensors.values()):
-                raise ValueError("its weights are of a type that no network has here")
+                raise ValueError("its weights have a type that no network has")
             facts = json.loads(metadata["start"])
             if (facts["model_name"], facts["base_width"]) != (settings.model_name, settings.base_width):
-                raise ValueError(f"it is of another network than {CONFIG}")
+                raise ValueError(f"its network is not that of {CONFIG}")
             named = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
             return cls(tensors=named, seen=seen.view(np.uint64), **_checked(facts))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
@@ -176,19 +177,19 @@ class Start:
 
 
 def _checked(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a start, from a file that may be a stranger's.
+    """Return the facts of a start, from a file that may be a stranger's.
 
     Raises:
-        KeyError, TypeError, ValueError, OverflowError, AttributeError: if they are not the facts of one.
+        KeyError, TypeError, ValueError, OverflowError, AttributeError: if they are no such facts.
     """
     if type(facts["classes"]) is not int or not 2 <= facts["classes"] <= _MOST_CLASSES:
-        raise ValueError("its number of classes is not a number in range")
+        raise ValueError("its number of classes is out of range")
     spec = InputSpec.from_dict(facts["spec"])
     if len(facts["lineage"]) > _MOST_TRAININGS:
-        raise ValueError("it has more ancestors than any")
+        raise ValueError("it has too many ancestors")
     configured = free_defaults(dict(facts["configured"]))
     if configured and "normalisation" not in configured:
-        raise ValueError("what it configures has no normalisation")
+        raise ValueError("its configuration has no normalisation")
     return facts | {
         "origin": _name(facts["origin"], "origin"),
         "spec": spec,
@@ -204,18 +205,14 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(text: object, what: str) -> str:
-    """What somebody calls a run or a data set.
-
-    Raises:
-        ValueError: if it is no name.
-    """
+    """Return the name of a run or a data set; raise ValueError if it is no name."""
     if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_NAME:
         raise ValueError(f"its {what} is no name")
     return text
 
 
 def checked_statistics(rows: Any, spec: InputSpec) -> Statistics:
-    """A normalisation.
+    """Return a normalisation that may be a stranger's.
 
     Raises:
         TypeError, ValueError, OverflowError: if it is none.
@@ -228,9 +225,5 @@ def checked_statistics(rows: Any, spec: InputSpec) -> Statistics:
 
 
 def _training(dataset: object, permuted: object, published: object, noisy: object) -> Training:
-    """One of the trainings.
-
-    Raises:
-        ValueError: if it is none.
-    """
+    """Return one of the trainings; raise ValueError if it is none."""
     return Training(_name(dataset, "data set"), bool(permuted), bool(published), bool(noisy))

@@ -1,4 +1,4 @@
-"""Where theta0 comes from, if not a seed: each source of the catalogue is a function of a name and the settings."""
+"""Sources of theta0 other than a seed, each a function of a name, settings and a display."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def find_source(settings: TrainSettings, display: Display) -> Start:
     """Return the weights that `settings.source` names.
 
     Raises:
-        PactlError: if there are none, or they cannot be read.
+        PactlError: if there are no such weights, or they cannot be read.
     """
     reference = catalogue.source_reference(settings.source or "")
     if reference.scheme != catalogue.RUN and settings.source_dataset is not None:

@@ -1,4 +1,4 @@
-"""The user's own network as a source, with weights of a file."""
+"""The user's own network as a source, with weights from a file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pactl_cli.sources.weights import read_weights
 
 
 def load(name: str, settings: TrainSettings, display: Display) -> Start:
-    """Return the weights of a file for a network that the function `module:function` returns.
+    """Return the weights of a file for the network that the function `name` returns.
 
-    It is called with the numbers of classes and channels that the weights are for.
+    The function is called with the numbers of classes and channels that fit the weights.
 
     Raises:
-        PactlError: if there is no such function, or no file, or the weights are of another network.
+        PactlError: if there is no such function or file, or the weights do not fit the network.
     """
     if settings.weights is None:
         raise PactlError(
-            f"{name} needs a file of weights: those that its function returns are drawn from the seed here",
+            f"{name} needs a file of weights: the weights that its function returns are drawn anew from the seed",
             f"--weights FILE, or pactl train --model-name {name}",
         )
     weights = read_weights(settings.weights)

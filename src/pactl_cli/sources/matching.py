@@ -1,4 +1,4 @@
-"""Weights brought to a network: their names, their numbers, their head."""
+"""The matching of a file's weights with a network: their names, their types, and their head."""
 
 from __future__ import annotations
 
@@ -16,33 +16,30 @@ from pactl_cli.models.layers import find_head, head_names
 from pactl_cli.sources.weights import Weights
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
-"""What wraps a network puts one of these before every name."""
+"""Prefixes that wrappers of a network put before every name."""
 _NO_WEIGHTS = re.compile(
     r"(^|\.)(AuxLogits|aux\w*)\.|(^|\.)(num_batches_tracked|relative_position_index|attn_mask|position_ids)$"
 )
-"""Auxiliary heads, and what is counted or constructed: where the network has no place for it, it is left out."""
+"""Auxiliary heads, counters and constants: they are left out if the network has no place for them."""
 _COUNTER, _STATISTICS = "num_batches_tracked", ("running_mean", "running_var")
 _MOST = 100_000
-"""So many classes or channels are more than any."""
-_NAMED = 2
-"""So many misfits are named."""
-_ADVICE = "give the weights of that very network"
+"""The largest number of classes or channels."""
 
 Sketch = Callable[[int, int], nn.Module]
-"""A function of the numbers of classes and channels that returns a network, which may have shapes alone."""
+"""A function of the numbers of classes and channels that returns a network, perhaps on the meta device."""
 Shapes = dict[str, torch.Size]
 
 
 @dataclass(frozen=True)
 class Match:
-    """Weights in the names and types of a network.
+    """Weights with the names and types of a network.
 
     Attributes:
-        tensors: all of its parameters and buffers, but for a head that has to be drawn anew.
-        classes: of the head.
-        channels: of the images; None where nothing tells them.
-        head: names of its parameters, those of the layer that gives the logits.
-        notes: what was done, each in a line.
+        tensors: all parameters and buffers, except those of a head that has to be drawn anew.
+        classes: the number of classes of the head.
+        channels: the number of channels of the images; None if it is not known.
+        head: the names of the head's parameters.
+        notes: what was done, one line each.
     """
 
     tensors: dict[str, Tensor]
@@ -53,14 +50,16 @@ class Match:
 
 
 def match(weights: Weights, sketch: Sketch, whose: str, head: str | None) -> Match:
-    """Return weights as a network has them, which is made for the classes and channels of their own.
+    """Return weights that fit a network, which is built for the classes and channels that the weights are for.
 
     Args:
+        weights: the weights, as a file has them.
+        sketch: the function that builds the network.
         whose: the network, in words.
-        head: the layer that gives the logits; None for all that depends on the number of classes, else the last one.
+        head: the layer that gives the logits. None finds the layers that depend on the number of classes, or the last.
 
     Raises:
-        PactlError: if they are another network's, or there is no such head.
+        PactlError: if the weights do not fit the network, or there is no such head.
     """
     few, more = sketch(2, 3), _shapes(sketch(3, 3))
     tensors, notes = _unwrapped(weights, few.state_dict().keys())
@@ -83,13 +82,13 @@ def _shapes(network: nn.Module) -> Shapes:
 
 
 def _places(name: str) -> Iterator[str]:
-    """The layers in which a parameter is, the innermost first."""
+    """Yield the names of the layers that contain a parameter, the innermost first."""
     while name := name.rpartition(".")[0]:
         yield name
 
 
 def _unwrapped(weights: Weights, expected: Iterable[str]) -> tuple[dict[str, Tensor], list[str]]:
-    """Return tensors without what wrappers put before their names, or with what the network itself has there."""
+    """Return tensors with the prefix of their names removed or added that fits the network best, and notes."""
     expected = set(expected)
     additions = sorted({name.partition(".")[0] + "." for name in expected if "." in name})
     candidates = list(_without_prefixes(weights.tensors, 3))
@@ -102,7 +101,7 @@ def _unwrapped(weights: Weights, expected: Iterable[str]) -> tuple[dict[str, Ten
 
 
 def _without_prefixes(tensors: dict[str, Tensor], most: int) -> Iterator[dict[str, Tensor]]:
-    """Yield tensors as they are, then without a prefix what has it, then without another."""
+    """Yield tensors as they are, then those with a prefix, without it; at most `most` prefixes are removed."""
     yield tensors
     for prefix in _PREFIXES if most else ():
         if inner := {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}:
@@ -113,7 +112,8 @@ def _head(network: nn.Module, more: Shapes, named: str | None, whose: str) -> tu
     """Return the names of the head's parameters.
 
     Args:
-        more: shapes of the same network for another number of classes.
+        more: the shapes of the same network for another number of classes.
+        named: the layer that the user names; None if there is none.
 
     Raises:
         PactlError: if there is no head, or none of this name.
@@ -138,8 +138,12 @@ def _head(network: nn.Module, more: Shapes, named: str | None, whose: str) -> tu
 
 
 def _scaled(tensors: dict[str, Tensor], names: Iterable[str], few: int, small: Shapes, large: Shapes) -> int | None:
-    """Return the number of classes, or of channels, of tensors: what their sizes say that grow from `small`, which is
-    for `few`, to `large`; None if they do not say it.
+    """Return the number of classes, or of channels, that tensors are for; None if their sizes do not tell.
+
+    Args:
+        names: the tensors to look at.
+        few: the number that the shapes `small` are for.
+        large: shapes for a larger number: the sizes that differ are proportional to the number.
     """
     for name in names:
         own = tensors[name].shape if name in tensors else ()
@@ -151,10 +155,10 @@ def _scaled(tensors: dict[str, Tensor], names: Iterable[str], few: int, small: S
 
 
 def _channels(tensors: dict[str, Tensor], sketch: Sketch, coloured: nn.Module) -> int | None:
-    """Return for images of how many channels weights are."""
+    """Return the number of channels of the images that weights are for; None if nothing tells."""
     try:
         grey = _shapes(sketch(2, 1))
-    except PactlError:  # it may be for colours alone
+    except PactlError:  # the network may take colour images only
         grey = {}
     colour = _shapes(coloured)
     names = [name for name, shape in grey.items() if shape != colour.get(name)]
@@ -167,14 +171,14 @@ def _channels(tensors: dict[str, Tensor], sketch: Sketch, coloured: nn.Module) -
 def _loaded(
     network: nn.Module, tensors: dict[str, Tensor], weights: Weights, whose: str, head: tuple[str, ...]
 ) -> dict[str, Tensor]:
-    """Return weights in the names and types of a network, which loads them as it loads its own: older names as well.
+    """Return weights with the names and types of a network; its own loading translates older names.
 
     Raises:
         PactlError: if they do not fit it.
     """
     expected = dict(network.state_dict())
     same: dict[int, str] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):  # of tied weights a file may have one
+    for name, parameter in network.named_parameters(remove_duplicate=False):  # a file may have one of two tied weights
         other = same.setdefault(id(parameter), name)
         for one, twin in ((name, other), (other, name)):
             if one in tensors and twin not in tensors:
@@ -191,19 +195,20 @@ def _loaded(
     if not misfits:
         try:
             found = network.load_state_dict(state, strict=False, assign=True)
-        except Exception as error:  # of code that is not ours, on numbers that may be anybody's
+        except Exception as error:  # the user's own code may raise anything
             misfits = [on_one_line(str(error))[:200]]
         else:
             misfits = _unmatched(network, tensors, found.missing_keys, found.unexpected_keys, head)
     if misfits:
-        raise PactlError(f"{weights.origin} are not those of {whose}: {'; '.join(misfits[:_NAMED])}", _ADVICE)
+        said = "; ".join(misfits[:2])
+        raise PactlError(f"{weights.origin} are not those of {whose}: {said}", "give the weights of this network")
     kept = {name: tensor for name, tensor in network.state_dict().items() if name in tensors or name not in head}
     zero = torch.tensor(0)
     return {name: (zero if name.endswith(_COUNTER) and t.is_meta else t).detach() for name, t in kept.items()}
 
 
 def _in_types(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield floating-point weights in the types of a network, where they have its shapes: a few bytes can claim any."""
+    """Yield floating-point weights in a network's types, if their shape is right: a few bytes can claim any shape."""
     for name, tensor in tensors.items():
         there = expected.get(name)
         fits = there is not None and there.shape == tensor.shape and tensor.is_floating_point()
@@ -214,7 +219,7 @@ def _in_types(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterat
 def _unmatched(
     network: nn.Module, tensors: dict[str, Tensor], missing: list[str], unexpected: list[str], head: tuple[str, ...]
 ) -> list[str]:
-    """Return what weights lack, and what they have too many, each in words, with the nearest name."""
+    """Return in words which weights are missing or have no place in the network, with the nearest name."""
     made = {name for name, buffer in network.named_buffers() if not buffer.is_meta and not name.endswith(_STATISTICS)}
     missing = [name for name in missing if name not in made | set(head) and not name.endswith(_COUNTER)]
     unexpected = [name for name in unexpected if not _NO_WEIGHTS.search(name)]
@@ -225,11 +230,11 @@ def _unmatched(
 
 
 def _nearest(name: str, others: Iterable[str]) -> str:
-    """Return the name that is most like one, in brackets."""
+    """Return the most similar name, in brackets; "" if there is none."""
     near = get_close_matches(name, others, 1, 0.4)
     return f" (nearest: {quoted(near[0])})" if near else ""
 
 
 def _form(tensor: Tensor) -> str:
-    """The type and shape of a tensor."""
+    """Return the type and shape of a tensor in words."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

@@ -1,4 +1,4 @@
-"""Networks that a package has pretrained, with weights of its own or of a file."""
+"""Pretrained networks of a package as sources, with the package's weights or those of a file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pactl_cli.sources.weights import Weights
 
 @dataclass(frozen=True)
 class Package:
-    """What a package says of one of its networks.
+    """What a package says about one of its networks.
 
     Attributes:
-        model_name: in the catalogue.
-        words: for messages.
-        sides: of the images that its weights were trained on, the likeliest first.
+        model_name: the network's name in the catalogue.
+        words: the network's name in messages.
+        sides: the sides of the images that its weights were trained on, the likeliest first.
         statistics: the normalisation of colour images in that training; None for .5 and .5.
     """
 
@@ -39,7 +39,7 @@ def start_of(package: Package, weights: Weights, settings: TrainSettings, displa
     """Return what a run starts from: a package's network with weights that fit it at one of its sizes.
 
     Raises:
-        PactlError: if they fit at none.
+        PactlError: if they fit at no size.
     """
     found, side = _matched(package, weights, settings)
     for note in found.notes:
@@ -68,8 +68,9 @@ def origin_of(settings: TrainSettings) -> str:
 
 
 def _matched(package: Package, weights: Weights, settings: TrainSettings) -> tuple[Match, int]:
-    """Return weights in the network's names, and the side of the images that they are for: a size that the package
-    names, else, for weights of a form for one size alone, the one that the user names.
+    """Return weights with the network's names, and the side of the images that they are for.
+
+    The sides that the package names are tried first, then the user's own: some weights fit one size only.
     """
     first: PactlError | None = None
     for side in (*package.sides, *((settings.image_size,) if settings.image_size else ())):

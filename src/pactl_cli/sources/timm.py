@@ -20,7 +20,7 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
     """Return the weights that timm offers for one of its networks, or those of a file, with timm's preparation.
 
     Raises:
-        PactlError: if there is no such network, or its weights cannot be had or are another's.
+        PactlError: if there is no such network, or its weights cannot be fetched or do not fit.
     """
     entry = timm_entry(name)
     sides = tuple(dict.fromkeys(max(size[1:]) for size in (entry.input_size, entry.test_input_size) if size))
@@ -32,14 +32,14 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
 
 
 def _download(name: str) -> Weights:
-    """Return timm's weights for a network, from its cache or fetched."""
+    """Return timm's weights for a network, from its cache or downloaded."""
     from timm import create_model
 
     before = logging.root.manager.disable
-    logging.disable()  # which tells of every try
+    logging.disable()  # timm logs every attempt
     try:
         network: Any = create_model(name, pretrained=True)
-    except Exception as error:  # of the libraries that fetch, each has its own
+    except Exception as error:  # each library that downloads has errors of its own
         raise MissingError(
             f"the weights of timm:{name} could not be downloaded: {type(error).__name__}",
             "give a file of them with --weights",

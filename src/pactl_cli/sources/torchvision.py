@@ -18,16 +18,16 @@ from pactl_cli.sources.package import Package, start_of
 from pactl_cli.sources.weights import Weights, read_weights
 
 _TRAINED_AT_ONE_HALF = ("inception_v3", "googlenet")
-"""Networks whose pretrained weights expect inputs in -1 .. 1."""
+"""The networks whose pretrained weights expect inputs in -1 .. 1."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")
-"""The names that published weights of densenets have: norm.1 for norm1."""
+"""Names in the published weights of densenets: norm.1 for norm1."""
 
 
 def load(name: str, settings: TrainSettings, display: Display) -> Start:
     """Return the weights that torchvision offers for one of its networks, or those of a file.
 
     Raises:
-        PactlError: if there is no such network, or its weights cannot be had or are another's.
+        PactlError: if there is no such network, or its weights cannot be fetched or do not fit.
     """
     name = _own_name(name)
     offered = torchvision.models.get_model_weights(name)
@@ -39,7 +39,7 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
 
 
 def _statistics(name: str) -> catalogue.Statistics | None:
-    """The normalisation of the images that a network's weights were trained on; None for .5 and .5."""
+    """Return the normalisation of the images that a network's weights were trained on; None for .5 and .5."""
     said = torchvision.models.get_model_weights(name).DEFAULT.transforms.keywords
     mean, std = (said.get(what, own) for what, own in zip(("mean", "std"), catalogue.IMAGENET_STATISTICS, strict=True))
     is_one_half = name in _TRAINED_AT_ONE_HALF or {*mean, *std} == {0.5}
@@ -47,7 +47,7 @@ def _statistics(name: str) -> catalogue.Statistics | None:
 
 
 def _own_name(name: str) -> str:
-    """The name of one of torchvision's networks, from that or a published one."""
+    """Return torchvision's name of a network, from that name or an alias."""
     try:
         found = catalogue.model_name(name)
     except PactlError:
@@ -58,9 +58,9 @@ def _own_name(name: str) -> str:
 
 
 def _download(name: str) -> Weights:
-    """Return torchvision's best weights for a network, from its cache or fetched, checked by their hash."""
+    """Return torchvision's best weights for a network, from its cache or downloaded, checked by their hash."""
     try:
-        with redirect_stdout(StringIO()):  # on which torch says what it fetches
+        with redirect_stdout(StringIO()):  # torch prints what it downloads
             network = torchvision.models.get_model(name, weights="DEFAULT", progress=False)
     except (OSError, RuntimeError) as error:
         raise MissingError(

@@ -23,10 +23,10 @@ from pactl_cli.runs.start import Start
 
 
 def load(name: str, settings: TrainSettings, display: Display) -> Start:
-    """Return the network of a complete run, as it was trained, with its batch statistics.
+    """Return the trained network of a complete run, with its batch statistics.
 
     Raises:
-        PactlError: if there is no such run, or it is not complete, or its data are not at hand.
+        PactlError: if there is no such run, or it is not complete, or its data are absent.
     """
     for option in ("weights", "head"):
         if (value := getattr(settings, option)) is not None:
@@ -59,7 +59,7 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
 def _seen(problem: Problem, place: DataPlace) -> NDArray[np.uint64]:
     """Return fingerprints of all images that a run's weights may depend on, those of its own start included.
 
-    Weights of d = 0 that the run certifies as they came do not depend on its S.
+    They do not depend on S if d = 0 and the run certifies theta0 as it is.
     """
     parts, reading, start = problem.partition, reading_of(problem.settings), problem.blueprint.start
     is_trained_on_sample = bool(problem.settings.intrinsic_dim) or not problem.kind.certifies_theta0

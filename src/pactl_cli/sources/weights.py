@@ -1,4 +1,4 @@
-"""Files of weights, in the forms that people have."""
+"""Files of weights, in the forms in which checkpoints are usually saved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WITHIN = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema", "state_dict", "model_state_dict"),
     *("model", "network", "net", "weights", "params", "module"),
 )
-"""What a file calls the weights that it has among other things; averaged ones are better and come first."""
+"""The names that a checkpoint may have for its weights; averaged weights are better and come first."""
 _DEEPEST = 4
 
 
@@ -28,9 +28,10 @@ class Weights:
     """Named tensors.
 
     Attributes:
-        origin: where they are from, as the user said it.
-        forms: by layer, what torch notes of the form in which its weights were written.
-        note: which of a file's they are, in words; "" where it has no others.
+        origin: their origin, as the user named it.
+        tensors: the tensors by name.
+        forms: torch's metadata of each layer, with the version of its weights' form.
+        note: which of a file's weights they are, in words; "" if it has no others.
     """
 
     origin: str
@@ -40,7 +41,7 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """Return the weights of a file that is only ever read as data.
+    """Return the weights of a file, which is read as data: no code in it is run.
 
     Raises:
         PactlError: if there is no such file, or it holds something else.
@@ -52,7 +53,7 @@ def read_weights(path: Path) -> Weights:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise PactlError(
-                f"{origin} holds other things than weights: {quoted(str(name))} is {type(value).__name__}", _HINT
+                f"{origin} does not hold weights alone: {quoted(str(name))} is {type(value).__name__}", _HINT
             )
         if value.device.type != "cpu" or value.layout != torch.strided:
             raise PactlError(f"{origin} holds no numbers for {quoted(name)}, or only some of them", _HINT)
@@ -60,7 +61,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def _content(path: Path) -> object:
-    """Return what a file holds; settings of a training, as argparse has them, are data."""
+    """Return the content of a file, in which the settings of a training may be an argparse namespace."""
     try:
         if path.suffix == ".safetensors":
             return load_tensors(path)[0]
@@ -72,7 +73,7 @@ def _content(path: Path) -> object:
         raise PactlError(f"--weights {error.message}", error.hint) from error
     except OSError as error:
         raise PactlError(f"--weights {path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # a hostile file makes torch raise almost anything, with advice to load it unsafely
+    except Exception as error:  # a hostile file makes torch raise almost any error, with advice to load it unsafely
         other = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = (
             f"it holds {quoted(other[1])}, and is only read as data"
@@ -83,7 +84,7 @@ def _content(path: Path) -> object:
 
 
 def _weights_within(content: dict[Any, Any]) -> tuple[dict[Any, Any], str]:
-    """Return what of a checkpoint are the weights, and which of its parts that are."""
+    """Return the weights in a checkpoint, and a note on which of its parts they are."""
     taken: list[str] = []
     left: list[str] = []
     while len(taken) < _DEEPEST and (parts := [name for name in _WITHIN if isinstance(content.get(name), dict)]):

@@ -150,7 +150,7 @@ def _require_modest(destination: Destination, settings: TrainSettings, problem: 
     """Raise MissingError if a run that may be a stranger's makes us take much memory: the one that is gone on with, or
     the source that says how large frames are."""
     run = destination.existing() or continued_run(settings)
-    if run is None and problem.is_framed and settings.source:
+    if run is None and problem.is_sized_by_source and settings.source:
         source = catalogue.source_reference(settings.source)
         run = RunDirectory.open(Path(source.name)) if source.scheme == catalogue.RUN else None
     if run is not None:
