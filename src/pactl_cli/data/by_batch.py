@@ -1,4 +1,4 @@
-"""Examples that are made when they are wanted: mapped from a file, scattered from a sparse matrix, or enlarged."""
+"""Examples that are made batch by batch: read from a file, expanded from a sparse matrix, or resized."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.dataset import Examples, LabelledExamples, Origins, chosen, fingerprint
+from pactl_cli.data.dataset import Examples, LabelledExamples, Origins, fingerprint, origins_at
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
@@ -22,11 +22,11 @@ _AT_ONCE = 256
 
 
 class Rows(Protocol):
-    """All inputs of one part of a data set, wherever they are."""
+    """All inputs of one part of a data set, wherever they are stored."""
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is: one tensor."""
+        """The kind, shape and type of one input, which is one tensor."""
 
     def read(self, rows: NDArray[np.int64]) -> Tensor:
         """Return the inputs of some rows, shape (m, ...), on the CPU."""
@@ -34,10 +34,10 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class MadeExamples:
-    """Examples whose inputs are made batch by batch: that of example i from row `places[i]`; labels are resident.
+    """Examples whose inputs are made batch by batch: input i from row `places[i]`. Labels are resident.
 
     Attributes:
-        vocabulary, origins: of tokens and texts, as `Examples` has them.
+        vocabulary, origins: as in `Examples`.
     """
 
     rows: Rows
@@ -48,42 +48,42 @@ class MadeExamples:
 
     @classmethod
     def of(cls, rows: Rows, labels: Tensor) -> MadeExamples:
-        """Return all rows as examples, with a label each."""
+        """Return all rows as examples with these labels."""
         return cls(rows, np.arange(len(labels)), labels)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, indices: Tensor) -> MadeExamples:
-        places, origins = self.places[indices.cpu().numpy()], chosen(self.origins, indices)
+        places, origins = self.places[indices.cpu().numpy()], origins_at(self.origins, indices)
         return replace(self, places=places, labels=self.labels[indices], origins=origins)
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is."""
+        """The kind, shape and type of one input."""
         return replace(self.rows.spec, vocabulary=self.vocabulary)
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """None: every number is in the fingerprint."""
+        """Nothing, because the fingerprint covers every number."""
         return ()
 
     def to(self, device: torch.device) -> MadeExamples:
-        """The same examples, their batches on `device`."""
+        """Return the same examples, with their batches on `device`."""
         return replace(self, labels=self.labels.to(device))
 
     def with_labels(self, labels: Tensor) -> MadeExamples:
-        """The same inputs with other labels."""
+        """Return the same inputs with other labels."""
         return replace(self, labels=labels)
 
     def with_workers(self, count: int | None) -> MadeExamples:
-        """Nothing is to be decoded."""
+        """Return these examples, which need no decoding."""
         return self
 
     def batches(
         self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
     ) -> Generator[Examples, None, None]:
-        """The examples of each index tensor, made when their turn comes, and seen as the augmentation says."""
+        """Make and yield the augmented examples of each index tensor in turn."""
         look = augmentation.over(len(self), self.labels.device) if augmentation else None
         for part in parts:
             made = self.rows.read(self.places[part.cpu().numpy()]).to(self.labels.device)
@@ -94,7 +94,7 @@ class MadeExamples:
         return parts
 
     def resident(self) -> Examples:
-        """All of them, made, on their device."""
+        """Make and return all examples on their device."""
         if not len(self):
             made = self.rows.read(self.places).to(self.labels.device)
         else:
@@ -102,7 +102,7 @@ class MadeExamples:
         return Examples(made, self.labels, self.vocabulary, self.origins)
 
     def sha256(self, progress: Progress = unheard) -> str:
-        """The fingerprint that they would have as resident examples."""
+        """Return the fingerprint that the examples would have if they were resident."""
         shape = next(iter(dict(self.spec.tensors).values())).shape
 
         def pieces() -> Generator[NDArray[np.generic], None, None]:
@@ -130,7 +130,7 @@ class _Resident:
 
 
 def made_of(examples: LabelledExamples) -> MadeExamples:
-    """Return images as rows that can be changed.
+    """Return images as `MadeExamples`, whose rows can be wrapped.
 
     Raises:
         TypeError: if they are files.
@@ -143,7 +143,7 @@ def made_of(examples: LabelledExamples) -> MadeExamples:
 
 
 def at_once_or_by_batch(examples: MadeExamples, progress: Progress = unheard) -> Examples | MadeExamples:
-    """Return examples made at once where they fit into memory, else as they are: made by batch."""
+    """Return resident examples if they fit into half of the available memory, else the same examples."""
     spec, count = examples.rows.spec, len(examples)
     if count * spec.size_bytes > available_memory() // 2:
         return examples
