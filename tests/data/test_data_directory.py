@@ -103,7 +103,7 @@ def test_what_is_absent_is_not_fetched(tmp_path: Path, connections: list[Any], n
     assert f"pactl train --dataset {name}" in caught.value.hint
     assert state(tmp_path) == before
     assert not connections
-    with pytest.raises(MissingError, match="cannot be fetched"):
+    with pytest.raises(MissingError, match="cannot be downloaded"):
         load_dataset(name, data)
     assert connections, "who may write asks for it"
 

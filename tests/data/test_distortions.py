@@ -132,7 +132,7 @@ def test_views_have_the_size_and_type_of_images_and_differ(view: View) -> None:
 
 
 def test_the_ranges_are_those_of_the_documentation() -> None:
-    assert (distortions.TURN, distortions.SLANT, distortions.SCALE) == (0.2, 0.2, 0.12)
+    assert (distortions.ROTATION, distortions.SHEAR, distortions.SCALE) == (0.2, 0.2, 0.12)
     assert pytest.approx(1.3, abs=0.05) == 14 * distortions.SHIFT
     assert pytest.approx(0.7) == 14 * distortions.AMPLITUDE
     assert log(1.12) < distortions.SCALE < -log(0.88)

@@ -230,7 +230,7 @@ def test_each_bad_file_at_hand_is_named(made: Any, server: Any, tmp_path: Path, 
             (tmp_path / path).write_bytes(content[:-1] if fault == "truncated" else flipped(content))
         with pytest.raises(PactlError, match=str(tmp_path / path)) as caught:
             load_dataset(made.name, tmp_path)
-        assert "fetched again" in caught.value.hint
+        assert "downloaded again" in caught.value.hint
         assert isinstance(caught.value, MissingError) == (fault == "missing")
         for file in {path, f"{path}.gz"} & made.layout.keys():
             (tmp_path / file).write_bytes(made.layout[file])

@@ -167,7 +167,7 @@ def test_pictures_in_other_formats_are_counted(place: Path) -> None:
 def test_a_class_of_other_formats_alone_says_so(place: Path) -> None:
     for path in (place / "train" / "cat").iterdir():
         path.rename(path.with_suffix(".heic"))
-    with pytest.raises(PactlError, match=r"no valid file for the classes cat \(2 .heic\)\. Extensions that are read"):
+    with pytest.raises(PactlError, match=r"no file of the classes cat \(2 .heic\); extensions that are read"):
         load(place)
 
 

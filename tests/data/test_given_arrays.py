@@ -184,7 +184,7 @@ def test_parts_that_differ_are_both_described(load: Load) -> None:
 
 def test_integers_for_pixels_get_a_word(load: Load) -> None:
     (said,) = load({"x_train": X.astype(np.int64), "y_train": Y, "x_test": X.astype(np.int32), "y_test": Y}).notes
-    assert 'images of integers, as they are; for pixels of 0 to 255, save x_train.astype("uint8")' in said
+    assert 'images of unscaled integers; for pixels of 0 to 255, save x_train.astype("uint8")' in said
     assert "images" not in str(load({"x_train": X[:, 0].astype(np.int64), "y_train": Y}).notes)
 
 
@@ -268,10 +268,10 @@ def test_what_does_not_fit_into_memory_is_the_same_by_batch(
 
 def test_what_must_be_read_as_a_whole_says_how_to_save_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(given_arrays, "available_memory", lambda: 10)
-    with pytest.raises(PactlError, match="more than half of the memory") as compressed:
+    with pytest.raises(PactlError, match="more than half of the available memory") as compressed:
         load({"x_train": X, "y_train": Y}, save=np.savez_compressed)
     assert "numpy.savez, not savez_compressed" in compressed.value.hint
-    with pytest.raises(PactlError, match="more than half of the memory") as scattered:
+    with pytest.raises(PactlError, match="more than half of the available memory") as scattered:
         load({"x_train": np.asfortranarray(X), "y_train": Y})
     assert "numpy.ascontiguousarray(x_train)" in scattered.value.hint
 

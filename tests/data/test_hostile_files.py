@@ -61,7 +61,7 @@ def test_shape_beyond_all_memory_is_refused_in_words(tmp_path: Path, kind: int) 
     with zipfile.ZipFile(tmp_path / "t.npz", "w", kind) as archive:
         archive.writestr("x_train.npy", b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header)
         archive.writestr("y_train.npy", labels.getvalue())
-    assert "x_train cannot be read: its header promises more numbers" in complaint(f"npz:{tmp_path}/t.npz", tmp_path)
+    assert "x_train cannot be read: its header claims more numbers" in complaint(f"npz:{tmp_path}/t.npz", tmp_path)
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------

@@ -152,9 +152,9 @@ def test_links_to_other_places_are_followed(part: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda part: [path.unlink() for path in (part / "dog").iterdir()], "no valid file for the classes dog"),
-        (lambda part: (part / "emu").symlink_to("cat"), "no valid file for the classes emu"),
-        (lambda part: (part / "emu").symlink_to("."), "no valid file for the classes emu"),
+        (lambda part: [path.unlink() for path in (part / "dog").iterdir()], "there is no file of the classes dog"),
+        (lambda part: (part / "emu").symlink_to("cat"), "there is no file of the classes emu"),
+        (lambda part: (part / "emu").symlink_to("."), "there is no file of the classes emu"),
         (lambda part: (part / "cat" / "x.png").symlink_to("absent"), "No such file"),
         (lambda part: (part / "cat" / "x.png").symlink_to("x.png"), "symbolic link"),
         (lambda part: os.mkfifo(part / "cat" / "x.png"), "x.png is not a plain file"),

@@ -88,4 +88,4 @@ def test_a_bad_archive_is_named(raw: Path, fault: str, monkeypatch: pytest.Monke
     with pytest.raises(PactlError, match=str(archive.with_suffix(""))) as caught:
         load(raw, may_write=True)
     assert isinstance(caught.value, MissingError) == (fault == "missing")
-    assert "fetched again" in caught.value.hint
+    assert "downloaded again" in caught.value.hint

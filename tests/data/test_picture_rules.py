@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "an animation": ("gif", frames, " frames"),
     "an animated webp": ("webp", frames, " frames"),
     "an animated png": ("png", frames, " frames"),
-    "another format": ("png", lambda path: Image.fromarray(COLOUR).save(path, "TGA"), "it is none of JPEG"),
+    "another format": ("png", lambda path: Image.fromarray(COLOUR).save(path, "TGA"), "it is not JPEG"),
     "LAB": ("tif", lambda path: Image.frombytes("LAB", (7, 5), bytes(105)).save(path), "the mode LAB"),
     "a transparent grey of one bit": (
         "png",

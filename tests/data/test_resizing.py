@@ -96,8 +96,8 @@ def test_images_of_that_size_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "says"),
     [
-        (np.zeros((4, 7), np.float32), "no images"),
-        (np.zeros((4, 7), np.int64), "no images"),
+        (np.zeros((4, 7), np.float32), "not images"),
+        (np.zeros((4, 7), np.int64), "not images"),
         (np.zeros((4, 3, 5, 5), np.int64), "integers of 64 bits"),
     ],
 )

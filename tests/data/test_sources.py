@@ -209,7 +209,7 @@ def test_absent_mnist_that_cannot_be_fetched_leaves_nothing(tmp_path: Path, monk
     from torchvision.datasets import MNIST
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(PactlError, match="cannot be fetched") as caught:
+    with pytest.raises(PactlError, match="cannot be downloaded") as caught:
         load_dataset("mnist", tmp_path)
     assert "--data-dir" in caught.value.hint
     assert not list(tmp_path.iterdir())

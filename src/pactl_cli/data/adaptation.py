@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.by_batch import Rows, at_once_or_by_batch, made_of
+from pactl_cli.data.by_batch import Rows, with_rows
 from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.streaming import FileExamples
 from pactl_cli.errors import PactlError
@@ -70,14 +71,13 @@ def recoloured(dataset: Dataset, channels: int) -> Dataset:
                 f"--dataset {dataset.name}: photographs that do not fit into memory cannot be made grey",
                 "give a smaller --image-size",
             )
-        made = made_of(examples)
-        return at_once_or_by_batch(replace(made, rows=RecolouredRows(made.rows, channels)))
+        return with_rows(examples, partial(_RecolouredRows, channels=channels))
 
     return dataset if dataset.spec.channels == channels else dataset.each(changed)
 
 
 @dataclass(frozen=True)
-class RecolouredRows:
+class _RecolouredRows:
     """Images whose channels are converted when they are read."""
 
     rows: Rows

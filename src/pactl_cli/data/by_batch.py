@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -129,28 +129,26 @@ class _Resident:
         return self.inputs[torch.from_numpy(rows)]
 
 
-def made_of(examples: LabelledExamples) -> MadeExamples:
-    """Return images as `MadeExamples`, whose rows can be wrapped.
+def with_rows(
+    examples: LabelledExamples, change: Callable[[Rows], Rows], progress: Progress = unheard
+) -> Examples | MadeExamples:
+    """Return images with changed rows: resident if they fit into half of the available memory, else made by batch.
 
     Raises:
-        TypeError: if they are files.
+        TypeError: if the images are files, which are decoded in their frame.
     """
     if isinstance(examples, Examples):
-        return MadeExamples.of(_Resident(examples.images), examples.labels)
+        examples = MadeExamples.of(_Resident(examples.images), examples.labels)
     if not isinstance(examples, MadeExamples):
-        raise TypeError("files are decoded in their frame")
-    return examples
-
-
-def at_once_or_by_batch(examples: MadeExamples, progress: Progress = unheard) -> Examples | MadeExamples:
-    """Return resident examples if they fit into half of the available memory, else the same examples."""
-    spec, count = examples.rows.spec, len(examples)
+        raise TypeError(f"{type(examples).__name__} have no rows")
+    made = replace(examples, rows=change(examples.rows))
+    spec, count = made.rows.spec, len(made)
     if count * spec.size_bytes > available_memory() // 2:
-        return examples
+        return made
     (_, tensor), *_ = spec.tensors
-    made = torch.empty((count, *tensor.shape), dtype=tensor.dtype)
+    inputs = torch.empty((count, *tensor.shape), dtype=tensor.dtype)
     for start in range(0, count, _AT_ONCE):
-        some = examples.places[start : start + _AT_ONCE]
-        made[start : start + len(some)] = examples.rows.read(some)
+        some = made.places[start : start + _AT_ONCE]
+        inputs[start : start + len(some)] = made.rows.read(some)
         progress(start + len(some), count)
-    return Examples(made, examples.labels)
+    return Examples(inputs, made.labels)

@@ -51,7 +51,7 @@ def load_dataset(
     if isinstance(dataset.train, Examples) and entry.train_examples not in (None, len(dataset.train)):
         raise PactlError(
             f"{name} in {data_dir} has {len(dataset.train):,} training examples, not {entry.train_examples:,}",
-            "restore its files, or delete them to have them fetched again",
+            "restore its files, or delete them to have them downloaded again",
         )
     return dataset if original else resized(dataset, how.image_size, directory, progress)
 

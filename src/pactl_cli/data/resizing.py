@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.by_batch import Rows, at_once_or_by_batch, made_of
+from pactl_cli.data.by_batch import Rows, with_rows
 from pactl_cli.data.dataset import Dataset, LabelledExamples
 from pactl_cli.data.files.capacity import cores
 from pactl_cli.data.files.data_directory import DataDirectory
@@ -53,7 +53,7 @@ def resized(dataset: Dataset, size: int | None, data_dir: DataDirectory, progres
         raise PactlError(f"--image-size {size}: the data are {train.spec}, not images", "leave it out")
     if not (train.spec.is_image_of_bytes or _dtype(train.spec) == torch.float32):
         raise PactlError(f"--image-size {size}: the pixels are integers of 64 bits", "save them as uint8 or float32")
-    return dataset.each(lambda examples: _of_rows(examples, size, progress))
+    return dataset.each(lambda examples: with_rows(examples, partial(_ResizedRows, size=size), progress))
 
 
 def _dtype(spec: InputSpec) -> torch.dtype:
@@ -94,14 +94,8 @@ def _of_files(dataset: Dataset, frame: Frame, data_dir: DataDirectory, progress:
     return replace(dataset, train=framed[0], test=framed[1] if len(parts) > 1 else None)
 
 
-def _of_rows(examples: LabelledExamples, size: int, progress: Progress) -> LabelledExamples:
-    """Return images in a square: made at once if they fit into memory, else by batch."""
-    made = made_of(examples)
-    return at_once_or_by_batch(replace(made, rows=ResizedRows(made.rows, size)), progress)
-
-
 @dataclass(frozen=True)
-class ResizedRows:
+class _ResizedRows:
     """Images that are resized when they are read."""
 
     rows: Rows

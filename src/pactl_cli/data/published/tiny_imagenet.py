@@ -119,7 +119,7 @@ class _Content:
 
     def _incomplete(self, complaint: str) -> PactlError:
         return PactlError(
-            f"{self.root}/{complaint}", f"restore it, or delete {self.archive or self.root} to have it fetched again"
+            f"{self.root}/{complaint}", f"restore it, or delete {self.archive or self.root} to have it downloaded again"
         )
 
 
@@ -148,6 +148,6 @@ def _unpacked(path: Path) -> _Content:
         kind = MissingError if isinstance(error, FileNotFoundError) else PactlError
         raise kind(
             f"{error.filename} cannot be read: {error.strerror}",
-            f"restore it, or delete {path} to have it fetched again",
+            f"restore it, or delete {path} to have it downloaded again",
         ) from error
     return _Content("", str(path), sorted(classes.split()), files, annotations)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pactl_cli.data.array_values import Values
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.labels import LONGEST_NAME, Values, read_labels
+from pactl_cli.data.labels import LONGEST_NAME, read_labels
 from pactl_cli.data.reading import OF_TEXTS, Reading
 from pactl_cli.data.tables.columns import CATEGORIES, KINDS, NUMBERS, Column, Part
 from pactl_cli.data.tables.csv_files import read_csv
