@@ -107,7 +107,7 @@ def test_an_archive_that_comes_after_the_hash_is_refused(
     (name,) = made.layout
     path = made.write(tmp_path / "data") / name
     swapped(path, other(made.layout[name]))
-    with pytest.raises(PactlError, match=f"{path} changed while it was read"):
+    with pytest.raises(PactlError, match=f"{path} has changed while it was read"):
         load_dataset(made.name, tmp_path / "data")
     path.write_bytes(made.layout[name])
     assert holds(load_dataset(made.name, tmp_path / "data").train, made.train)

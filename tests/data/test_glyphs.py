@@ -117,7 +117,7 @@ def test_what_strokes_and_outlines_draw_is_known_to_the_bit():
 def test_waves_and_turns_are_what_they_are_called():
     turns = np.linspace(-2, 2, 101)
     assert np.abs(wave(turns) - np.sin(2 * np.pi * turns)).max() < 0.06
-    bending = Bending.drawn(Chance("test", 5), turn=0.3, slant=0.0, stretch=0.0, waves=0.0)
+    bending = Bending.drawn(Chance("test", 5), turn=0.3, shear=0.0, stretch=0.0, waves=0.0)
     x, y = bending(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
     np.testing.assert_allclose(x**2 + y**2, 1.0)
     assert np.ptp(x) > 0.1
@@ -169,7 +169,7 @@ def test_folders_without_fonts_are_refused_in_a_line(tmp_path, name):
 
 def test_a_broken_font_is_named(folder, tmp_path):
     (folder / "broken.otf").write_bytes(b"no font")
-    with pytest.raises(PactlError, match=r"broken.otf.* is no font that can be read") as caught:
+    with pytest.raises(PactlError, match=r"broken.otf.* is not a readable font") as caught:
         load_dataset("glyphs", tmp_path, reading=Reading(fonts=folder))
     assert caught.value.hint == "remove it, or restore it"
 

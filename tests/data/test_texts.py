@@ -180,7 +180,7 @@ def test_a_column_of_a_table_is_the_same_texts(tmp_path: Path, read: Callable[..
     [
         ({"text": "reviews"}, 'has no column "reviews" beside the labels: it has review, verdict, stars'),
         ({"text": "verdict"}, 'has no column "verdict" beside the labels'),
-        ({"text": "stars"}, 'column "stars" holds numbers, which are no texts'),
+        ({"text": "stars"}, 'column "stars" holds numbers, not texts'),
         ({"text": "review"}, 'row 2, column "review" has no text'),
         ({"text": "review", "categories": {"stars": ("1",)}}, "--categories and --text exclude each other"),
         ({"sequence_length": 8}, "--sequence-length 8: --dataset parquet:.* has no texts"),

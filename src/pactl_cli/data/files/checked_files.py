@@ -117,7 +117,7 @@ def require_unchanged(path: Path, state: FileState, remedy: str) -> None:
     except OSError as error:
         raise _unreadable(path, error, remedy) from error
     if now != state:
-        raise PactlError(f"{path} changed while it was read", "run the command again when nothing writes to it")
+        raise PactlError(f"{path} has changed while it was read", "run the command again when nothing writes to it")
 
 
 def file_state(file: BufferedReader) -> FileState:

@@ -113,7 +113,7 @@ class Decoder:
             seen = self.look(seen, key)
         pixels = np.atleast_3d(np.asarray(seen))
         if pixels.shape[:2] != self.frame.shape[1:]:
-            raise PactlError(f"{os.fsdecode(path)} differs in size from the others", "resize all to one size", FAILED)
+            raise PactlError(f"{os.fsdecode(path)} has another size than the others", "resize all to one size", FAILED)
         return np.moveaxis(pixels, -1, 0)
 
 
