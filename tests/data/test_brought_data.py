@@ -1,4 +1,4 @@
-"""Every form in which people have data in Python is read as the file of the same arrays would be."""
+"""Data in Python, in every form that users have, are read like a file of the same arrays."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_a_file(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
 
 
 class ByIndex(Dataset[Any]):
-    """Without an end that iteration would find."""
+    """A sequence that iteration would never leave."""
 
     def __len__(self) -> int:
         return 30
@@ -47,7 +47,7 @@ class ByIndex(Dataset[Any]):
 
 
 def columns(**given: Any) -> Any:
-    """What looks like a `datasets.Dataset`, whose labels are those of the column `label`."""
+    """Return an imitation of a `datasets.Dataset` with class labels in the column `label`."""
     features = {name: SimpleNamespace(names=["a", "b", "c"]) if name == "label" else object() for name in given}
 
     class Columns:

@@ -1,4 +1,4 @@
-"""Several arrays for one part of a data set: dictionaries, which become mappings, and sparse matrices."""
+"""Parts of a data set with several arrays: dictionaries, which become mappings, and sparse matrices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Load = Callable[..., Dataset]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Saves arrays, and reads them."""
+    """Return a function that saves arrays and loads the data set."""
 
     def save_and_read(arrays: Arrays, channels: str | None = None) -> Dataset:
         np.savez(tmp_path / "data.npz", **arrays)
@@ -46,7 +46,7 @@ def inputs(data: Dataset, indices: torch.Tensor | None = None) -> Any:
 
 
 def parts_of(matrix: Any, name: str = "x_train") -> Arrays:
-    """The arrays that scipy.sparse.save_npz writes of a matrix."""
+    """Return the arrays that scipy.sparse.save_npz writes for a matrix."""
     place = Path("matrix.npz")
     sparse.save_npz(place, matrix)
     with np.load(place) as archive:

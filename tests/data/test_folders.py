@@ -1,4 +1,4 @@
-"""Folders of pictures as people have them: layouts, what is left out and said, colour by the whole set."""
+"""Folders of pictures as users have them: layouts, files that are left out and reported, and colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays as people save them: their names, types and orders, values that are none, and which axis counts channels."""
+"""Arrays as users save them: names, types, orders, invalid values, and the axis that counts the channels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Load = Callable[..., Dataset]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Saves arrays, and reads them."""
+    """Return a function that saves arrays and loads the data set."""
 
     def save_and_read(
         arrays: dict[str, Any], channels: str | None = None, save: Callable[..., None] = np.savez

@@ -1,4 +1,4 @@
-"""Data sets that the program draws: the same bytes every time, and one line where fonts are missing or broken."""
+"""Data sets that the program draws: the same bytes every time, and a one-line error if fonts are missing or broken."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NAMES = ("glyphs", "glyphs:digits")
 
 
 def font(name: str) -> Path:
-    """The file of a font that matplotlib has."""
+    """Return the path of one of matplotlib's fonts."""
     package = find_spec("matplotlib")
     assert package is not None
     return Path(str(package.origin)).parent / f"mpl-data/fonts/ttf/{name}.ttf"
@@ -160,7 +160,7 @@ def test_folders_without_fonts_are_refused_in_a_line(tmp_path, name):
     absent, empty = tmp_path / "absent", tmp_path / "empty"
     empty.mkdir()
     (empty / "README.md").write_text("no font")
-    for place, said in ((absent, "No such file"), (empty, "has no font in it"), (empty / "README.md", "Not a dir")):
+    for place, said in ((absent, "No such file"), (empty, "has no fonts"), (empty / "README.md", "Not a dir")):
         with pytest.raises(PactlError, match=said) as caught:
             load_dataset(name, tmp_path, reading=Reading(fonts=place))
         assert str(place) in caught.value.message
@@ -176,7 +176,7 @@ def test_a_broken_font_is_named(folder, tmp_path):
 
 def test_a_pipe_is_no_font(tmp_path):
     os.mkfifo(tmp_path / "pipe.ttf")
-    with pytest.raises(PactlError, match=r"pipe.ttf.* it is no file"):
+    with pytest.raises(PactlError, match=r"pipe.ttf.* it is not a file"):
         load_dataset("glyphs", tmp_path, reading=Reading(fonts=tmp_path))
 
 
@@ -277,7 +277,7 @@ def test_each_part_is_drawn_after_its_own_part_of_the_small_digits(few, tmp_path
     ],
 )
 def test_digits_drawn_anew_make_a_source_only(settings, options):
-    """Many drawings are of one digit, and so no independent draws."""
+    """Many drawings show the same digit, so they are not independent draws."""
     with pytest.raises(PactlError, match="no independent draws"):
         settings.parse({"dataset": "digits28"} | options)
     assert TrainSettings.parse({"dataset": "digits28", "intrinsic_dim": 0}).dataset == "digits28"

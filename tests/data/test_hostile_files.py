@@ -1,4 +1,4 @@
-"""Files that promise more than they hold, or take more time or memory than they should."""
+"""Files that claim more than they hold, or would take too much time or memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels as people write them: accepted where the meaning is certain, refused with the reason otherwise."""
+"""Labels as users write them: accepted if their meaning is certain, otherwise refused with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of every mode, depth and orientation: read by a stated rule, or refused by name, never silently altered."""
+"""Pictures of any mode, depth and orientation are read by a stated rule or refused by name, never silently altered."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Array = np.ndarray[Any, Any]
 
 
 def on_white(pixels: Array) -> Array:
-    """What is seen of colours through their alpha on white, rounded."""
+    """Return colours blended with white by their alpha, rounded."""
     share = ALPHA / 255
     return np.floor(pixels * share + 255 * (1 - share) + 0.5).astype(np.uint8)
 
 
 def png(path: Path, depth: int, kind: int, rows: Array, *more: tuple[bytes, bytes], late: bool = False) -> None:
-    """Write a PNG file byte by byte: what Pillow itself does not write."""
+    """Write a PNG file byte by byte, for variants that Pillow does not write."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -45,7 +45,7 @@ def png(path: Path, depth: int, kind: int, rows: Array, *more: tuple[bytes, byte
 
 
 def read(path: Path) -> Array:
-    """The picture, shape (C, H, W), once its header has been found to say the same of it."""
+    """Return the picture, shape (C, H, W), after checking that its header says the same."""
     height, width, is_grey = headers([str(path)])[0].tolist()
     pixels = own_pixels(str(path), "L" if is_grey else "RGB")
     assert pixels.shape == (1 if is_grey else 3, height, width)
@@ -192,7 +192,7 @@ def frames(path: Path) -> None:
 
 
 def signed(path: Path) -> None:
-    """A TIFF file of 16 bits with a sign."""
+    """Write a TIFF file of signed 16-bit pixels."""
     Image.fromarray(DEEP).save(path, tiffinfo={339: 2})
 
 

@@ -1,4 +1,4 @@
-"""`--image-size`: the shorter side scaled, the middle cut out, the same bits in memory, by batch, and from files."""
+"""`--image-size` scales the shorter side and crops the centre, with the same bits in memory, by batch, from files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sized(name: str, size: int | None, place: Path) -> Any:
 
 
 def folder(place: Path, images: list[Array], extension: str = "png") -> str:
-    """Images in two classes in turn, in an order that does not change."""
+    """Write images to two classes in turn, in a fixed order, and return the data set's name."""
     for number, image in enumerate(images):
         path = place / "train" / ("cat", "dog")[number % 2] / f"{number:03}.{extension}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ MANY = [RNG.integers(0, 256, (8 + n % 5, 11 - n % 4, 3), dtype=np.uint8) for n i
 IN_ORDER = [*MANY[::2], *MANY[1::2]]
 
 
-# --- What becomes of an image -----------------------------------------------------------------------------------------
+# --- One image --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 5, 9, 20])
@@ -208,3 +208,11 @@ def test_channels_are_changed_by_batch_where_they_do_not_fit(monkeypatch: pytest
     assert isinstance(by_parts, MadeExamples)
     assert by_parts.sha256() == at_once.sha256()
     assert torch.equal(by_parts.resident().images, grey(torch.from_numpy(images).movedim(3, 1)))
+
+
+def test_grey_is_rounded_and_stays_within_a_byte() -> None:
+    corners = torch.cartesian_prod(*[torch.tensor([0, 1, 127, 128, 254, 255])] * 3).to(torch.uint8)
+    many = corners.repeat(40, 1).view(-1, 3, 1, 1)
+    exact = (19595 * many[:, 0].double() + 38470 * many[:, 1].double() + 7471 * many[:, 2].double()) / 65536
+    assert torch.equal(grey(many)[:, 0].double(), torch.floor(exact + 0.5))
+    assert grey(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).tolist() == [[[[255, 255], [255, 255]]]]

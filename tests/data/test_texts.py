@@ -1,4 +1,4 @@
-"""Texts become tokens, counts, or a row with its mask: the same whether they fit into memory or not."""
+"""Texts become tokens, counts, or tokens with a mask, the same whether they fit into memory or not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORDS = {"[UNK]": 0, "good": 1, "bad": 2, "film": 3}
 
 
 def folder(root: Path, texts: dict[str, str | bytes]) -> str:
-    """The name of a data set of files with these contents."""
+    """Write files with these contents, and return the data set's name."""
     for place, text in texts.items():
         path = root / "texts" / place
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ REVIEWS: dict[str, str | bytes] = {
 
 
 def written(path: Path, **changes: Any) -> str:
-    """The path of a tokenizer's file that splits at spaces, with some of its parts replaced."""
+    """Write a tokenizer's file that splits at spaces, with some parts replaced, and return its path."""
     content: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
@@ -74,7 +74,7 @@ def read(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 def made(reading: Reading) -> Dataset:
-    """The texts above, two of each class, twice."""
+    """Return a data set of the texts above, two in each class, in both parts."""
     labels = Labels(2, torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 0, 1]), None)
     return text_dataset("folder:x", labels, [TEXTS, TEXTS[::-1]], reading)
 
@@ -97,7 +97,7 @@ def test_padded_bytes_are_their_numbers_and_one() -> None:
 
 
 def test_words_have_numbers_by_their_hashes_whatever_their_case() -> None:
-    """The numbers are part of what an input is, so they must be the same everywhere and for ever."""
+    """The numbers define the inputs, so they must never change."""
     tokens = Tokenizer.named("words").split(["The film, THE film!", "", "naïve 1_2"], length=4)
     the, film, comma = 7794, 2386, 1279
     assert tokens.ids[:4].tolist() == [the, film, comma, the]
