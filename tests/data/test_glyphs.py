@@ -21,7 +21,7 @@ from pactl_cli import catalogue
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.progress import unheard
 from pactl_cli.data.glyphs import drawing, fonts, outlines, strokes
-from pactl_cli.data.glyphs.chance import Bending, Chance, wave
+from pactl_cli.data.glyphs.chance import Chance, Deformation, wave
 from pactl_cli.data.glyphs.handwriting import DIGITS
 from pactl_cli.data.glyphs.outlines import BOX, draw_outlines, fields_of
 from pactl_cli.data.glyphs.strokes import Form, draw_strokes, scribbles
@@ -117,8 +117,8 @@ def test_what_strokes_and_outlines_draw_is_known_to_the_bit():
 def test_waves_and_turns_are_what_they_are_called():
     turns = np.linspace(-2, 2, 101)
     assert np.abs(wave(turns) - np.sin(2 * np.pi * turns)).max() < 0.06
-    bending = Bending.drawn(Chance("test", 5), turn=0.3, shear=0.0, stretch=0.0, waves=0.0)
-    x, y = bending(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
+    deformation = Deformation.drawn(Chance("test", 5), turn=0.3, shear=0.0, stretch=0.0, waves=0.0)
+    x, y = deformation(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
     np.testing.assert_allclose(x**2 + y**2, 1.0)
     assert np.ptp(x) > 0.1
 

@@ -146,6 +146,12 @@ class Examples:
         return _sha256([f"mapping{json.dumps(names)}".encode()], *tensors, _tensor_bytes(self.labels))
 
 
+def resident_parts(images: Tensor, train: Sequence[int], test: Sequence[int] = ()) -> list[Examples]:
+    """Return the training and the test set, given their images in one tensor, training first, and their labels."""
+    parts = (images[: len(train)], train), (images[len(train) :], test)
+    return [Examples(some, torch.tensor(labels, dtype=torch.int64)) for some, labels in parts]
+
+
 def origins_at(origins: Origins | None, indices: Tensor) -> Origins | None:
     """Return the origins of some examples, or None if there are no origins."""
     return None if origins is None else origins[indices.cpu().numpy()]

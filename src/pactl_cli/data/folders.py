@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
+from pactl_cli.data.dataset import Dataset, LabelledExamples, resident_parts
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
 from pactl_cli.data.files.decoding import Frame
@@ -81,15 +80,9 @@ def _load_images(name: str, folder: Path, found: _Found, data_dir: DataDirectory
         parts = [streamed(samples, frame) for samples in (train, test)]
     else:
         images = torch.from_numpy(cache.images(Pictures(name, paths, frame), progress))
-        parts = resident(images, *([label for _, label in samples] for samples in (train, test)))
+        parts = resident_parts(images, *([label for _, label in samples] for samples in (train, test)))
     names = tuple(map(printable, found.train.classes))
     return Dataset(name, len(names), parts[0], parts[1] if test else None, names)
-
-
-def resident(images: Tensor, train: Sequence[int], test: Sequence[int] = ()) -> list[Examples]:
-    """Return the training and the test set of images in one tensor, in which the training set comes first."""
-    parts = (images[: len(train)], train), (images[len(train) :], test)
-    return [Examples(some, torch.tensor(labels, dtype=torch.int64)) for some, labels in parts]
 
 
 def _listed(name: str, folder: Path, extensions: tuple[str, ...]) -> _Found:

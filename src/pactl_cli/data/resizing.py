@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.by_batch import Rows, with_rows
-from pactl_cli.data.dataset import Dataset, LabelledExamples
+from pactl_cli.data.dataset import Dataset, LabelledExamples, resident_parts
 from pactl_cli.data.files.capacity import cores
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
 from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress, unheard
-from pactl_cli.data.folders import resident
 from pactl_cli.data.streaming import FileExamples, exceeds_memory
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import IMAGE, InputSpec
@@ -90,7 +89,7 @@ def _of_files(dataset: Dataset, frame: Frame, data_dir: DataDirectory, progress:
         source = os.path.abspath(os.path.expanduser(place)) if place else data_dir.path
         cache = DecodedCache(f"{kind}:{source} in {frame}", paths, data_dir)
         images = torch.from_numpy(cache.images(Pictures(dataset.name, paths, frame), progress))
-        framed = resident(images, *(part.labels.tolist() for part in parts))
+        framed = resident_parts(images, *(part.labels.tolist() for part in parts))
     return replace(dataset, train=framed[0], test=framed[1] if len(parts) > 1 else None)
 
 

@@ -69,7 +69,7 @@ class Tokenizer:
         content: of the file.
     """
 
-    name: str = BYTES
+    name: str
     content: bytes = b""
 
     @classmethod

@@ -61,7 +61,7 @@ def wave(turns: Numbers) -> Numbers:
 
 
 @dataclass(frozen=True)
-class Bending:
+class Deformation:
     """A deformation of each drawing: a rotation, a shear, a stretch and three waves, each number of shape (n, 1)."""
 
     turn: Numbers
@@ -70,7 +70,7 @@ class Bending:
     waves: tuple[tuple[Numbers, ...], ...]
 
     @classmethod
-    def drawn(cls, chance: Chance, turn: float, shear: float, stretch: float, waves: float) -> Bending:
+    def drawn(cls, chance: Chance, turn: float, shear: float, stretch: float, waves: float) -> Deformation:
         """Return random deformations with these deviations. Waves have 0.3 to 1 periods in half a drawing."""
         several = []
         for number in range(3):
@@ -86,9 +86,9 @@ class Bending:
         half = chance.bell("turn", turn, 1) / 2.0
         return cls(half, chance.bell("slant", shear, 1), chance.factor("stretch", stretch, 1), tuple(several))
 
-    def __getitem__(self, some: slice | NDArray[np.int64]) -> Bending:
+    def __getitem__(self, some: slice | NDArray[np.int64]) -> Deformation:
         waves = tuple(tuple(number[some] for number in each) for each in self.waves)
-        return Bending(self.turn[some], self.shear[some], self.stretch[some], waves)
+        return Deformation(self.turn[some], self.shear[some], self.stretch[some], waves)
 
     def __call__(self, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
         """Return the deformed points, given and returned as distances from the middle, in halves of a drawing."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.glyphs.chance import Bending, Chance, Numbers
+from pactl_cli.data.glyphs.chance import Chance, Deformation, Numbers
 from pactl_cli.data.glyphs.fonts import Mask
 
 SIDE, BOX = 28, 20
@@ -52,7 +52,7 @@ class _Pens:
     """The random choices for each of several drawings."""
 
     field: NDArray[np.int64]
-    bending: Bending
+    deformation: Deformation
     radius: Numbers
     softness: Numbers
     size: Numbers
@@ -67,7 +67,7 @@ def draw_outlines(chance: Chance, fields: Fields, chosen: NDArray[np.int64], pro
     """Return a drawing of each chosen field, shape (n, 28, 28)."""
     pens = _Pens(
         chosen,
-        Bending.drawn(chance, turn=0.12, shear=0.22, stretch=0.2, waves=0.07),
+        Deformation.drawn(chance, turn=0.12, shear=0.22, stretch=0.2, waves=0.07),
         chance.uniform("radius", 1.3, 5.0, 1),
         chance.uniform("softness", 2.0, 4.0, 1),
         chance.factor("size", 0.03, 1),
@@ -108,7 +108,7 @@ def _extent(ink: Mask, axis: int) -> NDArray[np.int64]:
 
 def _sample(fields: Fields, pens: _Pens, x: Numbers, y: Numbers) -> Images:
     """Return the grey at places of deformed fields, given in halves of their side from the middle."""
-    x, y = (np.clip((axis + 1.0) * (_FIELD / 2) - 0.5, 0.0, _FIELD - 1.001) for axis in pens.bending(x, y))
+    x, y = (np.clip((axis + 1.0) * (_FIELD / 2) - 0.5, 0.0, _FIELD - 1.001) for axis in pens.deformation(x, y))
     column, row = x.astype(np.int64), y.astype(np.int64)
     x, y = x - column, y - row
     corner = (pens.field[:, None] * _FIELD + row) * _FIELD + column

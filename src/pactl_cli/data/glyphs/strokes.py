@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.glyphs.chance import Bending, Chance, Numbers, wave
+from pactl_cli.data.glyphs.chance import Chance, Deformation, Numbers, wave
 from pactl_cli.data.glyphs.outlines import AT_ONCE, BOX, SIDE, Images, shade
 
 _SAMPLES = 88
@@ -81,7 +81,7 @@ def draw_strokes(chance: Chance, forms: Forms, labels: NDArray[np.int64], progre
     x, y = _written(chance, forms, labels)
     x = x * (1.0 + chance.bell("taper", _TAPER, 1) * y)
     y = y + chance.bell("middle", _MIDDLE, 1) * (1.0 - y * y)
-    x, y = Bending.drawn(chance, turn=0.14, shear=0.28, stretch=0.35, waves=0.05)(x, y)
+    x, y = Deformation.drawn(chance, turn=0.14, shear=0.28, stretch=0.35, waves=0.05)(x, y)
     share = chance.uniform("radius", 0.0, 1.0, 1)
     radius = _THIN + (_THICK - _THIN) * (share * share)
     width, height = (axis.max(axis=1, keepdims=True) - axis.min(axis=1, keepdims=True) for axis in (x, y))

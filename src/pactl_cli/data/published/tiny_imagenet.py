@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import torch
 
 from pactl_cli import catalogue
-from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.dataset import Dataset, resident_parts
 from pactl_cli.data.files.checked_files import check_file, require_unchanged
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
@@ -19,7 +19,6 @@ from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.files.downloads import Published
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.folders import resident
 from pactl_cli.errors import MissingError, PactlError
 
 FOLDER = "tiny-imagenet-200"
@@ -61,7 +60,7 @@ def _loaded(name: str, content: _Content, data_dir: DataDirectory, progress: Pro
     source = f"{name}:{os.path.abspath(content.archive or content.root)}"
     cache = DecodedCache(source, [content.archive] if content.archive else paths, data_dir)
     images = torch.from_numpy(cache.images(Pictures(name, paths, _FRAME, content.archive), progress))
-    parts = resident(images, list(train.values()), list(test.values()))
+    parts = resident_parts(images, list(train.values()), list(test.values()))
     return Dataset(name, len(content.classes), parts[0], parts[1])
 
 

@@ -20,7 +20,7 @@ _THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 _TRUTH = {"true": 1.0, "false": 0.0}
 _LARGEST = float(np.finfo(np.float32).max)
 _FEW, _MOST_SHARE = 20, 0.9
-"""Values that are not all numbers are refused as categories if more than so many, and more than such a share, are."""
+"""Texts are refused as categories if more than so many different ones, and more than such a share, are numbers."""
 
 Numbers = NDArray[np.float64]
 Texts = list[str | None]
@@ -79,7 +79,7 @@ class Part:
             return self._as_kind(name, column, kind or column.kind)
         given = [str(text) for text in column.values]
         texts: Texts = [None if text.casefold() in _MISSING else text for text in given]
-        if kind is None and (kind := _kind(texts)) == CATEGORIES:
+        if kind is None and (kind := _inferred_kind(texts)) == CATEGORIES:
             self._require_no_numbers(name, texts)
         if kind == CATEGORIES:
             return Column(kind, texts)
@@ -126,7 +126,7 @@ class Part:
             )
 
 
-def _kind(texts: Texts) -> str:
+def _inferred_kind(texts: Texts) -> str:
     """Return the kind that fits all values that are not missing; numbers if all are missing."""
     present = [text for text in texts if text is not None]
     for kind in (NUMBERS, TRUTH_VALUES):

@@ -107,9 +107,8 @@ class Encoding:
         Categories that are unknown here match any.
         """
         there = {known.name: known for known in other.fields}
-        here = {known.name for known in self.fields}
-        for name in sorted(here ^ there.keys()):
-            return f"the column {quoted(name)} is in one of the tables only"
+        if alone := {known.name for known in self.fields} ^ there.keys():
+            return f"the column {quoted(min(alone))} is in one of the tables only"
         for own in self.fields:
             its = there[own.name]
             if own.kind != its.kind:

@@ -118,9 +118,9 @@ def _require_same_columns(parts: list[Part]) -> None:
     """Raise PactlError unless the test set has the columns of the training set, in any order."""
     train = parts[0]
     for part in parts[1:]:
-        for missing in (*(train.columns.keys() - part.columns), *(part.columns.keys() - train.columns)):
-            lacks, other = (part, train) if missing in train.columns else (train, part)
-            raise PactlError(f"{lacks.where} has no column {quoted(missing)}, which is in {other.where}")
+        if alone := train.columns.keys() ^ part.columns.keys():
+            lacks, other = (part, train) if min(alone) in train.columns else (train, part)
+            raise PactlError(f"{lacks.where} has no column {quoted(min(alone))}, which is in {other.where}")
 
 
 def _label_values(part: Part, label: str) -> Values:
