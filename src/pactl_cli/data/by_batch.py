@@ -95,10 +95,7 @@ class MadeExamples:
 
     def resident(self) -> Examples:
         """Make and return all examples on their device."""
-        if not len(self):
-            made = self.rows.read(self.places).to(self.labels.device)
-        else:
-            made = torch.cat([batch.inputs for batch in self.batches(self._in_order())])  # type: ignore[misc]
+        made = torch.cat([batch.inputs for batch in self.batches(self._in_order())])  # type: ignore[misc]
         return Examples(made, self.labels, self.vocabulary, self.origins)
 
     def sha256(self, progress: Progress = unheard) -> str:

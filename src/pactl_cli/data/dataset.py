@@ -189,7 +189,7 @@ def _piecewise_bytes(shape: Sequence[int], pieces: Iterable[NDArray[Any]]) -> It
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training set, and a test set where there is one.
+    """A training set, and a test set if there is one.
 
     Attributes:
         class_names: in the order of the class numbers; None if the classes have no names.
@@ -224,7 +224,7 @@ class Dataset:
 
     @property
     def parts(self) -> tuple[LabelledExamples, ...]:
-        """The training set, and the test set where there is one."""
+        """The training set, and the test set if there is one."""
         return (self.train,) if self.test is None else (self.train, self.test)
 
     def each(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:

@@ -26,7 +26,7 @@ from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.reading import OF_TEXTS, Reading
 from pactl_cli.data.streaming import exceeds_memory, streamed, unsized
-from pactl_cli.data.texts import EXTENSION, load_texts
+from pactl_cli.data.texts import TEXT_EXTENSION, load_texts
 from pactl_cli.errors import MissingError, PactlError, names_in_words, printable
 
 _TEST_PARTS = ("test", "val")
@@ -55,9 +55,9 @@ def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, readi
     """
     folder = Path(os.path.expanduser(name.partition(":")[2]))
     with _explained(name):
-        texts, pictures = count_files(folder, EXTENSION, EXTENSIONS)
+        texts, pictures = count_files(folder, TEXT_EXTENSION, EXTENSIONS)
     if texts and not pictures:
-        found = _listed(name, folder, (EXTENSION,))
+        found = _listed(name, folder, (TEXT_EXTENSION,))
         return load_texts(name, (found.train, found.test), found.notes, reading, progress)
     reading.refuse(f"--dataset {name} has no texts", only=OF_TEXTS)
     found = _listed(name, folder, EXTENSIONS)

@@ -65,8 +65,7 @@ def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
     """
     if isinstance(examples, FileExamples) and examples.by_file:
         return np.stack([_file_fingerprints(examples, unheard), _own_pixels(examples)], axis=1)
-    found = [np.zeros((0, 1), dtype=np.uint64), *(_forms(batch) for batch in _batches(examples))]
-    forms: Fingerprints = np.concatenate(found[1:] or found)
+    forms: Fingerprints = np.concatenate([_forms(batch) for batch in _batches(examples)])
     origins = examples.origins if isinstance(examples, Examples | MadeExamples) else None
     return forms if origins is None or not len(origins) else np.concatenate([forms, origins[:, None]], axis=1)
 
@@ -91,7 +90,7 @@ def exact_fingerprints(
         return _hashes(torch.from_numpy(np.column_stack([sides, pixels])))
     if isinstance(examples, FileExamples) and examples.by_file:
         return _file_fingerprints(examples, progress)
-    return np.concatenate([np.zeros(0, dtype=np.uint64), *map(_exact, _batches(examples))])
+    return np.concatenate([_exact(batch) for batch in _batches(examples)])
 
 
 def _file_fingerprints(examples: FileExamples, progress: Progress) -> Fingerprints:
@@ -109,8 +108,8 @@ def _own_pixels(examples: FileExamples) -> Fingerprints:
 
 
 def _hashes_of_files(mode: str, paths: list[bytes]) -> Fingerprints:
-    hashes = [_hashes(torch.from_numpy(own_pixels(path, mode).copy())[None]) for path in paths]
-    return np.concatenate([np.zeros(0, dtype=np.uint64), *hashes])
+    pixels = (torch.from_numpy(own_pixels(path, mode).copy()) for path in paths)
+    return np.array([_hashes(picture[None])[0] for picture in pixels], dtype=np.uint64)
 
 
 def _exact(inputs: Inputs) -> Fingerprints:
@@ -126,7 +125,7 @@ def _exact(inputs: Inputs) -> Fingerprints:
 
 
 def _batches(examples: LabelledExamples) -> Iterator[Inputs]:
-    """Yield the inputs on the CPU, a few at a time."""
+    """Yield the inputs on the CPU, a few at a time; one empty batch if there are none."""
     size = max(1, _BATCH_VALUES // examples.spec.values)
     parts = torch.arange(len(examples), device=examples.labels.device).split(size)
     with closing(examples.batches(parts)) as batches:

@@ -25,7 +25,7 @@ from pactl_cli.data.recognition import text_fingerprints
 from pactl_cli.errors import PactlError, printable, reason
 from pactl_cli.models.inputs import FEATURES, ONLY, TOKENS, InputSpec, TensorSpec
 
-EXTENSION = ".txt"
+TEXT_EXTENSION = ".txt"
 BAGGED, MASKED = "bagged", "masked"
 
 _LARGEST_TEXT = 1 << 24

@@ -16,7 +16,7 @@ _AT_ONCE = 1 << 14
 
 
 def with_vocabulary(dataset: Dataset) -> Dataset:
-    """Return the data set with the vocabulary that its integers of shape (n, L) imply: the largest, and 1.
+    """Return the data set with the vocabulary that its integers of shape (n, L) imply: one more than the largest.
 
     Other inputs are unchanged, and so are integers below 0 or beyond `MOST_TOKENS`.
     """
