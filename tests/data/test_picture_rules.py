@@ -148,11 +148,10 @@ def exif(orientation: int) -> Any:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("extension", ["png", "tif", "webp"])
-@pytest.mark.parametrize("kind", ["colour", "deep"])
+@pytest.mark.parametrize(
+    ("extension", "kind"), [("png", "colour"), ("png", "deep"), ("tif", "colour"), ("tif", "deep"), ("webp", "colour")]
+)
 def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, extension: str, kind: str) -> None:
-    if kind == "deep" and extension == "webp":
-        pytest.skip("webp has eight bits")
     path = tmp_path / f"x.{extension}"
     Image.fromarray(COLOUR if kind == "colour" else DEEP).save(path, exif=exif(orientation), lossless=True)
     shown = COLOUR if kind == "colour" else np.round(DEEP / 257).astype(np.uint8)
