@@ -20,10 +20,10 @@ class ArrayArchive:
     """A file of arrays, with their headers.
 
     Attributes:
-        dataset: the name that the user gave.
+        where: the data set or the file, for messages.
     """
 
-    dataset: str
+    where: str
     path: Path
     headers: dict[str, ArrayHeader]
 
@@ -43,7 +43,7 @@ class ArrayArchive:
             raise PactlError(f"--dataset {dataset}: {error.message}", error.hint or SAVE) from error
         if "" in headers:
             raise PactlError(f"--dataset {dataset}: {path} is a single array, {headers['']}, without labels", SAVE)
-        return cls(dataset, path, headers)
+        return cls(f"--dataset {dataset}", path, headers)
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class ArrayArchive:
 
     def called(self, name: str) -> str:
         """Return an array's name for messages."""
-        return f"--dataset {self.dataset}: {on_one_line(name)}"
+        return f"{self.where}: {on_one_line(name)}"
 
     def listed(self) -> str:
         """Return the names and headers of all arrays in words."""
@@ -86,7 +86,7 @@ class ArrayArchive:
         try:
             return read_arrays(self.path, names)
         except PactlError as error:
-            raise type(error)(f"--dataset {self.dataset}: {error.message}", error.hint) from error
+            raise type(error)(f"{self.where}: {error.message}", error.hint) from error
 
     def stored(self, name: str) -> StoredArray | Held | None:
         """Return an array whose rows are read on demand; None if the file's form does not allow it."""
@@ -103,7 +103,7 @@ class HeldArrays(ArrayArchive):
     def holding(cls, dataset: str, arrays: Mapping[str, Values]) -> HeldArrays:
         """Return an archive of these arrays, which have the names that they would have in a file."""
         headers = {name: ArrayHeader(array.shape, array.dtype) for name, array in arrays.items()}
-        return cls(dataset, Path(), headers, arrays)
+        return cls(f"--dataset {dataset}", Path(), headers, arrays)
 
     def read(self, *names: str) -> dict[str, Values]:
         """Return some arrays by name."""

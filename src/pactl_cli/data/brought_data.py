@@ -39,7 +39,7 @@ def load_brought(name: str, data_dir: DataDirectory, progress: Progress, *, read
             raise PactlError(f"--dataset {name}: {error.message}", error.hint or _FORMS) from error
         except (Exception, SystemExit) as error:
             raise PactlError(f"--dataset {name} fails: {described(error)}", _FORMS) from error
-    return read_archive(HeldArrays.holding(name, arrays), progress, reading)
+    return read_archive(name, HeldArrays.holding(name, arrays), progress, reading)
 
 
 def _arrays(given: Any, progress: Progress) -> Iterator[tuple[str, Values]]:

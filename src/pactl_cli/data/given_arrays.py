@@ -42,16 +42,15 @@ def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading:
     Raises:
         PactlError: if the file cannot be read, or its arrays do not form a data set.
     """
-    return read_archive(ArrayArchive.of(name), progress, reading)
+    return read_archive(name, ArrayArchive.of(name), progress, reading)
 
 
-def read_archive(archive: ArrayArchive, progress: Progress, reading: Reading) -> Dataset:
+def read_archive(name: str, archive: ArrayArchive, progress: Progress, reading: Reading) -> Dataset:
     """Return the data set that the arrays of an archive form.
 
     Raises:
         PactlError: if they cannot be read, or do not form a data set.
     """
-    name = archive.dataset
     pairs, notes = find_parts(name, archive.stems, archive.listed(), SAVE)
     for pair in pairs:
         if archive.keys(pair.y):
@@ -79,7 +78,7 @@ def load_inputs(path: Path, array: str | None, reading: Reading) -> LabelledExam
     Raises:
         PactlError: if it cannot be read, or is not one of inputs, or `array` is None and there are several.
     """
-    archive = ArrayArchive(f"npz:{path}", path, list_arrays(path))
+    archive = ArrayArchive(str(path), path, list_arrays(path))
     stems, stem = archive.stems, array
     if stem is None:
         if len(stems) != 1:
@@ -88,15 +87,12 @@ def load_inputs(path: Path, array: str | None, reading: Reading) -> LabelledExam
         [stem] = stems
     if stem not in stems:
         raise PactlError(f"{path} has no array {quoted(stem)}: it has {archive.listed()}")
-    try:
-        keys = archive.keys(stem)
-        rows = "indptr" if is_sparse(set(keys)) else next(iter(keys), "")
-        shape = archive.headers[f"{stem}.{rows}" if rows else stem].shape
-        count = max(0, shape[0] - (rows == "indptr")) if shape else 0
-        labels = torch.zeros(1, dtype=torch.int64).expand(count)  # a view: a header could claim any count
-        return _examples([_Part(archive, Pair(stem, "the first axis"), labels, reading, [])], unheard)[0]
-    except PactlError as error:
-        raise type(error)(error.message.removeprefix("--dataset npz:"), error.hint) from error
+    keys = archive.keys(stem)
+    rows = "indptr" if is_sparse(set(keys)) else next(iter(keys), "")
+    shape = archive.headers[f"{stem}.{rows}" if rows else stem].shape
+    count = max(0, shape[0] - (rows == "indptr")) if shape else 0
+    labels = torch.zeros(1, dtype=torch.int64).expand(count)  # a view: a header could claim any count
+    return _examples([_Part(archive, Pair(stem, "the first axis"), labels, reading, [])], unheard)[0]
 
 
 @dataclass(frozen=True)
