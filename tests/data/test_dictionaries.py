@@ -12,8 +12,8 @@ import torch
 from scipy import sparse
 
 from pactl_cli.data import given_arrays
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
@@ -73,7 +73,7 @@ def test_the_rows_of_a_sparse_matrix_are_features(
     assert torch.equal(inputs(whole), torch.from_numpy(dense.astype(np.float32)))
     monkeypatch.setattr(given_arrays, "available_memory", lambda: 10)
     made = load(arrays)
-    assert isinstance(made.train, MadeExamples)
+    assert isinstance(made.train, LazyExamples)
     order = torch.tensor([3, 3, 11, 0])
     assert torch.equal(inputs(made, order), inputs(whole, order))
     assert (made.train.sha256(), made.test and made.test.sha256()) == (

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pactl_cli.data import given_arrays
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
@@ -254,8 +254,8 @@ def test_what_does_not_fit_into_memory_is_the_same_by_batch(
     room = 2 * LARGE[kind].nbytes + 2  # of which half is taken: as it is, but not in another form, or with the test set
     monkeypatch.setattr(given_arrays, "available_memory", lambda: room if save is np.savez_compressed else 10)
     made = load(arrays, save=save)
-    assert isinstance(made.train, MadeExamples)
-    assert isinstance(made.test, MadeExamples)
+    assert isinstance(made.train, LazyExamples)
+    assert isinstance(made.test, LazyExamples)
     assert made.spec == whole.spec
     assert torch.equal(inputs(made), inputs(whole))
     order = torch.tensor([4, 5, 6, 1, 1, 11, 0])

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from pactl_cli.data import by_batch, streaming
+from pactl_cli.data import lazy_examples, streaming
 from pactl_cli.data.adaptation import grey, recoloured
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.files.decoding import Frame
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.recognition import image_fingerprints
@@ -118,7 +118,7 @@ def test_a_named_data_set_is_scaled(tmp_path: Path) -> None:
 
 
 def little_memory(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
-    for module in (by_batch, streaming):
+    for module in (lazy_examples, streaming):
         monkeypatch.setattr(module, "available_memory", lambda: size_bytes)
 
 
@@ -131,7 +131,7 @@ def test_what_does_not_fit_into_memory_is_scaled_by_batch(
     little_memory(monkeypatch, 2 * 6 * 3 * 400 - 1)
     found = sized(name, 20, tmp_path).train
     assert isinstance(expected, Examples)
-    assert isinstance(found, MadeExamples)
+    assert isinstance(found, LazyExamples)
     assert (found.spec, found.sha256()) == (expected.spec, expected.sha256())
     part = torch.tensor([4, 0, 5])
     assert torch.equal(found[part].resident().images, expected[part].images)
@@ -205,7 +205,7 @@ def test_channels_are_changed_by_batch_where_they_do_not_fit(monkeypatch: pytest
     assert isinstance(at_once, Examples)
     little_memory(monkeypatch, 100)
     by_parts = recoloured(dataset, 1).train
-    assert isinstance(by_parts, MadeExamples)
+    assert isinstance(by_parts, LazyExamples)
     assert by_parts.sha256() == at_once.sha256()
     assert torch.equal(by_parts.resident().images, grey(torch.from_numpy(images).movedim(3, 1)))
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from pactl_cli.data import texts as texts_module
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files import tokenizing
 from pactl_cli.data.files.tokenizing import Tokenizer
 from pactl_cli.data.labels import Labels
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.texts import text_dataset
@@ -132,7 +132,7 @@ def test_what_does_not_fit_into_memory_is_the_same_data(monkeypatch: pytest.Monk
     monkeypatch.setattr(texts_module, "available_memory", lambda: 0)
     by_batch = made(reading)
     assert isinstance(resident.train, Examples)
-    assert isinstance(by_batch.train, MadeExamples)
+    assert isinstance(by_batch.train, LazyExamples)
     assert by_batch.test is not None
     assert resident.test is not None
     assert by_batch.spec == resident.spec == by_batch.test.spec

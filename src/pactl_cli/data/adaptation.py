@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.by_batch import Rows, with_rows
 from pactl_cli.data.dataset import Dataset, LabelledExamples
+from pactl_cli.data.lazy_examples import Rows, with_rows
 from pactl_cli.data.streaming import FileExamples
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import InputSpec

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pactl_cli.data.array_archive import SAVE, ArrayArchive
 from pactl_cli.data.array_values import ArrayRows, Form, Held, Stored, Values, input_type, require_finite
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.channels import has_channels_last
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.files.arrays import list_arrays
@@ -22,6 +21,7 @@ from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.stored_array import StoredArray
 from pactl_cli.data.labels import read_labels
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.sparse_matrices import is_sparse, sparse_rows
 from pactl_cli.data.spellings import Pair, find_parts
@@ -243,7 +243,7 @@ def _stored(part: _Part, room: int) -> StoredArray | Held:
 def _made(stored: Stored, form: Form, labels: Tensor, *, resident: bool) -> LabelledExamples:
     """Return the examples of stored rows: resident, or made by batch."""
     if not resident:
-        return MadeExamples.of(ArrayRows(stored, form), labels)
+        return LazyExamples.of(ArrayRows(stored, form), labels)
     if isinstance(stored, Held):
         return Examples(form.tensor(stored.array), labels)
     return Examples(form.tensor(stored.read(np.arange(len(labels)))), labels)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.adaptation import grey
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Examples, LabelledExamples, Origins
 from pactl_cli.data.files.decoding import own_pixels
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.workers import mapped, useful_workers
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.streaming import FileExamples
 from pactl_cli.models.inputs import Inputs, change
 
@@ -66,7 +66,7 @@ def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
     if isinstance(examples, FileExamples) and examples.by_file:
         return np.stack([_file_fingerprints(examples, unheard), _own_pixels(examples)], axis=1)
     forms: Fingerprints = np.concatenate([_forms(batch) for batch in _batches(examples)])
-    origins = examples.origins if isinstance(examples, Examples | MadeExamples) else None
+    origins = examples.origins if isinstance(examples, Examples | LazyExamples) else None
     return forms if origins is None or not len(origins) else np.concatenate([forms, origins[:, None]], axis=1)
 
 

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.by_batch import Rows, with_rows
 from pactl_cli.data.dataset import Dataset, LabelledExamples, resident_parts
 from pactl_cli.data.files.capacity import cores
 from pactl_cli.data.files.data_directory import DataDirectory
@@ -21,6 +20,7 @@ from pactl_cli.data.files.decoded_cache import DecodedCache
 from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress, unheard
+from pactl_cli.data.lazy_examples import Rows, with_rows
 from pactl_cli.data.streaming import FileExamples, exceeds_memory
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import IMAGE, InputSpec

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset, Examples, Origins
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.checked_files import open_file
@@ -20,6 +19,7 @@ from pactl_cli.data.files.image_listing import Listing
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.files.tokenizing import BUILT_IN, TokenIds, Tokenizer
 from pactl_cli.data.labels import Labels
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.recognition import text_fingerprints
 from pactl_cli.errors import PactlError, printable, reason
@@ -113,7 +113,7 @@ def text_dataset(name: str, labels: Labels, parts: Sequence[Sequence[str]], read
 
 def _examples(
     name: str, rows: _TextRows, places: NDArray[np.int64], labels: Tensor, origins: Origins
-) -> Examples | MadeExamples:
+) -> Examples | LazyExamples:
     """Return some texts as examples: resident if they fit into memory, else made by batch."""
     is_large = len(places) * rows.spec.size_bytes > available_memory() // 4
     if rows.form == MASKED:
@@ -126,7 +126,7 @@ def _examples(
         inputs = {key: tensor[torch.from_numpy(places)] for key, tensor in rows.masked().items()}
         return Examples(inputs, labels, origins=origins)
     if is_large:
-        return MadeExamples(rows, places, labels, rows.vocabulary, origins)
+        return LazyExamples(rows, places, labels, rows.vocabulary, origins)
     return Examples(rows.read(places), labels, rows.vocabulary, origins)
 
 

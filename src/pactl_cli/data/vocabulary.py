@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.models.inputs import MOST_TOKENS, TOKENS
 
 _AT_ONCE = 1 << 14
@@ -34,7 +34,7 @@ def widened(dataset: Dataset, vocabulary: int) -> Dataset:
     """Return a data set of tokens with a vocabulary of another size."""
 
     def change(part: LabelledExamples) -> LabelledExamples:
-        return replace(part, vocabulary=vocabulary) if isinstance(part, Examples | MadeExamples) else part
+        return replace(part, vocabulary=vocabulary) if isinstance(part, Examples | LazyExamples) else part
 
     return dataset.each(change)
 

@@ -72,7 +72,7 @@ def _enlarged(picture: Images) -> Mask:
 
 @dataclass(frozen=True)
 class _Drawer:
-    """Draws a data set.
+    """The drawing of one data set.
 
     Attributes:
         forms: the forms of strokes of each class.

@@ -1,4 +1,4 @@
-"""The encoding of a table's rows as numbers, which is fixed from the calibration examples alone."""
+"""The encoding of a table's rows as numbers, which depends on no examples but those of calibration."""
 
 from __future__ import annotations
 

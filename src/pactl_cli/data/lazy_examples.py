@@ -33,7 +33,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class MadeExamples:
+class LazyExamples:
     """Examples whose inputs are made batch by batch: input i from row `places[i]`. Labels are resident.
 
     Attributes:
@@ -47,14 +47,14 @@ class MadeExamples:
     origins: Origins | None = None
 
     @classmethod
-    def of(cls, rows: Rows, labels: Tensor) -> MadeExamples:
+    def of(cls, rows: Rows, labels: Tensor) -> LazyExamples:
         """Return all rows as examples with these labels."""
         return cls(rows, np.arange(len(labels)), labels)
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, indices: Tensor) -> MadeExamples:
+    def __getitem__(self, indices: Tensor) -> LazyExamples:
         places, origins = self.places[indices.cpu().numpy()], origins_at(self.origins, indices)
         return replace(self, places=places, labels=self.labels[indices], origins=origins)
 
@@ -68,15 +68,15 @@ class MadeExamples:
         """Nothing, because the fingerprint covers every number."""
         return ()
 
-    def to(self, device: torch.device) -> MadeExamples:
+    def to(self, device: torch.device) -> LazyExamples:
         """Return the same examples, with their batches on `device`."""
         return replace(self, labels=self.labels.to(device))
 
-    def with_labels(self, labels: Tensor) -> MadeExamples:
+    def with_labels(self, labels: Tensor) -> LazyExamples:
         """Return the same inputs with other labels."""
         return replace(self, labels=labels)
 
-    def with_workers(self, count: int | None) -> MadeExamples:
+    def with_workers(self, count: int | None) -> LazyExamples:
         """Return these examples, which need no decoding."""
         return self
 
@@ -128,15 +128,15 @@ class _Resident:
 
 def with_rows(
     examples: LabelledExamples, change: Callable[[Rows], Rows], progress: Progress = unheard
-) -> Examples | MadeExamples:
+) -> Examples | LazyExamples:
     """Return images with changed rows: resident if they fit into half of the available memory, else made by batch.
 
     Raises:
         TypeError: if the images are files, which are decoded in their frame.
     """
     if isinstance(examples, Examples):
-        examples = MadeExamples.of(_Resident(examples.images), examples.labels)
-    if not isinstance(examples, MadeExamples):
+        examples = LazyExamples.of(_Resident(examples.images), examples.labels)
+    if not isinstance(examples, LazyExamples):
         raise TypeError(f"{type(examples).__name__} have no rows")
     made = replace(examples, rows=change(examples.rows))
     spec, count = made.rows.spec, len(made)
