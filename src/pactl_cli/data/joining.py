@@ -17,7 +17,7 @@ from pactl_cli.models.inputs import IMAGE
 
 
 def join(name: str, parts: Sequence[Dataset]) -> Dataset:
-    """Join training sets, each repeated until it is about as large as the largest, so that all weigh about the same.
+    """Join training sets, each repeated as often as it fits into the largest, so that all weigh about the same.
 
     The test set is that of the first data set that has one.
 
