@@ -44,7 +44,7 @@ def test_a_list_and_arrays_are_what_a_command_line_says_with_files(arrays: Any, 
         ({}, "the certificate is about groups of examples (name their file: groups=FILE)"),
         ({"groups": np.arange(200) % 2}, "has other groups than those"),
         ({"groups": np.arange(100)}, "has 100 groups, and there are 200 training examples"),
-        ({"groups": np.full(200, 0.5)}, "has something else than integers"),
+        ({"groups": np.full(200, 0.5)}, "has values that are not integers"),
     ],
 )
 def test_verify_is_handed_the_groups_again(arrays: Any, quick: dict[str, Any], given: Any, said: str) -> None:
@@ -65,7 +65,7 @@ def test_verify_is_handed_the_groups_again(arrays: Any, quick: dict[str, Any], g
         ({"abstain_error": 3}, "abstain_error=3: must be below 1"),
         ({"cost": np.full((2, 2), 2.0)}, "has costs that are not in [0, 1]"),
         ({"cost": np.eye(3)}, "is 3 x 3, and there are 2 classes"),
-        ({"groups": ["a"] * 200}, "is an array (200,) <U1, and has to be of 1 dimension and numbers"),
+        ({"groups": ["a"] * 200}, "is an array (200,) <U1, not numbers in 1 dimension"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_words_of_python(

@@ -324,7 +324,7 @@ def test_a_data_set_that_is_incomplete_or_altered(
     folder = tmp_path / "data" / PUBLISHED[name][0]
     folder.mkdir(parents=True)
     (folder / file).write_bytes(content)
-    refused(name, str(folder), "fetched again", options=("--data-dir", tmp_path / "data"))
+    refused(name, str(folder), "downloaded again", options=("--data-dir", tmp_path / "data"))
 
 
 @pytest.mark.parametrize("place", ["wnids.txt", "train/n01443537/images", "val/val_annotations.txt"])

@@ -105,7 +105,7 @@ def test_settings_of_a_file_name_no_data_that_the_options_do_not(pactl: Call, tm
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mine:no_labels", "--dataset mine:no_labels: a ndarray is no data set with labels (give (X, y)"),
+        ("mine:no_labels", "--dataset mine:no_labels: a ndarray is not a data set with labels (give (X, y)"),
         ("mine:fails", "--dataset mine:fails fails: OSError: the disk is away (mine.py, line "),
         ("mine:absent", "--dataset mine:absent: there is no function absent in "),
         ("nowhere:data", "--dataset nowhere:data cannot be imported: ModuleNotFoundError"),

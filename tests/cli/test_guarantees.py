@@ -157,7 +157,7 @@ def test_the_better_of_two_is_kept_by_its_headline(pactl: Call, run: Path) -> No
         (("--abstain-error", "1.5"), "must be below 1"),
         (("--groups", "absent.npy"), "there is no such file"),
         (("--groups", "short.txt"), "1,436 groups, and there are 1,437 training examples"),
-        (("--groups", "halves.txt"), "something else than integers"),
+        (("--groups", "halves.txt"), "values that are not integers"),
         (("--groups", "words.txt"), "not rows of numbers"),
         (("--groups", "huge.txt"), "not rows of numbers"),
         (("--cost", "huge.txt"), "not rows of numbers"),

@@ -144,7 +144,7 @@ def test_a_folder_too_large_for_memory_gives_the_same_certificate(
     for run in runs:
         if run.name == "streamed":
             monkeypatch.setattr(streaming, "available_memory", lambda: 10_000)
-            monkeypatch.setattr("pactl_cli.data.folders.resident", None)
+            monkeypatch.setattr("pactl_cli.data.folders.resident_parts", None)
         assert pactl("train", *options, "--out", run).code == 0
         assert pactl("bound", run, "--quant-epochs", 2).code == 0
     np.testing.assert_array_equal(*map(coordinates, runs))

@@ -160,7 +160,7 @@ def test_a_transfer_writes_rows_as_its_source_did(pactl: Call, train: Call) -> N
     [
         ("b,a2,town,y", (), 'the column "a" is in one of the tables only'),
         ("a,b,town,y", ("--missing", "refuse"), 'column "a" has no value'),
-        ("a,b,town,y", ("--categories", "towns.yml"), 'the categories of column "town" are others'),
+        ("a,b,town,y", ("--categories", "towns.yml"), 'the categories of column "town" differ'),
     ],
 )
 def test_a_transfer_to_a_table_of_other_columns_is_refused(

@@ -1,4 +1,4 @@
-"""Published data sets in their true formats, but small, a file server that has them, and folders of images."""
+"""Fixtures: small published data sets in their true formats, a server that has their files, and image folders."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ class Made:
 
     Attributes:
         name: in the catalogue.
-        served: what a server gives, by path.
-        tables: what to set where the addresses and checksums are: (module, object or "", attribute, value); "URL/"
-            in a value stands for the server.
-        layout: the files below a data directory, by path: what a download leaves, and what users bring.
-        train: images, shape (n, C, H, W), and labels.
-        test: likewise.
+        served: the files of the server, by path.
+        tables: how to patch addresses and checksums: (module, object or "", attribute, value). "URL/" in a value
+            stands for the server's address.
+        layout: the files below a data directory, by path, as after a download.
+        train, test: images, shape (n, C, H, W), and labels.
     """
 
     name: str
@@ -53,14 +52,14 @@ class Made:
     test: tuple[Array, Array]
 
     def write(self, data_dir: Path) -> Path:
-        """Puts the files where users have them."""
+        """Write the files below a data directory."""
         for path, content in self.layout.items():
             (data_dir / path).parent.mkdir(parents=True, exist_ok=True)
             (data_dir / path).write_bytes(content)
         return data_dir
 
     def addressed(self, url: str) -> list[tuple[str, str, str, Any]]:
-        """The tables for a server."""
+        """Return the tables with a server's address."""
         return list(json.loads(json.dumps(self.tables).replace("URL/", f"{url}/")))
 
 
@@ -68,12 +67,12 @@ class Made:
 
 
 class Server:
-    """A file server on this machine that remembers what it gave.
+    """A file server on this machine that counts its answers.
 
     Attributes:
         files: content by path.
-        given: how often each was sent.
-        cut: how many bytes of each file are sent at most, while the header promises all.
+        given: how often each file was sent.
+        cut: the number of bytes after which every answer ends, although its header promises the whole file.
         open: while it is not set, every answer stops after its first byte.
     """
 
@@ -90,7 +89,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends it."""
+        """Stop the server."""
         self.open.set()
         self._http.shutdown()
         self._http.server_close()
@@ -106,10 +105,10 @@ class Server:
                 self.send_response(404 if content is None else 200)
                 self.send_header("Content-Length", str(len(content or b"")))
                 self.end_headers()
-                if content is None or self.headers["Method"] == "HEAD":  # how torchvision looks for a redirection
+                if content is None or self.headers["Method"] == "HEAD":  # torchvision asks so for a redirection
                     return
                 server.given[name] += 1
-                with suppress(OSError):  # whoever asked has gone
+                with suppress(OSError):  # the client has gone
                     self.wfile.write(content[:1])
                     self.wfile.flush()
                     server.asked.set()
@@ -132,7 +131,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def published(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[Made], Made]:
-    """`published(made)`: the server has it, and the program's and torchvision's tables say so."""
+    """Return `published(made)`, which puts a data set on the server and patches the program and torchvision for it."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("urllib.request._opener", None)
@@ -149,26 +148,25 @@ def published(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[Made
     return publish
 
 
-# --- What they hold ---------------------------------------------------------------------------------------------------
+# --- The data sets ----------------------------------------------------------------------------------------------------
 
 
 def part(count: int, shape: tuple[int, ...], classes: int = 10) -> tuple[Array, Array]:
-    """Noise and labels."""
+    """Return images of noise, and labels."""
     return RNG.integers(0, 256, (count, *shape), dtype=np.uint8), np.arange(count) % classes
 
 
 def digest(content: bytes) -> str:
-    """Its md5."""
     return md5(content, usedforsecurity=False).hexdigest()
 
 
 def idx(array: Array) -> bytes:
-    """An array of bytes in the IDX format."""
+    """Return an array of bytes in the IDX format."""
     return struct.pack(f">2xBB{array.ndim}I", 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
 def idx_set(name: str, class_name: str, train: tuple[Array, Array], test: tuple[Array, Array]) -> Made:
-    """MNIST or its like."""
+    """Return a data set in the format of MNIST."""
     files = {
         f"{prefix}-{kind}-ubyte": idx(array)
         for prefix, (images, labels) in (("train", train), ("t10k", test))
@@ -190,7 +188,7 @@ def idx_set(name: str, class_name: str, train: tuple[Array, Array], test: tuple[
 
 
 def python2_pickle(value: Any) -> bytes:
-    """A pickle as Python 2 and the numpy of 2009 wrote it, which CIFAR's batches are."""
+    """Return a pickle as Python 2 and the numpy of 2009 wrote CIFAR's batches."""
 
     def spelled(value: Any) -> bytes:
         match value:
@@ -212,7 +210,7 @@ def python2_pickle(value: Any) -> bytes:
 
 
 def cifar(name: str, class_name: str, batches: dict[str, int], label: str, meta: str, label_names: str) -> Made:
-    """CIFAR-10 or CIFAR-100; of `batches` the last is the test set."""
+    """Return CIFAR-10 or CIFAR-100. The last of `batches` is the test set."""
     folder, archive = {"cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz")}.get(
         name, ("cifar-100-python", "cifar-100-python.tar.gz")
     )
@@ -243,7 +241,7 @@ def cifar(name: str, class_name: str, batches: dict[str, int], label: str, meta:
 
 
 def svhn(name: str = "svhn") -> Made:
-    """House numbers; the files call the digit 0 ten, and have the number of an image last."""
+    """Return house numbers, whose files label the digit 0 as 10 and have the images on the last axis."""
     parts = {"train": part(12, (3, 32, 32)), "test": part(7, (3, 32, 32))}
     files = {}
     for split, (images, labels) in parts.items():
@@ -261,7 +259,7 @@ def svhn(name: str = "svhn") -> Made:
 
 
 def tiny_imagenet() -> Made:
-    """Three classes; two images are grey, as some of the true ones are. Stored without loss, so that pixels compare."""
+    """Return Tiny ImageNet with three classes. Two images are grey, as some real ones are; all are lossless."""
     train, test = part(12, (3, 64, 64), 3), part(5, (3, 64, 64), 3)
     train[0][1], test[0][2] = train[0][1, :1], test[0][2, :1]
     wnids = ["n01443537", "n01629819", "n02085620"]
@@ -310,19 +308,19 @@ def _makers() -> dict[str, Made]:
 
 @pytest.fixture
 def made(request: pytest.FixtureRequest, _makers: dict[str, Made], published: Callable[[Made], Made]) -> Made:
-    """The data set that the test names as its parameter, published."""
+    """Return the data set that the test names as its parameter, published."""
     return published(_makers[request.param])
 
 
 @pytest.fixture(scope="session")
 def idx_files() -> Callable[..., Made]:
-    """`idx_files(name, class_name, train, test)`: a data set like MNIST."""
+    """Return `idx_files(name, class_name, train, test)`, which makes a data set in the format of MNIST."""
     return idx_set
 
 
 @pytest.fixture
 def tree() -> Callable[[Path], set[str]]:
-    """`tree(path)`: the names of all files below it."""
+    """Return `tree(path)`, which lists all files below a path."""
     return lambda path: {str(item.relative_to(path)) for item in path.rglob("*") if item.is_file()}
 
 
@@ -331,7 +329,10 @@ Samples = list[tuple[str, int]]
 
 @pytest.fixture(scope="session")
 def pictures() -> Callable[..., Samples]:
-    """`pictures(place, count)`: paths and labels of images of noise, written there; `size` None: of many sizes."""
+    """Return `pictures(place, count)`, which writes images of noise, of many sizes if `size` is None.
+
+    It returns their paths and labels.
+    """
 
     def write(
         place: Path, count: int, *, kind: str = "png", size: tuple[int, int] | None = (9, 7), channels: int = 3

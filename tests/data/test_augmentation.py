@@ -24,10 +24,10 @@ OFFSETS = 2 * PADDING + 1
 VIEWS = 2 * OFFSETS**2
 CPU = torch.device("cpu")
 UNLIKELY = 1e-4
-"""How rarely a test of a right program would fail, were its seeds not fixed."""
+"""The probability that a test of a correct program fails, if seeds were not fixed."""
 
 IMAGE = torch.arange(1, 1 + 3 * SIDE**2, dtype=torch.uint8).view(3, SIDE, SIDE)
-"""No two pixels alike, none black."""
+"""An image without equal or black pixels."""
 
 
 def torchvision_view(row: int, column: int, mirrored: int) -> Tensor:
@@ -55,13 +55,13 @@ def torchvision_views(count: int) -> Tensor:
 
 
 def frequencies(views: Tensor) -> np.ndarray:
-    """How often each possible view occurs, shape (VIEWS,); an impossible one is a KeyError."""
+    """Return the count of each possible view, shape (VIEWS,). An impossible view raises KeyError."""
     found = Counter(POSSIBLE[view.tobytes()] for view in views.contiguous().numpy())
     return np.array([found[place] for place in POSSIBLE.values()])
 
 
 def p_value(observed: np.ndarray) -> float:
-    """Of Pearson's test that all are equally likely."""
+    """Return the p-value of Pearson's test that all are equally likely."""
     expected = observed.sum() / len(observed)
     return float(chi2.sf(((observed - expected) ** 2 / expected).sum(), len(observed) - 1))
 
@@ -84,21 +84,21 @@ def test_both_are_one_distribution() -> None:
 
 
 class Fewer(Draws):
-    """Never the last place."""
+    """Draws that never give the last place."""
 
     def integers(self, name: str, below: int) -> Tensor:
         return super().integers(name, below).clamp(max=OFFSETS - 2)
 
 
 class Same(Draws):
-    """Row and column alike."""
+    """Draws that make row and column equal."""
 
     def integers(self, name: str, below: int) -> Tensor:
         return super().integers("row" if name == "column" else name, below)
 
 
 class Dependent(Draws):
-    """Mirrored only where it is not the first row."""
+    """Draws that mirror only if the row is not the first."""
 
     def integers(self, name: str, below: int) -> Tensor:
         drawn = super().integers(name, below)
@@ -126,7 +126,7 @@ def test_a_crop_is_the_same_without_mirrors() -> None:
 
 
 STREAMS = (("row", OFFSETS), ("column", OFFSETS), ("mirrored", 2))
-"""What the draws of earlier versions were, and so must be."""
+"""The streams of earlier versions, which must not change."""
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 7), (3, 8, 4), (2, 1, 1)])

@@ -1,4 +1,4 @@
-"""Every form in which people have data in Python is read as the file of the same arrays would be."""
+"""Data in Python, in every form that users have, are read like a file of the same arrays."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_a_file(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
 
 
 class ByIndex(Dataset[Any]):
-    """Without an end that iteration would find."""
+    """A sequence that iteration would never leave."""
 
     def __len__(self) -> int:
         return 30
@@ -47,7 +47,7 @@ class ByIndex(Dataset[Any]):
 
 
 def columns(**given: Any) -> Any:
-    """What looks like a `datasets.Dataset`, whose labels are those of the column `label`."""
+    """Return an imitation of a `datasets.Dataset` with class labels in the column `label`."""
     features = {name: SimpleNamespace(names=["a", "b", "c"]) if name == "label" else object() for name in given}
 
     class Columns:
@@ -123,10 +123,10 @@ def _failing() -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (lambda: X, "a ndarray is no data set with labels"),
-        (lambda: 3, "a int is no data set with labels"),
+        (lambda: X, "a ndarray is not a data set with labels"),
+        (lambda: 3, "a int is not a data set with labels"),
         (lambda: [], "the list has no examples"),
-        (lambda: [(X[0], 1), X[1]], "example 1 of the list is no pair of an input and a label"),
+        (lambda: [(X[0], 1), X[1]], "example 1 of the list is not a pair of an input and a label"),
         (lambda: DataLoader(ByIndex(), batch_size=5), "example 0 of the DataLoader has 5 labels"),
         (lambda: [(X[0], 1), (X[1][:2], 0)], r"the inputs have different shapes, \(5, 4\), \(2, 4\)"),
         (lambda: (X, Y[:4]), "x_train has 30 examples and y_train 4"),
@@ -135,9 +135,9 @@ def _failing() -> Iterator[Any]:
         (lambda: (X * np.nan, Y), "x_train has values that are not finite numbers"),
         (lambda: ([[1, 2], [3]], Y), "fails: ValueError"),
         (_failing, "fails: OSError: the disk is away"),
-        (lambda: {"train": {"x_train": X}}, "a dict is no data set with labels"),
+        (lambda: {"train": {"x_train": X}}, "a dict is not a data set with labels"),
         (lambda: {"x_train": X}, "has no array y_train"),
-        (lambda: columns(a=[1], b=[2]), "the columns a, b do not say which one has the labels"),
+        (lambda: columns(a=[1], b=[2]), "none of the columns a, b, or several, look like labels"),
     ],
 )
 def test_what_is_no_data_set_is_refused_with_a_reason(given: Callable[[], Any], said: str) -> None:

@@ -1,4 +1,4 @@
-"""What was hashed is what is read: a file that is swapped in between, or a pickle that would run something."""
+"""The hashed bytes are the bytes that are used, even if a file is swapped in between; and no pickle runs code."""
 
 from __future__ import annotations
 
@@ -35,12 +35,11 @@ class Trap:
 
 
 def md5(content: bytes) -> str:
-    """Its md5."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def holds(examples: Any, expected: tuple[Any, Any]) -> bool:
-    """Whether examples have these images and labels."""
+    """Return whether examples have these images and labels."""
     return all(map(np.array_equal, (examples.images.numpy(), examples.labels.numpy()), expected))
 
 
@@ -90,7 +89,7 @@ def test_a_file_that_comes_after_the_hash_is_not_read(made: Any, tmp_path: Path,
 
 
 def blackened(archive: bytes) -> bytes:
-    """An archive of images with all of them black."""
+    """Return an archive of images with all images replaced by black ones."""
     out, black = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (64, 64)).save(black, "PNG")
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w") as new:
@@ -131,7 +130,7 @@ def test_any_change_of_a_hashed_file_is_seen(tmp_path: Path) -> None:
 
 
 def spelled(module: str, name: str) -> bytes:
-    """A pickle that looks a name up, and calls it with 3."""
+    """Return a pickle that looks up a name and calls it with 3."""
     return f"c{module}\n{name}\n(I3\ntR.".encode()
 
 
@@ -162,7 +161,7 @@ GOOD: dict[str, Any] = {"data": np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3
 
 
 def read(content: bytes) -> Any:
-    """The examples of a batch with ten classes."""
+    """Return the examples of a batch with ten classes."""
     return _examples(CheckedFile(Path("batch"), content, ""), 10)
 
 
@@ -207,11 +206,11 @@ def test_what_is_no_plain_file_is_not_waited_for(reader: Any, tmp_path: Path, mo
             reader(path, "", "")
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(1 << 42)
-    with pytest.raises(PactlError, match="larger than any"):
+    with pytest.raises(PactlError, match="larger than the largest"):
         reader(tmp_path / "hole", "", "")
     (tmp_path / "file").write_bytes(b"12345")
     (tmp_path / "link").symlink_to("file")
     reader(tmp_path / "link", md5(b"12345"), "")
     monkeypatch.setattr(checked_files, "_LARGEST", 4)
-    with pytest.raises(PactlError, match="larger than any"):
+    with pytest.raises(PactlError, match="larger than the largest"):
         reader(tmp_path / "file", "", "")

@@ -1,4 +1,4 @@
-"""A data directory that is only read: what is there is used, what is absent is missing, and nothing changes."""
+"""A data directory that must not be written: existing data are used, absent data are missing, and nothing changes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ each = pytest.mark.parametrize("made", ["fmnist", "cifar10", "svhn", "tiny-image
 
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files just written may be kept decoded."""
+    """Let the cache keep files that were just written."""
     monkeypatch.setattr(decoded_cache, "_SETTLED_SECONDS", -60.0)
 
 
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The addresses to which a connection was opened; none succeeds."""
+    """Record the addresses of all connections, and let none succeed."""
     addresses: list[Any] = []
 
     def refuse(_: socket.socket, address: Any) -> None:
@@ -46,7 +46,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def state(place: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Everything below a directory: kind and time of change of each, and content of each file."""
+    """Return the mode, the time of change and the content of everything below a directory."""
     found = {str(path): path for path in (place, *place.rglob("*"))} if place.exists() else {}
     return {
         name: (path.lstat().st_mode, path.lstat().st_ctime_ns, path.read_bytes() if path.is_file() else b"")
@@ -103,7 +103,7 @@ def test_what_is_absent_is_not_fetched(tmp_path: Path, connections: list[Any], n
     assert f"pactl train --dataset {name}" in caught.value.hint
     assert state(tmp_path) == before
     assert not connections
-    with pytest.raises(MissingError, match="cannot be fetched"):
+    with pytest.raises(MissingError, match="cannot be downloaded"):
         load_dataset(name, data)
     assert connections, "who may write asks for it"
 
@@ -142,7 +142,7 @@ def test_imagenet_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def _unpacking(calls: list[Any]) -> Callable[[Path, str], None]:
-    """Stands for the function that unpacks: it notes what it was asked for."""
+    """Return a stand-in for the function that unpacks, which records its calls."""
 
     def unpack(root: Path, part: str) -> None:
         calls.append((root, part))

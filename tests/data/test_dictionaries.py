@@ -1,4 +1,4 @@
-"""Several arrays for one part of a data set: dictionaries, which become mappings, and sparse matrices."""
+"""Parts of a data set with several arrays: dictionaries, which become mappings, and sparse matrices."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from scipy import sparse
 
 from pactl_cli.data import given_arrays
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
@@ -29,7 +29,7 @@ Load = Callable[..., Dataset]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Saves arrays, and reads them."""
+    """Return a function that saves arrays and loads the data set."""
 
     def save_and_read(arrays: Arrays, channels: str | None = None) -> Dataset:
         np.savez(tmp_path / "data.npz", **arrays)
@@ -46,7 +46,7 @@ def inputs(data: Dataset, indices: torch.Tensor | None = None) -> Any:
 
 
 def parts_of(matrix: Any, name: str = "x_train") -> Arrays:
-    """The arrays that scipy.sparse.save_npz writes of a matrix."""
+    """Return the arrays that scipy.sparse.save_npz writes for a matrix."""
     place = Path("matrix.npz")
     sparse.save_npz(place, matrix)
     with np.load(place) as archive:
@@ -73,7 +73,7 @@ def test_the_rows_of_a_sparse_matrix_are_features(
     assert torch.equal(inputs(whole), torch.from_numpy(dense.astype(np.float32)))
     monkeypatch.setattr(given_arrays, "available_memory", lambda: 10)
     made = load(arrays)
-    assert isinstance(made.train, MadeExamples)
+    assert isinstance(made.train, LazyExamples)
     order = torch.tensor([3, 3, 11, 0])
     assert torch.equal(inputs(made, order), inputs(whole, order))
     assert (made.train.sha256(), made.test and made.test.sha256()) == (
@@ -91,7 +91,7 @@ def test_a_matrix_that_is_not_square_need_not_say_its_format(load: Load, kind: s
     assert torch.equal(inputs(load(arrays)), torch.from_numpy(DENSE.astype(np.float32)))
     square = {**parts_of(sparse.csr_matrix(np.eye(12))), "y_train": Y}
     del square["x_train.format"]
-    with pytest.raises(PactlError, match="x_train is square, and does not say whether it goes by rows"):
+    with pytest.raises(PactlError, match="x_train is square, and does not say whether it is stored by rows"):
         load(square)
 
 
@@ -102,7 +102,10 @@ def spoilt(**changes: Any) -> Arrays:
 
 GOOD: Any = sparse.csr_matrix(DENSE)
 FAULTS: dict[str, tuple[Callable[[], Arrays], str]] = {
-    "an index too large": (lambda: spoilt(indices=GOOD.indices + 1), r"x_train\.indices has the index 7, and there"),
+    "an index too large": (
+        lambda: spoilt(indices=GOOD.indices + 1),
+        r"x_train\.indices has the index 7, which is outside",
+    ),
     "a negative index": (lambda: spoilt(indices=GOOD.indices - 1), "has the index -1"),
     "indices that are no integers": (lambda: spoilt(indices=GOOD.indices + 0.5), "not whole numbers"),
     "too few indices": (lambda: spoilt(indices=GOOD.indices[1:]), r"x_train\.data has the shape"),
@@ -117,7 +120,7 @@ FAULTS: dict[str, tuple[Callable[[], Arrays], str]] = {
     "complex": (lambda: spoilt(data=GOOD.data * 1j), "complex128, not numbers"),
     "objects": (lambda: spoilt(data=GOOD.data.astype(object)), r"x_train\.data cannot be read: it holds Python"),
     "twice in one place": (lambda: spoilt(indices=GOOD.indices * 0), "several values for one place"),
-    "both": (lambda: spoilt() | {"x_train": DENSE}, r"x_train is an array, and x_train\.data of a dictionary"),
+    "both": (lambda: spoilt() | {"x_train": DENSE}, r"x_train is an array, but x_train\.data is too"),
 }
 
 
@@ -131,7 +134,7 @@ def test_what_is_no_sparse_matrix(load: Load, fault: str) -> None:
 def test_places_that_lie_outside(load: Load) -> None:
     arrays = {**parts_of(sparse.coo_matrix(DENSE)), "y_train": Y}
     arrays["x_train.row"] = arrays["x_train.row"] + 5
-    with pytest.raises(PactlError, match=r"x_train\.row has the index 1\d, and there are 12 places"):
+    with pytest.raises(PactlError, match=r"x_train\.row has the index 1\d, which is outside 0 .. 11"):
         load(arrays)
 
 

@@ -1,4 +1,4 @@
-"""Views that move pixels about: what they do to a place, how far they go, and that they cost little."""
+"""Views that move pixels: where they move a spot, and how far."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ View = Callable[[Draws, Tensor, Tensor], Tensor]
 
 
 class Chosen(Draws):
-    """Numbers that are chosen, the same for every example, in the place of those that are drawn."""
+    """Chosen numbers, the same for every example, in place of random ones."""
 
     def __init__(self, **numbers: list[float] | list[list[float]]) -> None:
         super().__init__(1, "any", 1, CPU)
@@ -41,7 +41,7 @@ def picture(*shape: int) -> Tensor:
 
 
 NOTHING = [0.5] * 6
-"""Turn, slant, width, height, right, down: the middle of each range."""
+"""Rotation, shear, width, height, right, down: the middle of each range."""
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 14), (2, 6, 5)])
@@ -64,7 +64,7 @@ def test_a_shift_is_of_the_shorter_side_and_black_comes_in(shape: tuple[int, ...
 
 
 def brightest(view: Tensor) -> tuple[float, float]:
-    """Where a picture's light is, in pixels from its middle: x and y."""
+    """Return a picture's centre of brightness, x and y, in pixels from its middle."""
     rows, columns = (torch.arange(size) - (size - 1) / 2 for size in view.shape[-2:])
     light = view[0].double() / view[0].double().sum()
     return float((light.sum(0) * columns).sum()), float((light.sum(1) * rows).sum())
@@ -107,7 +107,7 @@ def test_a_wave_bends_a_line_by_its_height() -> None:
 
 
 def test_every_number_is_spread_over_its_range() -> None:
-    """Of a spot in the middle, only the shift is seen; of the draws themselves, that they are uniform and normal."""
+    """A spot in the middle shows only the shift. The draws themselves must be uniform and normal."""
     count = 2000
     image = torch.zeros(1, 41, 41, dtype=torch.uint8)
     image[0, 19:22, 19:22] = 255
@@ -132,7 +132,7 @@ def test_views_have_the_size_and_type_of_images_and_differ(view: View) -> None:
 
 
 def test_the_ranges_are_those_of_the_documentation() -> None:
-    assert (distortions.TURN, distortions.SLANT, distortions.SCALE) == (0.2, 0.2, 0.12)
+    assert (distortions.ROTATION, distortions.SHEAR, distortions.SCALE) == (0.2, 0.2, 0.12)
     assert pytest.approx(1.3, abs=0.05) == 14 * distortions.SHIFT
     assert pytest.approx(0.7) == 14 * distortions.AMPLITUDE
     assert log(1.12) < distortions.SCALE < -log(0.88)

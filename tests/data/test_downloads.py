@@ -1,4 +1,4 @@
-"""Published data sets: fetched from a server, found where users have them, and refused where they are not right."""
+"""Published data sets: downloaded from a server, found where users have them, and refused if they are not right."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from filelock import FileLock
 from PIL import Image
 
 from pactl_cli import catalogue
-from pactl_cli.data.adaptation import grey
 from pactl_cli.data.dataset import Dataset
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.published.idx_files import MNIST_SHA256
@@ -39,7 +38,7 @@ each_small = pytest.mark.parametrize("made", SMALL, indirect=True)
 
 
 def assert_holds(dataset: Any, made: Any) -> None:
-    """The data set is what was made."""
+    """Check that the data set is the one that was made."""
     for examples, (images, labels) in ((dataset.train, made.train), (dataset.test, made.test)):
         assert examples is not None
         assert examples.images.dtype == torch.uint8
@@ -49,7 +48,7 @@ def assert_holds(dataset: Any, made: Any) -> None:
 
 
 def flipped(content: bytes) -> bytes:
-    """With a bit in its middle changed."""
+    """Return the content with a bit in its middle flipped."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
@@ -58,7 +57,7 @@ def test_every_row_of_the_catalogue_has_a_loader() -> None:
     assert all(callable(row.maker()) for row in catalogue.DATASETS.values())
 
 
-# --- Fetched ----------------------------------------------------------------------------------------------------------
+# --- Downloads --------------------------------------------------------------------------------------------------------
 
 
 @each
@@ -147,7 +146,7 @@ print(dataset.train.sha256(), dataset.test.sha256(), flush=True)
 
 
 def loading(made: Any, server: Any, data_dir: Path, count: int = 1) -> list[subprocess.Popen[str]]:
-    """Processes of their own, each of which is about to load the data set."""
+    """Start processes, each of which is about to load the data set."""
     command = [sys.executable, "-c", LOAD]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(count)]
@@ -199,7 +198,7 @@ def test_a_download_that_is_killed_can_be_repeated(made: Any, server: Any, tmp_p
     assert tree(tmp_path) == made.layout.keys()
 
 
-# --- At hand ----------------------------------------------------------------------------------------------------------
+# --- Files that are there ---------------------------------------------------------------------------------------------
 
 
 @each
@@ -230,7 +229,7 @@ def test_each_bad_file_at_hand_is_named(made: Any, server: Any, tmp_path: Path, 
             (tmp_path / path).write_bytes(content[:-1] if fault == "truncated" else flipped(content))
         with pytest.raises(PactlError, match=str(tmp_path / path)) as caught:
             load_dataset(made.name, tmp_path)
-        assert "fetched again" in caught.value.hint
+        assert "downloaded again" in caught.value.hint
         assert isinstance(caught.value, MissingError) == (fault == "missing")
         for file in {path, f"{path}.gz"} & made.layout.keys():
             (tmp_path / file).write_bytes(made.layout[file])
@@ -268,7 +267,7 @@ def test_a_folder_in_the_way_is_left_alone(made: Any, server: Any, tmp_path: Pat
     assert not server.given
 
 
-# --- One by one -------------------------------------------------------------------------------------------------------
+# --- Single data sets -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -342,16 +341,8 @@ def test_small_grey_house_numbers(made: Any, tmp_path: Path, monkeypatch: pytest
             np.testing.assert_array_equal(found[0].numpy(), np.asarray(pillow))
 
 
-def test_grey_is_rounded_and_stays_within_a_byte() -> None:
-    corners = torch.cartesian_prod(*[torch.tensor([0, 1, 127, 128, 254, 255])] * 3).to(torch.uint8)
-    many = corners.repeat(40, 1).view(-1, 3, 1, 1)
-    exact = (19595 * many[:, 0].double() + 38470 * many[:, 1].double() + 7471 * many[:, 2].double()) / 65536
-    assert torch.equal(grey(many)[:, 0].double(), torch.floor(exact + 0.5))
-    assert grey(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).tolist() == [[[[255, 255], [255, 255]]]]
-
-
 def unpacked(made: Any, place: Path) -> Path:
-    """Tiny ImageNet's folder, as its archive unpacks."""
+    """Unpack the archive of Tiny ImageNet, and return the folder."""
     from zipfile import ZipFile
 
     with ZipFile(io.BytesIO(made.served["tiny-imagenet-200.zip"])) as archive:

@@ -1,4 +1,4 @@
-"""Folders of pictures as people have them: layouts, what is left out and said, colour by the whole set."""
+"""Folders of pictures as users have them: layouts, files that are left out and reported, and colour."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_pictures_in_other_formats_are_counted(place: Path) -> None:
 def test_a_class_of_other_formats_alone_says_so(place: Path) -> None:
     for path in (place / "train" / "cat").iterdir():
         path.rename(path.with_suffix(".heic"))
-    with pytest.raises(PactlError, match=r"no valid file for the classes cat \(2 .heic\)\. Extensions that are read"):
+    with pytest.raises(PactlError, match=r"no file of the classes cat \(2 .heic\); extensions that are read"):
         load(place)
 
 

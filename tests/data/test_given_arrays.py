@@ -1,4 +1,4 @@
-"""Arrays as people save them: their names, types and orders, values that are none, and which axis counts channels."""
+"""Arrays as users save them: names, types, orders, invalid values, and the axis that counts the channels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pactl_cli.data import given_arrays
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.recognition import exact_fingerprints, image_fingerprints
@@ -27,7 +27,7 @@ Load = Callable[..., Dataset]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Saves arrays, and reads them."""
+    """Return a function that saves arrays and loads the data set."""
 
     def save_and_read(
         arrays: dict[str, Any], channels: str | None = None, save: Callable[..., None] = np.savez
@@ -184,7 +184,7 @@ def test_parts_that_differ_are_both_described(load: Load) -> None:
 
 def test_integers_for_pixels_get_a_word(load: Load) -> None:
     (said,) = load({"x_train": X.astype(np.int64), "y_train": Y, "x_test": X.astype(np.int32), "y_test": Y}).notes
-    assert 'images of integers, as they are; for pixels of 0 to 255, save x_train.astype("uint8")' in said
+    assert 'images of unscaled integers; for pixels of 0 to 255, save x_train.astype("uint8")' in said
     assert "images" not in str(load({"x_train": X[:, 0].astype(np.int64), "y_train": Y}).notes)
 
 
@@ -254,8 +254,8 @@ def test_what_does_not_fit_into_memory_is_the_same_by_batch(
     room = 2 * LARGE[kind].nbytes + 2  # of which half is taken: as it is, but not in another form, or with the test set
     monkeypatch.setattr(given_arrays, "available_memory", lambda: room if save is np.savez_compressed else 10)
     made = load(arrays, save=save)
-    assert isinstance(made.train, MadeExamples)
-    assert isinstance(made.test, MadeExamples)
+    assert isinstance(made.train, LazyExamples)
+    assert isinstance(made.test, LazyExamples)
     assert made.spec == whole.spec
     assert torch.equal(inputs(made), inputs(whole))
     order = torch.tensor([4, 5, 6, 1, 1, 11, 0])
@@ -268,10 +268,10 @@ def test_what_does_not_fit_into_memory_is_the_same_by_batch(
 
 def test_what_must_be_read_as_a_whole_says_how_to_save_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(given_arrays, "available_memory", lambda: 10)
-    with pytest.raises(PactlError, match="more than half of the memory") as compressed:
+    with pytest.raises(PactlError, match="more than half of the available memory") as compressed:
         load({"x_train": X, "y_train": Y}, save=np.savez_compressed)
     assert "numpy.savez, not savez_compressed" in compressed.value.hint
-    with pytest.raises(PactlError, match="more than half of the memory") as scattered:
+    with pytest.raises(PactlError, match="more than half of the available memory") as scattered:
         load({"x_train": np.asfortranarray(X), "y_train": Y})
     assert "numpy.ascontiguousarray(x_train)" in scattered.value.hint
 

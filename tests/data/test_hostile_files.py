@@ -1,4 +1,4 @@
-"""Files that promise more than they hold, or take more time or memory than they should."""
+"""Files that claim more than they hold, or would take too much time or memory."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_shape_beyond_all_memory_is_refused_in_words(tmp_path: Path, kind: int) 
     with zipfile.ZipFile(tmp_path / "t.npz", "w", kind) as archive:
         archive.writestr("x_train.npy", b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header)
         archive.writestr("y_train.npy", labels.getvalue())
-    assert "x_train cannot be read: its header promises more numbers" in complaint(f"npz:{tmp_path}/t.npz", tmp_path)
+    assert "x_train cannot be read: its header claims more numbers" in complaint(f"npz:{tmp_path}/t.npz", tmp_path)
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_text_that_rows_of_parquet_share_is_in_memory_once(tmp_path: Path) -> No
 def test_parquet_of_more_rows_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parquet.write_table(pa.table({"a": np.zeros(100_000), "y": np.arange(100_000) % 2}), tmp_path / "t.parquet")
     monkeypatch.setattr(parquet_files, "available_memory", lambda: 5_000_000)
-    assert "which is more memory than is available" in complaint(f"parquet:{tmp_path}/t.parquet", tmp_path, label="y")
+    assert "more than the available memory" in complaint(f"parquet:{tmp_path}/t.parquet", tmp_path, label="y")
 
 
 def test_parquet_with_texts_that_are_not_utf_8_is_refused(tmp_path: Path) -> None:

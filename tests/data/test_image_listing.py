@@ -1,4 +1,4 @@
-"""Images in class folders: in torchvision's order, each file once, and links followed without end by nobody."""
+"""Images in class folders are listed in torchvision's order, each file once, and loops of links end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pactl_cli.errors import PactlError
 
 
 def names(part: Path) -> list[str]:
-    """What is listed, by the path below the part."""
+    """Return the listed paths, relative to the part."""
     return [os.path.relpath(path, part) for path, _ in list_images(part).samples]
 
 
@@ -74,7 +74,7 @@ LOOPS: dict[str, Callable[[Path], Any]] = {
 
 
 def loop_elsewhere(part: Path) -> None:
-    """A link to a directory outside, which has links to the part and to what it lies in itself."""
+    """Make a link to a directory outside that has links back to the part and to its own parent."""
     outside = part.parents[1] / "outside" / "inner"
     outside.mkdir(parents=True)
     (outside / "back").symlink_to(part)
@@ -146,15 +146,15 @@ def test_links_to_other_places_are_followed(part: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "linked") == expected
 
 
-# --- What is no part --------------------------------------------------------------------------------------------------
+# --- Errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda part: [path.unlink() for path in (part / "dog").iterdir()], "no valid file for the classes dog"),
-        (lambda part: (part / "emu").symlink_to("cat"), "no valid file for the classes emu"),
-        (lambda part: (part / "emu").symlink_to("."), "no valid file for the classes emu"),
+        (lambda part: [path.unlink() for path in (part / "dog").iterdir()], "there is no file of the classes dog"),
+        (lambda part: (part / "emu").symlink_to("cat"), "there is no file of the classes emu"),
+        (lambda part: (part / "emu").symlink_to("."), "there is no file of the classes emu"),
         (lambda part: (part / "cat" / "x.png").symlink_to("absent"), "No such file"),
         (lambda part: (part / "cat" / "x.png").symlink_to("x.png"), "symbolic link"),
         (lambda part: os.mkfifo(part / "cat" / "x.png"), "x.png is not a plain file"),

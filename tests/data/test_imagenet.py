@@ -1,4 +1,4 @@
-"""ImageNet: its images as they lie there, or, where only the archives are there, as torchvision unpacks them."""
+"""ImageNet: its image files, or, if only the archives are there, as torchvision unpacks them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WNIDS = ("n01440764", "n02123045")
 
 
 def jpeg(number: int) -> bytes:
-    """A photograph of noise, each of another size."""
+    """Return a photograph of noise, whose size depends on the number."""
     random = np.random.default_rng(number)
     out = io.BytesIO()
     Image.fromarray(random.integers(0, 256, (30 + number, 40, 3), dtype=np.uint8)).save(out, "jpeg")
@@ -36,7 +36,7 @@ def jpeg(number: int) -> bytes:
 
 
 def write(place: Path, train: int = 3, val: int = 2) -> None:
-    """A tree of two classes."""
+    """Write a tree of two classes."""
     for part, count in (("train", train), ("val", val)):
         for label, wnid in enumerate(WNIDS):
             (place / "imagenet" / part / wnid).mkdir(parents=True)
@@ -108,7 +108,7 @@ def tar(members: dict[str, bytes], mode: Any = "w") -> bytes:
 
 
 def devkit() -> bytes:
-    """The two files of the development kit that torchvision reads: the second image is of the first class."""
+    """Return a development kit with the files that torchvision reads. Only the second image is of the first class."""
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
     rows = [(number + 1, wnid, f"word {wnid}", "", 0) for number, wnid in enumerate(WNIDS)]
     meta: Any = io.BytesIO()

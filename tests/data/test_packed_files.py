@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST from the .gz files as people download them."""
+"""MNIST and Fashion-MNIST from the .gz files that users download."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def raw(
     published: Callable[[Any], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """The directory of a small data set of that name, its archives alone."""
+    """Return the directory of a small data set that has only its archives."""
     random = np.random.default_rng(0)
     parts = [(random.integers(0, 256, (n, 1, 28, 28), dtype=np.uint8), np.arange(n) % 10) for n in (60, 20)]
     class_name = {"mnist": "MNIST", "fmnist": "FashionMNIST"}[request.param]
@@ -88,4 +88,4 @@ def test_a_bad_archive_is_named(raw: Path, fault: str, monkeypatch: pytest.Monke
     with pytest.raises(PactlError, match=str(archive.with_suffix(""))) as caught:
         load(raw, may_write=True)
     assert isinstance(caught.value, MissingError) == (fault == "missing")
-    assert "fetched again" in caught.value.hint
+    assert "downloaded again" in caught.value.hint

@@ -1,4 +1,4 @@
-"""Many image files: decoded by several processes, and kept decoded until one of them changes."""
+"""Many image files are decoded by several processes, and cached until one of them changes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(params=[0, 2])
 def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """So many processes decode, and it is worth it."""
+    """Let so many processes decode, however few images there are."""
     monkeypatch.setattr(pictures, "_FEW_BYTES", 2 if request.param else 10**9)
     monkeypatch.setattr(pictures, "cores", lambda: request.param)
     return int(request.param)
@@ -151,7 +151,7 @@ def test_an_interruption_ends_the_workers(stored: list[str], workers: int) -> No
 
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files just written may be kept: these tests change them only where the clock has moved on."""
+    """Let the cache keep files that were just written: these tests change them only after the clock has moved on."""
     monkeypatch.setattr(decoded_cache, "_SETTLED_SECONDS", -60.0)
 
 
@@ -169,7 +169,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths of the images that are opened, as it happens."""
+    """Record the paths of images when they are opened."""
     paths: list[str] = []
     opening = Image.open
 
@@ -183,12 +183,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def load(folder: Path, tmp_path: Path) -> Callable[[], Dataset]:
-    """Loads the folder, with a cache in `tmp_path/data`."""
+    """Return a function that loads the folder, with a cache in `tmp_path/data`."""
     return lambda: load_dataset(f"folder:{folder}", tmp_path / "data")
 
 
 def kept(tmp_path: Path) -> list[Path]:
-    """The files of the cache with images; those with headers lie beside them."""
+    """Return the cache's files of images, after checking that each has one of headers or none has."""
     files = sorted((tmp_path / "data" / "folders").iterdir())
     images = [path for path in files if path.name.endswith(".images.npz")]
     headers = [path for path in files if path.name.endswith(".headers.npz")]
@@ -198,7 +198,7 @@ def kept(tmp_path: Path) -> list[Path]:
 
 
 def same(one: Dataset, other: Dataset) -> bool:
-    """Whether two data sets hold the same."""
+    """Return whether two data sets are equal."""
     assert one.test is not None
     assert other.test is not None
     return (one.train.sha256(), one.test.sha256()) == (other.train.sha256(), other.test.sha256())
@@ -219,7 +219,7 @@ def test_images_are_opened_once(load: Callable[[], Dataset], opened: list[str], 
 
 
 def rewrite(path: Path) -> None:
-    """Another image of the same length, and the old time of change put back."""
+    """Replace an image by another of the same length, and restore its modification time."""
     before = path.stat()
     Image.fromarray(RNG.integers(0, 256, (7, 9, 3), dtype=np.uint8)).save(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

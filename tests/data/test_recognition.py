@@ -1,4 +1,4 @@
-"""Images recognised in another form, and others that are not taken for them."""
+"""Inputs are recognised in another form, and others are not confused with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def examples(images: Tensor) -> Examples:
 
 
 def recognised(images: Tensor, among: Tensor) -> float:
-    """The share of images that have a form in common with one of the others."""
+    """Return the share of images that have a form in common with one of the others."""
     seen = image_fingerprints(examples(among))
     return float(np.isin(image_fingerprints(examples(images)), seen).any(axis=1).mean())
 
@@ -35,7 +35,7 @@ def per_channel(images: Tensor) -> Tensor:
 
 
 def framed(images: Tensor, side: int) -> Tensor:
-    """Images in the middle of a black square."""
+    """Return images in the middle of a black square."""
     left, top = ((side - own) // 2 for own in (images.shape[3], images.shape[2]))
     return nn.functional.pad(images, (left, side - images.shape[3] - left, top, side - images.shape[2] - top))
 
@@ -99,7 +99,7 @@ def test_grey_images_in_another_form(form: str) -> None:
 
 
 def test_images_that_are_told_apart() -> None:
-    """By the brightness of one colour all over, by where something is, by their few pixels."""
+    """They differ in the brightness of a uniform image, in the place of a spot, or in a few pixels."""
     plain = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
     assert recognised(plain[::2], plain[1::2]) == 0.0
     assert recognised(plain, plain) == 1.0
@@ -121,7 +121,7 @@ def test_images_that_are_told_apart() -> None:
 
 
 def test_what_one_large_number_hides_is_not_taken_for_the_same() -> None:
-    """A value that stands for a gap, or a clock, sets the scale; an icon or a board has few values; masks are soft."""
+    """A value for gaps, or a clock, sets the scale; icons and boards have few values; masks have a small range."""
     random = np.random.default_rng(2)
     gaps = torch.from_numpy(random.normal(size=(60, 1, 8, 8))).float()
     gaps[:, :, :, :4] = -9999
@@ -182,7 +182,7 @@ def test_a_zero_has_no_sign() -> None:
 def test_floating_colours_that_are_no_bytes_have_forms_all_the_same() -> None:
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(70, 3, 8, 8)).astype(np.float32))
     assert recognised(images, images.clone()) == 1.0
-    assert recognised(images * 3 - 1, images) == 0.0, "who knows whether it is another that rises and falls alike"
+    assert recognised(images * 3 - 1, images) == 0.0, "it may be another curve with the same shape"
     images[3:9] = noise(3, 8)[:6] / 255
     assert recognised(images, images.clone()) == 1.0
 
@@ -196,7 +196,7 @@ def test_exact_copies_are_exact() -> None:
 
 
 def test_integers_are_also_what_they_are_in_single_precision() -> None:
-    """A network of the catalogue sees integers as such: what it cannot tell apart, it has seen."""
+    """A network of the catalogue gets single precision: examples that it cannot distinguish count as seen."""
     large = (1 << 40) + torch.arange(20).view(10, 2)
     assert recognised(large[:5], large[5:]) == recognised(large.float(), large) == recognised(large, large.float()) == 1
     assert recognised(large, large.clone()) == 1.0

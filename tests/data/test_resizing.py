@@ -1,4 +1,4 @@
-"""`--image-size`: the shorter side scaled, the middle cut out, the same bits in memory, by batch, and from files."""
+"""`--image-size` scales the shorter side and crops the centre, with the same bits in memory, by batch, from files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from pactl_cli.data import by_batch, streaming
+from pactl_cli.data import lazy_examples, streaming
 from pactl_cli.data.adaptation import grey, recoloured
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Examples
 from pactl_cli.data.files.decoding import Frame
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.recognition import image_fingerprints
@@ -39,7 +39,7 @@ def sized(name: str, size: int | None, place: Path) -> Any:
 
 
 def folder(place: Path, images: list[Array], extension: str = "png") -> str:
-    """Images in two classes in turn, in an order that does not change."""
+    """Write images to two classes in turn, in a fixed order, and return the data set's name."""
     for number, image in enumerate(images):
         path = place / "train" / ("cat", "dog")[number % 2] / f"{number:03}.{extension}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ MANY = [RNG.integers(0, 256, (8 + n % 5, 11 - n % 4, 3), dtype=np.uint8) for n i
 IN_ORDER = [*MANY[::2], *MANY[1::2]]
 
 
-# --- What becomes of an image -----------------------------------------------------------------------------------------
+# --- One image --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 5, 9, 20])
@@ -96,8 +96,8 @@ def test_images_of_that_size_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "says"),
     [
-        (np.zeros((4, 7), np.float32), "no images"),
-        (np.zeros((4, 7), np.int64), "no images"),
+        (np.zeros((4, 7), np.float32), "not images"),
+        (np.zeros((4, 7), np.int64), "not images"),
         (np.zeros((4, 3, 5, 5), np.int64), "integers of 64 bits"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_named_data_set_is_scaled(tmp_path: Path) -> None:
 
 
 def little_memory(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
-    for module in (by_batch, streaming):
+    for module in (lazy_examples, streaming):
         monkeypatch.setattr(module, "available_memory", lambda: size_bytes)
 
 
@@ -131,7 +131,7 @@ def test_what_does_not_fit_into_memory_is_scaled_by_batch(
     little_memory(monkeypatch, 2 * 6 * 3 * 400 - 1)
     found = sized(name, 20, tmp_path).train
     assert isinstance(expected, Examples)
-    assert isinstance(found, MadeExamples)
+    assert isinstance(found, LazyExamples)
     assert (found.spec, found.sha256()) == (expected.spec, expected.sha256())
     part = torch.tensor([4, 0, 5])
     assert torch.equal(found[part].resident().images, expected[part].images)
@@ -205,6 +205,14 @@ def test_channels_are_changed_by_batch_where_they_do_not_fit(monkeypatch: pytest
     assert isinstance(at_once, Examples)
     little_memory(monkeypatch, 100)
     by_parts = recoloured(dataset, 1).train
-    assert isinstance(by_parts, MadeExamples)
+    assert isinstance(by_parts, LazyExamples)
     assert by_parts.sha256() == at_once.sha256()
     assert torch.equal(by_parts.resident().images, grey(torch.from_numpy(images).movedim(3, 1)))
+
+
+def test_grey_is_rounded_and_stays_within_a_byte() -> None:
+    corners = torch.cartesian_prod(*[torch.tensor([0, 1, 127, 128, 254, 255])] * 3).to(torch.uint8)
+    many = corners.repeat(40, 1).view(-1, 3, 1, 1)
+    exact = (19595 * many[:, 0].double() + 38470 * many[:, 1].double() + 7471 * many[:, 2].double()) / 65536
+    assert torch.equal(grey(many)[:, 0].double(), torch.floor(exact + 0.5))
+    assert grey(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).tolist() == [[[[255, 255], [255, 255]]]]

@@ -1,4 +1,4 @@
-"""No index in two parts, none lost."""
+"""The parts of a training set are disjoint and complete."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def test_recorded_indices_must_be_the_derived_ones() -> None:
     ("content", "complaint"),
     [
         (np.arange(9), "9 indices"),
-        (np.zeros(10, dtype=int), "duplicates"),
-        (np.arange(1, 11), "outside"),
+        (np.zeros(10, dtype=int), r"every index of 0 \.\. 9 exactly once"),
+        (np.arange(1, 11), r"every index of 0 \.\. 9 exactly once"),
         (np.arange(10.0), "integers"),
         (np.arange(10).reshape(2, 5), "one-dimensional"),
         (np.array([{}] * 10), "cannot be read"),

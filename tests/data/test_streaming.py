@@ -1,4 +1,4 @@
-"""Streamed examples are the resident ones, whoever decodes them; what is scaled is as torchvision scales it."""
+"""Streamed examples equal resident ones, in any number of processes, and are scaled as torchvision does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCALED = Frame((3, 20, 20), shorter_side=24)
 
 
 def read(samples: list[tuple[str, int]]) -> Examples:
-    """The same as resident examples."""
+    """Return the same examples, resident."""
     pixels = np.stack([np.atleast_3d(np.asarray(Image.open(path))) for path, _ in samples])
     return Examples(torch.from_numpy(np.moveaxis(pixels, -1, 1).copy()), torch.tensor([label for _, label in samples]))
 
@@ -172,7 +172,7 @@ def test_a_view_from_outside_is_drawn_by_the_workers(
 
 
 def test_random_views_are_distributed_as_torchvisions(tmp_path: Path) -> None:
-    """On an image whose pixels say where they are: place and size of a view, and whether it is mirrored."""
+    """The pixels of the image encode their places, which show the place, size and direction of each view."""
     side, count = 128, 400
     y, x = np.mgrid[:side, :side].astype(np.uint8) * (256 // side)
     Image.fromarray(np.stack([x, y, y], -1)).save(tmp_path / "ramp.png")
@@ -184,7 +184,7 @@ def test_random_views_are_distributed_as_torchvisions(tmp_path: Path) -> None:
         theirs = torch.stack([as_tensor(transform(image)) for _ in range(count)])
 
     def features(images: Tensor) -> Tensor:
-        """Centre, width, height and direction: shape (5, count)."""
+        """Return the centre, width, height and direction of views, shape (5, count)."""
         across, down = images[:, 0].double(), images[:, 1].double()
         width = across[:, :, -1].mean(1) - across[:, :, 0].mean(1)
         height = down[:, -1].mean(1) - down[:, 0].mean(1)
@@ -223,7 +223,7 @@ def test_files_are_read_for_the_fingerprint_once(
     assert (files[torch.arange(10)].sha256(), files.sha256()) == (first, whole)
 
 
-# --- Nothing ahead of its time, and nothing left behind ---------------------------------------------------------------
+# --- Worker processes -------------------------------------------------------------------------------------------------
 
 
 def test_decoding_is_not_far_ahead_of_its_use(samples: list[tuple[str, int]]) -> None:
@@ -307,7 +307,7 @@ def test_a_worker_that_dies_is_an_error_and_not_a_wait() -> None:
 def test_workers_import_nothing_from_the_working_directory_and_no_main_module(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    """Neither do their server and the keeper of shared memory; a script need not know that there are any."""
+    """The same holds for their server and the resource tracker. A script needs no guard for its main module."""
     for module in ("multiprocessing", "torch"):
         (tmp_path / f"{module}.py").write_text("import sys; sys.exit('imported from the working directory')")
     (tmp_path / "scripts").mkdir()

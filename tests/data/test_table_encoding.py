@@ -1,4 +1,4 @@
-"""Rows of a table as numbers: a function of the row, and of what calibration examples or lists say, of nothing else."""
+"""A row of a table becomes numbers that depend only on the row, and on calibration examples or given categories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as people have them: what is read, what each column is taken for, and what is refused in plain words."""
+"""Tables as users have them: what is read, the kind of each column, and clear errors for the rest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kinds(dataset: Dataset) -> dict[str, str]:
 
 
 def features(dataset: Dataset, rows: slice = slice(None)) -> list[list[float]]:
-    """The features of a data set whose calibration examples are some of its rows."""
+    """Return the features of a data set whose calibration examples are some of its rows."""
     assert dataset.encoding is not None
     examples = dataset.train[torch.arange(len(dataset.train))[rows]]
     found = dataset.encoded(dataset.encoding.calibrated(examples.resident().inputs)).train.resident().inputs
@@ -128,7 +128,9 @@ def test_a_directory_has_a_training_and_a_test_set_whose_columns_may_be_in_anoth
         [3, 0, 0, 0, 0]
     ]
     table("town,y,age,member\nAachen,no,old,false\n", "both/test.csv")
-    assert 'test.csv: row 2, column "age" has "old", which is none of the numbers' in complaint(both_path(both))
+    assert 'test.csv: row 2, column "age" has "old", but the training set has numbers there' in complaint(
+        both_path(both)
+    )
     table("town,y,age\nAachen,no,3\n", "both/test.csv")
     assert 'test.csv has no column "member", which is in' in complaint(both_path(both))
     with pytest.raises(MissingError, match=r"there is no file .*train\.csv"):
@@ -162,7 +164,9 @@ def test_given_categories_are_taken_as_they_are(table: Callable[..., Path]) -> N
 
 def test_missing_values_are_refused_by_name_or_marked(table: Callable[..., Path]) -> None:
     path = table("n,m,c,y\n1,5,a,0\nNA,6,,1\n3,?,b,1\n")
-    assert 'row 3, column "n" has no value, the only one there (fill it, or let --missing constant' in complaint(path)
+    assert 'row 3, column "n" has no value, the only one there (fill it in, or let --missing constant' in complaint(
+        path
+    )
     found = features(load(path, missing="constant"))
     assert found == [[1, 0, 5, 0, 1, 0], [0, 1, 6, 0, 0, 0], [3, 0, 0, 1, 0, 1]]
     assert len(features(load(table("n,y\n1,0\n2,1\n"), missing="constant"))[0]) == 2
@@ -183,16 +187,16 @@ def test_rows_are_counted_without_a_label(table: Callable[..., Path]) -> None:
         ("x,y\n", "has no rows below the names"),
         ("x,x,y\n1,2,0\n", 'two columns with the name "x"'),
         (",x,y\n0,1,0\n", "column 1 has no name (name it in the first row; if pandas wrote its index"),
-        ("x,y\n1,0\n2,3,1\n", "row 3 has 3 values, and the first row names 2 columns"),
+        ("x,y\n1,0\n2,3,1\n", "row 3 has 3 values, but the first row names 2 columns"),
         ("x,y\n1\n", "row 2 has 1 values"),
-        ("y\n0\n1\n", 'the column "y" alone'),
+        ("y\n0\n1\n", 'has only the column "y"'),
         ("x,y\n1,0\n2,\n", 'row 3, column "y" has no label'),
-        ("x,y\n1,0\n1e300,1\n", 'row 3, column "x" has 1e+300: single precision'),
+        ("x,y\n1,0\n1e300,1\n", 'row 3, column "x" has 1e+300, too large for single precision'),
         ("x;y\n1,5;0\n2,5;1\n", 'row 2, column "x" has "1,5": is it a number with a comma?'),
         (b"x,y\na,0\nK\xf6ln,1\n", 'row 3, column "x" is not UTF-8 (save it as UTF-8'),
         (b"\xf6,y\na,0\n", "the name of column"),
         ("x,y\n1,0\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
-        (b"x,y\n\0,0\n", "bytes of zero"),
+        (b"x,y\n\0,0\n", "it is not text: it has zero bytes"),
         ('x,y\n"a"b,0\n', "line 2: "),
         (gzip.compress(b"x,y\n1,0\n")[:-9], "cannot be read"),
         ("x,y\n1,0\n2,0\n", "a single class"),
@@ -211,15 +215,15 @@ def test_the_columns_that_there_are_are_named_the_nearest_first(table: Callable[
 def test_a_column_that_single_precision_does_not_tell_apart_is_said(table: Callable[..., Path]) -> None:
     rows = "".join(f"{1_700_000_000 + place},{place},{place % 2}\n" for place in range(9))
     (note,) = [note for note in load(table(f"time,x,y\n{rows}")).notes if "single" in note]
-    assert note.startswith('the numbers of column "time" differ by less than single precision holds')
+    assert note.startswith('the numbers of column "time" differ by less than single precision resolves')
 
 
 @pytest.mark.parametrize(
     ("column", "says"),
     [
-        (pa.array([1, 2], pa.timestamp("ms")), 'column "x" holds timestamp[ms], of which there is no number'),
+        (pa.array([1, 2], pa.timestamp("ms")), 'column "x" holds timestamp[ms], not numbers or texts'),
         (pa.array([[1], [2]]), "list"),
-        (pa.array([1.0, np.inf]), "a value that is infinite"),
+        (pa.array([1.0, np.inf]), "an infinite value"),
     ],
 )
 def test_a_parquet_column_of_another_kind_is_refused(tmp_path: Path, column: Any, says: str) -> None:
@@ -230,7 +234,7 @@ def test_a_parquet_column_of_another_kind_is_refused(tmp_path: Path, column: Any
 def test_odd_parquet_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "odd.parquet"
     path.write_bytes(b"PAR1 and nothing more")
-    assert "cannot be read: it is no parquet file, or it is truncated or altered" in complaint(path)
+    assert "cannot be read: it is not a parquet file, or is truncated or altered" in complaint(path)
     parquet.write_table(pa.table({"x": [1, 2], "__index_level_0__": [0, 1], "y": [0, 1]}), path)
     assert "index that pandas wrote" in complaint(path)
     parquet.write_table(pa.table({"x": [1, 2], "y": pa.array([0, None])}), path)
@@ -239,7 +243,7 @@ def test_odd_parquet_files_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert "has no rows" in complaint(path)
     parquet.write_table(pa.table({"x": [1, 2], "y": [0, 1]}), path)
     monkeypatch.setattr(parquet_files, "available_memory", lambda: 1)
-    assert "which is more memory than is available" in complaint(path)
+    assert "more than the available memory" in complaint(path)
 
 
 def test_without_pyarrow_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

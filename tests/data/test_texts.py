@@ -1,4 +1,4 @@
-"""Texts become tokens, counts, or a row with its mask: the same whether they fit into memory or not."""
+"""Texts become tokens, counts, or tokens with a mask, the same whether they fit into memory or not."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from pactl_cli.data import texts as texts_module
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files import tokenizing
 from pactl_cli.data.files.tokenizing import Tokenizer
 from pactl_cli.data.labels import Labels
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.texts import text_dataset
@@ -30,7 +30,7 @@ WORDS = {"[UNK]": 0, "good": 1, "bad": 2, "film": 3}
 
 
 def folder(root: Path, texts: dict[str, str | bytes]) -> str:
-    """The name of a data set of files with these contents."""
+    """Write files with these contents, and return the data set's name."""
     for place, text in texts.items():
         path = root / "texts" / place
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ REVIEWS: dict[str, str | bytes] = {
 
 
 def written(path: Path, **changes: Any) -> str:
-    """The path of a tokenizer's file that splits at spaces, with some of its parts replaced."""
+    """Write a tokenizer's file that splits at spaces, with some parts replaced, and return its path."""
     content: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
@@ -74,7 +74,7 @@ def read(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 def made(reading: Reading) -> Dataset:
-    """The texts above, two of each class, twice."""
+    """Return a data set of the texts above, two in each class, in both parts."""
     labels = Labels(2, torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 0, 1]), None)
     return text_dataset("folder:x", labels, [TEXTS, TEXTS[::-1]], reading)
 
@@ -97,7 +97,7 @@ def test_padded_bytes_are_their_numbers_and_one() -> None:
 
 
 def test_words_have_numbers_by_their_hashes_whatever_their_case() -> None:
-    """The numbers are part of what an input is, so they must be the same everywhere and for ever."""
+    """The numbers define the inputs, so they must never change."""
     tokens = Tokenizer.named("words").split(["The film, THE film!", "", "naïve 1_2"], length=4)
     the, film, comma = 7794, 2386, 1279
     assert tokens.ids[:4].tolist() == [the, film, comma, the]
@@ -132,7 +132,7 @@ def test_what_does_not_fit_into_memory_is_the_same_data(monkeypatch: pytest.Monk
     monkeypatch.setattr(texts_module, "available_memory", lambda: 0)
     by_batch = made(reading)
     assert isinstance(resident.train, Examples)
-    assert isinstance(by_batch.train, MadeExamples)
+    assert isinstance(by_batch.train, LazyExamples)
     assert by_batch.test is not None
     assert resident.test is not None
     assert by_batch.spec == resident.spec == by_batch.test.spec
@@ -180,7 +180,7 @@ def test_a_column_of_a_table_is_the_same_texts(tmp_path: Path, read: Callable[..
     [
         ({"text": "reviews"}, 'has no column "reviews" beside the labels: it has review, verdict, stars'),
         ({"text": "verdict"}, 'has no column "verdict" beside the labels'),
-        ({"text": "stars"}, 'column "stars" holds numbers, which are no texts'),
+        ({"text": "stars"}, 'column "stars" holds numbers, not texts'),
         ({"text": "review"}, 'row 2, column "review" has no text'),
         ({"text": "review", "categories": {"stars": ("1",)}}, "--categories and --text exclude each other"),
         ({"sequence_length": 8}, "--sequence-length 8: --dataset parquet:.* has no texts"),
@@ -296,7 +296,7 @@ DOUBLING = {
         ({"model": {"type": "WordLevel", "vocab": WORDS, "unk_token": "absent"}}, "cannot split these texts: "),
         ({"model": {"type": "Pickle"}}, "cannot split these texts: "),
         ({"post_processor": SPECIAL}, "it gives the id 101, and its vocabulary ends at 3"),
-        ({"normalizer": DOUBLING}, "it took more memory or time than any tokenizer takes, or crashed"),
+        ({"normalizer": DOUBLING}, "it took too much memory or time, or crashed"),
         (
             {"model": {"type": "WordLevel", "vocab": {"[UNK]": 1 << 23}, "unk_token": "[UNK]"}},
             "its ids go up to 8,388,608",

@@ -1,4 +1,4 @@
-"""TrivialAugment in batches against torchvision's, operation by operation, and as often."""
+"""TrivialAugment in batches gives torchvision's results, operation by operation, with the same frequencies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def picture(*shape: int) -> Tensor:
 
 
 class Chosen(Draws):
-    """Numbers that are chosen in the place of those that are drawn."""
+    """Chosen numbers in place of random ones."""
 
     def __init__(self, **chosen: Tensor) -> None:
         super().__init__(1, "any", len(chosen["sign"]), CPU)
@@ -34,7 +34,7 @@ class Chosen(Draws):
 
 
 def ours(operation: int, image: Tensor) -> list[bytes]:
-    """The views of all strengths and signs."""
+    """Return our views with all strengths and signs."""
     step, sign = torch.tensor(CHOICES).T
     draws = Chosen(operation=torch.full_like(step, operation), strength=step, sign=sign)
     views = trivial(draws, image.expand(len(step), -1, -1, -1), torch.arange(len(step)))
@@ -42,7 +42,7 @@ def ours(operation: int, image: Tensor) -> list[bytes]:
 
 
 def theirs(operation: int, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The views that torchvision gives where its generator draws these strengths and signs."""
+    """Return torchvision's views if its generator draws these strengths and signs."""
     views = []
     for step, sign in CHOICES:
         answers = {len(OPERATIONS): operation, STRENGTHS: step, 2: sign}
@@ -61,7 +61,7 @@ def test_every_operation_at_every_strength_is_torchvisions(
 
 
 def test_operations_differ() -> None:
-    """So that the test above can fail: no two give the same views but for those without strength."""
+    """No two operations give the same views, so the test above can fail."""
     found = [frozenset(ours(operation, picture(3, 17, 23))) for operation in range(len(OPERATIONS))]
     assert len(set(found)) == len(OPERATIONS)
 
@@ -83,7 +83,7 @@ def test_operations_strengths_and_signs_are_equally_likely_and_independent() -> 
 
 
 def test_both_are_one_distribution() -> None:
-    """As the user meets them: random views of one image, ours and torchvision's, in one table."""
+    """Random views of one image, ours and torchvision's, are equally frequent."""
     count, image = 3000, picture(3, 9, 9)
     views = trivial(Draws(3, "any", count, CPU), image.expand(count, -1, -1, -1), torch.arange(count))
     mine = Counter(view.numpy().tobytes() for view in views)

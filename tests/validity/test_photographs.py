@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from pactl_cli.certificate.certificate import Certificate
+from pactl_cli.data.dataset import resident_parts
 from pactl_cli.data.files.decoding import Frame
-from pactl_cli.data.folders import resident
 from pactl_cli.data.recognition import exact_fingerprints
 from pactl_cli.data.splits import Partition
 from pactl_cli.data.streaming import streamed
@@ -63,6 +63,6 @@ def test_copies_are_the_same_in_memory_and_by_batch(tmp_path: Path) -> None:
     samples = [(str(tmp_path / f"{place}.png"), 0) for place in range(6)]
     for (path, _), image, level in zip(samples, pixels, (0, 0, 0, 9, 9, 9), strict=True):
         Image.fromarray(image).save(path, compress_level=level)
-    in_memory = resident(torch.from_numpy(pixels)[:, None], [0] * 6)[0]
+    in_memory = resident_parts(torch.from_numpy(pixels)[:, None], [0] * 6)[0]
     by_batch = streamed(samples, Frame((1, 8, 8))).with_workers(0)
     assert np.array_equal(exact_fingerprints(by_batch), exact_fingerprints(in_memory))

@@ -1,4 +1,4 @@
-"""Numbers of arrays that people bring: where they lie, whether they are sound, and what a network gets of them."""
+"""Values of the user's arrays: where they are stored, which are valid, and how they become inputs of a network."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from pactl_cli.models.inputs import InputSpec
 Values = NDArray[Any]
 
 _MOST_INTEGER = np.iinfo(np.int64).max
-_NO_NUMBERS = {
+_HINTS = {
     "c": "take its real part, its size (numpy.abs), or both as columns",
     "O": 'Python objects are not read: save numbers, as x.astype("float32")',
-    "U": 'for numbers that are written as text: x.astype("float32")',
-    "S": 'for numbers that are written as text: x.astype("float32")',
+    **dict.fromkeys("US", 'for numbers that are written as text: x.astype("float32")'),
     "V": "save its fields as columns, in one array of numbers",
     "M": 'save times as numbers: x.astype("datetime64[s]").astype("float64"), from some start',
     "m": 'save spans of time as numbers: x / numpy.timedelta64(1, "s")',
 }
+"""What to do with arrays that do not hold numbers, by numpy's kind of type."""
 
 
 class Stored(Protocol):
-    """The rows of an array, wherever they are."""
+    """The rows of an array, wherever they are stored."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all rows together."""
+        """The shape of the whole array."""
 
     def read(self, rows: NDArray[np.int64]) -> Values:
-        """Return some of them."""
+        """Return some rows."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Held:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array."""
+        """The shape of the array."""
         return self.array.shape
 
     def read(self, rows: NDArray[np.int64]) -> Values:
@@ -58,7 +58,7 @@ class Held:
         return found
 
     def pieces(self) -> Iterator[tuple[int, Values]]:
-        """Give views of all rows in order, a few at a time."""
+        """Yield views of all rows in order, a few at a time, each with the index of its first row."""
         step = max(1, PIECE_BYTES * len(self.array) // max(1, self.array.nbytes))
         for start in range(0, len(self.array), step):
             yield start, self.array[start : start + step]
@@ -66,10 +66,10 @@ class Held:
 
 @dataclass(frozen=True)
 class Form:
-    """What becomes of the rows of an array.
+    """The form in which a network gets the rows of an array.
 
     Attributes:
-        shape: of an example as a network gets it.
+        shape: of one input.
         dtype: of its numbers.
         channels_last: whether the last axis of the array counts the channels.
     """
@@ -80,11 +80,11 @@ class Form:
 
     @property
     def size_bytes(self) -> int:
-        """What one example takes."""
+        """The size of one input in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
     def tensor(self, rows: Values) -> Tensor:
-        """Return rows as a network gets them; a view where nothing has to change."""
+        """Return rows in this form; a view if nothing has to change."""
         with np.errstate(over="ignore", invalid="ignore"):
             rows = rows.astype(self.dtype, copy=False)
         if self.channels_last:
@@ -94,14 +94,14 @@ class Form:
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """Rows of an array as inputs."""
+    """The rows of an array as inputs."""
 
     stored: Stored
     form: Form
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is."""
+        """The kind, shape and type of one input."""
         return InputSpec.of(self.form.tensor(np.empty((0, *self.stored.shape[1:]), self.form.dtype)))
 
     def read(self, rows: NDArray[np.int64]) -> Tensor:
@@ -109,15 +109,15 @@ class ArrayRows:
         return self.form.tensor(self.stored.read(rows))
 
 
-def taken_type(what: str, dtype: np.dtype[Any], *, keeps: str = "") -> np.dtype[Any]:
-    """Return in which type a network gets numbers: bytes, integers of 64 bits, or single precision.
+def input_type(what: str, dtype: np.dtype[Any], *, keeps: str = "") -> np.dtype[Any]:
+    """Return the type in which a network gets numbers: bytes, 64-bit integers, or single precision.
 
     Args:
-        what: the array, for messages.
-        keeps: kinds of numbers that stay as they are, as numpy names them.
+        what: the array's name for messages.
+        keeps: numpy's kinds of types that stay as they are.
 
     Raises:
-        PactlError: if they are no numbers.
+        PactlError: if the type is not one of numbers.
     """
     if dtype.kind in keeps or dtype == np.uint8:
         return dtype
@@ -126,18 +126,18 @@ def taken_type(what: str, dtype: np.dtype[Any], *, keeps: str = "") -> np.dtype[
     if dtype.kind not in "fb":
         called = f"the fields {', '.join(dtype.names)}" if dtype.names else f"the type {dtype}"
         called = "Python objects" if dtype.kind == "O" else called
-        hint = "" if dtype.kind == "V" and not dtype.names else _NO_NUMBERS.get(dtype.kind, "")
+        hint = "" if dtype.kind == "V" and not dtype.names else _HINTS.get(dtype.kind, "")
         raise PactlError(f"{what} has {called}, not numbers", hint)
     return np.dtype(np.float32)
 
 
-def require_numbers(what: str, called: str, pieces: Iterable[tuple[int, Values]]) -> None:
+def require_finite(what: str, called: str, pieces: Iterable[tuple[int, Values]]) -> None:
     """Raise PactlError if numbers are not finite, or too large for the type in which a network gets them.
 
     Args:
-        what: the array, for messages.
-        called: its name, as it was saved.
-        pieces: all of its rows, a few at a time, each time with the index of the first.
+        what: the array's name for messages.
+        called: the name under which it was saved.
+        pieces: all rows, a few at a time, each with the index of its first row.
     """
     odd, huge = _Faults(), _Faults()
     for start, piece in pieces:
@@ -165,14 +165,14 @@ def require_numbers(what: str, called: str, pieces: Iterable[tuple[int, Values]]
 
 @dataclass
 class _Faults:
-    """Values that are wrong: how many, and the first of them."""
+    """The number of invalid values, and the place of the first."""
 
     count: int = 0
     place: tuple[int, ...] = ()
     value: Any = None
 
     def note(self, start: int, piece: Values, is_wrong: NDArray[np.bool_]) -> None:
-        """Count those of a piece, whose first row is the one of index `start`."""
+        """Count the invalid values of a piece, whose first row has the index `start`."""
         count = int(is_wrong.sum())
         if count and not self.count:
             row, *rest = (int(index) for index in np.unravel_index(is_wrong.argmax(), is_wrong.shape))
@@ -180,6 +180,6 @@ class _Faults:
         self.count += count
 
     def in_words(self, called: str) -> str:
-        """Return how many there are, and the first."""
+        """Return the number of invalid values, and the first of them, in words."""
         place = ", ".join(map(str, self.place))
         return f"{self.count:,} of them; the first is {called}[{place}] = {self.value}"

@@ -1,4 +1,4 @@
-"""Data as the user has them in Python: arrays, labelled examples one by one, or what a function of theirs returns."""
+"""Data that the user has in Python: arrays, an iterable of labelled examples, or what a function returns."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pactl_cli.models.brought import described, find_code, user_code
 
 _FORMS = "give (X, y), a Dataset of PyTorch or of Hugging Face, or pairs of an input and its label"
 _LABELS = ("label", "labels", "target", "y")
-"""What the column of labels is called, where its type does not say it."""
+"""Names of the column of labels, tried if no column has the type of class labels."""
 
 
 def load_brought(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """The data set that was handed over from Python under a name, or that the user's own `module:function` returns.
+    """Load the data set that was handed over from Python under a name, or that the user's `module:function` returns.
 
     Raises:
-        MissingError: if there is none.
-        PactlError: if the function fails, or what there is is no data set.
+        MissingError: if there is no such function.
+        PactlError: if the function fails, or its result is not a data set.
     """
     given = catalogue.handed_over(name) if catalogue.is_handed(name) else None
     with user_code():
@@ -39,14 +39,14 @@ def load_brought(name: str, data_dir: DataDirectory, progress: Progress, *, read
             raise PactlError(f"--dataset {name}: {error.message}", error.hint or _FORMS) from error
         except (Exception, SystemExit) as error:
             raise PactlError(f"--dataset {name} fails: {described(error)}", _FORMS) from error
-    return read_archive(HeldArrays.holding(name, arrays), progress, reading)
+    return read_archive(name, HeldArrays.holding(name, arrays), progress, reading)
 
 
 def _arrays(given: Any, progress: Progress) -> Iterator[tuple[str, Values]]:
     """Yield the arrays of a data set, named as in an `.npz` file."""
     if not isinstance(given, Mapping):
         given = {"train": given}
-    if "train" not in given:  # named as in such a file, then
+    if "train" not in given:  # the keys are the names of arrays
         for name, values in given.items():
             yield from _named(str(name), values)
         return
@@ -58,7 +58,7 @@ def _arrays(given: Any, progress: Progress) -> Iterator[tuple[str, Values]]:
 
 
 def _named(name: str, values: Any) -> Iterator[tuple[str, Values]]:
-    """Yield one array, or those of a mapping or of a sparse matrix, by name."""
+    """Yield one array, or the arrays of a mapping or a sparse matrix, by name."""
     if hasattr(values, "tocsr"):
         matrix = values.tocsr()
         parts = {key: getattr(matrix, key) for key in ("data", "indices", "indptr", "shape")}
@@ -77,16 +77,16 @@ def _pair(given: Any, progress: Progress) -> tuple[Any, Any]:
         return _columns(given)
     is_iterable = isinstance(given, Iterable) or hasattr(given, "__getitem__")
     if not is_iterable or isinstance(given, Mapping) or hasattr(given, "dtype"):
-        raise PactlError(f"a {type(given).__name__} is no data set with labels")
+        raise PactlError(f"a {type(given).__name__} is not a data set with labels")
     inputs, labels = [], []
     total = len(given) if isinstance(given, Sized) else 0
     for place, example in enumerate(_examples(given)):
         if not isinstance(example, tuple | list) or len(example) != 2:
-            raise PactlError(f"example {place} of the {type(given).__name__} is no pair of an input and a label")
+            raise PactlError(f"example {place} of the {type(given).__name__} is not a pair of an input and a label")
         inputs.append(example[0])
         labels.append(array_of(example[1]))
         if labels[-1].size != 1:
-            hint = "of a DataLoader, which yields batches, hand over its dataset"
+            hint = "a DataLoader yields batches: hand over its dataset instead"
             raise PactlError(f"example {place} of the {type(given).__name__} has {labels[-1].size} labels", hint)
         progress(place + 1, max(total, place + 1))
     if not inputs:
@@ -95,13 +95,13 @@ def _pair(given: Any, progress: Progress) -> tuple[Any, Any]:
 
 
 def _examples(given: Any) -> Iterator[Any]:
-    """Yield the examples of a sequence, which need not be iterable, or of an iterable."""
+    """Yield the examples of an iterable, or of a sequence that is not iterable."""
     is_sequence = hasattr(given, "__getitem__") and hasattr(given, "__len__")
     yield from (given[place] for place in range(len(given))) if is_sequence else given
 
 
 def _stacked(inputs: list[Any]) -> Any:
-    """Return inputs as one array, or as one for each name."""
+    """Return inputs as one array, or as one array for each name."""
     if isinstance(inputs[0], Mapping):
         return {key: _stacked([each[key] for each in inputs]) for key in inputs[0]}
     arrays = [array_of(each) for each in inputs]
@@ -111,21 +111,21 @@ def _stacked(inputs: list[Any]) -> Any:
 
 
 def _columns(given: Any) -> tuple[Any, Any]:
-    """Return the inputs and the labels of a `datasets.Dataset`: one column of labels, and one or several of inputs."""
+    """Return the inputs and the labels of a `datasets.Dataset`, which may have several columns of inputs."""
     names = list(given.column_names)
     labels = [name for name in names if hasattr(given.features[name], "names")]
     labels = labels or [name for name in _LABELS if name in names][:1]
     if len(labels) != 1:
         raise PactlError(
-            f"the columns {names_in_words(names)} do not say which one has the labels",
-            'call it "label"; or give (X, y)',
+            f"none of the columns {names_in_words(names)}, or several, look like labels",
+            'name one "label", or give (X, y)',
         )
     inputs = {name: _stacked(list(given[name])) for name in names if name != labels[0]}
     return next(iter(inputs.values())) if len(inputs) == 1 else inputs, np.asarray(list(given[labels[0]]))
 
 
 def array_of(values: Any) -> Values:
-    """Return what can be taken for an array as one of numpy: a tensor, a list, a column of a table, a picture."""
+    """Return a tensor, a list, a column of a table, a picture, or anything else like an array as a numpy array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.numpy() if str(values.dtype) != "torch.bfloat16" else values.float().numpy()

@@ -1,4 +1,4 @@
-"""Which axis of an array counts the channels: said by the user, or certain from the shape, and else refused."""
+"""The axis of an array that counts the channels: the user names it, or the shape implies it; otherwise an error."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pactl_cli.errors import PactlError
 
 FIRST, LAST = "first", "last"
 _COMMON = ((1, 3), (4,))
-"""Grey and colour decide where they can be on one side only; else colour with alpha does."""
+"""Numbers of channels that identify their axis, if they occur on one side only: grey or colour, then with alpha."""
 
 
 def has_channels_last(array: str, what: str, shape: Sequence[int], said: str | None, notes: list[str]) -> bool:
-    """Return whether the last axis of images, shape (n, a, b, c), counts their channels, and not the second.
+    """Return whether the last axis of images, shape (n, a, b, c), counts the channels, rather than the second.
 
     Args:
-        array, what: its name, and what messages call it.
-        said: `first`, `last`, or None where the shape has to say it.
-        notes: where a reading that is not the usual one is said.
+        array, what: the array's name, and its name for messages.
+        said: `first`, `last`, or None if the shape is to decide.
+        notes: gets a note if the decision may surprise.
 
     Raises:
-        PactlError: if the shape does not say it.
+        PactlError: if the shape does not decide.
     """
     if said:
         return said == LAST

@@ -1,4 +1,4 @@
-"""Labelled examples: resident on one device as tensors, or, by the same interface, streamed from files."""
+"""Labelled examples, resident on one device as tensors or, behind the same interface, streamed from files."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import FEATURES, IMAGE, Inputs, InputSpec, change, select
 
 Origins = NDArray[np.uint64]
-"""Fingerprints of what examples were made from."""
+"""A fingerprint for each example, of the text that it was made from, shape (n,)."""
 
 
 class LabelledExamples(Protocol):
-    """n inputs and their labels, wherever the inputs are. What trains and counts knows no more than this."""
+    """n inputs and their labels, wherever the inputs are stored. Training and evaluation rely on nothing else."""
 
     @property
     def labels(self) -> Tensor:
-        """Shape (n,), int64, on the device where batches are wanted."""
+        """The labels, shape (n,), int64, on the device where batches are wanted."""
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is."""
+        """The kind, shape and type of one input."""
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """What the fingerprint leaves open, in sentences."""
+        """Sentences on what the fingerprint does not cover."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Tensor) -> Self: ...
 
     def to(self, device: torch.device) -> Self:
-        """The same examples, their batches on `device`."""
+        """Return the same examples, with their batches on `device`."""
 
     def with_labels(self, labels: Tensor) -> Self:
-        """The same inputs with other labels."""
+        """Return the same inputs with other labels."""
 
     def with_workers(self, count: int | None) -> Self:
-        """The same examples, decoded by `count` processes where they must be decoded; None: as many as are useful."""
+        """Return the same examples. If they need decoding, `count` processes do it; None: as many as are useful."""
 
     def batches(
         self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
     ) -> Generator[Examples, None, None]:
-        """The examples of each index tensor, one after the other, seen as the augmentation says.
+        """Yield the augmented examples of each index tensor in turn.
 
-        Close the generator if you leave before its end: processes may be at work for it.
+        Close the generator if you leave before its end, because worker processes may be running for it.
         """
 
     def resident(self) -> Examples:
-        """All of them on their device."""
+        """Return all examples as tensors on their device."""
 
     def sha256(self, progress: Progress = unheard) -> str:
-        """A fingerprint of every input and label, in order."""
+        """Return a fingerprint of every input and label, in order."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Examples:
     """Resident examples: n inputs, a tensor or several by name, and labels, shape (n,), int64.
 
     Attributes:
-        vocabulary: of inputs that are tokens: how many there are; None where that is not known.
-        origins: of inputs that were made from texts: a fingerprint of each text, shape (n,).
+        vocabulary: the number of tokens, if the inputs are tokens and it is known.
+        origins: a fingerprint of each text, if the inputs were made from texts.
     """
 
     inputs: Inputs
@@ -87,77 +87,84 @@ class Examples:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> Examples:
-        origins = chosen(self.origins, indices)
+        origins = origins_at(self.origins, indices)
         return replace(self, inputs=select(self.inputs, indices), labels=self.labels[indices], origins=origins)
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is."""
+        """The kind, shape and type of one input."""
         return InputSpec.of(self.inputs, self.vocabulary)
 
     @property
     def images(self) -> Tensor:
-        """The inputs, where they are images: shape (n, C, H, W).
+        """The inputs as images, shape (n, C, H, W).
 
         Raises:
-            TypeError: if they are not.
+            TypeError: if they are not images.
         """
         if not isinstance(self.inputs, Tensor) or self.spec.kind != IMAGE:
-            raise TypeError(f"{self.spec} are no images")
+            raise TypeError(f"{self.spec} are not images")
         return self.inputs
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """None: every number is in the fingerprint."""
+        """Nothing, because the fingerprint covers every number."""
         return ()
 
     def to(self, device: torch.device) -> Examples:
-        """The same examples on `device`."""
+        """Return the same examples on `device`."""
         moved = change(self.inputs, lambda tensor: tensor.to(device))
         return replace(self, inputs=moved, labels=self.labels.to(device))
 
     def with_labels(self, labels: Tensor) -> Examples:
-        """The same inputs with other labels."""
+        """Return the same inputs with other labels."""
         return replace(self, labels=labels)
 
     def with_workers(self, count: int | None) -> Examples:
-        """Nothing is to be decoded."""
+        """Return these examples, which need no decoding."""
         return self
 
     def batches(
         self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
     ) -> Generator[Examples, None, None]:
-        """The examples of each index tensor, seen as the augmentation says."""
+        """Yield the augmented examples of each index tensor in turn."""
         look = augmentation and augmentation.over(len(self), self.labels.device)
         for part in parts:
             batch = self[part]
             yield Examples(look(batch.images, part), batch.labels) if look else batch
 
     def resident(self) -> Examples:
-        """These."""
+        """Return these examples."""
         return self
 
     def sha256(self, progress: Progress = unheard) -> str:
-        """A fingerprint of every number and label, in order, with type and shape; of a mapping, in the order of its
-        names, and with them.
-        """
+        """Return a fingerprint of all numbers and labels with their types and shapes; tensors by name are sorted."""
         if isinstance(self.inputs, Tensor):
             return fingerprint(self.inputs.shape, [self.inputs.cpu().numpy()], self.labels)
         names = sorted(self.inputs)
-        tensors = (_spelled(self.inputs[name]) for name in names)
-        return _sha256([f"mapping{json.dumps(names)}".encode()], *tensors, _spelled(self.labels))
+        tensors = (_tensor_bytes(self.inputs[name]) for name in names)
+        return _sha256([f"mapping{json.dumps(names)}".encode()], *tensors, _tensor_bytes(self.labels))
 
 
-def chosen(origins: Origins | None, indices: Tensor) -> Origins | None:
-    """Return some of the origins, if there are any."""
+def resident_parts(images: Tensor, train: Sequence[int], test: Sequence[int] = ()) -> list[Examples]:
+    """Return the training and the test set, given their images in one tensor, training first, and their labels."""
+    parts = (images[: len(train)], train), (images[len(train) :], test)
+    return [Examples(some, torch.tensor(labels, dtype=torch.int64)) for some, labels in parts]
+
+
+def origins_at(origins: Origins | None, indices: Tensor) -> Origins | None:
+    """Return the origins of some examples, or None if there are no origins."""
     return None if origins is None else origins[indices.cpu().numpy()]
 
 
 def fingerprint(shape: Sequence[int], pieces: Iterable[NDArray[Any]], labels: Tensor) -> str:
-    """The sha256 of one tensor of inputs, its shape in all as given, which comes in pieces of one type, and of their
-    labels.
+    """Return the sha256 of inputs and their labels.
+
+    Args:
+        shape: of the whole tensor of inputs.
+        pieces: that tensor in pieces of one type, in order.
     """
-    return _sha256(_in_pieces(shape, pieces), _spelled(labels))
+    return _sha256(_piecewise_bytes(shape, pieces), _tensor_bytes(labels))
 
 
 def _sha256(*parts: Iterable[bytes | memoryview]) -> str:
@@ -167,12 +174,12 @@ def _sha256(*parts: Iterable[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
-def _spelled(tensor: Tensor) -> Iterator[bytes | memoryview]:
-    return _in_pieces(tensor.shape, [tensor.cpu().numpy()])
+def _tensor_bytes(tensor: Tensor) -> Iterator[bytes | memoryview]:
+    return _piecewise_bytes(tensor.shape, [tensor.cpu().numpy()])
 
 
-def _in_pieces(shape: Sequence[int], pieces: Iterable[NDArray[Any]]) -> Iterator[bytes | memoryview]:
-    """A tensor that comes in pieces of one type: the type, its shape in all, and the numbers, in order."""
+def _piecewise_bytes(shape: Sequence[int], pieces: Iterable[NDArray[Any]]) -> Iterator[bytes | memoryview]:
+    """Yield the type and shape of a whole tensor, and the numbers of its pieces."""
     for place, values in enumerate(pieces):
         little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
         if not place:
@@ -182,13 +189,13 @@ def _in_pieces(shape: Sequence[int], pieces: Iterable[NDArray[Any]]) -> Iterator
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training set, and a test set where there is one.
+    """A training set, and a test set if there is one.
 
     Attributes:
-        class_names: in the order of their numbers; None where the numbers are all that is known.
-        notes: what the reader made of what it found, in sentences for the user.
-        encoding: of the rows of a table; None of anything else.
-        tokenizer_sha256: of the file of what split the texts; None where there is none.
+        class_names: in the order of the class numbers; None if the classes have no names.
+        notes: sentences that tell the user how the data were interpreted.
+        encoding: how the rows of a table become numbers; None for other data.
+        tokenizer_sha256: of the tokenizer's file; None if there is no such file.
     """
 
     name: str
@@ -202,38 +209,42 @@ class Dataset:
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is."""
+        """The kind, shape and type of one input."""
         return self.train.spec
 
     @property
     def kind(self) -> str:
-        """Of what a network is given."""
+        """The kind of input that a network gets. The rows of a table become features first."""
         return self.spec.kind if self.encoding is None else FEATURES
 
     def encoded(self, encoding: Encoding) -> Dataset:
-        """The same rows of a table as features."""
+        """Return the rows of a table as features."""
         found = self.each(lambda raw: Examples(encoding.encode(raw.resident().inputs), raw.labels))
         return replace(found, encoding=encoding)
 
     @property
     def parts(self) -> tuple[LabelledExamples, ...]:
-        """The training set, and the test set where there is one."""
+        """The training set, and the test set if there is one."""
         return (self.train,) if self.test is None else (self.train, self.test)
 
     def each(self, change: Callable[[LabelledExamples], LabelledExamples]) -> Dataset:
-        """The same data set, training and test examples both changed."""
+        """Return the data set with its training and test examples changed alike."""
         return replace(self, train=change(self.train), test=None if self.test is None else change(self.test))
 
     def to(self, device: torch.device) -> Dataset:
-        """The same data on `device`."""
+        """Return the same data on `device`."""
         return self.each(lambda examples: examples.to(device))
 
     def with_workers(self, count: int | None) -> Dataset:
-        """The same data, decoded by `count` processes where it must be decoded; None: as many as are useful."""
+        """Return the same data. If it needs decoding, `count` processes do it; None: as many as are useful."""
         return self.each(lambda examples: examples.with_workers(count))
 
     def with_images(self, change: Callable[[Tensor], Tensor]) -> Dataset:
-        """The same labels with changed images."""
+        """Return the same labels with changed images.
+
+        Raises:
+            PactlError: if the images are not in memory.
+        """
 
         def changed(examples: LabelledExamples) -> Examples:
             if not isinstance(examples, Examples):
@@ -243,7 +254,7 @@ class Dataset:
         return self.each(changed)
 
     def with_label_noise(self, rate: float) -> Dataset:
-        """Every label, of train and test alike, replaced by a uniform one with probability `rate`."""
+        """Return the data with each label, in both parts, replaced by a uniform one with probability `rate`."""
 
         def noisy(part: str, examples: LabelledExamples) -> LabelledExamples:
             count = len(examples)

@@ -1,4 +1,4 @@
-"""Folders of images, or of texts."""
+"""Folders of images or texts as data sets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
+from pactl_cli.data.dataset import Dataset, LabelledExamples, resident_parts
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
 from pactl_cli.data.files.decoding import Frame
@@ -27,19 +26,19 @@ from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.reading import OF_TEXTS, Reading
 from pactl_cli.data.streaming import exceeds_memory, streamed, unsized
-from pactl_cli.data.texts import EXTENSION, load_texts
+from pactl_cli.data.texts import TEXT_EXTENSION, load_texts
 from pactl_cli.errors import MissingError, PactlError, names_in_words, printable
 
 _TEST_PARTS = ("test", "val")
 _NO_CLASSES = frozenset(
     ("test", "tests", "testing", "train", "training", "val", "valid", "validation", "dev", "eval", "images", "labels")
 )
-"""In small letters: folders of these names, beside no train/, are hardly classes."""
+"""Names of folders, in lower case, that are hardly classes if there is no train/."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What lies in a folder: the training set, the test set where there is one, and what is to be said of it."""
+    """The files of a folder: those of the training set, and of the test set if there is one, and notes for the user."""
 
     train: Listing
     test: Listing | None
@@ -47,19 +46,18 @@ class _Found:
 
 
 def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """The data set `folder:PATH`: images, or texts, in train/CLASS/ and test/CLASS/ or val/CLASS/, or in CLASS/ alone.
+    """Load the data set `folder:PATH`: images or texts in train/CLASS/ and test/CLASS/ or val/CLASS/, or in CLASS/.
 
-    Where images are of several sizes, they are files that have no size yet. Where there are any, texts beside them are
-    only counted.
+    Images that differ in size stay files until a size is given. Texts beside images are counted and not read.
 
     Raises:
-        PactlError: if they are not there, or one cannot be read, or the test set has a class of its own.
+        PactlError: if files are missing or cannot be read, or the test set has a class that the training set lacks.
     """
     folder = Path(os.path.expanduser(name.partition(":")[2]))
     with _explained(name):
-        texts, pictures = count_files(folder, EXTENSION, EXTENSIONS)
+        texts, pictures = count_files(folder, TEXT_EXTENSION, EXTENSIONS)
     if texts and not pictures:
-        found = _listed(name, folder, (EXTENSION,))
+        found = _listed(name, folder, (TEXT_EXTENSION,))
         return load_texts(name, (found.train, found.test), found.notes, reading, progress)
     reading.refuse(f"--dataset {name} has no texts", only=OF_TEXTS)
     found = _listed(name, folder, EXTENSIONS)
@@ -68,7 +66,7 @@ def load_folder(name: str, data_dir: DataDirectory, progress: Progress, *, readi
 
 
 def _load_images(name: str, folder: Path, found: _Found, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """The data set of the images that were found in a folder."""
+    """Load the data set of the images that were found in a folder."""
     train, test = found.train.samples, found.test.samples if found.test else []
     paths = tuple(path for path, _ in (*train, *test))
     cache = DecodedCache(f"folder:{os.path.abspath(folder)}", paths, data_dir)
@@ -82,19 +80,13 @@ def _load_images(name: str, folder: Path, found: _Found, data_dir: DataDirectory
         parts = [streamed(samples, frame) for samples in (train, test)]
     else:
         images = torch.from_numpy(cache.images(Pictures(name, paths, frame), progress))
-        parts = resident(images, *([label for _, label in samples] for samples in (train, test)))
+        parts = resident_parts(images, *([label for _, label in samples] for samples in (train, test)))
     names = tuple(map(printable, found.train.classes))
     return Dataset(name, len(names), parts[0], parts[1] if test else None, names)
 
 
-def resident(images: Tensor, train: Sequence[int], test: Sequence[int] = ()) -> list[Examples]:
-    """Return the training and the test set of images in one tensor, those of the training set first."""
-    parts = (images[: len(train)], train), (images[len(train) :], test)
-    return [Examples(some, torch.tensor(labels, dtype=torch.int64)) for some, labels in parts]
-
-
 def _listed(name: str, folder: Path, extensions: tuple[str, ...]) -> _Found:
-    """The images, or the texts, of the training set, and of the test set where there is one."""
+    """List the images or texts of the training set, and of the test set if there is one."""
     with _explained(name):
         train, test, notes = _parts(name, folder)
         listed = list_images(train, None, extensions)
@@ -102,29 +94,27 @@ def _listed(name: str, folder: Path, extensions: tuple[str, ...]) -> _Found:
     if len(listed.classes) < 2:
         raise PactlError(
             f"--dataset {name} has a single class, the folder {listed.classes[0]} in {train}",
-            "name the folder above those of the classes, or above train/",
+            "name the folder above the class folders, or above train/",
         )
     return _Found(listed, other, (*notes, *note_of_unread(*filter(None, (listed, other)))))
 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turn whatever is wrong with a folder into an error that names the data set."""
+    """Turn an OSError about a folder into an error that names the data set."""
     try:
         yield
     except OSError as error:
-        raise PactlError(
-            f"--dataset {name}: {error}", "every class needs a folder with at least one image, or text"
-        ) from error
+        raise PactlError(f"--dataset {name}: {error}", "every class needs a folder with an image or a text") from error
 
 
 def _parts(name: str, folder: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
-    """The folder with the classes of the training set, that of the test set, and what is to be said of them."""
+    """Return the training set's folder of class folders, the test set's if there is one, and notes for the user."""
     if os.path.isdir(folder / "train"):
         test = next((folder / part for part in _TEST_PARTS if os.path.isdir(folder / part)), None)
         return folder / "train", test, ()
     if not os.path.isdir(folder):
-        raise MissingError(f"--dataset {name}: there is no folder {folder}", "name one that is there")
+        raise MissingError(f"--dataset {name}: there is no folder {folder}", "name an existing folder")
     names = list_folders(folder)
     odd = [part for part in names if part.lower() in _NO_CLASSES]
     if odd or not names:

@@ -1,4 +1,4 @@
-"""Arrays that the user brings."""
+"""The user's own arrays as data sets and as inputs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from pactl_cli.data.array_archive import SAVE, ArrayArchive
-from pactl_cli.data.array_values import ArrayRows, Form, Held, Stored, Values, require_numbers, taken_type
-from pactl_cli.data.by_batch import MadeExamples
+from pactl_cli.data.array_values import ArrayRows, Form, Held, Stored, Values, input_type, require_finite
 from pactl_cli.data.channels import has_channels_last
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
 from pactl_cli.data.files.arrays import list_arrays
@@ -22,6 +21,7 @@ from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.stored_array import StoredArray
 from pactl_cli.data.labels import read_labels
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.sparse_matrices import is_sparse, sparse_rows
 from pactl_cli.data.spellings import Pair, find_parts
@@ -34,51 +34,51 @@ _FLOAT_BYTES, _LARGEST = 4, 1 << 62
 
 
 def load_npz(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """The data set `npz:PATH`: images (n, H, W), (n, H, W, C), (n, C, H, W), features (n, F), of integers that are no
-    bytes, sequences (n, L), sparse matrices, or dictionaries of arrays; and labels.
+    """Load the data set `npz:PATH`: labels, and inputs in one of these forms.
+
+    Images (n, H, W), (n, H, W, C) or (n, C, H, W); features (n, F); integers other than bytes as sequences of tokens
+    (n, L); sparse matrices; dictionaries of arrays.
 
     Raises:
-        PactlError: if the file cannot be read, or its arrays are no data set.
+        PactlError: if the file cannot be read, or its arrays do not form a data set.
     """
-    return read_archive(ArrayArchive.of(name), progress, reading)
+    return read_archive(name, ArrayArchive.of(name), progress, reading)
 
 
-def read_archive(archive: ArrayArchive, progress: Progress, reading: Reading) -> Dataset:
-    """Return the data set of some arrays.
+def read_archive(name: str, archive: ArrayArchive, progress: Progress, reading: Reading) -> Dataset:
+    """Return the data set that the arrays of an archive form.
 
     Raises:
-        PactlError: if they cannot be read, or are no data set.
+        PactlError: if they cannot be read, or do not form a data set.
     """
-    name = archive.dataset
-    train, test, spelt = find_parts(name, archive.stems, archive.listed(), SAVE)
-    pairs = [train, test] if test else [train]
+    pairs, notes = find_parts(name, archive.stems, archive.listed(), SAVE)
     for pair in pairs:
         if archive.keys(pair.y):
             raise PactlError(f"{archive.called(pair.y)} is a dictionary of arrays", "labels are one array")
-        archive.require_numbers(pair.y, saved_as="str")
+        archive.require_no_objects(pair.y, saved_as="str")
     columns = [archive.read(pair.y)[pair.y] for pair in pairs]
     labels = read_labels(name, *columns, called=(pairs[0].y, pairs[-1].y))
-    notes = [*spelt, *labels.notes]
+    notes += labels.notes
     parts = [
-        _Part(archive, pair, given, reading, notes if pair is train else [])
+        _Part(archive, pair, given, reading, notes if pair is pairs[0] else [])
         for pair, given in zip(pairs, labels.parts, strict=True)
     ]
-    examples = _examples(parts, progress)
-    _require_known(name, pairs, examples)
-    dataset = Dataset(name, labels.classes, examples[0], examples[1] if test else None, labels.names, tuple(notes))
-    return with_vocabulary(dataset)
+    train, *tests = _examples(parts, progress)
+    _require_usable(name, pairs, [train, *tests])
+    test = tests[0] if tests else None
+    return with_vocabulary(Dataset(name, labels.classes, train, test, labels.names, tuple(notes)))
 
 
 def load_inputs(path: Path, array: str | None, reading: Reading) -> LabelledExamples:
-    """Return the inputs in an `.npy` file, or in an array, or dictionary of arrays, of an `.npz` file, without labels.
+    """Return the inputs in an `.npy` file, or in an array or a dictionary of arrays of an `.npz` file. Labels are 0.
 
     Args:
-        array: its name; None for the only one.
+        array: the name of the array or dictionary; None if the file has only one.
 
     Raises:
-        PactlError: if it cannot be read, or there are several, or it holds no inputs.
+        PactlError: if it cannot be read, or is not one of inputs, or `array` is None and there are several.
     """
-    archive = ArrayArchive(f"npz:{path}", path, list_arrays(path))
+    archive = ArrayArchive(str(path), path, list_arrays(path))
     stems, stem = archive.stems, array
     if stem is None:
         if len(stems) != 1:
@@ -87,17 +87,12 @@ def load_inputs(path: Path, array: str | None, reading: Reading) -> LabelledExam
         [stem] = stems
     if stem not in stems:
         raise PactlError(f"{path} has no array {quoted(stem)}: it has {archive.listed()}")
-    try:
-        keys = archive.keys(stem)
-        rows = "indptr" if is_sparse(set(keys)) else next(iter(keys), "")
-        shape = archive.headers[f"{stem}.{rows}" if rows else stem].shape
-        count = max(0, shape[0] - (rows == "indptr")) if shape else 0
-        labels = torch.zeros(1, dtype=torch.int64).expand(
-            count
-        )  # which a header that promises much does not make large
-        return _examples([_Part(archive, Pair(stem, "the first axis"), labels, reading, [])], unheard)[0]
-    except PactlError as error:
-        raise type(error)(error.message.removeprefix("--dataset npz:"), error.hint) from error
+    keys = archive.keys(stem)
+    rows = "indptr" if is_sparse(set(keys)) else next(iter(keys), "")
+    shape = archive.headers[f"{stem}.{rows}" if rows else stem].shape
+    count = max(0, shape[0] - (rows == "indptr")) if shape else 0
+    labels = torch.zeros(1, dtype=torch.int64).expand(count)  # a view: a header could claim any count
+    return _examples([_Part(archive, Pair(stem, "the first axis"), labels, reading, [])], unheard)[0]
 
 
 @dataclass(frozen=True)
@@ -105,8 +100,8 @@ class _Part:
     """The inputs of one part of a data set, not read yet.
 
     Attributes:
-        pair: the names of their array, or dictionary of arrays, and of their labels.
-        notes: what was made of them.
+        pair: the names of the inputs' array or dictionary of arrays, and of the labels' array.
+        notes: gets sentences that tell the user how the inputs were interpreted.
     """
 
     archive: ArrayArchive
@@ -117,12 +112,12 @@ class _Part:
 
     @property
     def what(self) -> str:
-        """How messages call the inputs."""
+        """The name of the inputs for messages."""
         return self.archive.called(self.pair.x)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Those of the dictionary; none if it is an array."""
+        """The keys of the dictionary; empty for an array."""
         return self.archive.keys(self.pair.x)
 
     def array(self) -> Values:
@@ -133,16 +128,16 @@ class _Part:
         """Return the arrays of the dictionary by key.
 
         Raises:
-            PactlError: if one is of Python objects, or they do not fit into memory.
+            PactlError: if one holds Python objects, or they do not fit into memory.
         """
         names = {f"{self.pair.x}.{key}": key for key in self.keys}
         for name in names:
-            self.archive.require_numbers(name)
+            self.archive.require_no_objects(name)
         return {names[name]: array for name, array in self.archive.read(*names).items()}
 
     def require_rows(self, name: str) -> None:
         """Raise PactlError unless an array has a row for each label."""
-        self.archive.require_numbers(name)
+        self.archive.require_no_objects(name)
         shape, called = self.archive.headers[name].shape, self.archive.called(name)
         if not shape:
             raise PactlError(f"{called} is a single number, not examples")
@@ -154,17 +149,17 @@ class _Part:
         if 0 in shape:
             raise PactlError(f"{called} is empty: its shape is {shape}")
         if self.archive.headers[name].size_bytes > _LARGEST:
-            raise PactlError(f"{called} cannot be read: its header promises more numbers than there are", SAVE)
+            raise PactlError(f"{called} cannot be read: its header claims more numbers than a file can hold", SAVE)
 
     def form(self) -> Form:
-        """Return what becomes of the array.
+        """Return the form in which a network gets the array.
 
         Raises:
-            PactlError: if it is not of examples, or of no type that a network takes.
+            PactlError: if the shape or the type of the array does not suit inputs.
         """
         self.require_rows(self.pair.x)
         header = self.archive.headers[self.pair.x]
-        shape, dtype = header.shape, taken_type(self.what, header.dtype)
+        shape, dtype = header.shape, input_type(self.what, header.dtype)
         if len(shape) != 4:
             self.reading.refuse(f"{self.pair.x} of {shape} has no such axis", only=("channels",))
         if len(shape) not in (2, 3, 4):
@@ -174,8 +169,8 @@ class _Part:
             return Form(shape[1:], dtype)
         if dtype == np.int64:
             self.notes.append(
-                f"{self.pair.x} of {header.dtype} is taken for images of integers, as they are; for pixels of 0 to "
-                f'255, save {self.pair.x}.astype("uint8")'
+                f"{self.pair.x} of {header.dtype} is read as images of unscaled integers; for pixels of 0 to 255, "
+                f'save {self.pair.x}.astype("uint8")'
             )
         if len(shape) == 3:
             return Form((1, *shape[1:]), dtype)
@@ -185,7 +180,7 @@ class _Part:
 
 
 def _examples(parts: Sequence[_Part], progress: Progress) -> list[LabelledExamples]:
-    """Return the examples of each part: in memory, if they fit into half of what is available all together."""
+    """Return the examples of each part, resident if all parts fit into half of the available memory together."""
     room = available_memory() // 2
     keys = [set(part.keys) for part in parts]
     if not any(keys):
@@ -195,12 +190,15 @@ def _examples(parts: Sequence[_Part], progress: Progress) -> list[LabelledExampl
     if all(map(is_sparse, keys)):
         return _of_sparse(parts, room)
     if not all(keys) or any(map(is_sparse, keys)):
-        raise PactlError(f"{parts[-1].what} and {parts[0].pair.x} differ: an array, a sparse matrix, or a dictionary")
+        raise PactlError(
+            f"{parts[-1].what} and {parts[0].pair.x} differ in kind: each must be an array, a sparse matrix, or a "
+            "dictionary of arrays"
+        )
     return [_mapping(part, room) for part in parts]
 
 
 def _of_arrays(parts: Sequence[_Part], room: int, progress: Progress) -> list[LabelledExamples]:
-    """Return examples of an array each."""
+    """Return the examples of parts that are one array each."""
     forms, need = [part.form() for part in parts], 0
     for part, form in zip(parts, forms, strict=True):
         header = part.archive.headers[part.pair.x]
@@ -210,23 +208,23 @@ def _of_arrays(parts: Sequence[_Part], room: int, progress: Progress) -> list[La
     for part, form in zip(parts, forms, strict=True):
         fits = need <= room
         stored = Held(part.array()) if fits else _stored(part, room)
-        require_numbers(part.what, part.pair.x, _told(stored.pieces(), len(part.labels), progress))
+        require_finite(part.what, part.pair.x, _reported(stored.pieces(), len(part.labels), progress))
         examples.append(_made(stored, form, part.labels, resident=fits))
     return examples
 
 
-def _told(pieces: Iterator[tuple[int, Values]], total: int, progress: Progress) -> Iterator[tuple[int, Values]]:
-    """Yield the pieces, and tell how many rows of how many have come: large arrays take a while to read."""
+def _reported(pieces: Iterator[tuple[int, Values]], total: int, progress: Progress) -> Iterator[tuple[int, Values]]:
+    """Yield the pieces, and report the number of rows so far, because large arrays take a while to read."""
     for start, piece in pieces:
         yield start, piece
         progress(start + len(piece), total)
 
 
 def _stored(part: _Part, room: int) -> StoredArray | Held:
-    """Return an array that is too large for memory as a network gets it: in its file, or else in memory as it is.
+    """Return an array whose inputs are too large for memory: left in its file, or else in memory in its own type.
 
     Raises:
-        PactlError: if it can be neither.
+        PactlError: if neither is possible.
     """
     stored, header = part.archive.stored(part.pair.x), part.archive.headers[part.pair.x]
     if stored is not None:
@@ -234,8 +232,8 @@ def _stored(part: _Part, room: int) -> StoredArray | Held:
     if header.size_bytes <= room:
         return Held(part.array())
     raise PactlError(
-        f"{part.what} takes {header.size_bytes / 1e6:,.0f} MB, more than half of the memory that is available, "
-        f"{2 * room / 1e6:,.0f} MB, and in this form it can only be read as a whole",
+        f"{part.what} takes {header.size_bytes / 1e6:,.0f} MB, more than half of the available memory, "
+        f"{2 * room / 1e6:,.0f} MB, and an array saved in this way can only be read as a whole",
         f"save numpy.ascontiguousarray({part.pair.x})"
         if header.columns_first
         else "save it with numpy.savez, not savez_compressed: then it may stay in its file",
@@ -243,20 +241,17 @@ def _stored(part: _Part, room: int) -> StoredArray | Held:
 
 
 def _made(stored: Stored, form: Form, labels: Tensor, *, resident: bool) -> LabelledExamples:
-    """Return resident examples, or examples that are made by batch."""
+    """Return the examples of stored rows: resident, or made by batch."""
     if not resident:
-        return MadeExamples.of(ArrayRows(stored, form), labels)
+        return LazyExamples.of(ArrayRows(stored, form), labels)
     if isinstance(stored, Held):
         return Examples(form.tensor(stored.array), labels)
     return Examples(form.tensor(stored.read(np.arange(len(labels)))), labels)
 
 
 def _of_sparse(parts: Sequence[_Part], room: int) -> list[LabelledExamples]:
-    """Return the rows of sparse matrices: features in single precision."""
-    matrices = []
-    for part in parts:
-        arrays = part.arrays()
-        matrices.append(sparse_rows(part.what, part.pair.x, arrays, len(part.labels)))
+    """Return the examples of parts that are sparse matrices: features in single precision."""
+    matrices = [sparse_rows(part.what, part.pair.x, part.arrays(), len(part.labels)) for part in parts]
     fits = sum(_FLOAT_BYTES * matrix.shape[0] * matrix.shape[1] for matrix in matrices) <= room
     return [
         _made(matrix, Form(matrix.shape[1:], np.dtype(np.float32)), part.labels, resident=fits)
@@ -265,30 +260,30 @@ def _of_sparse(parts: Sequence[_Part], room: int) -> list[LabelledExamples]:
 
 
 def _mapping(part: _Part, room: int) -> Examples:
-    """Return the examples of a dictionary of arrays."""
+    """Return the examples of a part that is a dictionary of arrays."""
     types, need = {}, 0
     for key in part.keys:
         name = f"{part.pair.x}.{key}"
         part.require_rows(name)
         header = part.archive.headers[name]
-        types[key] = taken_type(part.archive.called(name), header.dtype, keeps="b")
+        types[key] = input_type(part.archive.called(name), header.dtype, keeps="b")
         need += header.size_bytes // header.dtype.itemsize * types[key].itemsize
     if need > room:
         raise PactlError(
-            f"{part.what} takes {need / 1e6:,.0f} MB, which is more than half of the memory that is available, and a "
-            "dictionary of arrays is read as a whole",
+            f"{part.what} takes {need / 1e6:,.0f} MB, more than half of the available memory, and a dictionary of "
+            "arrays is read as a whole",
             "save fewer examples",
         )
     inputs = {}
     for key, array in part.arrays().items():
         name = f"{part.pair.x}.{key}"
-        require_numbers(part.archive.called(name), name, Held(array).pieces())
+        require_finite(part.archive.called(name), name, Held(array).pieces())
         inputs[key] = torch.from_numpy(np.ascontiguousarray(array.astype(types[key])))
     return Examples(inputs, part.labels)
 
 
-def _require_known(name: str, pairs: Sequence[Pair], examples: Sequence[LabelledExamples]) -> None:
-    """Raise PactlError unless a certificate can name the inputs, and both parts have the same."""
+def _require_usable(name: str, pairs: Sequence[Pair], examples: Sequence[LabelledExamples]) -> None:
+    """Raise PactlError unless a certificate can describe the inputs, and those of both parts are alike."""
     try:
         InputSpec.from_dict(examples[0].spec.as_dict())
     except ValueError as error:
@@ -303,7 +298,7 @@ def _require_known(name: str, pairs: Sequence[Pair], examples: Sequence[Labelled
 
 
 def in_detail(spec: InputSpec) -> str:
-    """Return what one example is, with the types of its numbers."""
+    """Return the kind, shape and types of one input in words."""
     if spec.kind != MAPPING:
         return f"{spec}, {_type_name(spec.tensors[0][1])}"
     return shorten(", ".join(f"{name} {tensor.shape} {_type_name(tensor)}" for name, tensor in spec.tensors), 300)

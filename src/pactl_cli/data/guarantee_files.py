@@ -1,4 +1,4 @@
-"""The files that go with guarantees: the group of each training example, and the costs of answers."""
+"""The files for guarantees: the group of each training example, and the costs of answers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.errors import MissingError, PactlError, reason
 
 _LARGEST = 1 << 28
-"""In bytes, of a file of text."""
+"""Limit in bytes for a text file."""
 MOST_COSTS = 128
-"""Classes that a matrix of costs, all of which a certificate holds, may have."""
+"""The largest number of classes for which costs may be given, because a certificate holds all of them."""
 
 
 def read_groups(path: Path, examples: int) -> NDArray[np.int64]:
-    """Return the group of each training example, in their order: an integer each, from .npy, one on each line, or
-    handed over.
+    """Return the group of each training example as an integer, in order.
+
+    The source is an .npy file, a text file with one integer on each line, or an array handed over from Python.
 
     Raises:
         PactlError: if the file cannot be read, or holds something else.
@@ -30,7 +31,7 @@ def read_groups(path: Path, examples: int) -> NDArray[np.int64]:
     values = _read(path, "--groups", dims=1, most=examples)
     if values.dtype.kind not in "iu" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
         raise PactlError(
-            f"--groups {path} has something else than integers", "give each example the number of its group"
+            f"--groups {path} has values that are not integers", "give each example the number of its group"
         )
     if values.shape != (examples,):
         raise PactlError(
@@ -39,20 +40,21 @@ def read_groups(path: Path, examples: int) -> NDArray[np.int64]:
         )
     if len(members := np.unique(values)) > MOST_EVENTS or (np.abs(values.astype(np.float64)) > 2**53).any():
         raise PactlError(
-            f"--groups {path} has {len(members):,} groups, more than {MOST_EVENTS:,}, or too large numbers"
+            f"--groups {path} has {len(members):,} groups, more than {MOST_EVENTS:,}, or numbers that are too large"
         )
     return values.astype(np.int64)
 
 
 def read_costs(path: Path, classes: int) -> NDArray[np.float64]:
-    """Return the cost of each answer, shape (classes, classes), true classes down and answers across; from .npy, from
-    text with a row on each line, or handed over.
+    """Return the cost of each answer, shape (classes, classes), with true classes down and answers across.
+
+    The source is an .npy file, a text file with a row on each line, or an array handed over from Python.
 
     Raises:
         PactlError: if the file cannot be read, or holds something else.
     """
     if classes > MOST_COSTS:
-        raise PactlError(f"--cost {path}: {classes:,} classes are more than {MOST_COSTS}, for which costs are kept")
+        raise PactlError(f"--cost {path}: there are {classes:,} classes, and costs are kept for at most {MOST_COSTS}")
     costs = _read(path, "--cost", dims=2, most=MOST_COSTS).astype(np.float64)
     if costs.shape != (classes, classes):
         shape = " x ".join(map(str, costs.shape))
@@ -65,7 +67,7 @@ def read_costs(path: Path, classes: int) -> NDArray[np.float64]:
 
 
 def _read(path: Path, option: str, *, dims: int, most: int) -> NDArray[Any]:
-    """Return the numbers in a file, or in what was handed over."""
+    """Return the numbers in a file, or in an array that was handed over."""
     try:
         if (given := catalogue.handed_over(str(path))) is not None:
             values = np.asarray(given)
@@ -92,7 +94,7 @@ def _read(path: Path, option: str, *, dims: int, most: int) -> NDArray[Any]:
 
 
 def _number(word: bytes) -> int | float:
-    """Return a number as it is written."""
+    """Return the number that a word spells, as an integer if it is one."""
     try:
         return int(word)
     except ValueError:
@@ -102,8 +104,6 @@ def _number(word: bytes) -> int | float:
 def _require_numbers(path: Path, header: ArrayHeader, dims: int, most: int) -> None:
     """Raise PactlError unless an array has real numbers, and not many more than are needed."""
     if len(header.shape) != dims or header.dtype.kind not in "biuf":
-        raise PactlError(
-            f"{path} is an array {header}, and has to be of {dims} dimension{'s' * (dims > 1)} and numbers"
-        )
+        raise PactlError(f"{path} is an array {header}, not numbers in {dims} dimension{'s' * (dims > 1)}")
     if max(header.shape, default=0) > 10 * most + 10:
         raise PactlError(f"{path} is an array {header}, which is much too large")

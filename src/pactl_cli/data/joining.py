@@ -1,4 +1,4 @@
-"""Several data sets of the same classes as one, from which a source is made."""
+"""Joining of several data sets with the same classes into one, to train a source on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from pactl_cli.models.inputs import IMAGE
 
 
 def join(name: str, parts: Sequence[Dataset]) -> Dataset:
-    """Return the training sets one after the other, each repeated whole times up to the size of the largest, so that
-    all weigh about the same. The test set is that of the first that has one.
+    """Join training sets, each repeated as often as it fits into the largest, so that all weigh about the same.
+
+    The test set is that of the first data set that has one.
 
     Args:
-        name: of them together, as the user wrote it.
-        parts: resident, images all in one size.
+        name: of all data sets together, as the user wrote it.
+        parts: resident data sets, whose images have one size.
 
     Raises:
         PactlError: if their classes or their inputs differ.
@@ -48,7 +49,7 @@ def join(name: str, parts: Sequence[Dataset]) -> Dataset:
 
 
 def rows_in_parts(sizes: Sequence[int], rows: Indices) -> list[Indices]:
-    """Return which examples of each part some of the joined ones are, each once, ascending.
+    """Return the indices within each part of some joined examples, each once, ascending.
 
     >>> [part.tolist() for part in rows_in_parts([4, 2], np.array([0, 3, 6, 4]))]
     [[0, 3], [0]]
@@ -62,7 +63,7 @@ def rows_in_parts(sizes: Sequence[int], rows: Indices) -> list[Indices]:
 
 
 def _require_same_classes(first: Dataset, other: Dataset) -> None:
-    """Raise PactlError if two data sets have other classes, as far as these are known."""
+    """Raise PactlError if two data sets are known to have different classes."""
     named = first.class_names, other.class_names
     if first.classes == other.classes and (None in named or named[0] == named[1]):
         return
@@ -74,10 +75,10 @@ def _require_same_classes(first: Dataset, other: Dataset) -> None:
 
 
 def _fitted(part: Dataset, first: Dataset) -> Dataset:
-    """Return a part with inputs as the first has them.
+    """Return a part with inputs like those of the first.
 
     Raises:
-        PactlError: if it cannot have them, or there is no room for them.
+        PactlError: if that is impossible, or they are not in memory.
     """
     if part.spec.kind == first.spec.kind == IMAGE and part.spec.channels != first.spec.channels:
         part = part.with_images(lambda images: with_channels(images, first.spec.channels))
@@ -90,9 +91,9 @@ def _fitted(part: Dataset, first: Dataset) -> Dataset:
 
 
 def _plain(name: str, examples: LabelledExamples) -> Examples:
-    """Return resident examples that are one tensor; raise PactlError for others."""
+    """Return resident examples whose inputs are one tensor. Raise PactlError for all others."""
     if isinstance(examples, Examples) and isinstance(examples.inputs, Tensor):
         return examples
     raise PactlError(
-        f"--dataset {name} cannot be joined with others: it is no array in memory", "name it alone, or a smaller one"
+        f"--dataset {name} cannot be joined with others: it is not an array in memory", "use it alone, or a smaller one"
     )

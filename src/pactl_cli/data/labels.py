@@ -1,39 +1,36 @@
-"""Labels as people write them: whole numbers from 0 or 1, names, truth values, one-hot rows."""
+"""Labels in the forms that users write: whole numbers from 0 or 1, names, truth values, one-hot rows."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pactl_cli.data.array_values import Values
 from pactl_cli.errors import PactlError, names_in_words
 
 MOST_CLASSES = 100_000
 _FEW_CLASSES = 20
-"""Up to so many different labels are classes, however few examples there are."""
+"""So many different labels are accepted as classes, however few examples there are."""
 LONGEST_NAME = 200
 _WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,16}")
-"""A whole number in its usual spelling: 01 and 1 may be two classes."""
+"""A whole number in its usual spelling. Others stay strings, because 01 and 1 may be two classes."""
 _MISSING = ("nan", "NaN", "<NA>", "NaT")
-"""What a missing value becomes as a string."""
-
-Values = NDArray[Any]
+"""The strings that missing values become."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of a training set, and of a test set where there is one, as numbers 0 .. classes - 1.
+    """Labels of a training set, and of a test set if there is one, as numbers 0 .. classes - 1.
 
     Attributes:
         train, test: shape (n,), int64.
-        names: of the classes, in the order of their numbers; None where the numbers are all that is known.
-        notes: what was made of what was found, in sentences.
+        names: of the classes, in the order of their numbers; None if the classes have no names.
+        notes: sentences that tell the user how the labels were interpreted.
     """
 
     classes: int
@@ -44,26 +41,26 @@ class Labels:
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """Those of the training set, and of the test set where there is one."""
+        """The labels of the training set, and of the test set if there is one."""
         return (self.train,) if self.test is None else (self.train, self.test)
 
 
 def read_labels(
     name: str, train: Values, test: Values | None = None, *, called: tuple[str, str] = ("y_train", "y_test")
 ) -> Labels:
-    """Return the labels that values stand for, where their meaning is certain.
+    """Return the labels that values stand for, if their meaning is certain.
 
-    Whole numbers from 0, most of which occur, are taken as they are. Other whole numbers are names, numbered in their
-    order, if they leave few gaps or are two, such as -1 and 1; so are strings and truth values. A row with a single 1
-    stands for the place of it.
+    Whole numbers from 0, most of which occur, are kept. Other whole numbers are names, numbered in ascending order, if
+    they leave few gaps or are only two, such as -1 and 1. So are strings and truth values. A row with a single 1 stands
+    for the place of the 1.
 
     Args:
         name: of the data set, for messages.
         train, test: arrays with one value, or one row, for each example.
-        called: what messages call the values of the training set and those of the test set.
+        called: the names of both arrays for messages.
 
     Raises:
-        PactlError: if they are no labels, or those of the test set are not all among those of the training set.
+        PactlError: if they are not labels, or the test set has a label that the training set lacks.
     """
     notes: list[str] = []
     parts = [train] if test is None else [train, test]
@@ -119,7 +116,7 @@ def _column(what: str, values: Values, notes: list[str]) -> Values:
 
 
 def _width(name: str, parts: Sequence[Values]) -> int:
-    """Return how many classes rows with a single 1 have; 0 where the labels are no rows."""
+    """Return the number of classes of one-hot rows; 0 if the labels are not rows."""
     widths = [values.shape[1] if values.ndim == 2 and values.shape[1] > 1 else 0 for values in parts]
     if len(set(widths)) > 1 and all(widths):
         raise PactlError(
@@ -138,8 +135,8 @@ def _places_of_ones(what: str, values: Values, notes: list[str]) -> Values:
     if (odd := np.flatnonzero((is_one.sum(axis=1) != 1) | ~(is_one | (values == 0)).all(axis=1))).size:
         row = names_in_words([f"{value:g}" for value in values[odd[0]]])
         raise PactlError(
-            f"{what} has the shape {values.shape}, and not each of its rows is a single 1 among zeros: the first that "
-            f"is none is [{row}]",
+            f"{what} has the shape {values.shape}, but not every row is a single 1 among zeros: the first other row is "
+            f"[{row}]",
             "every example has one class: give its number",
         )
     notes.append(f"the labels are rows with a single 1: its place, 0 to {values.shape[1] - 1}, is the class")
@@ -148,14 +145,14 @@ def _places_of_ones(what: str, values: Values, notes: list[str]) -> Values:
 
 
 def _strings(what: str, values: Values) -> Values:
-    """Return names without space around them, or whole numbers where all of them are such."""
+    """Return names without space around them, or integers if all of them are whole numbers."""
     try:
         texts = np.char.strip(values if values.dtype.kind == "U" else np.char.decode(values, "utf-8"))
         found, places = np.unique(texts, return_inverse=True)
         names = found.tolist()
         "".join(names).encode()
     except (ValueError, SystemError) as error:  # numpy takes any four bytes for a letter
-        raise PactlError(f"{what} has labels that are no text in UTF-8", "save them as strings") from error
+        raise PactlError(f"{what} has labels that are not UTF-8", "save them as strings") from error
     if empty := int((texts == "").sum()):
         raise PactlError(f"{what} lacks {empty:,} of its labels: they are empty", "remove these examples")
     if missing := [word for word in _MISSING if word in names]:
@@ -169,14 +166,14 @@ def _strings(what: str, values: Values) -> Values:
 
 
 def _whole(what: str, values: Values, notes: list[str]) -> Values:
-    """Return floating-point numbers that are whole as integers."""
-    with np.errstate(invalid="ignore"):  # some NaN are signals
+    """Return whole floating-point numbers as integers."""
+    with np.errstate(invalid="ignore"):  # signalling NaN
         values = values.astype(np.float64)
     if missing := int(np.isnan(values).sum()):
         raise PactlError(f"{what} lacks {missing:,} of its labels: they are NaN", "remove these examples")
     if (odd := values[(values != np.trunc(values)) | ~(np.abs(values) < 2**53)]).size:
         raise PactlError(
-            f"{what} has the label {odd[0]:g}, which is no whole number",
+            f"{what} has the label {odd[0]:g}, which is not a whole number",
             "a certificate is about classes: for a number to predict, divide its range into classes",
         )
     notes.append("the labels are floating-point numbers, all of them whole: they are taken as integers")
@@ -184,13 +181,17 @@ def _whole(what: str, values: Values, notes: list[str]) -> Values:
 
 
 def _classes(what: str, labels: Values, notes: list[str], *, are_strings: bool) -> Values:
-    """Return the values that the classes stand for, in order: strings are names, whatever numbers they look like."""
+    """Return the label of each class, in order.
+
+    Args:
+        are_strings: whether the labels were strings, which are names even if they look like numbers.
+    """
     found, examples = np.unique(labels), len(labels)
     if len(found) < 2:
         raise PactlError(f"{what} has a single class, {_listed(found)}", "at least two classes are needed")
     if len(found) > min(max(_FEW_CLASSES, examples // 2), MOST_CLASSES):
         raise PactlError(
-            f"{what} has {len(found):,} different labels for {examples:,} examples: these are hardly classes",
+            f"{what} has {len(found):,} different labels for {examples:,} examples: these do not look like classes",
             "a certificate is about classes: name the column or array that holds them",
         )
     if found.dtype.kind not in "iu":
@@ -200,7 +201,7 @@ def _classes(what: str, labels: Values, notes: list[str], *, are_strings: bool) 
         return _from_zero(what, int(found[-1]) + 1, found, notes)
     if not are_strings and found.tolist() != [-1, 1] and (found[0] < 0 or not (is_full or len(found) == 2)):
         raise PactlError(
-            f"{what} has the labels {_listed(found)}, and it is not certain that each is a class",
+            f"{what} has the labels {_listed(found)}, which may not all be classes",
             "number the classes from 0, or name them by strings, and remove examples without a class",
         )
     if found[0] == 1 and found[-1] == len(found):
@@ -211,10 +212,10 @@ def _classes(what: str, labels: Values, notes: list[str], *, are_strings: bool) 
 
 
 def _from_zero(what: str, count: int, found: Values, notes: list[str]) -> Values:
-    """Return 0 .. count - 1, of which most occur."""
+    """Return 0 .. count - 1, and note those that do not occur."""
     if count > MOST_CLASSES:
         raise PactlError(f"{what} has the label {count - 1:,}", f"labels are at most {MOST_CLASSES - 1:,}")
     every: Values = np.arange(count)
     if len(absent := np.setdiff1d(every, found)):
-        notes.append(f"no training example has the label {_listed(absent)}: there are {count:,} classes all the same")
+        notes.append(f"no training example has the label {_listed(absent)}: there are still {count:,} classes")
     return every

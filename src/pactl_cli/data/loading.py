@@ -1,4 +1,4 @@
-"""A data set by its name."""
+"""Loading of a data set by its name."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ def load_dataset(
     reading: Reading | None = None,
     original: bool = False,
 ) -> Dataset:
-    """The data set `name`, on the CPU.
+    """Load a data set on the CPU.
 
     Args:
-        name: of the catalogue, or a kind of the user's own data and a path, as `npz:PATH`; or several, with commas.
-        data_dir: where named data sets lie, in torchvision's layout; what is absent is fetched into it.
-        progress: told of images read one by one and of bytes fetched.
+        name: from the catalogue, or a kind of the user's own data and a path, as `npz:PATH`; or several, with commas.
+        data_dir: where named data sets lie, in torchvision's layout. Absent data sets are downloaded into it.
+        progress: called with counts of images read and of bytes downloaded.
+        may_write: whether anything may be written below `data_dir`. If not, nothing is downloaded.
         reading: how the user's own data are read.
-        original: whether images stay as the files have them, whatever size is asked for.
-        may_write: whether anything may be written below `data_dir`; if not, what is absent is missing.
+        original: whether images keep their size, even if `reading` asks for another.
 
     Raises:
-        MissingError: if it is absent and cannot or may not be fetched.
-        PactlError: if it is truncated or altered, or not what a data set must be, or is not read in that way, or as
-            `resized` does.
+        MissingError: if it is absent and cannot or may not be downloaded.
+        PactlError: if it is truncated, altered or malformed, or if `reading` does not fit it, or as `resized` does.
     """
     how = reading or Reading()
     if len(catalogue.joined(name)) > 1:
@@ -52,7 +51,7 @@ def load_dataset(
     if isinstance(dataset.train, Examples) and entry.train_examples not in (None, len(dataset.train)):
         raise PactlError(
             f"{name} in {data_dir} has {len(dataset.train):,} training examples, not {entry.train_examples:,}",
-            "restore its files, or delete them to have them fetched again",
+            "restore its files, or delete them to have them downloaded again",
         )
     return dataset if original else resized(dataset, how.image_size, directory, progress)
 
@@ -60,7 +59,7 @@ def load_dataset(
 def load_parts(
     name: str, data_dir: Path, how: Reading, progress: Progress = unheard, *, may_write: bool = True
 ) -> list[Dataset]:
-    """The data sets that a name joins, or the one that it names, as their files have them.
+    """Load the data sets that a name joins, or the one that it names, with images in their original size.
 
     Raises:
         PactlError: as `load_dataset` does.
@@ -77,7 +76,7 @@ def load_parts(
 def _in_one_size(
     parts: Sequence[Dataset], size: int | None, directory: DataDirectory, progress: Progress
 ) -> list[Dataset]:
-    """Data sets with their images in the size of the first, or in a square of `size`."""
+    """Return the data sets with their images in the size of the first, or in a square of `size`."""
     first, sizes = resized(parts[0], size, directory, progress), set(parts[0].spec.sides)
     side = size or (sizes.pop() if len(sizes) == 1 else None)
     others = (resized(each, side if each.spec.kind == IMAGE else None, directory, progress) for each in parts[1:])

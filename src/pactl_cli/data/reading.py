@@ -1,4 +1,4 @@
-"""How the user's own data are read: what their files do not say of themselves."""
+"""How the user's own data are read: the settings for what the files themselves do not say."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ OF_TEXTS = ("tokenizer", "sequence_length", "text_form")
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader of the user's own data is told; each field is the setting of that name.
+    """The settings for reading the user's own data. Each field has the name of its setting.
 
     Attributes:
-        image_size: the side to which images are scaled and cut; None for their own size.
-        channels: `first` or `last`, the axis of an array that counts the channels; None where its shape says it.
+        image_size: the side of the square to which images are scaled and cropped; None keeps their size.
+        channels: the axis of an array that counts the channels, `first` or `last`; None infers it from the shape.
         label: the column of a table that holds the labels.
-        text: the column of a table that holds texts, which are then all that an example is.
-        missing: what becomes of missing values of a table: `refuse` or `constant`.
-        categories: the values of some columns of a table, each in the order of its numbers.
-        tokenizer: `bytes`, or the path of a tokenizer's file.
-        sequence_length: how many tokens of a text are read.
+        text: the column of a table that holds texts; other columns are then not read.
+        missing: what to do with missing values in a table, `refuse` or `constant`.
+        categories: the categories of some columns of a table, in the order of their numbers.
+        tokenizer: `bytes`, `words`, or the path of a tokenizer's file.
+        sequence_length: the number of tokens that are read from each text.
         text_form: `padded`, `bagged` or `masked`.
-        fonts: the folder of the fonts that glyphs are drawn from; None for those of the packages that are installed.
+        fonts: the folder of the fonts for glyphs; None for the fonts of installed packages.
     """
 
     image_size: int | None = None
@@ -41,16 +41,17 @@ class Reading:
     fonts: Path | None = None
 
     def only(self, names: Collection[str]) -> Reading:
-        """Return the same but for settings of other names, which are as if nobody had given them."""
-        unsaid: dict[str, Any] = {each.name: each.default for each in fields(self) if each.name not in names}
-        return replace(self, **unsaid)
+        """Return the settings of these names, and the defaults of all others."""
+        defaults: dict[str, Any] = {each.name: each.default for each in fields(self) if each.name not in names}
+        return replace(self, **defaults)
 
     def refuse(self, why: str, *, only: Collection[str] = (), but: Collection[str] = ()) -> None:
-        """Raise PactlError if a setting was given that means nothing for the data at hand.
+        """Raise PactlError if a setting was given that has no meaning for the data at hand.
 
         Args:
-            only: the settings to look at; all where nothing is given.
-            but: those that may be given.
+            why: the reason, for the message.
+            only: the settings to check; empty for all.
+            but: the settings that may be given.
         """
         for field in fields(self):
             value, looked_at = getattr(self, field.name), not only or field.name in only

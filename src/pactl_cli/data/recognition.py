@@ -1,12 +1,13 @@
-"""Examples recognised again: those that weights were trained on, also in another form, and exact copies."""
+"""Fingerprints that recognise examples that weights were trained on, also in another form, and exact copies."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,72 +15,74 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pactl_cli.data.adaptation import grey
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Examples, LabelledExamples, Origins
 from pactl_cli.data.files.decoding import own_pixels
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.files.workers import mapped, useful_workers
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.streaming import FileExamples
 from pactl_cli.models.inputs import Inputs, change
 
 Fingerprints = NDArray[np.uint64]
-"""64 bits of a hash each."""
+"""Hashes of 64 bits."""
 
 _BATCH_VALUES = 1 << 22
-"""Numbers at a time."""
 _FILES_AT_ONCE = 64
 _STEPS = 256
 """Values are compared by their place between the least and the greatest, in so many steps. A byte's place never lies
-half-way between two of them, because no difference of bytes is divisible by 256: single precision rounds it alike."""
+half-way between two steps, because no difference of bytes is divisible by 256. So single precision rounds it alike."""
 _LEAST_PIXELS = 16
-"""A picture with fewer is taken for a row of numbers."""
+"""A picture with fewer pixels is treated as a row of numbers."""
 _LEAST_VALUES, _LEAST_CONTENT = 64, 32
-"""A row with fewer numbers, or fewer unlike its commonest, such as one of a table, is told by its values alone."""
+"""A row with fewer numbers, or fewer that differ from its commonest, such as one of a table, is identified by its exact
+values alone."""
 _LEAST_LEVELS = 16
-"""An image, or a plane, of fewer different values, such as an icon or a mask, is told by its bytes alone."""
+"""An image, or a plane, with fewer different values, such as an icon or a mask, is identified by its bytes alone."""
 _INNER = {32: 28}
-"""Sides of which a published set has a smaller sibling: svhn28 is the middle of svhn."""
+"""The sides of published images whose centre is an image of another set: svhn28 is the centre of svhn."""
 _ENCODINGS = ((255.0, 0.0, 0.2), (127.5, 127.5, 0.2), (1.0, 0.0, 0.0))
-"""Scale and offset of bytes that were written as 0 .. 1, as -1 .. 1, or as they are, and how far from a byte they may
-be: half precision rounds the first two by up to an eighth."""
+"""Scale and offset that recover bytes written as 0 .. 1, as -1 .. 1, or as they are, and the tolerance: half precision
+rounds the first two by up to an eighth."""
 
-Read = tuple[Tensor, Tensor]
-"""Values that are compared, and which items of a batch may be compared by them, shape (m,)."""
+_Values = tuple[Tensor, Tensor]
+"""Values to compare, and which items of a batch may be compared by them, shape (m,)."""
 
 
 def image_fingerprints(examples: LabelledExamples) -> Fingerprints:
-    """The canonical forms of each image, as fingerprints: shape (n, forms). Labels do not matter.
+    """Return fingerprints of the canonical forms of each input, shape (n, forms). Labels do not matter.
 
-    Two images share one if both were written from the same bytes: as 0 .. 1, as -1 .. 1 or as they are, also in half
-    precision, or in three channels. If the bytes have at least 16 values, they also share one if they differ by a scale
-    and an offset of their numbers, one for all channels or one each, by their sign, by a frame of one value and equal
-    width; if one is the luma of the other; or if one is cut from the other as `svhn28` is from `svhn`. A grey image may
-    be flattened. Where files stand for the images, the forms are the file, and its picture's bytes before it is scaled.
-    Integers are also taken for what they are in single precision, which is what networks of the catalogue see; a
-    mapping has but its exact form. Rows of integers share one if they differ by zeros at the end, or at the beginning,
-    which pad sequences of tokens. What was made from a text has the text's, too, however that was split and cut.
+    Two inputs share a fingerprint in the following cases.
+
+    - Images written from the same bytes, as 0 .. 1, as -1 .. 1 or as they are, also in half precision or repeated in
+      three channels. A grey image may be flattened.
+    - If the bytes have at least 16 values: images that differ by sign, by a scale and an offset, for all channels or
+      for each, or by a frame of one value and equal width; an image and its luma; `svhn` and its centre, `svhn28`.
+    - If `by_file`: the same files, or the same pixels before they are scaled.
+    - Integers that are equal in single precision, which is what networks of the catalogue see.
+    - Rows of integers that differ by padding, which is zeros at the end or at the beginning.
+    - Inputs made from the same text, however it was split and cut.
+    - Mappings of tensors, only if they are equal.
     """
     if isinstance(examples, FileExamples) and examples.by_file:
         return np.stack([_file_fingerprints(examples, unheard), _own_pixels(examples)], axis=1)
-    found = [np.zeros((0, 1), dtype=np.uint64), *(_forms(batch) for batch in _batches(examples))]
-    forms: Fingerprints = np.concatenate(found[1:] or found)
-    origins = examples.origins if isinstance(examples, Examples | MadeExamples) else None
+    forms: Fingerprints = np.concatenate([_forms(batch) for batch in _batches(examples)])
+    origins = examples.origins if isinstance(examples, Examples | LazyExamples) else None
     return forms if origins is None or not len(origins) else np.concatenate([forms, origins[:, None]], axis=1)
 
 
 def text_fingerprints(texts: Sequence[str]) -> Origins:
-    """A fingerprint of the words of each text, whatever space is between them: shape (n,)."""
+    """Return a fingerprint of the words of each text, shape (n,), which does not depend on the space between them."""
     return np.array([_hash(f"text {' '.join(text.split())}".encode()) for text in texts], dtype=np.uint64)
 
 
 def exact_fingerprints(
     examples: LabelledExamples, sized: Callable[[], LabelledExamples] | None = None, progress: Progress = unheard
 ) -> Fingerprints:
-    """A fingerprint of each example as it is, shape (n,): two are equal where one is a copy of the other.
+    """Return a fingerprint of each input, shape (n,), which is equal for exact copies.
 
-    Where files stand for images, of the files; but where these have several sizes, of the sides of each and of the
-    pixels that it has in what `sized` gives, the same images in one size: however a picture is saved, it is told.
-    Integers are what they are as numbers, in whatever width they are stored.
+    If `by_file`, it is of the file. But if the files differ in size, it is of the sides of each and of its pixels in
+    `sized()`, the same images in one size, and so independent of the file's format. Integers of any width are compared
+    as numbers.
     """
     if isinstance(examples, FileExamples) and examples.files.sides is not None and sized is not None:
         sides = examples.files.sides[examples.rows].astype(np.int64)
@@ -87,7 +90,7 @@ def exact_fingerprints(
         return _hashes(torch.from_numpy(np.column_stack([sides, pixels])))
     if isinstance(examples, FileExamples) and examples.by_file:
         return _file_fingerprints(examples, progress)
-    return np.concatenate([np.zeros(0, dtype=np.uint64), *map(_exact, _batches(examples))])
+    return np.concatenate([_exact(batch) for batch in _batches(examples)])
 
 
 def _file_fingerprints(examples: FileExamples, progress: Progress) -> Fingerprints:
@@ -96,7 +99,7 @@ def _file_fingerprints(examples: FileExamples, progress: Progress) -> Fingerprin
 
 
 def _own_pixels(examples: FileExamples) -> Fingerprints:
-    """A hash of the bytes of each picture at its own size: what it would have as a resident image of that size."""
+    """Return a hash of the pixels of each picture in its own size, the same as for a resident image of that size."""
     parts = np.array_split(examples.rows, max(1, len(examples) // _FILES_AT_ONCE))
     paths = [examples.files.paths[rows].tolist() for rows in parts]
     hashes = partial(_hashes_of_files, examples.frame.mode)
@@ -105,12 +108,12 @@ def _own_pixels(examples: FileExamples) -> Fingerprints:
 
 
 def _hashes_of_files(mode: str, paths: list[bytes]) -> Fingerprints:
-    hashes = [_hashes(torch.from_numpy(own_pixels(path, mode).copy())[None]) for path in paths]
-    return np.concatenate([np.zeros(0, dtype=np.uint64), *hashes])
+    pixels = (torch.from_numpy(own_pixels(path, mode).copy()) for path in paths)
+    return np.array([_hashes(picture[None])[0] for picture in pixels], dtype=np.uint64)
 
 
 def _exact(inputs: Inputs) -> Fingerprints:
-    """A hash of each example, shape (m,): of a mapping, of the hashes of its tensors with their names and shapes."""
+    """Return a hash of each input, shape (m,); of a mapping, from the hashes of its tensors with names and shapes."""
     if isinstance(inputs, Tensor):
         return _hashes(_plain(inputs))
     tensors = [
@@ -122,7 +125,7 @@ def _exact(inputs: Inputs) -> Fingerprints:
 
 
 def _batches(examples: LabelledExamples) -> Iterator[Inputs]:
-    """The inputs on the CPU, a few at a time."""
+    """Yield the inputs on the CPU, a few at a time; one empty batch if there are none."""
     size = max(1, _BATCH_VALUES // examples.spec.values)
     parts = torch.arange(len(examples), device=examples.labels.device).split(size)
     with closing(examples.batches(parts)) as batches:
@@ -138,7 +141,7 @@ def _hash(content: bytes) -> int:
 
 
 def _forms(inputs: Inputs) -> Fingerprints:
-    """The forms of a batch, shape (m, forms). Where an example lacks one, its exact values stand for it."""
+    """Return the forms of a batch, shape (m, forms). If an input lacks a form, its exact hash takes the place."""
     if not isinstance(inputs, Tensor):
         return _exact(inputs)[:, None]
     images = inputs.view(len(inputs), 1, 1, -1) if inputs.ndim == 2 else inputs
@@ -149,7 +152,7 @@ def _forms(inputs: Inputs) -> Fingerprints:
 
 
 def _unpadded(rows: Tensor) -> Fingerprints:
-    """The forms of rows of tokens without the zeros at their end, and at their beginning: shape (m, 2)."""
+    """Return the forms of rows of tokens without zeros at their end, and at their beginning, shape (m, 2)."""
     forms = [
         (_hash(b"until " + np.trim_zeros(row, "b").tobytes()), _hash(b"from " + np.trim_zeros(row, "f").tobytes()))
         for row in _plain(rows).numpy()
@@ -158,7 +161,7 @@ def _unpadded(rows: Tensor) -> Fingerprints:
 
 
 def _number_forms(images: Tensor) -> Fingerprints:
-    """The forms of images, or of rows as images of one row, of bytes or in single precision."""
+    """Return the forms of images, or of rows as images of one row, in bytes or in single precision."""
     exact = _hashes(_plain(images.float()))
     channels, height, width = images.shape[1:]
     is_row = min(height, width) == 1 or height * width < _LEAST_PIXELS
@@ -173,7 +176,7 @@ def _number_forms(images: Tensor) -> Fingerprints:
 
 
 def _row_forms(rows: Tensor, exact: Fingerprints) -> list[Fingerprints]:
-    """The form of rows of numbers by the places of their values, where these are many."""
+    """Return the form of rows of numbers by the places of their values, if there are many."""
     places, is_faithful = _over_all(rows)
     count = places.shape[-1]
     has_many = (count - _counts(places).amax(-1)[:, 0] >= _LEAST_CONTENT) & (count >= _LEAST_VALUES)
@@ -181,8 +184,8 @@ def _row_forms(rows: Tensor, exact: Fingerprints) -> list[Fingerprints]:
 
 
 def _picture_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
-    """The forms of images by the places of their values: over all planes and in each, as they are and without a frame;
-    and, of grey ones of the size of a published set, those of the middle."""
+    """Return the forms of images by the places of their values, over all planes and in each, with and without a frame,
+    and the forms of the centre of grey images."""
     forms = _two_forms(images, exact, _over_all)
     if images.shape[1] > 1:
         return forms + _two_forms(images, exact, _in_each)
@@ -190,7 +193,7 @@ def _picture_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
 
 
 def _grey_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
-    """The forms of the luma of colour images of bytes, each plane of which has many values."""
+    """Return the forms of the luma of colour images of bytes, if each plane has many values."""
     is_rich = (_counts(images.flatten(2).to(torch.int16)) > 0).sum(-1).amin(1) >= _LEAST_LEVELS
     luma = grey(images)
     forms = _two_forms(luma, exact, _over_all) + _middle_forms(luma, exact)
@@ -198,37 +201,38 @@ def _grey_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
 
 
 def _middle_forms(images: Tensor, exact: Fingerprints) -> list[Fingerprints]:
-    """The forms of the middle of grey images, if they have the size of a set that has a smaller sibling."""
+    """Return the forms of the centre of grey images, if their size is in `_INNER`."""
     height, width = images.shape[2:]
     if height != width or height not in _INNER:
         return []
     return _two_forms(_cut(images, (height - _INNER[height]) // 2), exact, _over_all)
 
 
-def _over_all(images: Tensor) -> Read:
-    """The places of all numbers of an image: shape (m, 1, C H W)."""
+def _over_all(images: Tensor) -> _Values:
+    """Return the places of the values among all of an image, shape (m, 1, C H W)."""
     return _places(images.flatten(1)[:, None])
 
 
-def _in_each(images: Tensor) -> Read:
-    """The places of the numbers of each plane: shape (m, C, H W)."""
+def _in_each(images: Tensor) -> _Values:
+    """Return the places of the values in each plane, shape (m, C, H W)."""
     return _places(images.flatten(2))
 
 
-def _as_bytes(images: Tensor) -> Read:
-    """The bytes themselves."""
+def _as_bytes(images: Tensor) -> _Values:
+    """Return the bytes themselves."""
     return images, torch.ones(len(images), dtype=torch.bool)
 
 
-def _two_forms(images: Tensor, exact: Fingerprints, read: Callable[[Tensor], Read]) -> list[Fingerprints]:
-    """Two forms of images, shape (m, C, H, W), of what is read of their values: with and without a frame."""
+def _two_forms(images: Tensor, exact: Fingerprints, read: Callable[[Tensor], _Values]) -> list[Fingerprints]:
+    """Return the forms of images, shape (m, C, H, W), with and without a frame, by the values that `read` returns."""
     values, is_one = read(images)
     whole = np.where((is_one & _has_content(images)).numpy(), _hashes(values.view(images.shape)), exact)
     return [whole, _unframed(images, whole, read)]
 
 
-def _unframed(images: Tensor, whole: Fingerprints, read: Callable[[Tensor], Read]) -> Fingerprints:
-    """The form of images without the rings at their edge that have one value in each plane, if enough is within."""
+def _unframed(images: Tensor, whole: Fingerprints, read: Callable[[Tensor], _Values]) -> Fingerprints:
+    """Return the form of images without the rings at their edge that have one value in each plane; where too little is
+    within, that of the whole image."""
     found = whole.copy()
     rings = _frame_widths(images)
     for ring in rings.unique().tolist():
@@ -244,12 +248,12 @@ def _unframed(images: Tensor, whole: Fingerprints, read: Callable[[Tensor], Read
 
 
 def _has_content(images: Tensor) -> Tensor:
-    """Whether each plane of an image, shape (m, C, H, W), has more than one value, shape (m,)."""
+    """Return for each image, shape (m, C, H, W), whether every plane has more than one value, shape (m,)."""
     return (images != images[..., :1, :1]).flatten(2).any(2).all(1)
 
 
 def _frame_widths(images: Tensor) -> Tensor:
-    """How many rings at the edge have one value in each plane, shape (m,); 0 if nothing else is within."""
+    """Return the number of rings at the edge with one value in each plane, shape (m,); 0 if nothing else is within."""
     height, width = images.shape[2:]
     content = (images != images[..., :1, :1]).any(1)
     away = torch.minimum(
@@ -261,11 +265,11 @@ def _frame_widths(images: Tensor) -> Tensor:
     return torch.where(rings == beyond, 0, rings)
 
 
-def _places(values: Tensor) -> Read:
-    """Where each value lies between the least and the greatest of its row, in steps: shape (m, K, F), int16. Of this
-    and its negative it is the one that begins below the middle.
+def _places(values: Tensor) -> _Values:
+    """Return the place of each value between the least and the greatest of its row, in steps, shape (m, K, F), int16.
 
-    And whether the places of an item tell all of its values apart, as those of bytes do, and are many in each row.
+    A row or its negative is taken, whichever begins below the middle. An item may be compared by places if they
+    distinguish all of its values, as for bytes, and are many in each row.
     """
     are_bytes = values.dtype == torch.uint8
     exact = values.float() if are_bytes else values.double()
@@ -283,37 +287,34 @@ def _places(values: Tensor) -> Read:
 
 
 def _counts(places: Tensor) -> Tensor:
-    """How often each place occurs in each row, shape (m, K, steps)."""
+    """Return the number of times that each place occurs in each row, shape (m, K, steps)."""
     counts = torch.zeros((*places.shape[:-1], _STEPS + 1), dtype=torch.int32)
     return counts.scatter_add_(-1, places.long(), torch.ones((), dtype=torch.int32).expand(places.shape))
 
 
 def _plain(images: Tensor) -> Tensor:
-    """The values, of which a zero has no sign, and an integer that is no byte 64 bits."""
+    """Return the values with unsigned zeros, and integers other than bytes in 64 bits."""
     if images.is_floating_point():
         return images + 0.0
     return images if images.dtype == torch.uint8 else images.long()
 
 
 def _hashes(batch: Tensor, before: bytes = b"") -> Fingerprints:
-    """A hash of each item, shape (m, ...); of an image, shape (m, C, H, W), all of whose planes are alike, of one."""
-    items = batch.contiguous().numpy()
+    """Return a hash of each item, shape (m,); of one plane, if the item is an image whose planes are all equal."""
+    items: Iterable[NDArray[Any]] = batch.contiguous().numpy()
     if batch.ndim == 4:
         alike = (batch == batch[:, :1]).flatten(1).all(1).tolist()
-        return np.array(
-            [_hash(before + (item[:1] if one else item).tobytes()) for item, one in zip(items, alike, strict=True)],
-            dtype=np.uint64,
-        )
+        items = (item[:1] if one else item for item, one in zip(items, alike, strict=True))
     return np.array([_hash(before + item.tobytes()) for item in items], dtype=np.uint64)
 
 
 def _cut(images: Tensor, edge: int) -> Tensor:
-    """Images, shape (m, C, H, W), without their edge."""
+    """Return images, shape (m, C, H, W), without `edge` pixels on each side."""
     return images[..., edge : images.shape[-2] - edge, edge : images.shape[-1] - edge]
 
 
 def _bytes_of(images: Tensor) -> Iterator[tuple[NDArray[np.bool_], Tensor]]:
-    """The bytes that images may have been written from, for each way of writing; and which images were written so."""
+    """Yield for each encoding which images fit it, and the bytes from which these were written."""
     if images.dtype == torch.uint8:
         yield np.ones(len(images), dtype=bool), images
         return

@@ -1,4 +1,4 @@
-"""Images brought to the size of `--image-size`: the shorter side scaled to it, and the middle cut out."""
+"""Resizing of images to `--image-size`: the shorter side is scaled to it, and the centre is cropped."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.by_batch import Rows, at_once_or_by_batch, made_of
-from pactl_cli.data.dataset import Dataset, LabelledExamples
+from pactl_cli.data.dataset import Dataset, LabelledExamples, resident_parts
 from pactl_cli.data.files.capacity import cores
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
 from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress, unheard
-from pactl_cli.data.folders import resident
+from pactl_cli.data.lazy_examples import Rows, with_rows
 from pactl_cli.data.streaming import FileExamples, exceeds_memory
 from pactl_cli.errors import PactlError
 from pactl_cli.models.inputs import IMAGE, InputSpec
 
 _AT_ONCE = 256
 _ORDINARY_SIDE, _STEP = 224, 32
-"""What is proposed: at most so much, in steps."""
+"""The largest image size that an error proposes, and the step between sizes."""
 
 
 def resized(dataset: Dataset, size: int | None, data_dir: DataDirectory, progress: Progress = unheard) -> Dataset:
-    """Return a data set with its images in a square of `size`; as it is for None. Labels stay.
+    """Return the data set with its images in a square of `size`; None keeps their size.
 
-    What does not fit into memory is resized, or decoded, by batch.
+    Images that do not fit into memory are resized, or decoded, by batch.
 
     Args:
         data_dir: where decoded images are kept.
 
     Raises:
-        PactlError: if they are no images, or have several sizes and need one, or cannot be read.
+        PactlError: if the inputs are not images, or cannot be read, or differ in size and `size` is None.
     """
     train = dataset.train
     if isinstance(train, FileExamples):
@@ -50,10 +49,10 @@ def resized(dataset: Dataset, size: int | None, data_dir: DataDirectory, progres
     if size is None or train.spec.sides == (size, size):
         return dataset
     if train.spec.kind != IMAGE:
-        raise PactlError(f"--image-size {size}: the data are {train.spec}, no images", "leave it out")
+        raise PactlError(f"--image-size {size}: the data are {train.spec}, not images", "leave it out")
     if not (train.spec.is_image_of_bytes or _dtype(train.spec) == torch.float32):
         raise PactlError(f"--image-size {size}: the pixels are integers of 64 bits", "save them as uint8 or float32")
-    return dataset.each(lambda examples: _of_rows(examples, size, progress))
+    return dataset.each(lambda examples: with_rows(examples, partial(_ResizedRows, size=size), progress))
 
 
 def _dtype(spec: InputSpec) -> torch.dtype:
@@ -61,7 +60,7 @@ def _dtype(spec: InputSpec) -> torch.dtype:
 
 
 def _require_one_size(dataset: Dataset) -> None:
-    """Raise PactlError if pictures have several sizes, naming one that is unlike most."""
+    """Raise PactlError if pictures differ in size, and name one of an unusual size."""
     files = [part.files for part in dataset.parts if isinstance(part, FileExamples)]
     sides = np.concatenate([some.sides for some in files if some.sides is not None] or [np.zeros((0, 2), np.int32)])
     if not len(sides):
@@ -80,7 +79,7 @@ def _require_one_size(dataset: Dataset) -> None:
 
 
 def _of_files(dataset: Dataset, frame: Frame, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """Return pictures from files in a frame: decoded once where they fit into memory."""
+    """Return pictures from files in a frame: decoded once if they fit into memory, else streamed."""
     parts = [part for part in dataset.parts if isinstance(part, FileExamples)]
     if exceeds_memory(sum(map(len, parts)), frame):
         framed: Sequence[LabelledExamples] = [replace(part, frame=frame, by_file=False) for part in parts]
@@ -90,18 +89,12 @@ def _of_files(dataset: Dataset, frame: Frame, data_dir: DataDirectory, progress:
         source = os.path.abspath(os.path.expanduser(place)) if place else data_dir.path
         cache = DecodedCache(f"{kind}:{source} in {frame}", paths, data_dir)
         images = torch.from_numpy(cache.images(Pictures(dataset.name, paths, frame), progress))
-        framed = resident(images, *(part.labels.tolist() for part in parts))
+        framed = resident_parts(images, *(part.labels.tolist() for part in parts))
     return replace(dataset, train=framed[0], test=framed[1] if len(parts) > 1 else None)
 
 
-def _of_rows(examples: LabelledExamples, size: int, progress: Progress) -> LabelledExamples:
-    """Return images in a square: made at once where they fit into memory, else by batch."""
-    made = made_of(examples)
-    return at_once_or_by_batch(replace(made, rows=ResizedRows(made.rows, size)), progress)
-
-
 @dataclass(frozen=True)
-class ResizedRows:
+class _ResizedRows:
     """Images that are resized when they are read."""
 
     rows: Rows
@@ -109,7 +102,7 @@ class ResizedRows:
 
     @property
     def spec(self) -> InputSpec:
-        """Images in a square."""
+        """The kind, shape and type of one resized image."""
         spec = self.rows.spec
         return InputSpec.image(spec.channels, self.size, self.size, _dtype(spec))
 
@@ -117,8 +110,8 @@ class ResizedRows:
         """Return the images of some rows, shape (m, C, size, size)."""
         frame = Frame.square(self.spec.channels, self.size)
         made = torch.empty((len(rows), *frame.shape), dtype=_dtype(self.spec))
-        with ThreadPoolExecutor(cores()) as threads:  # Pillow lets others work while it does
-            for start in range(0, len(rows), _AT_ONCE):  # a few at a time: they may be larger than what they become
+        with ThreadPoolExecutor(cores()) as threads:  # Pillow releases Python's lock while it resizes
+            for start in range(0, len(rows), _AT_ONCE):  # in chunks, because the originals may be larger
                 images = self.rows.read(rows[start : start + _AT_ONCE])
                 for place, image in enumerate(threads.map(partial(_in_frame, frame=frame), images), start):
                     made[place] = image
@@ -126,7 +119,7 @@ class ResizedRows:
 
 
 def _in_frame(image: Tensor, frame: Frame) -> Tensor:
-    """Return an image, shape (C, H, W), scaled and cut plane by plane, as Pillow can for every type."""
+    """Return an image, shape (C, H, W), scaled and cropped plane by plane, which Pillow does for every type."""
     from PIL import Image
 
     planes = [np.asarray(frame.fit(Image.fromarray(plane))) for plane in image.contiguous().numpy()]

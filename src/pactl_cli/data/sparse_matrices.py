@@ -1,4 +1,4 @@
-"""Sparse matrices as scipy saves them: the arrays of one, checked, and its rows made dense when they are wanted."""
+"""Sparse matrices as scipy saves them: their arrays are checked, and rows are made dense on demand."""
 
 from __future__ import annotations
 
@@ -9,52 +9,53 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pactl_cli.data.array_values import Held, Values, require_numbers, taken_type
+from pactl_cli.data.array_values import Held, Values, input_type, require_finite
 from pactl_cli.errors import PactlError
 
 _COMPRESSED, _PLACES = {"data", "indices", "indptr", "shape"}, {"data", "row", "col", "shape"}
 _MORE = {"format", "_is_array"}
 _BY_ROWS, _BY_COLUMNS = "csr", "csc"
+_LINES = {_BY_ROWS: "rows", _BY_COLUMNS: "columns"}
 
 
 @dataclass(frozen=True)
 class SparseRows:
-    """The rows of a scipy.sparse.csr_matrix in single precision, dense."""
+    """A scipy.sparse.csr_matrix in single precision, whose rows are read as dense arrays."""
 
     matrix: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the matrix."""
+        """The shape of the matrix."""
         rows, columns = self.matrix.shape
         return rows, columns
 
     def read(self, rows: NDArray[np.int64]) -> Values:
-        """Return some rows."""
+        """Return some rows, shape (m, columns)."""
         found: Values = self.matrix[rows].toarray()
         return found
 
 
 def is_sparse(keys: Set[str]) -> bool:
-    """Return whether arrays of these names are those of a sparse matrix, no more and no less."""
+    """Return whether these are exactly the names of the arrays of a sparse matrix."""
     return keys - _MORE in (_COMPRESSED, _PLACES)
 
 
 def sparse_rows(what: str, called: str, arrays: Mapping[str, Values], examples: int) -> SparseRows:
-    """Return the matrix that scipy.sparse.save_npz, or somebody in its way, has taken apart.
+    """Return the matrix of which scipy.sparse.save_npz, or code like it, has saved the arrays.
 
     Args:
-        what: the matrix, for messages.
-        called: its name, as it was saved.
-        arrays: its parts, by name.
-        examples: how many rows it has to have: else a few bytes could promise any number.
+        what: the matrix's name for messages.
+        called: the name under which it was saved.
+        arrays: its arrays by name.
+        examples: the number of rows that it must have. Without it, a few bytes could claim any number.
 
     Raises:
-        PactlError: if it is none: its indices lie outside, or it has two values for one place.
+        PactlError: if its arrays do not fit together, an index lies outside, or one place has two values.
     """
     numbers = arrays["data"]
-    taken_type(f"{what}.data", numbers.dtype)
-    require_numbers(f"{what}.data", f"{called}.data", Held(numbers).pieces())
+    input_type(f"{what}.data", numbers.dtype)
+    require_finite(f"{what}.data", f"{called}.data", Held(numbers).pieces())
     shape = _shape(what, arrays["shape"], examples)
     if "row" in arrays:
         places = {name: _integers(f"{what}.{name}", arrays[name]) for name in ("row", "col")}
@@ -70,9 +71,6 @@ def sparse_rows(what: str, called: str, arrays: Mapping[str, Values], examples: 
         raise PactlError(f"{what}.indptr does not divide {len(indices):,} values among {major:,} {_LINES[kind]}")
     _require_within(f"{what}.indices", indices, minor)
     return _dense_by_row(what, kind, (numbers, indices, starts), shape)
-
-
-_LINES = {_BY_ROWS: "rows", _BY_COLUMNS: "columns"}
 
 
 def _dense_by_row(what: str, kind: str, parts: tuple[Any, ...], shape: tuple[int, int]) -> SparseRows:
@@ -96,7 +94,7 @@ def _shape(what: str, values: Values, examples: int) -> tuple[int, int]:
 
 
 def _kind(what: str, said: Values | None, starts: int, shape: tuple[int, int]) -> str:
-    """Return whether a compressed matrix goes by rows or by columns: as it says, else as its size does."""
+    """Return the format of a compressed matrix, `csr` or `csc`: as it says, else as the number of starts implies."""
     if said is not None:
         word = said.item() if said.size == 1 else None
         kind = word.decode("ascii", "replace") if isinstance(word, bytes) else word
@@ -104,7 +102,9 @@ def _kind(what: str, said: Values | None, starts: int, shape: tuple[int, int]) -
             raise PactlError(f"{what}.format is {kind!r}", "save it as csr, csc or coo: x.tocsr()")
         return str(kind)
     if shape[0] == shape[1]:
-        raise PactlError(f"{what} is square, and does not say whether it goes by rows", f'add {what}.format: "csr"')
+        raise PactlError(
+            f"{what} is square, and does not say whether it is stored by rows", f'add {what}.format: "csr"'
+        )
     return _BY_COLUMNS if starts == shape[1] + 1 else _BY_ROWS
 
 
@@ -123,4 +123,4 @@ def _require_same_length(what: str, numbers: Values, **places: Values) -> None:
 def _require_within(what: str, indices: NDArray[np.int64], side: int) -> None:
     if indices.min() < 0 or indices.max() >= side:
         wrong = indices[(indices < 0) | (indices >= side)]
-        raise PactlError(f"{what} has the index {wrong[0]:,}, and there are {side:,} places")
+        raise PactlError(f"{what} has the index {wrong[0]:,}, which is outside 0 .. {side - 1:,}")

@@ -1,4 +1,4 @@
-"""What people call the arrays of a data set."""
+"""The usual names for the arrays of a data set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pactl_cli.errors import PactlError
 _INPUTS = ("x", "images", "data", "features", "inputs")
 _LABELS = ("y", "labels", "label", "targets", "target")
 _PARTS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
-"""A name is a word of the first two tables and one of a part, in either order, with or without an underscore, in
-capitals or not: `x_train`, `X_train`, `train_images`; or a word alone, which is of the training set."""
+"""A name is a word for inputs or labels and a word for a part, in either order, in any case, with or without an
+underscore: `x_train`, `X_train`, `train_images`. A word for inputs or labels alone means the training set."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class Pair:
     y: str
 
 
-def find_parts(dataset: str, names: Sequence[str], listed: str, hint: str) -> tuple[Pair, Pair | None, tuple[str, ...]]:
-    """Return the names of the arrays of the training set and of the test set, and notes on unusual names.
+def find_parts(dataset: str, names: Sequence[str], listed: str, hint: str) -> tuple[list[Pair], list[str]]:
+    """Return the arrays of the training set, and of the test set if there is one, with notes on unusual names.
 
     Args:
-        dataset: its name, for messages.
+        dataset: the data set's name for messages.
         names: of all arrays.
-        listed: what there is, in words.
-        hint: what to do where something is missing.
+        listed: all arrays in words, for messages.
+        hint: what to do if an array is missing.
 
     Raises:
-        PactlError: if one is missing, or there are two for one.
+        PactlError: if an array is missing, or two arrays match one role.
     """
     found = {(role, part): _found(dataset, names, role, part) for role, part in product("xy", _PARTS)}
     for role in "xy":
@@ -49,14 +49,14 @@ def find_parts(dataset: str, names: Sequence[str], listed: str, hint: str) -> tu
     notes = [f"the arrays {', '.join(taken)} are taken for {', '.join(usual)}"] if taken != usual else []
     if unused := [found[role, part] for part in present[1:] for role in "xy" if found[role, part]]:
         notes.append(f"{' and '.join(map(str, unused))}: not used, as there is a test set")
-    return pairs[0], pairs[1] if len(pairs) > 1 else None, tuple(notes)
+    return pairs, notes
 
 
 def _found(dataset: str, names: Iterable[str], role: str, part: str) -> str | None:
-    """Return the array of a role and a part; None if there is none.
+    """Return the name of the array for a role, `x` or `y`, and a part; None if there is no such array.
 
     Raises:
-        PactlError: if there are two.
+        PactlError: if two arrays match.
     """
     words = _INPUTS if role == "x" else _LABELS
     parts = _PARTS[part] if part else ("",)

@@ -1,4 +1,4 @@
-"""Which training examples are which: prior, calibration, and S, the bound's sample."""
+"""The partition of the training examples into the prior's, calibration's, and S, the bound's sample."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _NONE: Indices = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Partition:
-    """Disjoint parts of the training set, by index, in order.
+    """Disjoint parts of the training set, each as indices in order.
 
     Attributes:
-        prior: what the prior was trained on.
-        calibration: what is taken out of S for batch statistics.
+        prior: examples that the prior is trained on.
+        calibration: examples taken out of S for batch statistics.
         bound: S.
-        excluded: what would be in S, had the source of the weights not been trained on it.
-        copies: what would be in S, were it not a copy of an example of the prior or of calibration.
-        repeated: what would be in S, were it not a copy of another example there: only where such are dropped.
+        excluded: examples left out of S because the source of the weights was trained on them.
+        copies: examples left out of S because they are copies of an example of the prior or of calibration.
+        repeated: examples left out of S because they are copies of another example there, if such are dropped.
     """
 
     prior: Indices
@@ -42,22 +42,22 @@ class Partition:
     repeated: Indices = field(default_factory=_NONE.copy)
 
     def with_calibration(self, count: int, seed: int) -> Partition:
-        """With calibration examples taken out of S.
+        """Return the partition with calibration examples taken out of S.
 
         Raises:
-            PactlError: if they are more than a tenth of it.
+            PactlError: if they are more than a tenth of S.
         """
         drawn = draw_calibration(self.bound, count, seed)
         return replace(self, calibration=self.bound[drawn], bound=np.delete(self.bound, drawn))
 
     def without_seen(self, seen: NDArray[np.bool_]) -> Partition:
-        """With no example in S that the source of the weights was trained on.
+        """Return the partition without the examples in S that the source of the weights was trained on.
 
         Args:
-            seen: for each example of S, whether it was.
+            seen: whether the source was trained on it, for each example of S.
 
         Raises:
-            PactlError: if that leaves none.
+            PactlError: if S would be empty.
         """
         if seen.all():
             raise PactlError(
@@ -67,69 +67,67 @@ class Partition:
         return replace(self, bound=self.bound[~seen], excluded=self.bound[seen])
 
     def without_copies(self, identities: Identities) -> Partition:
-        """With no copy in S of an example of the prior or of calibration.
+        """Return the partition without the examples in S that are copies of one of the prior or of calibration.
 
         Args:
-            identities: of each training example, equal for copies.
+            identities: a number for each training example, equal for copies.
 
         Raises:
-            PactlError: if that leaves none.
+            PactlError: if S would be empty.
         """
         seen = identities[np.concatenate([self.prior, self.calibration])]
         is_copy = np.isin(identities[self.bound], seen)
         if len(self.bound) and is_copy.all():
             raise PactlError(
                 f"all {len(self.bound):,} examples to count are copies of those of the prior or of calibration",
-                "bring examples that differ",
+                "use examples that differ",
             )
         return replace(self, bound=self.bound[~is_copy], copies=np.concatenate([self.copies, self.bound[is_copy]]))
 
     def without_repetitions(self, identities: Identities) -> Partition:
-        """With the first only, in S's order, of examples that are copies of each other."""
+        """Return the partition with only the first, in S's order, of examples that are copies of each other."""
         first = first_of_each(identities[self.bound])
         return replace(self, bound=self.bound[first], repeated=self.bound[~first])
 
     def repetitions(self, identities: Identities) -> int:
-        """How many examples of S are copies of an earlier one there."""
+        """Return the number of examples of S that are copies of an earlier one there."""
         return int((~first_of_each(identities[self.bound])).sum())
 
     def division_sha256(self) -> str:
-        """A fingerprint of which examples are for S, or for calibration taken out of it, and which are not.
+        """Return a fingerprint of the division into S together with calibration and copies, and the other parts.
 
-        The seed in a message says which of them are for calibration, and so which copies are left out; it does not
-        change this.
+        It does not depend on the seed in a message, which decides on calibration and therefore on copies.
         """
         own = np.concatenate([self.calibration, self.bound, self.copies])
         parts = [np.sort(part).astype("<i8").tobytes() for part in (self.prior, self.excluded, self.repeated, own)]
         return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
 
     def whole(self) -> Indices:
-        """All examples that are divided, ascending."""
+        """Return the indices of all parts, ascending."""
         return np.sort(np.concatenate(list(self.arrays().values())))
 
     def arrays(self) -> dict[str, Indices]:
-        """The parts by name."""
+        """Return the parts by name."""
         return {part.name: getattr(self, part.name) for part in fields(self)}
 
     def sha256(self) -> str:
-        """A fingerprint of all parts."""
-        return sha256(
-            b"".join(f"{k}{len(v)}".encode() + v.astype("<i8").tobytes() for k, v in self.arrays().items())
-        ).hexdigest()
+        """Return a fingerprint of all parts."""
+        parts = (f"{k}{len(v)}".encode() + v.astype("<i8").tobytes() for k, v in self.arrays().items())
+        return sha256(b"".join(parts)).hexdigest()
 
     def is_trivial(self, examples: int) -> bool:
-        """Whether S is simply the whole training set in its own order."""
+        """Return whether S is the whole training set in its own order."""
         return np.array_equal(self.bound, np.arange(examples))
 
 
 def require_same_indices(own: dict[str, Indices], recorded: dict[str, Indices], path: Path) -> None:
-    """Raises PactlError unless the arrays recorded in a file are these."""
+    """Raise PactlError unless the arrays recorded in a file are the run's own."""
     if recorded.keys() != own.keys() or not all(np.array_equal(own[name], recorded[name]) for name in own):
         raise PactlError(f"{path} does not hold the indices that the run's settings give")
 
 
 def first_of_each(values: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Whether each value is the first of its kind, shape (n,).
+    """Return for each value whether it is its first occurrence, shape (n,).
 
     >>> first_of_each(np.array([3, 1, 3, 3])).tolist()
     [True, True, False, False]
@@ -140,12 +138,12 @@ def first_of_each(values: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 
 def permuted_indices(examples: int, seed: int = DEFAULT_SEED) -> Indices:
-    """The permutation of 0 .. examples - 1 that a seed stands for, the same everywhere."""
+    """Return the permutation of 0 .. examples - 1 that a seed gives, the same on every machine."""
     return randomness.permutation(seed, "permute", examples)
 
 
 def load_indices(path: Path, examples: int) -> Indices:
-    """A permutation from an `.npy` file of integers. No more is loaded than there are examples.
+    """Read a permutation from an `.npy` file of integers. An array of another length is not loaded.
 
     Raises:
         PactlError: if the file is unreadable or not a permutation of 0 .. examples - 1.
@@ -167,24 +165,25 @@ def load_indices(path: Path, examples: int) -> Indices:
 
 
 def require_permutation(indices: NDArray[Any], examples: int, where: str, hint: str = "") -> None:
-    """Raises PactlError unless every index of 0 .. examples - 1 is there once; `where` says of what they are read."""
+    """Raise PactlError, naming the file `where`, unless every index of 0 .. examples - 1 is there once."""
     if not np.array_equal(np.sort(indices), np.arange(examples)):
-        raise PactlError(f"{where} has duplicates or indices outside 0 .. {examples - 1}, or not all of them", hint)
+        raise PactlError(f"{where} does not have every index of 0 .. {examples - 1} exactly once", hint)
 
 
 def partition(order: Indices | None, examples: int, *, share: float, has_prior: bool = False) -> Partition:
-    """The parts of a run, calibration not yet drawn.
+    """Return the partition of a run, without calibration.
 
-    A share is the first `share` of the order, rounded, or, negative, all but the first -share.
-    Without a prior S is the share, with one the share is the prior's and S the rest.
+    A positive share is the first `share` of the order, rounded; a negative one is all but the first `-share`. Without a
+    prior, S is the share. With one, the share is the prior's, and S is the rest.
 
     Args:
         order: a permutation; None for the data set's own order (all of it) or the default permutation (a share of it).
-        examples: in the training set.
+        examples: the number of training examples.
         share: in [-1, 1], not 0.
-        has_prior: whether weights are trained on the share first.
+        has_prior: whether a prior is trained on the share.
+
     Raises:
-        PactlError: if that leaves none for S or for the prior.
+        PactlError: if S or the prior's part would be empty.
     """
     if order is None:
         order = np.arange(examples) if share == 1 and not has_prior else permuted_indices(examples)
@@ -200,13 +199,13 @@ def partition(order: Indices | None, examples: int, *, share: float, has_prior: 
 
 
 def draw_calibration(pool: Indices, count: int, seed: int, *, of_prior: bool = False) -> Indices:
-    """The places in a pool of those drawn for calibration, by the seed's own stream.
+    """Draw calibration examples from a pool by the seed's own stream, and return their places in it.
 
     Args:
-        of_prior: whether the pool is the prior's own, of which nobody counts any.
+        of_prior: whether the pool is the prior's, whose examples no bound counts.
 
     Raises:
-        PactlError: if they are more than a tenth of S, or than there are.
+        PactlError: if they are more than a tenth of S, or more than the prior's examples.
     """
     if count > (most := most_calibration(len(pool), of_prior=of_prior)):
         share = "" if of_prior else "a tenth of "

@@ -1,4 +1,4 @@
-"""Examples that do not fit into memory: their images are decoded from files by worker processes, batch by batch."""
+"""Examples that do not fit into memory: worker processes decode their image files batch by batch."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _DECODED_AT_ONCE = 64
 
 
 class Files:
-    """Paths of files, and, once it was asked for, the sha256 of each.
+    """Paths of files and the sha256 of each, computed on demand and kept.
 
     Attributes:
-        sides: height and width of each picture where those of the data set differ, shape (n, 2); else None.
+        sides: height and width of each picture, shape (n, 2), if the pictures of the data set differ in size.
     """
 
     def __init__(self, paths: Sequence[str], sides: NDArray[np.int32] | None = None) -> None:
@@ -45,7 +45,7 @@ class Files:
         self._known = np.zeros(len(paths), dtype=bool)
 
     def digests(self, rows: NDArray[np.int64], progress: Progress) -> NDArray[np.uint8]:
-        """The sha256 of the files at `rows`, shape (m, 32); those not known yet are read by several threads.
+        """Return the sha256 of the files at `rows`, shape (m, 32). Several threads hash those not known yet.
 
         Raises:
             PactlError: if a file cannot be read.
@@ -71,11 +71,11 @@ def _file_sha256(path: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class FileExamples:
-    """Streamed examples: the image of example i is in file `rows[i]`; labels, shape (n,), are resident.
+    """Streamed examples: the image of example i is in file `rows[i]`. Labels, shape (n,), are resident.
 
     Attributes:
-        workers: processes that decode; 0 for this one, None for as many as are useful.
-        by_file: whether the files stand for the images where these are identified: in fingerprints.
+        workers: number of decoding processes; 0 for this process alone, None for as many as are useful.
+        by_file: whether fingerprints are of the files, not of the decoded images.
     """
 
     files: Files
@@ -93,12 +93,12 @@ class FileExamples:
 
     @property
     def spec(self) -> InputSpec:
-        """Images of bytes."""
+        """The kind, shape and type of one image."""
         return InputSpec.image(*self.frame.shape)
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """That pixels are a function of the file, where only the files are in the fingerprint."""
+        """The assumption that files determine pixels, if the fingerprint is of the files."""
         if not self.by_file:
             return ()
         return (
@@ -107,24 +107,24 @@ class FileExamples:
         )
 
     def to(self, device: torch.device) -> FileExamples:
-        """The same examples, their batches on `device`."""
+        """Return the same examples, with their batches on `device`."""
         return replace(self, labels=self.labels.to(device))
 
     def with_labels(self, labels: Tensor) -> FileExamples:
-        """The same images with other labels."""
+        """Return the same images with other labels."""
         return replace(self, labels=labels)
 
     def with_workers(self, count: int | None) -> FileExamples:
-        """The same examples, decoded by `count` processes."""
+        """Return the same examples, to be decoded by `count` processes."""
         return replace(self, workers=count)
 
     def batches(
         self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
     ) -> Generator[Examples, None, None]:
-        """The examples of each index tensor, decoded a few batches ahead.
+        """Yield the augmented examples of each index tensor in turn, decoded a few batches ahead.
 
-        Where images are scaled, a view that is drawn image by image takes the place of their frame, with the decoding.
-        All other views are of framed images, on the device, as those of resident examples are.
+        If images are scaled, a view drawn image by image replaces the frame, and the workers apply it. Every other
+        view is applied on the device to framed images, as for resident examples.
         """
         look = whole = None
         if augmentation is not None and augmentation.is_one_by_one and self.frame.shorter_side is not None:
@@ -139,10 +139,10 @@ class FileExamples:
     def _decoded(
         self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
     ) -> Generator[Tensor, None, None]:
-        """The images of each index tensor, on the CPU; not framed, but seen as the augmentation says, if there is one.
+        """Yield the images of each index tensor, on the CPU.
 
         Args:
-            augmentation: by a view that is drawn image by image.
+            augmentation: one that is drawn image by image, applied in place of the frame.
         """
         keys = look = None
         if augmentation is not None:
@@ -157,16 +157,15 @@ class FileExamples:
         return parts
 
     def resident(self) -> Examples:
-        """All of them, decoded, on their device."""
+        """Decode and return all examples on their device."""
         with closing(self.batches(self._in_order())) as batches:
             images = torch.cat([batch.images for batch in batches])
         return Examples(images, self.labels)
 
     def sha256(self, progress: Progress = unheard) -> str:
-        """A fingerprint of every image and label, in order.
+        """Return a fingerprint of every image and label, in order.
 
-        It is what they would give as resident examples; or of the files, where these stand for the images: their
-        sha256, one after the other, and the frame.
+        It is the one of the same resident examples; or, if `by_file`, of the frame and the sha256 of each file.
 
         Raises:
             PactlError: if a file cannot be read.
@@ -192,16 +191,15 @@ class FileExamples:
 
 
 def streamed(samples: Samples, frame: Frame) -> FileExamples:
-    """Return examples from pairs of a path and a label, as `list_images` lists them; scaled ones are identified by
-    their files."""
+    """Return examples of listed image files. If their frame scales them, their fingerprints are of the files."""
     return _of_files(samples, frame, by_file=frame.shorter_side is not None)
 
 
 def unsized(samples: Samples, channels: int, sides: NDArray[np.int32]) -> FileExamples:
-    """Return examples of several sizes. Until a size is given, each stands as a single pixel.
+    """Return examples of images that differ in size. Until a size is given, each has a frame of a single pixel.
 
     Args:
-        sides: height and width of each.
+        sides: height and width of each image, shape (n, 2).
     """
     return _of_files(samples, Frame.square(channels, 1), sides, by_file=True)
 
@@ -213,5 +211,5 @@ def _of_files(samples: Samples, frame: Frame, sides: NDArray[np.int32] | None = 
 
 
 def exceeds_memory(images: int, frame: Frame) -> bool:
-    """Whether that many images, decoded, would take more than half of the memory that is available."""
+    """Return whether so many decoded images would take more than half of the available memory."""
     return images * prod(frame.shape) > available_memory() // 2

@@ -1,4 +1,4 @@
-"""Texts as examples: tokens in a row, their counts, or a row with its mask."""
+"""Texts as examples: rows of tokens, counts of tokens, or rows of tokens with a mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset, Examples, Origins
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.checked_files import open_file
@@ -20,13 +19,14 @@ from pactl_cli.data.files.image_listing import Listing
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.files.tokenizing import BUILT_IN, TokenIds, Tokenizer
 from pactl_cli.data.labels import Labels
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.data.reading import Reading
 from pactl_cli.data.recognition import text_fingerprints
 from pactl_cli.errors import PactlError, printable, reason
 from pactl_cli.models.inputs import FEATURES, ONLY, TOKENS, InputSpec, TensorSpec
 
-EXTENSION = ".txt"
-PADDED, BAGGED, MASKED = "padded", "bagged", "masked"
+TEXT_EXTENSION = ".txt"
+BAGGED, MASKED = "bagged", "masked"
 
 _LARGEST_TEXT = 1 << 24
 _PROGRESS_STEP = 1000
@@ -34,11 +34,11 @@ _PROGRESS_STEP = 1000
 
 @dataclass(frozen=True)
 class _TextRows:
-    """The inputs of texts, made from their tokens when they are wanted.
+    """The inputs of texts, made from their tokens on demand.
 
     Attributes:
-        form: `padded`: 0 is padding, and a token is its id and 1. `bagged`: for each id the root of its share of the
-            text, times the root of the vocabulary's size; all of it arithmetic that is the same on every machine.
+        form: `padded`: a token is its id plus 1, and 0 is padding. `bagged`: for each id, the square root of its share
+            of the text times the vocabulary's size, computed by arithmetic that is the same on every machine.
     """
 
     tokens: TokenIds
@@ -47,19 +47,19 @@ class _TextRows:
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is."""
+        """The kind, shape and type of one input."""
         if self.form == BAGGED:
             return InputSpec(FEATURES, ((ONLY, TensorSpec((self.tokens.vocabulary,), torch.float32)),))
         return InputSpec(TOKENS, ((ONLY, TensorSpec((self.length,), torch.int64)),))
 
     @property
     def vocabulary(self) -> int | None:
-        """How many tokens there are, padding included; None where inputs are counts."""
+        """The number of tokens, including padding; None if inputs are counts."""
         return None if self.form == BAGGED else self.tokens.vocabulary + 1
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """Where each text begins."""
+        """The start of each text in the tokens' ids."""
         return np.concatenate([np.zeros(1, dtype=np.int64), self.tokens.ends[:-1]])
 
     def read(self, rows: NDArray[np.int64]) -> Tensor:
@@ -75,14 +75,12 @@ class _TextRows:
         return torch.from_numpy(padded)
 
     def masked(self) -> dict[str, Tensor]:
-        """Return all texts by name as transformers take them: ids as the tokenizer gives them, and 1 where there are
-        some.
-        """
+        """Return all texts in the form that transformers take: the tokenizer's ids, and a mask of 1 for each."""
         padded = self.read(np.arange(len(self.tokens.ends)))
         return {"input_ids": (padded - 1).clamp_(min=0), "attention_mask": (padded > 0).long()}
 
     def _gathered(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return all tokens of some texts, and for each the number of its text, and its place there."""
+        """Return all tokens of some texts, and for each token the index of its text and its place in it."""
         lengths = self.tokens.ends[rows] - self.starts[rows]
         text = np.repeat(np.arange(len(rows)), lengths)
         place = np.arange(len(text)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -90,33 +88,33 @@ class _TextRows:
 
 
 def text_dataset(name: str, labels: Labels, parts: Sequence[Sequence[str]], reading: Reading) -> Dataset:
-    """Return the data set of texts with labels, in the order of these.
+    """Return the data set of texts, in the order of their labels.
 
     Args:
         name: of the data set.
-        parts: the texts of the training set, and of the test set where there is one.
-        reading: how they are split, and in which form an example has them.
+        parts: the texts of the training set, and of the test set if there is one.
+        reading: the tokenizer and the form of an input.
 
     Raises:
-        PactlError: if they cannot be split, or take more memory than there is.
+        PactlError: if they cannot be split into tokens, or do not fit into memory.
     """
     tokenizer = Tokenizer.named(reading.tokenizer)
     texts = [text for part in parts for text in part]
     tokens = tokenizer.split(texts, reading.sequence_length)
     rows = _TextRows(tokens, reading.text_form, reading.sequence_length)
     places, origins = np.split(np.arange(len(texts)), [len(parts[0])]), text_fingerprints(texts)
-    made, *tests = (
+    train, *tests = (
         _examples(name, rows, place, numbers, origins[place])
         for place, numbers in zip(places[: len(parts)], labels.parts, strict=True)
     )
-    notes, later = (*labels.notes, *_notes(texts, tokens, reading)), tests[0] if tests else None
-    return Dataset(name, labels.classes, made, later, labels.names, notes, tokenizer_sha256=tokenizer.sha256)
+    notes, test = (*labels.notes, *_notes(texts, tokens, reading)), tests[0] if tests else None
+    return Dataset(name, labels.classes, train, test, labels.names, notes, tokenizer_sha256=tokenizer.sha256)
 
 
 def _examples(
     name: str, rows: _TextRows, places: NDArray[np.int64], labels: Tensor, origins: Origins
-) -> Examples | MadeExamples:
-    """Return some texts as examples; those that are more than fits into memory are made by batch."""
+) -> Examples | LazyExamples:
+    """Return some texts as examples: resident if they fit into memory, else made by batch."""
     is_large = len(places) * rows.spec.size_bytes > available_memory() // 4
     if rows.form == MASKED:
         if is_large:
@@ -128,12 +126,12 @@ def _examples(
         inputs = {key: tensor[torch.from_numpy(places)] for key, tensor in rows.masked().items()}
         return Examples(inputs, labels, origins=origins)
     if is_large:
-        return MadeExamples(rows, places, labels, rows.vocabulary, origins)
+        return LazyExamples(rows, places, labels, rows.vocabulary, origins)
     return Examples(rows.read(places), labels, rows.vocabulary, origins)
 
 
 def _notes(texts: Sequence[str], tokens: TokenIds, reading: Reading) -> list[str]:
-    """Return what became of the texts, in sentences."""
+    """Return sentences that tell the user about cut and empty texts."""
     notes, what = [], reading.tokenizer if reading.tokenizer in BUILT_IN else "tokens"
     if tokens.cut:
         notes.append(
@@ -151,11 +149,11 @@ def load_texts(
     """Return the data set of text files in class folders.
 
     Args:
-        parts: the files of the training set, and of the test set where there is one.
-        notes: what was made of the folder.
+        parts: the files of the training set, and of the test set if there is one.
+        notes: sentences on how the folder was interpreted.
 
     Raises:
-        PactlError: if a file cannot be read, or is not UTF-8, or an option is for images.
+        PactlError: if a file cannot be read, or is not UTF-8, or an option for images was given.
     """
     reading.refuse(f"--dataset {name} has texts", only=("image_size",))
     train, test = parts[0].samples, parts[1].samples if parts[1] else []
@@ -177,7 +175,7 @@ def read_text(path: str) -> str:
     """Return the content of a text file.
 
     Raises:
-        PactlError: if it cannot be read, is not UTF-8, or too large for one text.
+        PactlError: if it cannot be read, is not UTF-8, or is too large.
     """
     try:
         with open_file(Path(path)) as file:
@@ -191,5 +189,5 @@ def read_text(path: str) -> str:
     except UnicodeDecodeError as error:
         raise PactlError(
             f"{path} is not UTF-8: byte {content[error.start]:#04x} at place {error.start:,}",
-            "write it anew, such as: iconv -f LATIN1 -t UTF-8",
+            "convert it, for example: iconv -f LATIN1 -t UTF-8",
         ) from error

@@ -1,5 +1,6 @@
-"""TrivialAugment (Mueller and Hutter, 2021), as torchvision's TrivialAugmentWide has it, in batches: all images of one
-operation at once, each at a strength of its own.
+"""TrivialAugment (Mueller and Hutter, 2021) with the operations of torchvision's TrivialAugmentWide, in batches.
+
+All images of one operation are changed at once, each with its own strength.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from torchvision.transforms import functional
 from pactl_cli.data.views import Draws
 
 STRENGTHS = 31
-"""From nothing to the most of an operation, in equal steps."""
-MOST_SLANT, MOST_SHIFT, MOST_TURN, MOST_BLEND = 0.99, 32, 135.0, 0.99
-"""A shear, pixels, degrees, and what is added to or taken from a factor of 1."""
+"""The number of strengths, in equal steps from nothing to the greatest."""
+MOST_SHEAR, MOST_SHIFT, MOST_DEGREES, MOST_BLEND = 0.99, 32, 135.0, 0.99
+"""The greatest shear, shift in pixels, rotation in degrees, and change of a factor of 1."""
 
 Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A function of images, the steps of their strengths, shape (m,), and their signs, shape (m, 1, 1, 1)."""
 
 
 def trivial(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
-    """Return views in each of which one of fourteen operations was applied, equally likely."""
+    """Return views of images, each changed by one of fourteen equally likely operations."""
     operation = draws.integers("operation", len(OPERATIONS))[indices]
     step = draws.integers("strength", STRENGTHS)[indices]
     sign = (1 - 2 * draws.integers("sign", 2)[indices].float()).view(-1, 1, 1, 1)
@@ -37,106 +38,104 @@ def trivial(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
 
 
 def _strength(step: Tensor, most: float, least: float = 0) -> Tensor:
-    """Return strengths of shape (m, 1, 1, 1), from torchvision's table of them."""
+    """Return strengths, shape (m, 1, 1, 1), from torchvision's table."""
     return torch.linspace(least, most, STRENGTHS, device=step.device)[step].view(-1, 1, 1, 1)
 
 
-def _as_it_is(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _identity(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     return images
 
 
-# --- Pixels that move -------------------------------------------------------------------------------------------------
+# --- Operations that move pixels --------------------------------------------------------------------------------------
 
 
-def _slanted_to_the_side(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _shear_x(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     x, y = _places(images)
-    return _nearest(images, x + _strength(step, MOST_SLANT) * sign * (y + images.shape[-2] / 2), y)
+    return _nearest(images, x + _strength(step, MOST_SHEAR) * sign * (y + images.shape[-2] / 2), y)
 
 
-def _slanted_down(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _shear_y(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     x, y = _places(images)
-    return _nearest(images, x, y + _strength(step, MOST_SLANT) * sign * (x + images.shape[-1] / 2))
+    return _nearest(images, x, y + _strength(step, MOST_SHEAR) * sign * (x + images.shape[-1] / 2))
 
 
-def _shifted_to_the_side(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _translate_x(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     x, y = _places(images)
     return _nearest(images, x - _strength(step, MOST_SHIFT).floor() * sign, y)
 
 
-def _shifted_down(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _translate_y(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     x, y = _places(images)
     return _nearest(images, x, y - _strength(step, MOST_SHIFT).floor() * sign)
 
 
-def _turned(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _rotate(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     x, y = _places(images)
-    angle = _strength(step, MOST_TURN) * sign * pi / 180
+    angle = _strength(step, MOST_DEGREES) * sign * pi / 180
     return _nearest(images, x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos())
 
 
 def _places(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the columns and the rows of images, counted in pixels from the middle."""
+    """Return the column and the row of each pixel, counted from the middle."""
     height, width = images.shape[-2:]
     rows, columns = (torch.arange(size, device=images.device) - (size - 1) / 2 for size in (height, width))
     return columns.view(1, 1, 1, -1), rows.view(1, 1, -1, 1)
 
 
 def _nearest(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Return the pixels nearest to places that are counted from the middle; beyond the border is black."""
+    """Return the pixels nearest to places that are counted from the middle. Beyond the border is black."""
     height, width = images.shape[-2:]
     x, y = (2 * places.expand(len(images), 1, height, width)[:, 0] for places in (x, y))
     places = torch.stack([x / width, y / height], -1)
     return grid_sample(images.float(), places, mode="nearest", align_corners=False).to(images.dtype)
 
 
-# --- Values that change -----------------------------------------------------------------------------------------------
+# --- Operations that change values ------------------------------------------------------------------------------------
 
 
-def _brighter(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _brightness(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     return _blended(images, torch.zeros_like(images), _strength(step, MOST_BLEND) * sign)
 
 
-def _more_colourful(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _colour(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     return images if images.shape[1] == 1 else _blended(images, _grey(images), _strength(step, MOST_BLEND) * sign)
 
 
-def _more_contrast(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _contrast(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     return _blended(images, _grey(images).float().mean((1, 2, 3), keepdim=True), _strength(step, MOST_BLEND) * sign)
 
 
-def _sharper(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _sharpness(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     blurred = functional.adjust_sharpness(_channels_apart(images), 0.0).view_as(images)
     return _blended(images, blurred, _strength(step, MOST_BLEND) * sign)
 
 
-def _fewer_bits(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _posterize(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     dropped = _strength(step, 6).round().to(torch.uint8)
     return images >> dropped << dropped
 
 
-def _inverted_above(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
-    return torch.where(
-        images >= torch.linspace(255, 0, STRENGTHS, device=step.device)[step].view(-1, 1, 1, 1), 255 - images, images
-    )
+def _solarize(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+    return torch.where(images >= _strength(step, 0, 255), 255 - images, images)
 
 
-def _stretched(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _autocontrast(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     stretched: Tensor = functional.autocontrast(_channels_apart(images))
     return stretched.view_as(images)
 
 
-def _equalised(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
+def _equalize(images: Tensor, step: Tensor, sign: Tensor) -> Tensor:
     equalised: Tensor = functional.equalize(_channels_apart(images))
     return equalised.view_as(images)
 
 
 def _blended(images: Tensor, others: Tensor, more: Tensor) -> Tensor:
-    """Return 1 + more of the images, and the rest of the others, rounded down."""
+    """Return (1 + more) * images - more * others, rounded down."""
     return ((1 + more) * images - more * others).clamp(0, 255).to(images.dtype)
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Return one channel: of colours by how bright they are, of any other channels the mean."""
+    """Return images of one channel: the luma of colours, and the mean of other channels."""
     grey: Tensor = images.float().mean(1, keepdim=True).to(images.dtype)
     if images.shape[1] in (1, 3):
         grey = functional.rgb_to_grayscale(images)
@@ -148,19 +147,7 @@ def _channels_apart(images: Tensor) -> Tensor:
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    _as_it_is,
-    _slanted_to_the_side,
-    _slanted_down,
-    _shifted_to_the_side,
-    _shifted_down,
-    _turned,
-    _brighter,
-    _more_colourful,
-    _more_contrast,
-    _sharper,
-    _fewer_bits,
-    _inverted_above,
-    _stretched,
-    _equalised,
+    *(_identity, _shear_x, _shear_y, _translate_x, _translate_y, _rotate),
+    *(_brightness, _colour, _contrast, _sharpness, _posterize, _solarize, _autocontrast, _equalize),
 )
 """In torchvision's order."""

@@ -1,4 +1,4 @@
-"""Inputs without labels: pictures, texts, arrays and rows of tables, read as the data were that a network knows."""
+"""Inputs without labels: pictures, texts, arrays and rows of tables, read as a network's training data were."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _GREY_OR_COLOUR = {1, 3}
 
 @dataclass(frozen=True)
 class Reader:
-    """What makes inputs of files, as those were made that a network was trained on.
+    """A reader that makes inputs from files as a network's training examples were made.
 
     Attributes:
-        spec: of an input.
+        spec: the kind, shape and type of one input.
         reading: how files are read.
-        channels: of pictures as files have them.
-        encoding: of the rows of a table; None where there is none.
-        tokenizer_sha256: of the file of what splits texts, if there is one.
+        channels: the number of channels in which pictures are decoded.
+        encoding: how the rows of a table become numbers; None for other data.
+        tokenizer_sha256: of the tokenizer's file; None if there is no such file.
     """
 
     spec: InputSpec
@@ -50,7 +50,7 @@ class Reader:
     tokenizer_sha256: str | None
 
     def pictures(self, paths: Sequence[str]) -> tuple[list[PactlError | None], Tensor]:
-        """Return the pictures in some files, shape (m, C, H, W), and of each file why it is none of them, or None."""
+        """Return for each file the error if it has no usable picture, else None; and the pictures, (m, C, H, W)."""
         with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(cores()) as threads:
             found = list(threads.map(self._picture, paths))
         pixels = [torch.from_numpy(each.copy()) for each in found if not isinstance(each, PactlError)]
@@ -59,7 +59,7 @@ class Reader:
         return failures, with_channels(images, self.spec.channels)
 
     def _picture(self, path: str) -> NDArray[np.uint8] | PactlError:
-        """Return the pixels in a file, or why there are none."""
+        """Return the pixels of a file's picture, or the error if it is not usable."""
         size, sides = self.reading.image_size, self.spec.sides
         frame = Frame((self.channels, *sides)) if size is None else Frame.square(self.channels, size)  # type: ignore[arg-type]
         try:
@@ -72,9 +72,7 @@ class Reader:
         return PactlError(f"{path} has {own} pixels, and the classifier takes {needed}", "resize it", FAILED)
 
     def texts(self, paths: Sequence[str]) -> tuple[list[PactlError | None], LabelledExamples]:
-        """Return the texts in some files as examples without a meaning in their labels, and of each file why it is none
-        of them, or None.
-        """
+        """Return for each file the error if it is not a text, else None; and the texts as examples with labels 0."""
         texts, failures = [], list[PactlError | None]()
         for path in paths:
             try:
@@ -85,13 +83,13 @@ class Reader:
         return failures, self._examples_of(texts)
 
     def arrays(self, path: Path, array: str | None) -> LabelledExamples:
-        """Return the inputs in an array, or a dictionary of arrays, of a file.
+        """Return the inputs in an array, or a dictionary of arrays, of a file, with labels 0.
 
         Args:
-            array: its name; None for the only one.
+            array: the name of the array or dictionary; None if the file has only one.
 
         Raises:
-            PactlError: if it cannot be read, or there are several, or the network takes others.
+            PactlError: as `load_inputs` does, or if the network takes other inputs.
         """
         dataset = Dataset(str(path), 2, load_inputs(path, array, self.reading.only(("channels",))), None)
         dataset = resized(dataset, self.reading.image_size, DataDirectory(path.parent, may_write=False))
@@ -107,25 +105,29 @@ class Reader:
         return dataset.train
 
     def rows(self, path: Path) -> tuple[Sequence[int], LabelledExamples]:
-        """Return the rows of a table as inputs, and their numbers in the file. It may have more columns.
+        """Return the numbers of a table's rows in the file, and the rows as examples with labels 0.
+
+        Columns that the network does not know are ignored.
 
         Raises:
-            PactlError: if it cannot be read, or lacks a column, or has a value that is none.
+            PactlError: if the table cannot be read, or lacks a column, or has an invalid value.
         """
         part = read_table(path)
         if self.encoding is None:
             return part.rows, self._examples_of(text_values(part, self.reading))
         for known in self.encoding.fields:
             if known.name not in part.columns:
-                there = names_in_words(list(part.columns))
-                raise PactlError(f"{path} has no column {quoted(known.name)}: it has {there}")
+                raise PactlError(
+                    f"{path} has no column {quoted(known.name)}: it has {names_in_words(list(part.columns))}"
+                )
         columns = {known.name: part.read(known.name, known.kind) for known in self.encoding.fields}
         if not self.encoding.fills:
             require_complete([part], [columns])
-        return part.rows, _unlabelled(self.encoding.encode(raw_inputs(self.encoding.fields, columns)))
+        inputs = self.encoding.encode(raw_inputs(self.encoding.fields, columns))
+        return part.rows, Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64))
 
     def _examples_of(self, texts: Sequence[str]) -> LabelledExamples:
-        """Return texts as examples."""
+        """Return texts as examples with labels 0."""
         labels = Labels(2, torch.zeros(len(texts), dtype=torch.int64), None, None)
         found = text_dataset("texts", labels, [texts], self.reading)
         if found.tokenizer_sha256 != self.tokenizer_sha256:
@@ -135,19 +137,15 @@ class Reader:
         return found.train
 
 
-def _unlabelled(inputs: Tensor) -> Examples:
-    return Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64))
-
-
 def in_batches(examples: LabelledExamples, size: int) -> Iterator[tuple[range, Examples]]:
-    """Yield examples a few at a time, with their places."""
+    """Yield examples a few at a time, with their indices."""
     parts = torch.arange(len(examples)).split(size)
     for part, batch in zip(parts, examples.batches(parts), strict=True):
         yield range(int(part[0]), int(part[-1]) + 1), batch
 
 
 def _require_tokens(path: Path, examples: LabelledExamples, vocabulary: int) -> None:
-    """Raise PactlError if sequences have integers that stand for no token."""
+    """Raise PactlError if sequences have integers outside the vocabulary."""
     for _, batch in in_batches(examples, 1 << 14):
         assert isinstance(batch.inputs, Tensor)
         if int(batch.inputs.min()) < 0 or int(batch.inputs.max()) >= vocabulary:

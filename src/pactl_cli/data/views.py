@@ -1,6 +1,6 @@
-"""Random views of training examples, by name: a function each, and a row of `catalogue.VIEWS`.
+"""Random views of training examples. Each is a function here and a row of `catalogue.VIEWS`.
 
-A view is drawn from seed, stream and the example's index, never from its batch or process.
+A view depends on the seed, the stream and the example's index, never on its batch or process.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ PADDING = 4
 """Black pixels around an image before it is cropped to its own size again."""
 
 Look = Callable[[Tensor, Tensor], Tensor]
-"""A function of the images of a batch and their indices among all examples."""
+"""A function of the images of a batch and their indices among all examples, which returns views."""
 OneLook = Callable[[Any, tuple[int, int]], Any]
-"""A function of one image and the height and width of what is seen of it, which draws from torch's own generator."""
+"""A function of one image and the height and width of its view, which draws from torch's global generator."""
 
 
 class Draws:
-    """The random numbers of one epoch: streams that hold numbers for each of n examples, drawn once for all of them."""
+    """The random numbers of one epoch: named streams, each drawn once with numbers for all n examples."""
 
     def __init__(self, seed: int, stream: str, examples: int, device: torch.device) -> None:
         self._seed, self._stream, self._examples, self._device = seed, stream, examples, device
@@ -40,7 +40,6 @@ class Draws:
 
     def uniforms(self, name: str, *shape: int) -> Tensor:
         """Return float32 numbers in [0, 1] for each example, shape (n, *shape)."""
-
         return self._numbers(randomness.uniforms, name, shape)
 
     def gaussians(self, name: str, *shape: int) -> Tensor:
@@ -64,10 +63,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The views of one epoch.
+    """The random views of one epoch.
 
     Attributes:
-        view: a name of `catalogue.VIEWS`.
+        view: a name in `catalogue.VIEWS`.
         stream: the name of the epoch's random numbers.
     """
 
@@ -77,11 +76,11 @@ class Augmentation:
 
     @property
     def is_one_by_one(self) -> bool:
-        """Whether its view is drawn image by image."""
+        """Whether the view is drawn image by image."""
         return VIEWS[self.view].per_image
 
     def over(self, examples: int, device: torch.device) -> Look:
-        """Return what shows a batch of that many examples, whose images are on `device`."""
+        """Return the function that draws views of batches from so many examples, with images on `device`."""
         if not self.is_one_by_one:
             return partial(VIEWS[self.view].maker(), Draws(self.seed, self.stream, examples, device))
         keys = self.keys(examples)
@@ -95,16 +94,16 @@ class Augmentation:
         return look
 
     def look_at_one(self, height: int, width: int) -> Callable[[Any, int], Any]:
-        """Return a function of an image and its key, for a view that is drawn image by image. It can be pickled."""
+        """Return the function that draws a view of one image from its seed. It can be pickled."""
         return partial(_seen, VIEWS[self.view].maker(), (height, width))
 
     def keys(self, examples: int) -> NDArray[np.int64]:
-        """Return for each example a seed of its own."""
+        """Return a seed for each example, shape (n,)."""
         return randomness.integers(self.seed, f"{self.stream}/key", examples, 1 << 52)
 
 
 def _seen(look: OneLook, size: tuple[int, int], image: Any, key: int) -> Any:
-    """What is seen of one image, torch's generator being seeded for it and restored after it."""
+    """Draw a view of one image with torch's generator, which is seeded for it and restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key)
         return look(image, size)
@@ -114,7 +113,7 @@ def _seen(look: OneLook, size: tuple[int, int], image: Any, key: int) -> Any:
 
 
 def as_it_is(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
-    """Return the images."""
+    """Return the images unchanged."""
     return images
 
 
@@ -131,7 +130,11 @@ def crop_mirror(draws: Draws, images: Tensor, indices: Tensor) -> Tensor:
 
 
 def _cropped(draws: Draws, images: Tensor, indices: Tensor, columns: Tensor) -> Tensor:
-    """Return crops of as many columns, in that order, counted from the first that is seen."""
+    """Return random crops of padded images.
+
+    Args:
+        columns: the columns of each crop, in order, counted from its first.
+    """
     count, channels, height, width = images.shape
     first_row, first_column = (draws.integers(name, 2 * PADDING + 1)[indices, None] for name in ("row", "column"))
     rows = first_row + torch.arange(height, device=images.device)

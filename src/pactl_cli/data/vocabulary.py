@@ -1,4 +1,4 @@
-"""How many tokens there are, where arrays hold sequences of them."""
+"""The size of the vocabulary of arrays that hold sequences of tokens."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pactl_cli.data.by_batch import MadeExamples
 from pactl_cli.data.dataset import Dataset, Examples, LabelledExamples
+from pactl_cli.data.lazy_examples import LazyExamples
 from pactl_cli.models.inputs import MOST_TOKENS, TOKENS
 
 _AT_ONCE = 1 << 14
 
 
 def with_vocabulary(dataset: Dataset) -> Dataset:
-    """Return a data set whose integers of shape (n, L) are taken for tokens: the largest says how many there are.
+    """Return the data set with the vocabulary that its integers of shape (n, L) imply: one more than the largest.
 
-    Other inputs stay as they are, and so do integers below 0 or beyond every vocabulary.
+    Other inputs are unchanged, and so are integers below 0 or beyond `MOST_TOKENS`.
     """
-    if dataset.spec.kind != TOKENS or min(int(some.min()) for part in dataset.parts for some in _inputs(part)) < 0:
+    if dataset.spec.kind != TOKENS:
         return dataset
-    count = 1 + max(int(some.max()) for part in dataset.parts for some in _inputs(part))
-    if count > MOST_TOKENS:
+    ranges = [torch.stack(batch.aminmax()).tolist() for part in dataset.parts for batch in _inputs(part)]
+    count = 1 + max(most for _, most in ranges)
+    if min(least for least, _ in ranges) < 0 or count > MOST_TOKENS:
         return dataset
     note = f"integers of shape (n, L) are sequences of tokens, of which there are {count:,}: save features as float32"
-    known = widened(dataset, count)
-    return replace(known, notes=(*dataset.notes, note))
+    return replace(widened(dataset, count), notes=(*dataset.notes, note))
 
 
 def widened(dataset: Dataset, vocabulary: int) -> Dataset:
-    """Return a data set of tokens with a vocabulary that has all of them."""
+    """Return a data set of tokens with a vocabulary of another size."""
 
     def change(part: LabelledExamples) -> LabelledExamples:
-        return replace(part, vocabulary=vocabulary) if isinstance(part, Examples | MadeExamples) else part
+        return replace(part, vocabulary=vocabulary) if isinstance(part, Examples | LazyExamples) else part
 
     return dataset.each(change)
 
 
 def _inputs(part: LabelledExamples) -> Iterator[Tensor]:
-    """Yield all inputs of a part, which are one tensor."""
+    """Yield all inputs of a part, batch by batch."""
     for batch in part.batches(torch.arange(len(part)).split(_AT_ONCE)):
         if isinstance(batch.inputs, Tensor) and len(batch):
             yield batch.inputs

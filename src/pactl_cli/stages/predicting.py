@@ -14,7 +14,7 @@ from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.data.files.image_listing import EXTENSIONS, is_left_out
 from pactl_cli.data.files.tokenizing import BUILT_IN
 from pactl_cli.data.tables.loading import ENDINGS
-from pactl_cli.data.texts import EXTENSION
+from pactl_cli.data.texts import TEXT_EXTENSION
 from pactl_cli.data.unlabelled import Reader, in_batches
 from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.models.inputs import IMAGE, Inputs, change, count_inputs
@@ -124,7 +124,7 @@ class _Sorter:
 
     def files(self, inputs: Iterable[str]) -> Iterator[str]:
         """Yield inputs, and for a folder the files in it and below that can be read, in the order of their paths."""
-        endings = EXTENSIONS if self.takes_pictures else (EXTENSION,)
+        endings = EXTENSIONS if self.takes_pictures else (TEXT_EXTENSION,)
         for path in inputs:
             if not os.path.isdir(path):
                 yield path

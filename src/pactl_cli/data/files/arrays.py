@@ -1,4 +1,4 @@
-"""Arrays from files, without ever loading code, and never larger than what the file holds and the memory can take."""
+"""Reading of arrays from files: no code is ever loaded, and no array larger than the file or the memory allows."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from pactl_cli.errors import MissingError, PactlError, reason
 
 _LONGEST_REASON = 200
 _LONGEST_START = 10_012
-"""Magic, version, length and header: numpy reads a longer header only from those whom it is told to trust."""
+"""Length of magic, version, length and header. Numpy reads a longer header only from files that it is told to trust."""
 _ARCHIVE = (b"PK\x03\x04", b"PK\x05\x06")
 _KINDS = (ZIP_STORED, ZIP_DEFLATED)
-"""How numpy writes the members of an archive."""
-_FOREIGN = "it is not made by numpy, or holds Python objects"
+"""The compression types that numpy uses."""
+_FOREIGN = "it was not written by numpy, or holds Python objects"
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What the header of an `.npy` file says of its array.
+    """The header of an `.npy` file.
 
     Attributes:
         columns_first: whether the first index changes fastest.
-        start: how many bytes of the `.npy` file are before the numbers.
+        start: the number of bytes before the numbers.
     """
 
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class ArrayHeader:
 
     @property
     def size_bytes(self) -> int:
-        """What the array takes."""
+        """The size of the array in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
@@ -54,8 +54,9 @@ class ArrayHeader:
 
 
 def list_arrays(path: Path) -> dict[str, ArrayHeader]:
-    """The headers of what an `.npz` file holds, by name, also of arrays of Python objects; of an `.npy` file its only
-    one, as "". What is no array is left out.
+    """Return the headers of the arrays of an `.npz` file by name, or that of an `.npy` file under the name "".
+
+    Arrays of Python objects are listed; other members are left out.
 
     Raises:
         MissingError, PactlError: as `read_arrays` does.
@@ -76,12 +77,15 @@ def list_arrays(path: Path) -> dict[str, ArrayHeader]:
 
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
-    """The arrays of an `.npz` file by name, all or those of `names` that it has; of an `.npy` file its only one, as "".
+    """Return the arrays of an `.npz` file by name, or that of an `.npy` file under the name "".
+
+    Args:
+        names: the arrays to read, if they are there; None for all.
 
     Raises:
         MissingError: if there is no such file.
         PactlError: if it is truncated, altered, or holds Python objects, or if its arrays would take more than half of
-            the memory that is available.
+            the available memory.
     """
     with explained(path), open_file(path) as file:
         is_archive = file.read(4) in _ARCHIVE
@@ -90,23 +94,23 @@ def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
 
 
 def read_array(path: Path, accept: Callable[[ArrayHeader], None]) -> NDArray[Any]:
-    """The array of an `.npy` file.
+    """Return the array of an `.npy` file.
 
     Args:
-        accept: called before the array is loaded; raises if it is not to be.
+        accept: called before the array is loaded; raises an error to refuse it.
 
     Raises:
-        MissingError, PactlError: as `read_arrays` does, or if it is an archive.
+        MissingError, PactlError: as `read_arrays` does, or if the file is an archive.
     """
     with explained(path), open_file(path) as file:
         return _only_array(file, accept)
 
 
 def stored_arrays(file: IO[bytes], path: Path) -> Arrays:
-    """All arrays of an `.npz` file, whose members must not be compressed, so that they take no more than the file.
+    """Return all arrays of an `.npz` file. Members must not be compressed, so that they are no larger than the file.
 
     Args:
-        path: of the file, for people.
+        path: of the file, for messages.
 
     Raises:
         PactlError: as `read_arrays` does, or if a member is compressed.
@@ -117,7 +121,7 @@ def stored_arrays(file: IO[bytes], path: Path) -> Arrays:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns whatever a file makes Python raise into an error with its path and a reason."""
+    """Turn any exception from reading a file into an error with the path and the reason."""
     try:
         yield
     except PactlError:
@@ -138,7 +142,7 @@ def _only_array(file: IO[bytes], accept: Callable[[ArrayHeader], None] = lambda 
 
 
 def _members(file: IO[bytes], names: tuple[str, ...] | None = None, *, uncompressed: bool = False) -> Arrays:
-    """The arrays of an archive, loaded once all of their headers are known to be right."""
+    """Return the arrays of an archive, after all of their headers have been checked."""
     with ZipFile(file) as archive:
         wanted = {name: member for name, member in _named(archive).items() if names is None or name in names}
         _require_kinds(wanted, (ZIP_STORED,) if uncompressed else _KINDS)
@@ -149,9 +153,9 @@ def _members(file: IO[bytes], names: tuple[str, ...] | None = None, *, uncompres
 
 
 def _require_kinds(members: dict[str, ZipInfo], kinds: tuple[int, ...] = _KINDS) -> None:
-    """Raise ValueError if a member is compressed in another way: some give all that a few bytes unpack to at once."""
+    """Raise ValueError if a member is compressed in another way: some ways unpack a few bytes to any size at once."""
     if odd := [name for name, member in members.items() if member.compress_type not in kinds]:
-        raise ValueError(f"its array {odd[0]} is compressed in a way that does not belong here")
+        raise ValueError(f"its array {odd[0]} is compressed in a way that numpy does not use here")
 
 
 def _named(archive: ZipFile) -> dict[str, ZipInfo]:
@@ -169,26 +173,26 @@ def _member(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
 
 
 def _claimed(file: IO[bytes]) -> ArrayHeader:
-    """The header of an `.npy` file, unchecked."""
+    """Return the header of an `.npy` file, unchecked."""
     start = BytesIO(file.read(_LONGEST_START))
     if not start.getvalue().startswith(npy.MAGIC_PREFIX):
         raise ValueError(_FOREIGN)
     version = npy.read_magic(start)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"its format {version[0]}.{version[1]} is not one for numbers")
-    said = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(start)
-    shape, columns_first, dtype = said
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, columns_first, dtype = read_header(start)
     return ArrayHeader(shape, dtype, columns_first, start.tell())
 
 
 def _header(file: IO[bytes], size_bytes: int) -> ArrayHeader:
-    """The header of an `.npy` file of that size, which must have as many bytes left as the header says."""
+    """Return the header of an `.npy` file of this size, which must hold exactly the array that the header claims."""
     header = _claimed(file)
     if header.dtype.hasobject:
         raise ValueError(_FOREIGN)
     if not header.dtype.itemsize or header.size_bytes != size_bytes - header.start:
         raise ValueError(
-            f"its header promises an array of {header.size_bytes:,} bytes, and there are {size_bytes - header.start:,}"
+            f"its header claims an array of {header.size_bytes:,} bytes, but there are {size_bytes - header.start:,}"
         )
     return header
 
@@ -199,11 +203,11 @@ def _array(file: IO[bytes]) -> NDArray[Any]:
 
 
 def _require_memory(size_bytes: int) -> None:
-    """Raise ValueError if arrays of that size would take more than half of the memory that is available."""
+    """Raise ValueError if arrays of this size would take more than half of the available memory."""
     available = available_memory()
     if size_bytes > available // 2:
         raise ValueError(
-            f"its arrays take {size_bytes / 1e6:,.0f} MB, which is more than half of the memory that is available, "
+            f"its arrays take {size_bytes / 1e6:,.0f} MB, more than half of the available memory, "
             f"{available / 1e6:,.0f} MB"
         )
 

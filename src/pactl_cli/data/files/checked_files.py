@@ -1,4 +1,4 @@
-"""Files with a checksum: each is read once, so that the bytes that were hashed are the bytes that are used."""
+"""Reading of files with a checksum: each is read once, so that the hashed bytes are the bytes that are used."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any
 from pactl_cli.errors import MissingError, PactlError, reason
 
 _LARGEST = 1 << 30
-"""In bytes: four times the largest file of a published data set."""
+"""Limit in bytes: four times the largest file of a published data set."""
 _LARGEST_UNPACKED = 1 << 26
-"""In bytes, of what lies in a gzip file: more than the images of MNIST."""
+"""Limit in bytes for the content of a gzip file: more than the images of MNIST."""
 _MD5_DIGITS = 32
-_OPEN_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
-"""Opening a named pipe must not wait for somebody to write."""
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
+"""Opening a named pipe must not wait for a writer."""
 
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file's bytes, which have the right checksum.
+    """The content of a file, which has the right checksum.
 
     Attributes:
-        path: where they lay, for people.
-        remedy: what to do if they are no data all the same.
+        path: of the file, for messages.
+        remedy: what to do if the content is malformed all the same.
     """
 
     path: Path
@@ -37,22 +37,22 @@ class CheckedFile:
     remedy: str
 
     def refused(self, reason: object) -> PactlError:
-        """The error that the content is not what it should be."""
+        """Return the error that the content is malformed."""
         return PactlError(f"{self.path} cannot be read: {reason}", self.remedy)
 
 
 FileState = tuple[int, ...]
-"""What tells that a file is still the same and as it was. No program can set back the time of its last change."""
+"""Identity, size and times of a file. They show a change, because no program can set back the inode's change time."""
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a file to read, or what a link leads to; never a pipe, which could wait, or a device, which may not end.
+    """Open a plain file, or the target of a link, to read. A pipe could block, and a device may never end.
 
     Raises:
-        OSError: if there is none, or it cannot be read.
+        OSError: if it is absent or cannot be read.
         ValueError: if it is not a plain file.
     """
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _OPEN_AT_ONCE))  # noqa: SIM115
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAITING))  # noqa: SIM115
     if not S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise ValueError("it is not a plain file")
@@ -60,11 +60,11 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def read_checked(path: Path, expected: str, remedy: str) -> CheckedFile:
-    """Read a file that must have the md5 or sha256 `expected`, in hexadecimal; "" is any.
+    """Read a file that must have the md5 or sha256 `expected`, in hexadecimal; "" accepts any.
 
     Raises:
-        MissingError: if it is not there.
-        PactlError: if it is unreadable, too large, truncated or altered; `remedy` says what to do.
+        MissingError: if it is absent.
+        PactlError: if it is unreadable, too large, truncated or altered, with the hint `remedy`.
     """
     try:
         with open_file(path) as file:
@@ -76,7 +76,7 @@ def read_checked(path: Path, expected: str, remedy: str) -> CheckedFile:
 
 
 def read_packed(path: Path, archive: str, expected: str, remedy: str) -> CheckedFile:
-    """Read a file that lies in a gzip file with the checksum `archive`, and must itself have `expected`; "" is any.
+    """Read the content of a gzip file. The gzip file must have the checksum `archive`, its content `expected`.
 
     Raises:
         MissingError, PactlError: as `read_checked` does.
@@ -86,15 +86,15 @@ def read_packed(path: Path, archive: str, expected: str, remedy: str) -> Checked
         with GzipFile(fileobj=BytesIO(packed.content)) as stream:
             content = stream.read(_LARGEST_UNPACKED + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise packed.refused("it is no gzip file, or not all of one") from error
+        raise packed.refused("it is not a gzip file, or is truncated") from error
     if len(content) > _LARGEST_UNPACKED:
-        raise packed.refused("it unpacks to more than any file of a published data set")
+        raise packed.refused("it unpacks to more than the largest file of a published data set")
     _compare(path, _hash(expected, content).hexdigest(), expected, remedy)
     return CheckedFile(path, content, remedy)
 
 
 def check_file(path: Path, expected: str, remedy: str) -> FileState:
-    """Hash a file that is not kept in memory, and return the state that the hashed file was in.
+    """Check the hash of a file without keeping it in memory, and return the state of the hashed file.
 
     Raises:
         MissingError, PactlError: as `read_checked` does.
@@ -111,13 +111,13 @@ def check_file(path: Path, expected: str, remedy: str) -> FileState:
 
 
 def require_unchanged(path: Path, state: FileState, remedy: str) -> None:
-    """Raise PactlError unless the file at a path is the one that had that state, and still has it."""
+    """Raise PactlError unless the file at a path has this state."""
     try:
         now = _state(os.stat(path))
     except OSError as error:
         raise _unreadable(path, error, remedy) from error
     if now != state:
-        raise PactlError(f"{path} has changed while it was read", "run the command again when nobody writes to it")
+        raise PactlError(f"{path} has changed while it was read", "run the command again when nothing writes to it")
 
 
 def file_state(file: BufferedReader) -> FileState:
@@ -130,15 +130,15 @@ def _state(status: os.stat_result) -> FileState:
 
 
 def _hash(expected: str, content: bytes = b"") -> Any:
-    """The hash of some bytes, of the kind that `expected` is."""
+    """Return the hash of some bytes, of the kind of `expected`."""
     return hashlib.new("md5" if len(expected) == _MD5_DIGITS else "sha256", content, usedforsecurity=False)
 
 
 def _size(file: BufferedReader) -> int:
-    """The size of a file in bytes. A hole of a terabyte takes no space on the disk, but hours to read."""
+    """Return the size of a file in bytes. Raise ValueError if it is too large, as a sparse file can easily be."""
     size = os.fstat(file.fileno()).st_size
     if size > _LARGEST:
-        raise ValueError("it is larger than any file of a published data set")
+        raise ValueError("it is larger than the largest file of a published data set")
     return size
 
 

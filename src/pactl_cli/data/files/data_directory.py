@@ -1,4 +1,4 @@
-"""Where named data sets lie, and whether they may be put there."""
+"""The directory of named data sets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class DataDirectory:
-    """The data directory.
+    """The directory of named data sets.
 
     Attributes:
-        path: which may not exist yet.
-        may_write: whether what is absent may be fetched or unpacked into it, and decoded images kept there. If not,
+        path: of the directory, which may not exist yet.
+        may_write: whether data sets may be downloaded and unpacked into it, and decoded images kept there. If not,
             nothing below it is created, changed or locked.
     """
 

@@ -1,4 +1,4 @@
-"""Decoded images, and what the headers of their files say, kept so that tens of thousands of files are read once."""
+"""A cache of decoded images and image headers, so that tens of thousands of files are read only once."""
 
 from __future__ import annotations
 
@@ -22,74 +22,71 @@ from pactl_cli.data.files.pictures import Headers, Pictures, Pixels, read_header
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.errors import PactlError
 
-PLACE = "folders"
-"""The directory, below the data directory, with two files for each source of images."""
-
+_FOLDER = "folders"
+"""The cache's directory below the data directory, with two files for each source of images."""
 _FORMAT = 2
-"""Of the files, and of the rules by which pictures are read: a new number where a pixel may change."""
+"""The version of the cache files and of the rules for reading pictures. Increase it if a pixel may change."""
 _SETTLED_SECONDS = 2.0
-"""A file that changed so recently may change again unseen: the coarsest clocks of file systems tick that slowly."""
+"""A file that changed more recently may change again unnoticed, because some file systems have clocks this coarse."""
 
 _IMAGES, _HEADERS = "images", "headers"
 
 
 class DecodedCache:
-    """What is kept of the images of one source: used only while nothing has changed since, else read and kept again.
+    """The cached images and headers of one source. After a change of any file, they are read and kept again.
 
-    Where nothing can or may be kept, nothing is, and the result is the same.
+    If nothing can or may be written, the result is the same without the cache.
     """
 
     def __init__(self, source: str, files: Sequence[str], data_dir: DataDirectory) -> None:
-        """Look at the state of the files, whose change makes stale what is kept.
+        """Record the state of the files, whose change invalidates the cache.
 
         Args:
-            source: where they come from: a kind of data set and an absolute path. The cache has two files for each.
-            data_dir: it has the cache below it.
+            source: a kind of data set and an absolute path, which name the cache files.
+            data_dir: the directory above the cache.
         """
         self._source, self._data_dir, self._looked = source, data_dir, time.time()
         self._state, self._changed = _state(files)
 
     def images(self, pictures: Pictures, progress: Progress) -> Pixels:
-        """Return what `pictures.read` gives, shape (n, C, H, W).
+        """Return the images that `pictures.read` returns, shape (n, C, H, W).
 
         Raises:
             PactlError: as `pictures.read` does.
         """
         like = np.broadcast_to(np.uint8(0), (len(pictures.paths), *pictures.frame.shape))
         content = f"{pictures.frame}\0" + "\0".join(pictures.paths)
-        images: Pixels = self._kept_or_made(_IMAGES, content, like, lambda: pictures.read(progress))
+        images: Pixels = self._loaded_or_made(_IMAGES, content, like, lambda: pictures.read(progress))
         return images
 
     def headers(self, name: str, paths: Sequence[str], progress: Progress) -> Headers:
-        """Return what `read_headers` gives, shape (n, 3).
+        """Return the headers that `read_headers` returns, shape (n, 3).
 
         Raises:
             PactlError: as `read_headers` does.
         """
         like = np.broadcast_to(np.int32(0), (len(paths), 3))
-        headers: Headers = self._kept_or_made(
-            _HEADERS, "\0".join(paths), like, lambda: read_headers(name, paths, progress)
-        )
+        content = "\0".join(paths)
+        headers: Headers = self._loaded_or_made(_HEADERS, content, like, lambda: read_headers(name, paths, progress))
         return headers
 
-    def _kept_or_made(self, kind: str, content: str, like: NDArray[Any], make: Callable[[], NDArray[Any]]) -> Any:
-        """The array of a cache file, or one that is made, and kept where that may be.
+    def _loaded_or_made(self, kind: str, content: str, like: NDArray[Any], make: Callable[[], NDArray[Any]]) -> Any:
+        """Load the array of a cache file, or make it and keep it if possible.
 
         Args:
-            kind: the array's name, and the end of the file's.
-            content: what, beside the state of the files, says what it is.
-            like: an array of its shape and type.
+            kind: the array's name, and the end of the file's name.
+            content: identifies the array together with the state of the files.
+            like: an array of the same shape and type.
         """
         prefix = sha256(os.fsencode(self._source)).hexdigest()[:16]
         state = sha256(self._state + os.fsencode(content)).hexdigest()[:32]
-        path = self._data_dir.path / PLACE / f"{prefix}-{state}.{kind}.npz"
-        kept = _kept(path, kind, like)
-        if kept is not None:
-            return kept
+        path = self._data_dir.path / _FOLDER / f"{prefix}-{state}.{kind}.npz"
+        if (loaded := _load(path, kind, like)) is not None:
+            return loaded
         made = make()
         if self._data_dir.may_write and self._changed < self._looked - _SETTLED_SECONDS:
-            with suppress(OSError):  # of a disk that is full or read-only
-                _keep(path, kind, made)
+            with suppress(OSError):  # the disk is full or read-only
+                _save(path, kind, made)
                 for stale in path.parent.glob(f"{prefix}-*.{kind}.npz"):
                     if stale != path:
                         stale.unlink(missing_ok=True)
@@ -97,9 +94,9 @@ class DecodedCache:
 
 
 def _state(files: Sequence[str]) -> tuple[bytes, float]:
-    """A fingerprint of all that a change of any file changes, and the time of the last change.
+    """Return a fingerprint that changes if any file changes, and the time of the last change.
 
-    It has the time of the inode's change too, which no program can set back as some do that of the content.
+    It includes the inode's change time, which no program can set back, unlike the modification time.
     """
     digest = sha256(f"{_FORMAT} {FORMAT} {PIL.__version__}".encode())
     changed = 0.0
@@ -107,29 +104,29 @@ def _state(files: Sequence[str]) -> tuple[bytes, float]:
         try:
             status = os.stat(path)
         except OSError:
-            return b"", float("inf")  # reading it will complain
+            return b"", float("inf")  # reading the file will raise the error
         digest.update(f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
         changed = max(changed, status.st_ctime)
     return digest.digest(), changed
 
 
-def _kept(path: Path, kind: str, like: NDArray[Any]) -> NDArray[Any] | None:
-    """The array of a cache file, or None if it is not such a one, unharmed: the archive holds its CRC-32."""
+def _load(path: Path, kind: str, like: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the array of a cache file, or None if it is absent, unlike `like`, or damaged, as its CRC-32 shows."""
     try:
-        kept = read_arrays(path, (kind,)).get(kind)
+        array = read_arrays(path, (kind,)).get(kind)
     except PactlError:
         return None
-    return kept if kept is not None and (kept.dtype, kept.shape) == (like.dtype, like.shape) else None
+    return array if array is not None and (array.dtype, array.shape) == (like.dtype, like.shape) else None
 
 
-def _keep(path: Path, kind: str, array: NDArray[Any]) -> None:
-    """Writes a cache file atomically."""
+def _save(path: Path, kind: str, array: NDArray[Any]) -> None:
+    """Write a cache file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}.", suffix=".partial", delete=False) as file:
         try:
             np.savez(file, **{kind: array})  # type: ignore[arg-type]
             file.flush()
-            with suppress(OSError):  # of a file system without modes
+            with suppress(OSError):  # the file system may have no modes
                 os.chmod(file.name, 0o644)
             os.replace(file.name, path)
         except BaseException:

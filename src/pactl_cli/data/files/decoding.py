@@ -1,4 +1,4 @@
-"""Image files to pixels of one size: the one place where images are opened."""
+"""Decoding of image files to pixels of one size. Images are opened only here."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from pactl_cli.data.files.workers import shared_tensor
 from pactl_cli.errors import BAD_INPUT, FAILED, PactlError
 
 Request = tuple[Sequence[str | bytes], Sequence[int] | None]
-"""Paths, and the key of each one's random view; None for the pictures in their frame."""
+"""Paths, and the seed of a random view of each; None for the pictures in their frame."""
 
 _LONGEST = 8
-"""Of a picture that is longer than this many times its shorter side, only the middle is looked at."""
+"""A picture whose longer side is more than this many times its shorter side is first cropped to that."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What brings the picture of every file to one size, the same at every look.
+    """A deterministic transform that brings pictures to one size.
 
     Attributes:
         shape: channels (1: grey, 3: colour), height and width.
-        shorter_side: to which an image is scaled before its middle is cut out; None if all images have the right size.
+        shorter_side: the length to which it is scaled before the centre is cropped; None if all have the right size.
     """
 
     shape: tuple[int, int, int]
@@ -43,18 +43,18 @@ class Frame:
 
     @classmethod
     def square(cls, channels: int, side: int) -> Frame:
-        """Return the frame of `--image-size`: the shorter side scaled to that of a square, and the middle cut out."""
+        """Return the frame of `--image-size`, which scales the shorter side to `side` and crops the centre."""
         return cls((channels, side, side), side)
 
     @property
     def mode(self) -> str:
-        """Pillow's name for the pixels."""
+        """Pillow's mode of the pixels."""
         return GREY if self.shape[0] == 1 else COLOUR
 
     def fit(self, image: Any) -> Any:
-        """Return the picture, scaled and cut where it is to be: as torchvision's Resize and CenterCrop do it.
+        """Return a Pillow image, scaled and cropped as torchvision's Resize and CenterCrop do.
 
-        Pillow averages over all pixels that one covers; where a pixel is a byte, in integers.
+        Pillow averages over all pixels that a new one covers. Bytes are averaged in integers.
         """
         if self.shorter_side is None:
             return image
@@ -75,11 +75,11 @@ def _middle(image: Any, width: int, height: int) -> Any:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes image files by path, or members of a zip archive by name. It can be pickled until it is used.
+    """A decoder of image files by path, or of members of a zip archive by name. It can be pickled until it is used.
 
     Attributes:
         archive: the archive's path; "" for files.
-        look: a random view, which takes the place of the frame: a function of the picture and its key.
+        look: a random view that replaces the frame: a function of the picture and a seed.
     """
 
     frame: Frame
@@ -90,12 +90,12 @@ class Decoder:
         """Return the images of some files, shape (m, C, H, W), uint8.
 
         Raises:
-            PactlError: with exit code 1 if one is no image, or not of the right size, or there is no memory to share.
+            PactlError: with exit code 1 if one is not an image, or has another size, or shared memory is exhausted.
         """
         paths, keys = request
         images = shared_tensor(len(paths), *self.frame.shape)
         pixels = images.numpy()
-        with warnings.catch_warnings(action="ignore"):  # Pillow's, about metadata that is of no use here
+        with warnings.catch_warnings(action="ignore"):  # Pillow warns about metadata that is not used here
             for place, path in enumerate(paths):
                 pixels[place] = self._pixels(path, None if keys is None else int(keys[place]))
         return images
@@ -118,20 +118,20 @@ class Decoder:
 
 
 def own_pixels(path: str | bytes, mode: str, fit: Callable[[Any], Any] = lambda image: image) -> NDArray[np.uint8]:
-    """Return the picture in a file, at its own size unless `fit` gives it another, shape (C, H, W).
+    """Return the pixels of a file's picture, shape (C, H, W), in its own size unless `fit` changes it.
 
     Raises:
-        PactlError: with exit code 1 if it is none.
+        PactlError: with exit code 1 if it is not a readable picture.
     """
     with warnings.catch_warnings(action="ignore"), _opened(path, None, FAILED) as image:
         return np.moveaxis(np.atleast_3d(np.asarray(fit(picture(image, mode)))), -1, 0)
 
 
 def headers(paths: Sequence[str]) -> NDArray[np.int32]:
-    """Return height, width, and whether it is grey, of the picture in each file, shape (m, 3).
+    """Return for each file the height and width of its picture and whether it is grey, shape (m, 3).
 
     Raises:
-        PactlError: naming the first that is none, or that no rule says how to read.
+        PactlError: naming the first that is not an image, or that no rule covers.
     """
     found = np.zeros((len(paths), 3), dtype=np.int32)
     with warnings.catch_warnings(action="ignore"):
@@ -143,12 +143,12 @@ def headers(paths: Sequence[str]) -> NDArray[np.int32]:
 
 @contextmanager
 def _opened(path: str | bytes, members: ZipFile | None, exit_code: int) -> Iterator[Any]:
-    """An image, not yet decoded; within the context, whatever goes wrong with it is an error that names it."""
+    """Open an image without decoding it. Any exception in the context becomes an error that names the image."""
     from PIL import Image, UnidentifiedImageError
 
     name = os.fsdecode(path)
     try:
-        # an open file, not its name: by name Pillow maps a TIFF, and gets its sides wrong where it is to be turned
+        # an open file, not its name: given a name, Pillow maps a TIFF, and mixes up the sides of a rotated one
         with (
             BytesIO(members.read(name)) if members else open_file(Path(name)) as file,
             Image.open(file, formats=FORMATS) as image,
@@ -157,8 +157,8 @@ def _opened(path: str | bytes, members: ZipFile | None, exit_code: int) -> Itera
     except PactlError as error:
         raise PactlError(f"{name} {error.message}", error.hint, exit_code) from error
     except UnidentifiedImageError as error:
-        formats = ", ".join(FORMATS)
-        raise PactlError(f"{name} is not a readable image: it is none of {formats}", "remove it", exit_code) from error
+        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise PactlError(f"{name} is not a readable image: it is not {formats}", "remove it", exit_code) from error
     except Exception as error:  # a hostile file makes Pillow raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PactlError(f"{name} is not a readable image: {reason}", "remove or replace it", exit_code) from error

@@ -1,4 +1,4 @@
-"""Published data sets: found where torchvision keeps them, or fetched there once, and never opened unchecked."""
+"""Published data sets: found where torchvision keeps them, or downloaded there once, and always checked."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Published:
 
     Attributes:
         name: of the data set.
-        folder: where they lie below a data directory; "" for that directory itself.
-        checksums: md5 or sha256 of each file, in hexadecimal; "" where none is known.
-        fetch: downloads them, in the same layout, below the directory that it is given.
-        origin: where from, for people.
-        packed: of the files that may lie there as FILE.gz alone, which is unpacked in memory, the checksum of that; ""
-            where what it holds has one.
+        folder: the folder of the files below a data directory; "" for that directory itself.
+        checksums: md5 or sha256 of each file, in hexadecimal; "" if none is known.
+        fetch: a function that downloads the files, in the same layout, below the given directory.
+        origin: the address of the download, for messages.
+        packed: the checksum of FILE.gz for each FILE that may be there only in that form, which is unpacked in memory;
+            "" if the checksum of FILE suffices.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Published:
     packed: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, data_dir: DataDirectory, progress: Progress) -> dict[str, CheckedFile]:
-        """Read each of the files once, by name, with the right checksum; they are fetched if none of them is there.
+        """Read and check each file once. Download all if none of them is there.
 
         Raises:
-            MissingError: if some are missing, or all of them and they cannot be fetched.
+            MissingError: if some are missing, or all are missing and cannot be downloaded.
             PactlError: if one is unreadable, truncated or altered.
         """
         folder = self.located(data_dir, progress)
@@ -59,37 +59,37 @@ class Published:
         return {file: self._file(folder / file, expected, remedy) for file, expected in self.checksums.items()}
 
     def _file(self, path: Path, expected: str, remedy: str) -> CheckedFile:
-        """One of the files, or what its archive holds where only that is there."""
+        """Read one of the files, or the content of its archive if only that is there."""
         archive = path.with_name(f"{path.name}.gz")
         if path.name in self.packed and not os.path.lexists(path) and os.path.lexists(archive):
             return read_packed(archive, self.packed[path.name], expected, remedy)
         return read_checked(path, expected, remedy)
 
     def located(self, data_dir: DataDirectory, progress: Progress) -> Path:
-        """The folder that holds the files, unchecked; they are fetched if none of them is there.
+        """Return the folder that holds the files, unchecked. Download them if none of them is there.
 
         Raises:
-            MissingError: if they cannot be fetched, or the data directory is only read.
+            MissingError: if they cannot be downloaded, or the data directory must not be written.
         """
         folder = data_dir.path / self.folder
         if not self.lie_in(folder):
             if not data_dir.may_write:
                 raise MissingError(
                     f"{self.name} is not in {folder}, and this command downloads nothing",
-                    "name the directory that has it with --data-dir, or fetch it with pactl train --dataset "
+                    "name the directory that has it with --data-dir, or download it with pactl train --dataset "
                     f"{self.name}",
                 )
             self._fetch_once(data_dir.path, progress)
         return folder
 
     def lie_in(self, folder: Path) -> bool:
-        """Whether any of the files is there, good or bad."""
+        """Return whether any of the files is in a folder, valid or not."""
         return any(
-            os.path.lexists(folder / file) for file in (*self.checksums, *(f"{file}.gz" for file in self.packed))
+            os.path.lexists(folder / file) for file in (*self.checksums, *(f"{each}.gz" for each in self.packed))
         )
 
     def _fetch_once(self, data_dir: Path, progress: Progress) -> None:
-        """Fetches the files beside their place and moves them there whole, unless another process did meanwhile."""
+        """Download the files to a scratch directory and move them into place, unless another process has done so."""
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
             with _only_process(data_dir / f".{self.name}.lock") as is_alone:
@@ -99,18 +99,18 @@ class Published:
         except (OSError, RuntimeError, HTTPException) as error:
             if isinstance(error, HTTPError):
                 error.close()
-            reason = str(error).replace(_TORCHVISION_SAYS, "what came is truncated or altered")
+            reason = str(error).replace(_TORCHVISION_SAYS, "the download is truncated or altered")
             place = f"{self.folder} below a directory" if self.folder else "a directory"
             raise MissingError(
-                f"{self.name} is not in {data_dir / self.folder} and cannot be fetched from {self.origin}: {reason}",
+                f"{self.name} is not in {data_dir / self.folder} and cannot be downloaded from {self.origin}: {reason}",
                 f"put {self._list()} into {place} and name that directory with --data-dir",
             ) from error
 
     def _fetch(self, data_dir: Path, scratch: Path, progress: Progress) -> None:
         place = data_dir / self.folder
         if self.folder and os.path.isdir(place) and os.listdir(place):
-            raise FileExistsError(f"{place} is in the way, a folder with other files")
-        shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left
+            raise FileExistsError(f"{place} is in the way: it is a folder with other files")
+        shutil.rmtree(scratch, ignore_errors=True)  # a killed process may have left it
         try:
             with _shown(progress):
                 self.fetch(scratch)
@@ -121,44 +121,45 @@ class Published:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _list(self) -> str:
-        """The files, for people."""
+        """Return the names of the files in words."""
         first, *others = self.checksums
         return f"{first} and {len(others)} more files" if len(others) > 3 else " and ".join(self.checksums)
 
     def remedy(self, folder: Path) -> str:
-        """What to do about a bad file."""
-        things = folder if self.folder else self._list()
-        return f"restore the file, or delete {things} to have it fetched again"
+        """Return the hint for an invalid file."""
+        return f"restore the file, or delete {folder if self.folder else self._list()} to have it downloaded again"
 
 
 @contextmanager
 def _only_process(path: Path) -> Iterator[bool]:
-    """Waits until no other process is in here with the same lock file, which goes when the last one leaves; gives False
-    at once where the file system has no locks."""
+    """Wait until no other process holds a lock file, then hold it and yield True, and remove it at the end.
+
+    Yield False at once if the file system has no locks.
+    """
     lock = FileLock(path)
     try:
-        with catch_warnings(action="ignore"):  # of another kind of lock that is used instead
+        with catch_warnings(action="ignore"):  # filelock warns if it uses another kind of lock instead
             lock.acquire()
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
     try:
         yield lock.is_locked
-    finally:  # while it is held: who waits notices that its file has gone, and makes another
+    finally:  # remove it while it is held: a waiting process notices, and makes another
         path.unlink(missing_ok=True)
         lock.release()
 
 
 @contextmanager
 def _shown(progress: Progress) -> Iterator[None]:
-    """Shows torchvision's downloads as progress, in place of its own bar on stderr, and keeps stdout clean."""
+    """Report torchvision's downloads as progress, instead of its own bar on stderr and messages on stdout."""
     from torchvision.datasets import utils
 
     before = getattr(utils, "tqdm", None)
     finished = 0
 
     class Meter:
-        """As much of tqdm as torchvision uses."""
+        """The part of tqdm that torchvision uses."""
 
         def __init__(self, total: int | None = None, **_: Any) -> None:
             self._done, self._total = 0, total
@@ -171,7 +172,7 @@ def _shown(progress: Progress) -> Iterator[None]:
             finished += self._done
 
         def update(self, count: int) -> None:
-            """So many bytes more."""
+            """Report `count` more bytes."""
             self._done += count
             progress(finished + self._done, finished + max(self._done, self._total or 0))
 

@@ -1,4 +1,4 @@
-"""Image files in class folders, in the order of torchvision's ImageFolder, but each file only once."""
+"""Listing of image files in class folders, in the order of torchvision's ImageFolder, but each file only once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stat import S_ISREG
 from pactl_cli.errors import names_in_words
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jfif", ".jpe")
-"""Of image files, in any case: those of torchvision, and others of the same formats."""
+"""Extensions of image files, in any case: torchvision's, and others of the same formats."""
 
 _UNREAD = (
     *(".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".jxr", ".apng", ".tga", ".pbm"),
     *(".pnm", ".pfm", ".pcx", ".ico", ".psd", ".xcf", ".exr", ".hdr", ".svg", ".dcm", ".nii", ".dng", ".cr2", ".cr3"),
     *(".nef", ".nrw", ".arw", ".srw", ".orf", ".rw2", ".raf", ".pef", ".raw", ".3fr", ".x3f"),
 )
-"""Of pictures in other formats, which are counted and said."""
+"""Extensions of pictures in other formats, which are counted and reported."""
 _LEFT_BEHIND = frozenset(
     (
         "__macosx",
@@ -33,23 +33,23 @@ _LEFT_BEHIND = frozenset(
         "lost+found",
     )
 )
-"""What archivers, file servers and operating systems leave in folders, in small letters."""
+"""Names that archivers, file servers and operating systems leave in folders, in lower case."""
 
 Samples = list[tuple[str, int]]
 """Paths of images, each with its label."""
 
 _Identity = tuple[int, int]
-"""Device and inode: the same for a file or directory by whatever name it is reached."""
+"""Device and inode, which identify a file or directory under all its names."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """One part of a data set.
+    """The files of one part of a data set.
 
     Attributes:
-        classes: names of the class folders, in order; the place of a name is the label.
-        samples: the images of all of them.
-        unread: how many pictures there are in formats that are not read, by extension.
+        classes: names of the class folders, in order of their labels.
+        samples: the files of all classes.
+        unread: the number of pictures in formats that are not read, by extension.
     """
 
     classes: tuple[str, ...]
@@ -58,15 +58,15 @@ class Listing:
 
 
 def is_left_out(name: str) -> bool:
-    """Whether a file or folder of that name is nobody's data: hidden, or left there by a program."""
+    """Return whether a file or folder of this name is not data: it is hidden, or some program left it there."""
     return name.startswith(".") or name.lower() in _LEFT_BEHIND
 
 
 def list_folders(part: Path) -> list[str]:
-    """Return the names of the folders in a folder, in order, but for those that are left out.
+    """Return the sorted names of the folders in a folder, without those that `is_left_out` excludes.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError: if the folder cannot be read.
     """
     with os.scandir(part) as entries:
         return sorted(entry.name for entry in entries if not is_left_out(entry.name) and entry.is_dir())
@@ -75,18 +75,18 @@ def list_folders(part: Path) -> list[str]:
 def list_images(
     part: Path, classes: tuple[str, ...] | None = None, extensions: tuple[str, ...] = EXTENSIONS
 ) -> Listing:
-    """The images, or other files of some extensions, below the class folders of a part, `part/CLASS/**`.
+    """List the images, or other files with some extensions, below the class folders of a part, `part/CLASS/**`.
 
-    Of a file that has several names, by links of either kind, the first in order is kept: if one example counted twice,
-    the sample would not be independent. A link to a directory is followed, unless it leads to a directory above itself
-    or to one that has been listed.
+    A file with several names, by hard or symbolic links, is listed once, under the first name: if one example counted
+    twice, the sample would not be independent. A link to a directory is followed, unless it leads to a directory above
+    itself or to one that is already listed.
 
     Args:
-        classes: those of the training set, some of which may be absent here; None for those that are found.
+        classes: the classes of the training set, some of which may be absent here; None for the classes found here.
 
     Raises:
-        OSError: if there are no classes, or one has no image of its own, or the training set lacks it, or something
-            cannot be read or is no file.
+        OSError: if there are no classes, or one has no image of its own, or the training set lacks it, or a file
+            cannot be read or is not a plain file.
     """
     names = list_folders(part)
     if not names:
@@ -95,7 +95,7 @@ def list_images(
     images = {name: walk.images(name) for name in names}
     if empty := [name for name, paths in images.items() if not paths and classes is None]:
         raise FileNotFoundError(
-            f"Found no valid file for the classes {', '.join(map(walk.in_words, empty))}. Extensions that are read: "
+            f"there is no file of the classes {', '.join(map(walk.in_words, empty))}; extensions that are read: "
             f"{', '.join(extensions)}"
         )
     labels = {name: label for label, name in enumerate(names if classes is None else classes)}
@@ -108,7 +108,7 @@ def list_images(
 
 
 def count_files(folder: Path, *kinds: str | tuple[str, ...]) -> list[int]:
-    """How many files there are of each kind, by their extensions, in the class folders of a data set in a folder."""
+    """Return the number of files of each kind, given by extensions, in the class folders of the training set."""
     part = folder / "train" if os.path.isdir(folder / "train") else folder
     counts = [0] * len(kinds)
     for place in list_folders(part) if os.path.isdir(part) else ():
@@ -122,7 +122,7 @@ def count_files(folder: Path, *kinds: str | tuple[str, ...]) -> list[int]:
 
 
 class _Walk:
-    """A walk through the folders of one part, which knows what it has met."""
+    """A walk through the folders of one part that remembers the files and directories that it has met."""
 
     def __init__(self, root: str, extensions: tuple[str, ...]) -> None:
         self._root, self._extensions = root, extensions
@@ -132,12 +132,12 @@ class _Walk:
         self.unread: dict[str, Counter[str]] = {}
 
     def images(self, name: str) -> list[str]:
-        """The paths of images in a class folder and below, directories in the order of their whole paths."""
+        """Return the paths of images in a class folder and below, with directories in the order of their paths."""
         found = []
         self.unread[name] = Counter()
         waiting = [(os.path.join(self._root, name), self._above)]
         while waiting:
-            path, above = heappop(waiting)  # what is below a path comes after it, so this is the order of all of them
+            path, above = heappop(waiting)  # a path sorts before all paths below it, so this is the order of all
             here = _identity(os.stat(path))
             if here in self._listed or here in above:
                 continue
@@ -150,11 +150,11 @@ class _Walk:
         return found
 
     def in_words(self, name: str) -> str:
-        """A class with the pictures in it that are not read."""
+        """Return a class's name with the number of its pictures that are not read."""
         return f"{name} ({_counted(self.unread[name])})" if self.unread[name] else name
 
     def _is_new(self, path: str) -> bool:
-        """Whether a file has not been met before, under whatever name."""
+        """Return whether a file is met for the first time under any name."""
         status = os.stat(path)
         if not S_ISREG(status.st_mode):
             raise OSError(f"{path} is not a plain file")
@@ -164,7 +164,7 @@ class _Walk:
 
 
 def note_of_unread(*parts: Listing) -> tuple[str, ...]:
-    """Return a sentence on the pictures in formats that are not read, if there are any."""
+    """Return a sentence about pictures in formats that are not read, if there are any."""
     unread = sum((Counter(part.unread) for part in parts), Counter[str]())
     if not unread:
         return ()
@@ -176,7 +176,7 @@ def _counted(unread: Counter[str]) -> str:
 
 
 def _content(path: str, extensions: tuple[str, ...], unread: Counter[str]) -> tuple[list[str], list[str]]:
-    """The paths of the directories and of the files to read in a directory, the files in order; others are counted."""
+    """Return the paths of the directories, and the sorted paths of the files to read, in a directory. Count others."""
     folders, files = [], []
     with os.scandir(path) as entries:
         for entry in entries:
@@ -193,7 +193,7 @@ def _content(path: str, extensions: tuple[str, ...], unread: Counter[str]) -> tu
 
 
 def _and_all_above(path: str) -> frozenset[_Identity]:
-    """A directory, given by its real path, and all that it lies in."""
+    """Return the identities of a directory, given by its real path, and of all directories above it."""
     return frozenset(_identity(place.stat()) for place in (Path(path), *Path(path).parents))
 
 

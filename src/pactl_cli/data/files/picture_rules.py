@@ -1,6 +1,6 @@
-"""How a picture is read: the rules by which whatever Pillow opens becomes upright grey or colour of eight bits.
+"""The rules by which a picture that Pillow opens becomes an upright picture in grey or colour with eight bits.
 
-The rules are part of the message format: see docs/data-sets.md. What they do not cover is refused, never guessed.
+The rules are part of the message format: see docs/data-sets.md. A picture that they do not cover is refused.
 """
 
 from __future__ import annotations
@@ -15,32 +15,30 @@ from pactl_cli.errors import PactlError
 
 GREY, COLOUR = "L", "RGB"
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-"""By Pillow's names: those for which there are rules, whatever a file's name says. A camera's MPO is a JPEG."""
+"""Pillow's names of the formats with rules, whatever a file's name says. A camera's MPO is a JPEG."""
 
 _GREY_MODES = ("1", "L", "LA", "La")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _DEEP = "I;16"
-"""How the names of Pillow's modes of 16 bits begin, whatever the order of their bytes."""
+"""The prefix of Pillow's modes of 16 bits, in any byte order."""
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")
-"""Formats that have no numbers of more bits than 16, and are opened as if they had."""
+"""Formats of at most 16 bits that Pillow opens in the mode I of 32 bits."""
 _NUMBERS = {"I": "integers of 32 bits, or with a sign", "F": "floating-point numbers"}
 _TURNS = dict(
-    zip(
-        range(2, 9),
-        ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
-        strict=True,
+    enumerate(
+        ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"), 2
     )
 )
-"""What makes a picture upright, by its EXIF orientation; from 5 on height and width are exchanged."""
+"""The operation that makes a picture upright, by its EXIF orientation. From 5 on it exchanges height and width."""
 _ODD_KEYS = ("1", "L;2", "L;4", "RGB;16B")
-"""How a PNG writes pixels of which Pillow compares the transparent one in other units."""
+"""Raw modes of a PNG in which Pillow gives the transparent colour in other units than the pixels."""
 _ORIENTATION, _BITS, _WHITE_IS_ZERO, _SAMPLE_FORMAT = 274, 258, 262, 339
 _UNSIGNED = {1, 4}
 _VALUES_AT_ONCE = 1 << 22
 
 
 class Facts(NamedTuple):
-    """What the header of a picture says: its sides once it is upright, and whether it is grey."""
+    """The sides of a picture once it is upright, and whether it is grey."""
 
     height: int
     width: int
@@ -48,10 +46,10 @@ class Facts(NamedTuple):
 
 
 def facts(image: Any) -> Facts:
-    """Return what a picture will be, from its header where that is enough.
+    """Return the facts about a picture, from its header if that suffices.
 
     Raises:
-        PactlError: if no rule says how it is read.
+        PactlError: if no rule covers it.
     """
     _require_readable(image)
     width, height = image.size
@@ -61,16 +59,16 @@ def facts(image: Any) -> Facts:
 
 
 def picture(image: Any, mode: str) -> Any:
-    """Return an image of Pillow's as an upright picture of eight bits a channel, in the mode L or RGB.
+    """Return a Pillow image as an upright picture of eight bits for each channel, in the mode L or RGB.
 
     Raises:
-        PactlError: if no rule says how it is read.
+        PactlError: if no rule covers it.
     """
     from PIL import Image
 
     _require_readable(image)
     bits = _deep_bits(image)
-    image.load()  # what tells the orientation may come after the pixels
+    image.load()  # the orientation may come after the pixels
     if (orientation := _orientation(image)) in _TURNS:
         image = image.transpose(Image.Transpose[_TURNS[orientation]])
     if bits:
@@ -83,10 +81,10 @@ def picture(image: Any, mode: str) -> Any:
 
 
 def _require_readable(image: Any) -> None:
-    """Raise PactlError if no rule says how a picture is read."""
-    by_hand = "bring it to 8 bits yourself, or bring the numbers as arrays: npz:PATH"
+    """Raise PactlError if no rule covers a picture."""
+    by_hand = "convert it to 8 bits yourself, or give the numbers as arrays: npz:PATH"
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
-        raise PactlError(f"has {frames:,} frames", "save the one that you mean as a picture of its own")
+        raise PactlError(f"has {frames:,} frames", "save one of them as a separate picture")
     if image.mode in _NUMBERS and not _deep_bits(image):
         raise PactlError(f"has pixels that are {_NUMBERS[image.mode]}", by_hand)
     if image.mode not in (*_GREY_MODES, *_COLOUR_MODES) and not _deep_bits(image):
@@ -102,14 +100,14 @@ def _require_readable(image: Any) -> None:
 
 
 def _deep_bits(image: Any) -> int:
-    """How many bits a grey pixel has; 0 for eight or fewer."""
+    """Return the number of bits of a grey pixel; 0 for eight or fewer."""
     if image.mode.startswith(_DEEP):
         return int(image.tag_v2.get(_BITS, (16,))[0]) if image.format == "TIFF" else 16
     return 16 if image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I else 0
 
 
 def _of_eight_bits(image: Any, bits: int) -> Any:
-    """Return deep grey scaled from its type's range, and rounded; 16 bits as round(v / 257). Transparent is white."""
+    """Return grey of more bits scaled to eight and rounded; 16 bits as round(v / 257). Transparent pixels are white."""
     most, transparent = (1 << bits) - 1, image.info.get("transparency", -1)
 
     def scaled(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -120,7 +118,7 @@ def _of_eight_bits(image: Any, bits: int) -> Any:
 
 
 def _over_white(image: Any) -> Any:
-    """Return a picture with alpha, or a transparent colour, as it looks on white, rounded."""
+    """Return a picture with alpha or a transparent colour on a white background, rounded."""
 
     def on_white(pixels: NDArray[Any]) -> NDArray[np.uint32]:
         colours, alpha = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
@@ -130,7 +128,7 @@ def _over_white(image: Any) -> Any:
 
 
 def _in_strips(pixels: NDArray[Any], change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
-    """Return a picture of changed pixels, made of a few rows at a time: in between, each takes many times its bytes."""
+    """Return a picture of changed pixels, made a few rows at a time, because each change takes much memory."""
     from PIL import Image
 
     step = max(1, _VALUES_AT_ONCE // pixels[0].size)
@@ -139,17 +137,17 @@ def _in_strips(pixels: NDArray[Any], change: Callable[[NDArray[Any]], NDArray[An
 
 
 def _is_grey(image: Any) -> bool:
-    """Whether a picture has no colours: neither its mode nor a palette."""
+    """Return whether a picture has no colours, either by its mode or in its palette."""
     if image.mode not in ("P", "PA"):
         return image.mode in _GREY_MODES or bool(_deep_bits(image))
-    image.load()  # the palette is as Pillow gives it only then
+    image.load()  # Pillow completes the palette here
     palette = np.array(image.getpalette(COLOUR), dtype=np.uint8).reshape(-1, 3)
     return bool((palette == palette[:, :1]).all())
 
 
 def _is_turned(image: Any) -> bool:
-    """Whether height and width are exchanged once a picture is upright."""
-    if image.format == "TIFF":  # Pillow turns it itself, and says its size accordingly
+    """Return whether making a picture upright exchanges its height and width."""
+    if image.format == "TIFF":  # Pillow rotates it itself, and reports the size after that
         return False
     if image.format == "PNG" and _has_more_after_pixels(image.fp):
         image.load()
@@ -157,18 +155,18 @@ def _is_turned(image: Any) -> bool:
 
 
 def _orientation(image: Any) -> int:
-    """The EXIF orientation, 1 to 8; 1, which is upright, where EXIF says nothing that can be read."""
+    """Return the EXIF orientation, 1 to 8; 1, which is upright, if there is none that can be read."""
     from PIL import Image
 
     try:
         found = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:  # cameras and programs write almost anything there, and Pillow raises almost anything at it
+    except Exception:  # cameras and programs write almost anything there, which makes Pillow raise almost anything
         return 1
     return found if found in _TURNS else 1
 
 
 def _has_more_after_pixels(file: Any) -> bool:
-    """Whether something follows the pixels of a PNG, which Pillow reads only with them: perhaps the orientation."""
+    """Return whether anything, perhaps the orientation, follows the pixels of a PNG. Pillow reads it only with them."""
     place = file.tell()
     file.seek(0)
     content = file.read()

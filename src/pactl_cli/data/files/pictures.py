@@ -1,4 +1,4 @@
-"""Image files as one array, decoded by several processes where they are many, and what their headers say."""
+"""Reading of many image files into one array, and of their headers, by several processes if it is worth it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from pactl_cli.errors import PactlError
 _CHUNK = 128
 _CHUNK_BYTES = 1 << 24
 _FEW_BYTES = 1 << 26
-"""So much is decoded here: workers would take as long to start."""
+"""So much is decoded in this process, because workers would take as long to start."""
 _FEW_HEADERS = 20_000
 _MOST_WORKERS = 16
 
 Pixels = NDArray[np.uint8]
 Headers = NDArray[np.int32]
-"""Height, width, and whether it is grey, of each picture, shape (n, 3)."""
+"""Height and width of each picture, and whether it is grey, shape (n, 3)."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Image files in order, at least one.
+    """At least one image file, in order.
 
     Attributes:
         name: of the data set, as in `--dataset`.
         paths: of the files, or names in `archive`.
-        frame: what brings them to one size.
+        frame: the transform that brings them to one size.
         archive: path of a zip archive; "" for files.
     """
 
@@ -44,10 +44,10 @@ class Pictures:
     archive: str = ""
 
     def read(self, progress: Progress) -> Pixels:
-        """All of them, shape (n, C, H, W).
+        """Return all images, shape (n, C, H, W).
 
         Raises:
-            PactlError: naming the first that is no image, or has another size than the frame says.
+            PactlError: naming the first that is not an image, or does not have the frame's size.
         """
         count = len(self.paths)
         try:
@@ -67,10 +67,10 @@ class Pictures:
 
 
 def read_headers(name: str, paths: Sequence[str], progress: Progress) -> Headers:
-    """Return what the headers of image files say, in order.
+    """Return the headers of image files, in order.
 
     Raises:
-        PactlError: naming the first that is no image, or that no rule says how to read.
+        PactlError: naming the first that is not an image, or that no rule covers.
     """
     requests = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     found: list[Headers] = []

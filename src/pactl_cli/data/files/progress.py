@@ -1,12 +1,12 @@
-"""How whoever works tells how far he is."""
+"""The callback by which long work reports its progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Called with (done, in all): images read, bytes fetched, or steps made."""
+"""Called with (done, total): images read, bytes downloaded, or steps made."""
 
 
 def unheard(done: int, total: int) -> None:
-    """For those who do not want to know."""
+    """Ignore the progress."""

@@ -1,4 +1,4 @@
-"""An array that stays in its file: rows of an uncompressed member of an `.npz` file, read when they are wanted."""
+"""Arrays that stay in their file: rows of an uncompressed member of an `.npz` file, read on demand."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PIECE_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class StoredArray:
-    """The array at a place of a file.
+    """An array at a place in a file.
 
     Attributes:
-        place: of its first byte.
-        state: in which the file must be for as long as it is read: what was hashed is what is used.
-        crc: checksum of the bytes before the array, in its member, and of all of them.
+        place: the offset of the array's first byte.
+        state: the state that the file must keep while it is read, so that the hashed bytes are the bytes that are used.
+        crc: the checksums of the member's bytes before the array, and of the whole member.
     """
 
     path: Path
@@ -40,14 +40,14 @@ class StoredArray:
 
     @property
     def row_bytes(self) -> int:
-        """What one of its rows takes."""
+        """The size of one row in bytes."""
         return prod(self.shape[1:]) * self.dtype.itemsize
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return some rows.
 
         Raises:
-            PactlError: if the file has changed, or ends before.
+            PactlError: if the file has changed or is too short.
         """
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1) if len(rows) else rows
@@ -64,10 +64,10 @@ class StoredArray:
         return found
 
     def pieces(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Give all rows in order, a few at a time, each with the index of the first.
+        """Yield all rows in order, a few at a time, each with the index of its first row.
 
         Raises:
-            PactlError: as `read` does, or, at the end, if they are not those that were written.
+            PactlError: as `read` does, or at the end if the checksum is wrong.
         """
         crc, expected = self.crc
         step = max(1, PIECE_BYTES // self.row_bytes)
@@ -80,21 +80,21 @@ class StoredArray:
 
 
 def stored_array(path: Path, name: str, header: ArrayHeader) -> StoredArray | None:
-    """Return an array of an `.npz` file that is to stay there; None if it is compressed, or its rows are scattered.
+    """Return an array that stays in its `.npz` file; None if it is compressed, or its rows are not contiguous.
 
     Args:
-        header: as `list_arrays` has found it.
+        header: as `list_arrays` returned it.
 
     Raises:
-        PactlError: if the file cannot be read, or is not the one that was listed.
+        PactlError: if the file cannot be read, or has changed since it was listed.
     """
     with explained(path), open_file(path) as file, ZipFile(file) as archive:
         member = archive.NameToInfo.get(f"{name}.npy")
         if member is None or member.compress_type != ZIP_STORED or header.columns_first or not header.size_bytes:
             return None
         if member.file_size != header.start + header.size_bytes:
-            raise ValueError(f"the header of {name} does not promise as many bytes as there are")
-        with archive.open(member) as content:  # which knows whether its own header agrees with the archive's
+            raise ValueError(f"the size of {name} is not the one that its header claims")
+        with archive.open(member) as content:  # zipfile checks that the member's header agrees with the archive's
             before = content.read(header.start)
         file.seek(member.header_offset + 26)
         lengths = np.frombuffer(file.read(4), dtype="<u2")

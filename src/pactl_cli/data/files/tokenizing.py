@@ -1,7 +1,7 @@
-"""Texts as tokens: UTF-8 bytes, words, or those of a tokenizer's file, which may be a stranger's.
+"""Splitting of texts into tokens: UTF-8 bytes, words, or the tokens of a tokenizer's file, which may be a stranger's.
 
-The `tokenizers` library runs regular expressions and replacements that the file names, which can take all the memory
-and time there is, and ends in panics. So it works in a process of its own, with limits, where it can do no harm.
+The `tokenizers` library runs regular expressions and replacements from the file. These can take unlimited memory and
+time, and can make it panic. So it runs in a separate process with limits.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from pactl_cli.errors import MissingError, PactlError, on_one_line, reason
 
 BYTES, WORDS = "bytes", "words"
 BUILT_IN = (BYTES, WORDS)
-"""The tokenizers that have no file."""
+"""The tokenizers without a file."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _WORD_NUMBERS = 1 << 13
-"""A word's number is one of so many, by its hash: no vocabulary is learned from texts."""
+"""A word's number is its hash modulo this, so that no vocabulary is learned from texts."""
 
 _LARGEST_FILE = 1 << 26
 _MOST_TOKENS = 1 << 22
 _MEMORY, _MEMORY_FOR_EACH_BYTE = 1 << 32, 16
 _BASE_SECONDS, _BYTES_FOR_EACH_SECOND = 60, 20_000
-"""Of computation: a hundred times what an ordinary tokenizer takes."""
+"""Limits on computation: a hundred times what an ordinary tokenizer takes."""
 _AT_ONCE = 1024
 _LONGEST_REASON = 200
 
@@ -49,9 +49,9 @@ class TokenIds:
 
     Attributes:
         ids: of all texts, one after the other, int32.
-        ends: where in `ids` each text ends, shape (n,).
-        vocabulary: every id is smaller.
-        cut: how many texts were longer than is read.
+        ends: the end of each text in `ids`, shape (n,).
+        vocabulary: a number above every id.
+        cut: the number of texts that were truncated.
     """
 
     ids: NDArray[np.int32]
@@ -62,23 +62,23 @@ class TokenIds:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What splits texts.
+    """A tokenizer of texts.
 
     Attributes:
-        name: as `--tokenizer` has it: one of `BUILT_IN`, or the path of its file.
+        name: as in `--tokenizer`: one of `BUILT_IN`, or the path of a file.
         content: of the file.
     """
 
-    name: str = BYTES
+    name: str
     content: bytes = b""
 
     @classmethod
     def named(cls, name: str) -> Tokenizer:
-        """Return the one that `--tokenizer` names.
+        """Return the tokenizer that `--tokenizer` names.
 
         Raises:
             MissingError: if there is no such file, or the library is not installed.
-            PactlError: if it cannot be read, or is larger than any.
+            PactlError: if the file cannot be read, or is too large.
         """
         if name in BUILT_IN:
             return cls(name)
@@ -94,19 +94,19 @@ class Tokenizer:
         except (OSError, ValueError) as error:
             raise PactlError(f"--tokenizer {name} cannot be read: {reason(error)}") from error
         if len(content) > _LARGEST_FILE:
-            raise PactlError(f"--tokenizer {name} has more than {_LARGEST_FILE >> 20} MB, which no tokenizer has")
+            raise PactlError(f"--tokenizer {name} has more than {_LARGEST_FILE >> 20} MB, too much for a tokenizer")
         return cls(name, content)
 
     @property
     def sha256(self) -> str | None:
-        """A fingerprint of the file; None where there is none."""
+        """The sha256 of the file; None for a built-in tokenizer."""
         return None if self.name in BUILT_IN else sha256(self.content).hexdigest()
 
     def split(self, texts: Sequence[str], length: int) -> TokenIds:
-        """Return the first `length` tokens of each text, with what the tokenizer puts around them.
+        """Return the first `length` tokens of each text, including those that the tokenizer adds.
 
         Raises:
-            PactlError: if the file is no tokenizer, or gives ids that it does not have, or takes too long.
+            PactlError: if the file is not a tokenizer, or takes too long, or yields ids beyond its vocabulary.
         """
         if self.name == BYTES:
             return _joined([np.frombuffer(text.encode(), dtype=np.uint8) for text in texts], length, 256)
@@ -121,7 +121,7 @@ class Tokenizer:
         return TokenIds(ids, np.cumsum(reply["lengths"], dtype=np.int64), vocabulary, reply["cut"])
 
     def _from_child(self, texts: Sequence[str], length: int) -> tuple[dict[str, Any], NDArray[np.int32]]:
-        """Return the reply of the process that runs the library, and the ids."""
+        """Run the library in another process, and return its reply and the ids."""
         try:
             request = {"tokenizer": self.content.decode(), "texts": list(texts), "length": length}
         except UnicodeDecodeError as error:
@@ -129,12 +129,12 @@ class Tokenizer:
         sent = json.dumps(request).encode()
         seconds = _BASE_SECONDS + len(sent) // _BYTES_FOR_EACH_SECOND
         memory = min(_MEMORY + _MEMORY_FOR_EACH_BYTE * len(sent), available_memory())
-        # -P: nothing is imported from the working directory, where anything may lie
+        # -P: import nothing from the working directory, which may hold anything
         command = [sys.executable, "-P", "-m", __name__, str(seconds), str(memory)]
         done = subprocess.run(command, input=sent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
         head, _, body = done.stdout.partition(b"\n")
         if done.returncode or not head:
-            raise self._refused("it took more memory or time than any tokenizer takes, or crashed")
+            raise self._refused("it took too much memory or time, or crashed")
         reply: dict[str, Any] = json.loads(head)
         if "error" in reply:
             raise self._refused(on_one_line(reply["error"])[:_LONGEST_REASON])
@@ -148,21 +148,21 @@ class Tokenizer:
 
 
 def _word_numbers(text: str) -> NDArray[np.int64]:
-    """Return the number of each word, whatever its case, and of each sign that is neither word nor space."""
+    """Return the numbers of all words, in any case, and of all other characters that are not space."""
     words = (blake2b(word.encode(), digest_size=4).digest() for word in _WORD.findall(text.casefold()))
     numbers: NDArray[np.int64] = np.frombuffer(b"".join(words), dtype="<u4").astype(np.int64) % _WORD_NUMBERS
     return numbers
 
 
 def _joined(whole: Sequence[NDArray[Any]], length: int, vocabulary: int) -> TokenIds:
-    """Return the first tokens of texts, given each as an array of all of its tokens."""
+    """Return the first `length` tokens of each text, given all tokens of each."""
     rows, cut = [row[:length] for row in whole], sum(len(row) > length for row in whole)
     ids = np.concatenate([np.zeros(0, dtype=np.int32), *rows]).astype(np.int32)
     return TokenIds(ids, np.cumsum([len(row) for row in rows], dtype=np.int64), vocabulary, cut)
 
 
 def _encoded(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Return what the library makes of a request."""
+    """Return the library's reply to a request, and the ids."""
     from tokenizers import Tokenizer as Foreign
 
     foreign: Any = Foreign.from_str(request["tokenizer"])
@@ -182,14 +182,14 @@ def _encoded(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 
 def _answer() -> None:
-    """Read a request from stdin, and write the reply and the ids to stdout, within the limits on the command line."""
+    """Answer a request on stdin with a reply and ids on stdout, within the limits given on the command line."""
     seconds, memory = map(int, sys.argv[1:])
     for limit, value in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
-        with suppress(OSError, ValueError):  # macOS has no limit of memory
+        with suppress(OSError, ValueError):  # macOS cannot limit memory
             resource.setrlimit(limit, (value, value))
     try:
         reply, ids = _encoded(json.loads(sys.stdin.buffer.read()))
-    except BaseException as error:  # the library's panics are no Exception
+    except BaseException as error:  # the library's panics are not an Exception
         reply, ids = {"error": str(error) or type(error).__name__}, b""
     sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n" + ids)
 

@@ -1,4 +1,4 @@
-"""Worker processes: a function of one request, many requests, results in their order."""
+"""Worker processes that apply a function to many requests and return the results in order."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from pactl_cli.data.files.capacity import cores
 from pactl_cli.errors import FAILED, PactlError
 
 MOST_USEFUL = 8
-_DEAF_TO = {signal.SIGINT, signal.SIGTERM}
+_BLOCKED = {signal.SIGINT, signal.SIGTERM}
 
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
 
 
 def useful_workers() -> int:
-    """As many as there are cores to spare beside the main process's own, but at most `MOST_USEFUL`."""
+    """Return the number of cores beside the main process's own, but at most `MOST_USEFUL`."""
     return min(cores() - 1, MOST_USEFUL)
 
 
 class _Work(Dataset[Any], Generic[_Request, _Result]):
-    """The function and what it says, errors being results: torch would wrap them into a page of text."""
+    """The function as a torch data set. It returns errors, because torch would turn raised ones into a page of text."""
 
     def __init__(self, function: Callable[[_Request], _Result]) -> None:
         self._function = function
@@ -49,23 +49,23 @@ class _Work(Dataset[Any], Generic[_Request, _Result]):
 def mapped(
     function: Callable[[_Request], _Result], requests: Iterable[_Request], count: int, workers: int
 ) -> Generator[_Result, None, None]:
-    """The results of a function for each request, computed a little ahead by worker processes, in the requests' order.
+    """Yield the function's result for each request, in order, computed a little ahead by worker processes.
 
     The workers end with the generator: at its end, on any error, and when it is closed.
 
     Args:
-        function: can be pickled; what it allocates for a result, it allocates by `shared_tensor`.
-        requests: taken as they are needed.
-        count: of the requests.
-        workers: how many processes; 0 for this one, without working ahead.
+        function: must support pickling, and allocate its results by `shared_tensor`.
+        requests: consumed as they are needed.
+        count: number of requests.
+        workers: number of processes; 0 for this process alone, without working ahead.
 
     Raises:
-        PactlError: what the function raised, or, with exit code 1, that a worker does not start or has died.
+        PactlError: as the function does, or, with exit code 1, if a worker does not start or dies.
     """
-    if not workers or count < 2:  # one request alone is not worth a process
+    if not workers or count < 2:  # a single request is not worth a process
         yield from map(function, requests)
         return
-    with warnings.catch_warnings(action="ignore"):  # that there are more workers than cores: as the user wants it
+    with warnings.catch_warnings(action="ignore"):  # the user may want more workers than cores
         results = _started(_loader(_Work(function), requests, min(workers, count)))
     try:
         for _ in range(count):
@@ -74,16 +74,16 @@ def mapped(
                 raise result
             yield result
     finally:
-        results._shutdown_workers()  # torch has no public name for it, and leaves it to the garbage collector
+        results._shutdown_workers()  # torch has no public method, and leaves it to the garbage collector
 
 
 def mapped_or_here(
     function: Callable[[_Request], _Result], requests: Sequence[_Request], workers: int
 ) -> Generator[_Result, None, None]:
-    """Yield what `mapped` does; all that workers have failed at is computed in this process, where errors are whole.
+    """Yield the results of `mapped`. If a worker fails, compute the rest in this process, which shows errors in full.
 
     Raises:
-        PactlError: what the function raised here.
+        PactlError: as the function does in this process.
     """
     done = 0
     with suppress(PactlError), closing(mapped(function, requests, len(requests), workers)) as results:
@@ -94,7 +94,7 @@ def mapped_or_here(
 
 
 def _loader(work: _Work[Any, Any], requests: Iterable[Any], workers: int) -> DataLoader[Any]:
-    """A loader of one request at a time. Its processes are forked from a server that has imported what they need.
+    """Return a loader of one request at a time, whose processes are forked from a server with the needed imports.
 
     Such a server has no threads, no device and no terminal, which a fork of the main process would break.
     """
@@ -108,7 +108,7 @@ def _loader(work: _Work[Any, Any], requests: Iterable[Any], workers: int) -> Dat
         collate_fn=_as_it_is,
         worker_init_fn=_follow_parent,
         multiprocessing_context=context,
-        generator=torch.Generator(),  # else it would draw a seed from the ambient one
+        generator=torch.Generator(),  # otherwise it would draw a seed from the global generator
     )
 
 
@@ -117,10 +117,10 @@ def _as_it_is(result: Any) -> Any:
 
 
 def _started(loader: DataLoader[Any]) -> Any:
-    """The iterator of a loader, its processes at work and deaf to the signals that are this process's to answer."""
-    with _nothing_unasked():
-        resource_tracker.ensure_running()  # its own start would lift the mask
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+    """Return a loader's iterator, with its processes running and blocking the signals that this process handles."""
+    with _safe_imports():
+        resource_tracker.ensure_running()  # if it started later, it would unblock the signals
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         try:
             return iter(loader)
         except (OSError, EOFError) as error:
@@ -130,8 +130,8 @@ def _started(loader: DataLoader[Any]) -> Any:
 
 
 @contextmanager
-def _nothing_unasked() -> Iterator[None]:
-    """Within it, Python processes that are started import nothing from the working directory, and no main module.
+def _safe_imports() -> Iterator[None]:
+    """Keep Python processes that start in the context from importing the main module or the working directory's files.
 
     The main module may be a script that does its work when it is imported.
     """
@@ -148,7 +148,7 @@ def _nothing_unasked() -> Iterator[None]:
 
 
 def _follow_parent(worker: int) -> None:
-    """Ends a worker when the process that it works for is gone, however that ended."""
+    """End a worker when its parent process has ended in any way."""
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
@@ -162,18 +162,18 @@ def _follow_parent(worker: int) -> None:
 def _next(results: Any) -> Any:
     try:
         return next(results)
-    except (RuntimeError, EOFError, OSError) as error:  # the last two where it dies while it hands over a result
+    except (RuntimeError, EOFError, OSError) as error:  # the last two if it dies while it hands over a result
         reason = (str(error).strip().splitlines() or ["it has ended"])[-1]
         raise PactlError(
-            f"a worker process failed: {reason}", "is there enough memory? try fewer --num-workers", FAILED
+            f"a worker process failed: {reason}", "is there enough memory? Try fewer --num-workers", FAILED
         ) from error
 
 
 def shared_tensor(*shape: int) -> torch.Tensor:
-    """Bytes for a result: in a worker, in memory that the main process can see.
+    """Return a tensor of bytes for a result; in a worker, in memory shared with the main process.
 
     Raises:
-        PactlError: with exit code 1 if there is no room for it.
+        PactlError: with exit code 1 if shared memory is exhausted.
     """
     tensor = torch.empty(shape, dtype=torch.uint8)
     if multiprocessing.parent_process() is not None:

@@ -1,1 +1,1 @@
-"""Letters, digits and scribbles that the program draws itself: examples without end, and no label of anybody's."""
+"""Letters, digits and scribbles that the program draws itself, so that no collected examples or labels are needed."""

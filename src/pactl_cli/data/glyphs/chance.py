@@ -1,7 +1,8 @@
-"""Random numbers, curves and turns of drawings, to the same bits on every machine.
+"""Random numbers, waves and deformations of drawings, with the same bits on every machine.
 
-Nothing here or in its neighbours needs more of floating-point numbers than +, -, *, / and the square root, which are
-rounded alike everywhere. So bells are sums of uniform numbers, waves are parabolas, and turns are rational.
+The modules of this folder use only +, -, *, / and the square root of floating-point numbers, which every machine rounds
+alike. So normal numbers are approximated by sums of uniform ones, sines by parabolas, and rotations by rational
+functions.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Chance:
-    """The random numbers of `count` drawings: every quantity of each has a stream of its own.
+    """The random numbers of `count` drawings, with a stream for each quantity.
 
     Attributes:
-        name: of what is drawn; the streams begin with it.
+        name: the prefix of the streams' names.
     """
 
     name: str
@@ -35,22 +36,22 @@ class Chance:
         return low + (high - low) * drawn.reshape(self.count, *shape)
 
     def bell(self, what: str, deviation: float, *shape: int) -> Numbers:
-        """Return numbers about 0, nearly normal and never beyond 3.5 deviations, shape (count, *shape)."""
+        """Return nearly normal numbers about 0, at most 3.5 deviations away, shape (count, *shape)."""
         drawn = self.uniform(what, 0.0, 1.0, 4, *shape)
         return deviation * sqrt(3.0) * (((drawn[:, 0] + drawn[:, 1]) + drawn[:, 2]) + drawn[:, 3] - 2.0)
 
     def factor(self, what: str, deviation: float, *shape: int) -> Numbers:
-        """Return factors about 1, as likely x as 1 / x."""
+        """Return factors about 1, where x and 1 / x are equally likely, shape (count, *shape)."""
         half = self.bell(what, deviation, *shape) / 2.0
         return (1.0 + half) / (1.0 - half)
 
     def below(self, what: str, limit: int) -> NDArray[np.int64]:
-        """Return whole numbers from 0, shape (count,)."""
+        """Return integers in [0, limit), shape (count,)."""
         return randomness.integers(DEFAULT_SEED, f"glyphs/{self.name}/{what}", self.count, limit)
 
 
 def wave(turns: Numbers) -> Numbers:
-    """Return a smooth wave of period 1 between -1 and 1, made of parabolas: nearly the sine.
+    """Return a wave of period 1 between -1 and 1, made of parabolas that approximate the sine.
 
     >>> print(wave(np.array([0.0, 0.25, 0.5, 0.75])) + 0.0)
     [ 0.  1.  0. -1.]
@@ -60,17 +61,17 @@ def wave(turns: Numbers) -> Numbers:
 
 
 @dataclass(frozen=True)
-class Bending:
-    """A turn, a slant, a stretch and three waves for each drawing, each number of shape (n, 1)."""
+class Deformation:
+    """A deformation of each drawing: a rotation, a shear, a stretch and three waves, each number of shape (n, 1)."""
 
     turn: Numbers
-    slant: Numbers
+    shear: Numbers
     stretch: Numbers
     waves: tuple[tuple[Numbers, ...], ...]
 
     @classmethod
-    def drawn(cls, chance: Chance, turn: float, slant: float, stretch: float, waves: float) -> Bending:
-        """Return bendings, given deviations; waves are of .3 to 1 periods in the half of a drawing."""
+    def drawn(cls, chance: Chance, turn: float, shear: float, stretch: float, waves: float) -> Deformation:
+        """Return random deformations with these deviations. Waves have 0.3 to 1 periods in half a drawing."""
         several = []
         for number in range(3):
             toward, along = (chance.uniform(f"wave {number} {what}", 0, 1, 1) for what in ("toward", "along"))
@@ -83,18 +84,18 @@ class Bending:
             )
             several.append((*directions, chance.uniform(f"wave {number} phase", 0, 1, 1)))
         half = chance.bell("turn", turn, 1) / 2.0
-        return cls(half, chance.bell("slant", slant, 1), chance.factor("stretch", stretch, 1), tuple(several))
+        return cls(half, chance.bell("slant", shear, 1), chance.factor("stretch", stretch, 1), tuple(several))
 
-    def __getitem__(self, some: slice | NDArray[np.int64]) -> Bending:
+    def __getitem__(self, some: slice | NDArray[np.int64]) -> Deformation:
         waves = tuple(tuple(number[some] for number in each) for each in self.waves)
-        return Bending(self.turn[some], self.slant[some], self.stretch[some], waves)
+        return Deformation(self.turn[some], self.shear[some], self.stretch[some], waves)
 
     def __call__(self, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-        """Return where points go, which are given by their distances from the middle, in halves of a drawing."""
+        """Return the deformed points, given and returned as distances from the middle, in halves of a drawing."""
         square = self.turn * self.turn
         cosine, sine = (1.0 - square) / (1.0 + square), 2.0 * self.turn / (1.0 + square)
         x, y = cosine * x - sine * y, sine * x + cosine * y
-        x = (x + self.slant * y) * self.stretch
+        x = (x + self.shear * y) * self.stretch
         for toward_x, toward_y, along_x, along_y, phase in self.waves:
             height = wave(toward_x * x + toward_y * y + phase)
             x, y = x + along_x * height, y + along_y * height

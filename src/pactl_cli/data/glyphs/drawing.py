@@ -1,4 +1,4 @@
-"""The data sets `glyphs` and `glyphs:digits`."""
+"""The data sets of drawn letters and digits."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from pactl_cli.data.reading import Reading
 _TRAIN, _TEST = 60_000, 10_000
 _SCRIBBLES = 60
 _MARGIN, _ENLARGED, _INK = 2, 8, 112
-"""Of a small picture: pixels around it, how many times larger it is made, and the least grey of ink."""
+"""For a small picture: the margin in pixels, the factor of enlargement, and the grey above which a pixel is ink."""
 
 Labels = NDArray[np.int64]
 
 
 def load_digits(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """Digits as a hand writes them, half of them in the fonts of a folder where one is named: ten classes."""
+    """Draw handwritten digits in ten classes, and half of them in the fonts of a folder if one is named."""
     forms = tuple(tuple(Form.of(*form) for form in forms) for forms in DIGITS)
     masks = glyph_masks(string.digits, reading.fonts) if reading.fonts else []
     return _Drawer(name, forms, fields_of(masks), progress).dataset()
 
 
 def load_letters(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """Letters in the fonts at hand, small ones and capitals, and scribbles: 112 classes."""
+    """Draw lower- and upper-case letters in the available fonts, and scribbles, in 112 classes."""
     masks = glyph_masks(string.ascii_letters, reading.fonts)
     forms = ((),) * len(string.ascii_letters) + scribbles(_SCRIBBLES)
     return _Drawer(name, forms, fields_of(masks), progress).dataset()
 
 
 def load_digits_anew(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """Return scikit-learn's digits, each drawn many times: those of either part for the same part."""
+    """Draw scikit-learn's digits many times each. Either part is drawn from the same part there."""
     digits = load_small_digits("digits", data_dir, progress)
 
     def drawn(part: str, count: int, before: int) -> Examples:
@@ -60,7 +60,7 @@ def load_digits_anew(name: str, data_dir: DataDirectory, progress: Progress) -> 
 
 
 def _enlarged(picture: Images) -> Mask:
-    """Return where a small picture has ink, in many more pixels, cut out."""
+    """Return the ink of an enlarged small picture, cropped to it."""
     from PIL import Image
 
     framed = np.pad(picture, _MARGIN)
@@ -72,12 +72,12 @@ def _enlarged(picture: Images) -> Mask:
 
 @dataclass(frozen=True)
 class _Drawer:
-    """Draws a data set.
+    """The drawing of one data set.
 
     Attributes:
-        forms: of strokes, of each class.
-        outlines: fields, and the class of each; where a class has forms too, half of its drawings are of either.
-        progress: told of drawings of both parts.
+        forms: the forms of strokes of each class.
+        outlines: fields and the class of each. If a class also has forms, half of its drawings are of either kind.
+        progress: reports the drawings of both parts together.
     """
 
     name: str
@@ -86,11 +86,11 @@ class _Drawer:
     progress: Progress
 
     def dataset(self) -> Dataset:
-        """Return both parts."""
+        """Return the data set of both parts."""
         return Dataset(self.name, len(self.forms), self.part("train", _TRAIN, 0), self.part("test", _TEST, _TRAIN))
 
     def part(self, part: str, count: int, before: int) -> Examples:
-        """Return one part, as many of each class, up to one, once others are drawn."""
+        """Return one part, whose classes differ in size by at most one, after `before` other drawings."""
         stream, classes = f"{self.name}/{part}", len(self.forms)
         labels = randomness.permutation(DEFAULT_SEED, f"glyphs/{stream}/labels", count) % classes
         ways = np.stack([[len(several) > 0 for several in self.forms], np.isin(np.arange(classes), self.outlines[1])])
@@ -107,7 +107,7 @@ class _Drawer:
         return draw_strokes(Chance(f"{stream}/strokes", len(labels)), self.forms, labels, self._after(before))
 
     def _printed(self, stream: str, labels: Labels, before: int) -> Images:
-        """Return drawings of outlines, each font of a class as likely as the others."""
+        """Return drawings of outlines, with equally likely fonts in each class."""
         chance, (fields, whose) = Chance(f"{stream}/outlines", len(labels)), self.outlines
         order, counts = np.argsort(whose, kind="stable"), np.bincount(whose, minlength=len(self.forms))
         place = (chance.uniform("font", 0.0, 1.0) * counts[labels]).astype(np.int64)

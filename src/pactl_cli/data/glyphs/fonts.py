@@ -1,4 +1,4 @@
-"""The fonts that are at hand, and the outlines of their glyphs."""
+"""The available fonts, and masks of their glyphs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pactl_cli.errors import PactlError, quoted
 
 ENDINGS = (".ttf", ".otf", ".pfb")
 _LETTERS_OF_MATPLOTLIB = re.compile(r"DejaVu|STIXGeneral|cm(r|ss|tt|b|ti|mi)10")
-"""What its fonts with whole alphabets are called; the others hold signs and parts of signs."""
+"""Names of its fonts with whole alphabets; the others hold symbols and parts of symbols."""
 _HEIGHT, _ABSENT = 160, "\uffff"
-"""In pixels; and a character that no font has, so that what is drawn for it stands for a missing one."""
+"""The height in pixels; and a character that no font has, which shows how a font draws a missing one."""
 
 Mask = NDArray[np.bool_]
 
 
 def font_files(folder: Path | None) -> tuple[Path, ...]:
-    """Return the files of fonts in a folder, in the order of their names, or, for None, those that matplotlib has.
+    """Return the font files in a folder, sorted by name; for None, those of matplotlib.
 
     Raises:
         PactlError: if there is no such folder, or no font in it.
     """
     if folder is None:
-        package = find_spec("matplotlib")  # asked where it is, not imported: that takes a second
+        package = find_spec("matplotlib")  # located, not imported, which would take a second
         place = Path(package.origin).parent / "mpl-data/fonts/ttf" if package and package.origin else None
         found = sorted(place.glob("*.ttf")) if place else []
         return tuple(path for path in found if _LETTERS_OF_MATPLOTLIB.match(path.name))
@@ -41,12 +41,12 @@ def font_files(folder: Path | None) -> tuple[Path, ...]:
         raise PactlError(f"--fonts {quoted(str(folder))}: {error.strerror or error}", hint) from error
     found = [Path(os.path.expanduser(folder)) / name for name in names if name.lower().endswith(ENDINGS)]
     if not found:
-        raise PactlError(f"--fonts {quoted(str(folder))} has no font in it", hint)
+        raise PactlError(f"--fonts {quoted(str(folder))} has no fonts", hint)
     return tuple(found)
 
 
 def glyph_masks(characters: Sequence[str], folder: Path | None) -> list[tuple[int, Mask]]:
-    """Return the glyphs of some characters in all fonts, each cut out: the character's place, and where there is ink.
+    """Return the glyphs of some characters in all fonts: the index of the character, and the ink, cropped to it.
 
     Raises:
         PactlError: if there is no font, or one cannot be read, or all of them lack a character.
@@ -68,26 +68,26 @@ def glyph_masks(characters: Sequence[str], folder: Path | None) -> list[tuple[in
 
 
 def _opened(folder: Path | None) -> list[Any]:
-    """Return fonts of Pillow: its own too, if no folder is named."""
+    """Return the opened fonts of a folder; for None, those of matplotlib and Pillow's own."""
     from PIL import ImageFont, features
 
     if not features.check("freetype2"):
         raise PactlError("Pillow was built without FreeType, which draws fonts", "pip install --force-reinstall pillow")
     opened: list[Any] = [] if folder else [ImageFont.load_default(_HEIGHT)]
     for path in font_files(folder):
-        if not path.is_file():  # a pipe, which a stranger may have named, is never read to its end
-            raise PactlError(f"{quoted(str(path))} is no font that can be read: it is no file", "remove it")
+        if not path.is_file():  # reading a pipe would block
+            raise PactlError(f"{quoted(str(path))} is not a readable font: it is not a file", "remove it")
         try:
             opened.append(ImageFont.truetype(path, _HEIGHT, layout_engine=ImageFont.Layout.BASIC))
         except OSError as error:
             raise PactlError(
-                f"{quoted(str(path))} is no font that can be read: {error}", "remove it, or restore it"
+                f"{quoted(str(path))} is not a readable font: {error}", "remove it, or restore it"
             ) from error
     return opened
 
 
 def _ink(font: Any, character: str) -> Mask:
-    """Return where a font puts ink for a character, cut out; empty where it puts none."""
+    """Return the ink of a character in a font, cropped to it; empty if there is none."""
     from PIL import Image, ImageDraw
 
     image = Image.new("L", (4 * _HEIGHT, 4 * _HEIGHT))

@@ -1,8 +1,8 @@
-"""How digits are written by hand: the strokes of several forms of each, from general knowledge of how people write.
+"""Strokes of handwritten digits, in several forms of each, from general knowledge of how people write.
 
-A form is its weight among those of its digit, and strokes through points "x,y" of a square of 100, y downwards; a
-stroke that begins where another passes or ends makes a corner there. Three forms, of 2 and of 9, were added after a
-look at mistakes on scikit-learn's digits; no other data set was looked at.
+A form has a weight among those of its digit, and strokes, separated by "/", through points "x,y" in a square of 100,
+with y downwards. A stroke that begins where another passes or ends makes a corner there. Three forms, of 2 and of 9,
+were added after a look at mistakes on scikit-learn's digits. No other data set was looked at.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Drawings of outlines: each a field of distances from its edge, which is bent, thickened, and looked at from afar."""
+"""Drawings of outlines: each is a field of distances from the edge, which is deformed, thickened and sampled."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.glyphs.chance import Bending, Chance, Numbers
+from pactl_cli.data.glyphs.chance import Chance, Deformation, Numbers
 from pactl_cli.data.glyphs.fonts import Mask
 
 SIDE, BOX = 28, 20
-"""Of a drawing, and of the square in its middle that the larger side fills, in pixels."""
+"""The side of a drawing, and of the box in its middle that the larger side of a glyph fills, in pixels."""
 _FIELD, _FILLED = 64, 44
-"""Of a field, and of the glyph in it."""
+"""The side of a field, and of the glyph in it, in steps."""
 AT_ONCE = 32
 _SEEN = 1.25
-"""How much of a field is seen at first, in halves of its side: all, and a margin."""
+"""The part of a field that is sampled first, in halves of its side: all of it and a margin."""
 
 Fields = NDArray[np.float32]
 Images = NDArray[np.uint8]
 
 
 def distance_field(mask: Mask) -> Fields:
-    """Return distances from the edge of what has ink, positive inside, in steps of the field, shape (64, 64).
+    """Return distances from the edge of the ink, positive inside, in steps of the field, shape (64, 64).
 
-    The middle of a stroke is at 0, however thick its strokes are: fonts are thin or bold, but pens are what they are.
+    They are shifted so that the middle of a stroke is at 0, which makes the width of the pen independent of the font's.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -49,10 +49,10 @@ def distance_field(mask: Mask) -> Fields:
 
 @dataclass(frozen=True)
 class _Pens:
-    """What draws each of some outlines."""
+    """The random choices for each of several drawings."""
 
     field: NDArray[np.int64]
-    bending: Bending
+    deformation: Deformation
     radius: Numbers
     softness: Numbers
     size: Numbers
@@ -67,7 +67,7 @@ def draw_outlines(chance: Chance, fields: Fields, chosen: NDArray[np.int64], pro
     """Return a drawing of each chosen field, shape (n, 28, 28)."""
     pens = _Pens(
         chosen,
-        Bending.drawn(chance, turn=0.12, slant=0.22, stretch=0.2, waves=0.07),
+        Deformation.drawn(chance, turn=0.12, shear=0.22, stretch=0.2, waves=0.07),
         chance.uniform("radius", 1.3, 5.0, 1),
         chance.uniform("softness", 2.0, 4.0, 1),
         chance.factor("size", 0.03, 1),
@@ -77,7 +77,7 @@ def draw_outlines(chance: Chance, fields: Fields, chosen: NDArray[np.int64], pro
     drawn = np.empty((len(chosen), SIDE, SIDE), np.uint8)
     for start in range(0, len(chosen), AT_ONCE):
         some = slice(start, start + AT_ONCE)
-        drawn[some] = _drawn(fields, pens[some])
+        drawn[some] = _draw(fields, pens[some])
         progress(min(start + AT_ONCE, len(chosen)), len(chosen))
     return drawn
 
@@ -86,10 +86,10 @@ _ROWS, _COLUMNS = (axis.reshape(1, -1).astype(np.float64) for axis in np.indices
 _MIDDLE = (SIDE - 1) / 2
 
 
-def _drawn(fields: Fields, pens: _Pens) -> Images:
-    """Return drawings: looked at once to find each one's box and centre of mass, and once more from there."""
+def _draw(fields: Fields, pens: _Pens) -> Images:
+    """Return drawings. A first sampling finds the box and the centre of mass of each, the second centres it."""
     step = 2 * _SEEN / SIDE
-    first = _looked(fields, pens, (_COLUMNS - _MIDDLE) * step, (_ROWS - _MIDDLE) * step).astype(np.int64)
+    first = _sample(fields, pens, (_COLUMNS - _MIDDLE) * step, (_ROWS - _MIDDLE) * step).astype(np.int64)
     ink = first.reshape(-1, SIDE, SIDE) > 127
     side = np.clip(np.maximum(_extent(ink, 2), _extent(ink, 1)), 6, SIDE)[:, None]
     mass = np.maximum(first.sum(axis=1), 1)[:, None]
@@ -97,18 +97,18 @@ def _drawn(fields: Fields, pens: _Pens) -> Images:
     scale = side / BOX * pens.size
     x = (centre_x - _MIDDLE + (_COLUMNS - _MIDDLE + pens.shift_x) * scale) * step
     y = (centre_y - _MIDDLE + (_ROWS - _MIDDLE + pens.shift_y) * scale) * step
-    return _looked(fields, pens, x, y).reshape(-1, SIDE, SIDE)
+    return _sample(fields, pens, x, y).reshape(-1, SIDE, SIDE)
 
 
 def _extent(ink: Mask, axis: int) -> NDArray[np.int64]:
-    """Return how many lines there are from the first to the last with ink, lines being along an axis."""
+    """Return the number of lines along an axis from the first with ink to the last."""
     lines = np.asarray(ink.any(axis=axis))
     return np.where(lines.any(axis=1), SIDE - lines.argmax(axis=1) - lines[:, ::-1].argmax(axis=1), 0)
 
 
-def _looked(fields: Fields, pens: _Pens, x: Numbers, y: Numbers) -> Images:
-    """Return what is seen at places of bent fields, given in halves of their side from the middle."""
-    x, y = (np.clip((axis + 1.0) * (_FIELD / 2) - 0.5, 0.0, _FIELD - 1.001) for axis in pens.bending(x, y))
+def _sample(fields: Fields, pens: _Pens, x: Numbers, y: Numbers) -> Images:
+    """Return the grey at places of deformed fields, given in halves of their side from the middle."""
+    x, y = (np.clip((axis + 1.0) * (_FIELD / 2) - 0.5, 0.0, _FIELD - 1.001) for axis in pens.deformation(x, y))
     column, row = x.astype(np.int64), y.astype(np.int64)
     x, y = x - column, y - row
     corner = (pens.field[:, None] * _FIELD + row) * _FIELD + column
@@ -118,16 +118,16 @@ def _looked(fields: Fields, pens: _Pens, x: Numbers, y: Numbers) -> Images:
 
 
 def _between(one: Any, other: Any, share: Numbers) -> Numbers:
-    """Return numbers between two, at shares of the way."""
+    """Return the linear interpolation between two arrays."""
     return np.asarray(one + (other - one) * share)
 
 
 def shade(depth: Numbers) -> Images:
-    """Return the grey of points, given how deep in the ink they are, in widths of the edge."""
+    """Return the grey of points from their depths in the ink, in widths of the edge."""
     return np.rint(np.clip(depth + 0.5, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def fields_of(masks: Sequence[tuple[int, Mask]]) -> tuple[Fields, NDArray[np.int64]]:
-    """Return a field of each mask, shape (k, 64, 64), and whose each is."""
+    """Return the field of each mask, shape (k, 64, 64), and its class, shape (k,)."""
     fields = np.array([distance_field(mask) for _, mask in masks], np.float32).reshape(-1, _FIELD, _FIELD)
     return fields, np.array([place for place, _ in masks], np.int64)

@@ -1,4 +1,4 @@
-"""Drawings of strokes: curves through points that a hand misses a little, bent, and drawn with a round pen."""
+"""Drawings of strokes: curves near given points, deformed and drawn with a round pen."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.glyphs.chance import Bending, Chance, Numbers, wave
+from pactl_cli.data.glyphs.chance import Chance, Deformation, Numbers, wave
 from pactl_cli.data.glyphs.outlines import AT_ONCE, BOX, SIDE, Images, shade
 
 _SAMPLES = 88
-"""Points of a drawing's curves."""
+"""The number of points on a drawing's curves."""
+_MISS, _LONGER, _MIDDLE, _TAPER = 0.08, 0.3, 0.15, 0.3
+"""Deviations of points, of the ends of strokes, of the height of the middle, and of the width towards the bottom, in
+halves of a drawing."""
+_THIN, _THICK = 0.7, 3.0
+"""The radii of the pens, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,11 @@ class Form:
     """One way to write something.
 
     Attributes:
-        weight: how often it is chosen among those of its class, relative to them.
-        points: that strokes pass through, shape (k, 2), between -1 and 1.
-        ends: the loose ends of strokes, and the point before each.
-        between: of each sample of the curves, the four points that it is between, shape (88, 4).
-        shares: of these in it.
+        weight: its relative frequency among the forms of its class.
+        points: the points that strokes pass through, shape (k, 2), between -1 and 1.
+        ends: the loose ends of strokes, each with the point before it.
+        between: the four points that each sample of the curves lies between, shape (88, 4).
+        shares: the weights of these points in the sample, shape (88, 4).
     """
 
     weight: float
@@ -36,7 +41,7 @@ class Form:
 
     @classmethod
     def of(cls, weight: float, text: str) -> Form:
-        """Return the form that is written as in `handwriting`."""
+        """Return the form that a text in the notation of `handwriting` describes."""
         strokes = [stroke.split() for stroke in text.split("/")]
         names = list(dict.fromkeys(name for stroke in strokes for name in stroke))
         points = np.array([name.split(",") for name in names], np.float64) / 50.0 - 1.0
@@ -47,13 +52,13 @@ class Form:
         return cls(weight, points, ends, *_sampled(points, chains))
 
     def curves(self, points: Numbers) -> Numbers:
-        """Return samples of the curves through points that were moved, shape (n, 88, 2)."""
+        """Return samples of the curves through moved points, shape (n, 88, 2)."""
         parts = [self.shares[:, place, None] * points[:, self.between[:, place]] for place in range(4)]
         return (parts[0] + parts[1]) + (parts[2] + parts[3])
 
 
 def _sampled(points: Numbers, chains: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], Numbers]:
-    """Return Catmull and Rom's splines: samples at equal distances, of four points each, and the shares of these."""
+    """Return the samples of Catmull-Rom splines at equal distances, as four points each and their weights."""
     pieces = [(chain, place) for chain in chains for place in range(len(chain) - 1)]
     lengths = [np.sqrt(np.square(points[chain[at + 1]] - points[chain[at]]).sum()) for chain, at in pieces]
     ends = np.cumsum(lengths)
@@ -68,39 +73,17 @@ def _sampled(points: Numbers, chains: Sequence[Sequence[int]]) -> tuple[NDArray[
 
 
 Forms = Sequence[Sequence[Form]]
-"""Of each class; a class has none that has outlines alone."""
+"""The forms of each class; none for a class of outlines alone."""
 
 
-@dataclass(frozen=True)
-class Hand:
-    """How unsteady the hand is that draws, as deviations in halves of a drawing, and its pens, in pixels."""
-
-    miss: float = 0.08
-    ends: float = 0.3
-    middle: float = 0.15
-    taper: float = 0.3
-    turn: float = 0.14
-    slant: float = 0.28
-    stretch: float = 0.35
-    waves: float = 0.05
-    thin: float = 0.7
-    thick: float = 3.0
-    soft: float = 3.0
-
-
-HAND = Hand()
-
-
-def draw_strokes(
-    chance: Chance, forms: Forms, labels: NDArray[np.int64], progress: Progress, hand: Hand = HAND
-) -> Images:
+def draw_strokes(chance: Chance, forms: Forms, labels: NDArray[np.int64], progress: Progress) -> Images:
     """Return a drawing of each label, in one of its class's forms, shape (n, 28, 28)."""
-    x, y = _written(chance, forms, labels, hand)
-    x = x * (1.0 + chance.bell("taper", hand.taper, 1) * y)
-    y = y + chance.bell("middle", hand.middle, 1) * (1.0 - y * y)
-    x, y = Bending.drawn(chance, hand.turn, hand.slant, hand.stretch, hand.waves)(x, y)
+    x, y = _written(chance, forms, labels)
+    x = x * (1.0 + chance.bell("taper", _TAPER, 1) * y)
+    y = y + chance.bell("middle", _MIDDLE, 1) * (1.0 - y * y)
+    x, y = Deformation.drawn(chance, turn=0.14, shear=0.28, stretch=0.35, waves=0.05)(x, y)
     share = chance.uniform("radius", 0.0, 1.0, 1)
-    radius = hand.thin + (hand.thick - hand.thin) * (share * share)
+    radius = _THIN + (_THICK - _THIN) * (share * share)
     width, height = (axis.max(axis=1, keepdims=True) - axis.min(axis=1, keepdims=True) for axis in (x, y))
     scale = (BOX + 0.5 - 2.0 * radius) / np.maximum(np.maximum(width, height), 0.2) * chance.factor("size", 0.03, 1)
     middle_x, middle_y = _mass(x, y)
@@ -108,14 +91,14 @@ def draw_strokes(
     y = (y - middle_y) * scale + (SIDE - 1) / 2 + chance.bell("shift y", 0.35, 1)
     turns = chance.uniform("pressure", 0.3, 1.4, 1) * np.arange(_SAMPLES) / _SAMPLES
     press = 1.0 + 0.15 * wave(turns + chance.uniform("press", 0.0, 1.0, 1))
-    return _inked((x, y), radius * press, chance.uniform("softness", 0.6, hand.soft, 1), progress)
+    return _inked((x, y), radius * press, chance.uniform("softness", 0.6, 3.0, 1), progress)
 
 
-def _written(chance: Chance, forms: Forms, labels: NDArray[np.int64], hand: Hand) -> tuple[Numbers, Numbers]:
-    """Return samples of the curves of each label, as a hand writes them that misses the points a little."""
+def _written(chance: Chance, forms: Forms, labels: NDArray[np.int64]) -> tuple[Numbers, Numbers]:
+    """Return samples of the curves of each label, through points that are moved a little at random."""
     most = max(len(form.points) for several in forms for form in several)
-    missed = chance.bell("miss", hand.miss, most, 2) * chance.uniform("care", 0.3, 1.4, 1, 1)
-    longer = chance.bell("ends", hand.ends, most, 1)
+    missed = chance.bell("miss", _MISS, most, 2) * chance.uniform("care", 0.3, 1.4, 1, 1)
+    longer = chance.bell("ends", _LONGER, most, 1)
     share, curves = chance.uniform("form", 0.0, 1.0), np.empty((len(labels), _SAMPLES, 2))
     for label, several in enumerate(forms):
         weights = np.cumsum([form.weight for form in several])
@@ -129,17 +112,17 @@ def _written(chance: Chance, forms: Forms, labels: NDArray[np.int64], hand: Hand
 
 
 def _mass(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    """Return the middle of the ink of curves, each number of shape (n, 1)."""
+    """Return the centre of mass of each drawing's curves, x and y of shape (n, 1)."""
     steps = np.sqrt(np.square(np.diff(x, axis=1)) + np.square(np.diff(y, axis=1)))
-    steps = np.where(steps > 0.3, 0.0, steps)  # from a stroke's end to the next one's beginning
+    steps = np.where(steps > 0.3, 0.0, steps)  # the gaps between strokes
     sums = np.zeros((3, len(x)))
-    for place in range(_SAMPLES - 1):  # one after the other: libraries sum in an order of their own
+    for place in range(_SAMPLES - 1):  # in a fixed order, which numpy's sum does not guarantee
         sums += steps[:, place] * np.stack([x[:, place], y[:, place], np.ones(len(x))])
     return (sums[0] / sums[2])[:, None], (sums[1] / sums[2])[:, None]
 
 
 def _inked(curves: tuple[Numbers, Numbers], radius: Numbers, softness: Numbers, progress: Progress) -> Images:
-    """Return curves drawn with a pen of some radius at each sample."""
+    """Return drawings of curves with a pen whose radius is given at each sample."""
     drawn, pixels = np.empty((len(radius), SIDE, SIDE), np.uint8), np.arange(SIDE)
     for start in range(0, len(radius), AT_ONCE):
         some = slice(start, start + AT_ONCE)
@@ -156,7 +139,7 @@ def _inked(curves: tuple[Numbers, Numbers], radius: Numbers, softness: Numbers, 
 
 
 def scribbles(classes: int) -> tuple[tuple[Form, ...], ...]:
-    """Return forms of which each is a class: one to three strokes of two to six random points."""
+    """Return classes of one form each: one to three strokes of two to six random points."""
     chance, most = Chance("scribbles", classes), (3, 6)
     strokes, points = chance.below("strokes", 3) + 1, chance.uniform("points", 2, 7, 3).astype(np.int64)
     heading = chance.uniform("heading", 0, 1, 3, 1) + np.cumsum(chance.uniform("turn", -0.3, 0.3, *most), axis=2)

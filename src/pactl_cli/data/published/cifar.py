@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from torchvision's pickled batches."""
+"""CIFAR-10 and CIFAR-100, read from torchvision's pickled batches."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _SHAPE = (3, 32, 32)
 
 
 def load_cifar10(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 in ten classes."""
+    """Load CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 in ten classes."""
     from torchvision.datasets import CIFAR10
 
     return _load(name, CIFAR10, 10, data_dir, progress)
 
 
 def load_cifar100(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """CIFAR-100 with its hundred fine classes: 50,000 + 10,000 colour images of 32 x 32."""
+    """Load CIFAR-100 with its hundred fine classes: 50,000 + 10,000 colour images of 32 x 32."""
     from torchvision.datasets import CIFAR100
 
     return _load(name, CIFAR100, 100, data_dir, progress)
 
 
 def _load(name: str, source: Any, classes: int, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """Either one. Each file must have torchvision's checksum, and is not let run anything even then."""
+    """Load either data set. Each file must have torchvision's checksum, and even then cannot run code."""
     meta = (source.meta["filename"], source.meta["md5"])
     checksums = dict((*source.train_list, *source.test_list, meta))
     published = Published(
@@ -49,7 +49,7 @@ def _load(name: str, source: Any, classes: int, data_dir: DataDirectory, progres
 
 
 def _examples(batch: CheckedFile, classes: int) -> Examples:
-    """The images and labels of one batch.
+    """Return the images and labels of one batch.
 
     Raises:
         PactlError: if it is not a pickle of them.
@@ -59,30 +59,30 @@ def _examples(batch: CheckedFile, classes: int) -> Examples:
         labels = content["labels"] if "labels" in content else content["fine_labels"]
         images = content["data"].pixels(len(labels))
     except Exception as error:  # a hostile pickle makes Python raise almost anything
-        raise batch.refused(error if isinstance(error, pickle.UnpicklingError) else "it is no batch") from error
+        raise batch.refused(error if isinstance(error, pickle.UnpicklingError) else "it is not a batch") from error
     if not all(type(label) is int and 0 <= label < classes for label in labels):
         raise batch.refused(f"its labels are not all in 0 .. {classes - 1}")
     return Examples(torch.from_numpy(images), torch.tensor(labels))
 
 
 class _Type:
-    """Stands for numpy.dtype in a pickle."""
+    """The stand-in for numpy.dtype in a pickle."""
 
     def __init__(self, name: str, *_: object) -> None:
         self.name = name
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and alignment mean nothing for bytes."""
+        """Ignore byte order and alignment, which have no meaning for bytes."""
 
 
 class _Array:
-    """Stands for numpy.ndarray in a pickle: numpy's own would believe whatever a pickle says of types and pointers."""
+    """The stand-in for numpy.ndarray in a pickle: numpy's own would trust a pickle's types and pointers."""
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Type, bool, str | bytes]) -> None:
         _, self._shape, self._type, self._columns_first, self._data = state
 
     def pixels(self, count: int) -> Any:
-        """The array as images, shape (count, 3, 32, 32), uint8.
+        """Return the array as images, shape (count, 3, 32, 32), uint8.
 
         Raises:
             ValueError: if it is something else.
@@ -94,12 +94,12 @@ class _Array:
 
 
 def _reconstruct(*_: object) -> _Array:
-    """Stands for the function of numpy by which a pickle asks for an array."""
+    """Return an array, in place of the numpy function that a pickle names."""
     return _Array()
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Stands for the function by which Python 3 puts bytes into a pickle that Python 2 can read."""
+    """Return the bytes that Python 3 put as text into a pickle that Python 2 can read."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
     return text.encode("latin1")
@@ -112,14 +112,14 @@ _KNOWN = {
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encode,
 }
-"""What stands for each name that a batch needs."""
+"""The stand-in for each name that a batch needs."""
 
 
 class _Batch(pickle.Unpickler):
-    """Reads a pickle of numbers, text and arrays of bytes. It refuses to look up, and so to run, anything else."""
+    """A reader of pickles of numbers, text and byte arrays, which refuses to look up, and so to run, anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name of a pickle."""
+        """Return the stand-in for a name in a pickle."""
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs")
         return _KNOWN[module, name]

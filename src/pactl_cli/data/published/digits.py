@@ -1,4 +1,4 @@
-"""scikit-learn's digits."""
+"""The digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SHA256 = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
 
 
 def load_digits(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """scikit-learn's digits, sixteen grey levels spread over a byte, split by one fixed permutation.
+    """Load scikit-learn's digits, with sixteen grey levels spread over a byte, split by a fixed permutation.
 
-    Their file is read where scikit-learn has it; to import it takes longer than all the rest.
+    The file is read from scikit-learn's directory, because an import of scikit-learn takes longer than all the rest.
 
     Raises:
-        PactlError: if it is not there, or altered.
+        PactlError: if the file is missing or altered.
     """
     package = find_spec("sklearn")
     places = package.submodule_search_locations if package else None

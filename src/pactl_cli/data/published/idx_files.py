@@ -28,11 +28,11 @@ FASHION_HEADERS = {
     "t10k-images-idx3-ubyte": (0x803, 10_000, 28, 28),
     "t10k-labels-idx1-ubyte": (0x801, 10_000),
 }
-"""How each file of Fashion-MNIST begins: its type, and its shape."""
+"""The header of each file of Fashion-MNIST: its type and its shape."""
 
 
 def load_mnist(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """MNIST: 60,000 + 10,000 grey images of 28 x 28."""
+    """Load MNIST: 60,000 + 10,000 grey images of 28 x 28."""
     from torchvision.datasets import MNIST
 
     packed = dict.fromkeys(MNIST_SHA256, "")
@@ -40,10 +40,10 @@ def load_mnist(name: str, data_dir: DataDirectory, progress: Progress) -> Datase
 
 
 def load_fmnist(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28.
+    """Load Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28.
 
-    Checksums are known of its archives only. So a file is compared with its archive, where that lies beside it, as it
-    does after a download; of a file alone only length, header and range of labels are checked.
+    Checksums are known only for its archives. So a file is compared with its archive if that is in the same folder, as
+    after a download. For a file alone, only the length, the header and the range of labels are checked.
     """
     from torchvision.datasets import FashionMNIST
 
@@ -55,13 +55,13 @@ def load_fmnist(name: str, data_dir: DataDirectory, progress: Progress) -> Datas
 
 
 def _published(name: str, source: Any, checksums: dict[str, str], packed: dict[str, str]) -> Published:
-    """torchvision's MNIST or its like."""
+    """Return the files of torchvision's MNIST or FashionMNIST."""
     folder, origin = f"{source.__name__}/raw", " or ".join(source.mirrors)
     return Published(name, folder, checksums, lambda place: source(place, download=True), origin, packed)
 
 
 def _check_idx(file: CheckedFile, name: str, md5: str) -> None:
-    """Raise PactlError if a file is not what its archive holds or, without an archive, cannot be the right one."""
+    """Raise PactlError if a file differs from its archive or, without an archive, cannot be the right one."""
     kind, *shape = FASHION_HEADERS[name]
     header = b"".join(number.to_bytes(4, "big") for number in (kind, *shape))
     content, length = file.content, len(header) + prod(shape)
@@ -75,7 +75,7 @@ def _check_idx(file: CheckedFile, name: str, md5: str) -> None:
 
 
 def _dataset(name: str, files: dict[str, CheckedFile]) -> Dataset:
-    """The data set of the four files."""
+    """Return the data set in the four files."""
 
     def part(prefix: str) -> Examples:
         images, labels = (_array(files[f"{prefix}-{kind}-ubyte"]) for kind in ("images-idx3", "labels-idx1"))
@@ -85,10 +85,10 @@ def _dataset(name: str, files: dict[str, CheckedFile]) -> Dataset:
 
 
 def _array(file: CheckedFile) -> torch.Tensor:
-    """The array of bytes that a file in the IDX format holds: two zeros, type, dimensions, sizes, content."""
+    """Return the array of bytes in a file in the IDX format: two zeros, type, dimensions, sizes, content."""
     content = file.content
     dimensions = content[3] if content.startswith(b"\0\0\x08") and len(content) > 3 else 0
     shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").tolist()
     if not dimensions or len(content) != 4 + 4 * dimensions + prod(shape):
-        raise file.refused("it is no array of bytes in the IDX format")
+        raise file.refused("it is not an array of bytes in the IDX format")
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy())

@@ -1,4 +1,4 @@
-"""ImageNet from torchvision's layout: 1.3 million photographs, streamed."""
+"""ImageNet in torchvision's layout: 1.3 million photographs, streamed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _HINT = (
 
 
 def load_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """The photographs below `imagenet/` in train/WNID/ and val/WNID/, unpacked first where only the archives are there.
+    """Load the photographs in `imagenet/train/WNID/` and `imagenet/val/WNID/`. Unpack the archives if only they exist.
 
     Raises:
-        MissingError: if there are none, or only archives and the data directory is only read.
+        MissingError: if there are none, or only archives and the data directory must not be written.
         PactlError: if the archives are truncated or altered.
     """
     root = data_dir.path / "imagenet"
@@ -59,7 +59,7 @@ def load_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dat
 
 
 def _unpack(root: Path, part: str) -> None:
-    """Has torchvision check and unpack one part beside its place, and moves it there whole."""
+    """Let torchvision check and unpack one part into a scratch directory, and move it into place."""
     from torchvision.datasets import ImageNet
 
     try:

@@ -20,7 +20,7 @@ _PARTS = ("train", "test")
 
 
 def load_svhn(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """73,257 + 26,032 colour images of 32 x 32; the label of a digit is the digit."""
+    """Load SVHN: 73,257 + 26,032 colour images of 32 x 32. The label of a digit is the digit."""
     from torchvision.datasets import SVHN
     from torchvision.datasets.utils import download_url
 
@@ -39,10 +39,10 @@ def load_svhn(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset
 
 
 def _examples(file: CheckedFile) -> Examples:
-    """The images and labels of a MATLAB file, in which the number of an image comes last and the digit 0 is ten.
+    """Return the images and labels of a MATLAB file, in which the last axis counts the images and 10 is the digit 0.
 
     Raises:
-        PactlError: if it has something else.
+        PactlError: if it holds something else.
     """
     from scipy.io import loadmat
 
@@ -50,14 +50,14 @@ def _examples(file: CheckedFile) -> Examples:
         content = loadmat(BytesIO(file.content), variable_names=("X", "y"))  # type: ignore[arg-type]  # takes files too
         images, labels = content["X"].transpose(3, 2, 0, 1), content["y"].ravel().astype(np.int64)
     except Exception as error:  # a hostile file makes scipy raise almost anything
-        raise file.refused("it is no MATLAB file of images and labels") from error
+        raise file.refused("it is not a MATLAB file of images and labels") from error
     labels[labels == 10] = 0
     if images.dtype != np.uint8 or images.shape != (len(labels), 3, 32, 32) or not np.isin(labels, range(10)).all():
-        raise file.refused("it has other images or labels than house numbers")
+        raise file.refused("its images or labels are not those of house numbers")
     return Examples(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels))
 
 
 def load_svhn28(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """SVHN as MNIST's shape, a source for transfers to it: grey, the inner 28 x 28 of the 32 x 32 pixels."""
+    """Load SVHN in the shape of MNIST, for transfers to it: grey, the central 28 x 28 of the 32 x 32 pixels."""
     colour = load_svhn(name, data_dir, progress)
     return colour.with_images(lambda images: grey(images[:, :, 2:30, 2:30]))

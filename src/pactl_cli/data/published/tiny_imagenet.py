@@ -1,4 +1,4 @@
-"""Tiny ImageNet, unpacked or in the archive that it comes in."""
+"""Tiny ImageNet, unpacked or in its archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import torch
 
 from pactl_cli import catalogue
-from pactl_cli.data.dataset import Dataset
+from pactl_cli.data.dataset import Dataset, resident_parts
 from pactl_cli.data.files.checked_files import check_file, require_unchanged
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.decoded_cache import DecodedCache
@@ -19,7 +19,6 @@ from pactl_cli.data.files.decoding import Frame
 from pactl_cli.data.files.downloads import Published
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.folders import resident
 from pactl_cli.errors import MissingError, PactlError
 
 FOLDER = "tiny-imagenet-200"
@@ -33,10 +32,10 @@ _FRAME = Frame((3, 64, 64))
 
 
 def load_tiny_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """Tiny ImageNet: 100,000 colour images of 64 x 64 in 200 classes, and its 10,000 validation images as test set.
+    """Load Tiny ImageNet: 100,000 colour images of 64 x 64 in 200 classes, and 10,000 validation images as test set.
 
-    Classes, and the images of each, are in the order of their names. The archive is read as it is and not unpacked;
-    a folder beside it is not looked at, for only the archive has a checksum.
+    Classes, and the images of each, are in the order of their names. The archive is not unpacked. If it is there, an
+    unpacked folder is ignored, because only the archive has a checksum.
 
     Raises:
         PactlError: if it is absent, incomplete, truncated or altered.
@@ -50,23 +49,23 @@ def load_tiny_imagenet(name: str, data_dir: DataDirectory, progress: Progress) -
     state = check_file(archive, MD5, remedy)
     try:
         return _loaded(name, _packed(archive), data_dir, progress)
-    finally:  # other processes open it again by its name; and another file may be no archive at all
+    finally:  # worker processes open the archive again by its name, and another file may have replaced it
         require_unchanged(archive, state, remedy)
 
 
 def _loaded(name: str, content: _Content, data_dir: DataDirectory, progress: Progress) -> Dataset:
-    """The data set of what has been found."""
+    """Load the data set from its folder or its archive."""
     train, test = content.train(), content.test()
     paths = tuple(f"{content.root}/{path}" for path in (*train, *test))
     source = f"{name}:{os.path.abspath(content.archive or content.root)}"
     cache = DecodedCache(source, [content.archive] if content.archive else paths, data_dir)
     images = torch.from_numpy(cache.images(Pictures(name, paths, _FRAME, content.archive), progress))
-    parts = resident(images, list(train.values()), list(test.values()))
+    parts = resident_parts(images, list(train.values()), list(test.values()))
     return Dataset(name, len(content.classes), parts[0], parts[1])
 
 
 def _published(name: str) -> Published:
-    """The archive, which is checked when it comes and at every reading."""
+    """Return the archive as a published file, which is checked after the download and at every reading."""
     from torchvision.datasets.utils import download_url
 
     file = f"{FOLDER}.zip"
@@ -75,14 +74,14 @@ def _published(name: str) -> Published:
 
 @dataclass(frozen=True)
 class _Content:
-    """What lies in the folder or the archive.
+    """The content of the folder or the archive.
 
     Attributes:
-        archive: its path; "" if unpacked.
-        root: before every name.
+        archive: the archive's path; "" if unpacked.
+        root: the prefix of every name.
         classes: in order.
-        files: names of files by the name of their folder.
-        annotations: file name and class of each validation image, and more, one line each.
+        files: names of files by folder.
+        annotations: a line for each validation image, which begins with its file name and class.
     """
 
     archive: str
@@ -92,7 +91,7 @@ class _Content:
     annotations: str
 
     def train(self) -> dict[str, int]:
-        """The label of each training image by its name, in order."""
+        """Return the label of each training image by name, in order."""
         examples = catalogue.DATASETS["tiny-imagenet"].train_examples or 0
         labels: dict[str, int] = {}
         for label, wnid in enumerate(self.classes):
@@ -104,14 +103,14 @@ class _Content:
         return labels
 
     def test(self) -> dict[str, int]:
-        """The label of each validation image by its name, in order."""
+        """Return the label of each validation image by name, in order."""
         label = {wnid: label for label, wnid in enumerate(self.classes)}
         wnids = dict(line.split("\t")[:2] for line in self.annotations.splitlines() if "\t" in line)
         images = self._images(_VALIDATION)
         if odd := wnids.keys() ^ set(images):
             raise self._incomplete(f"{_VALIDATION}/{min(odd)} is missing, or its line in {_ANNOTATIONS}")
         if odd := wnids.values() - label.keys():
-            raise self._incomplete(f"{_ANNOTATIONS} has a class {min(odd)}, which {_CLASSES} has not")
+            raise self._incomplete(f"{_ANNOTATIONS} has the class {min(odd)}, which {_CLASSES} lacks")
         return {f"{_VALIDATION}/{image}": label[wnids[image]] for image in images}
 
     def _images(self, folder: str) -> list[str]:
@@ -119,12 +118,12 @@ class _Content:
 
     def _incomplete(self, complaint: str) -> PactlError:
         return PactlError(
-            f"{self.root}/{complaint}", f"restore it, or delete {self.archive or self.root} to have it fetched again"
+            f"{self.root}/{complaint}", f"restore it, or delete {self.archive or self.root} to have it downloaded again"
         )
 
 
 def _packed(path: Path) -> _Content:
-    """Of the archive, which has been checked."""
+    """Return the content of the archive, which has been checked."""
     files = defaultdict(list)
     with ZipFile(path) as archive:
         for name in archive.namelist():
@@ -135,10 +134,10 @@ def _packed(path: Path) -> _Content:
 
 
 def _unpacked(path: Path) -> _Content:
-    """Of the folder.
+    """Return the content of the folder.
 
     Raises:
-        PactlError: naming what is missing of it or cannot be read.
+        PactlError: naming a file or folder that is missing or cannot be read.
     """
     try:
         classes, annotations = ((path / name).read_text("utf-8", "replace") for name in (_CLASSES, _ANNOTATIONS))
@@ -148,6 +147,6 @@ def _unpacked(path: Path) -> _Content:
         kind = MissingError if isinstance(error, FileNotFoundError) else PactlError
         raise kind(
             f"{error.filename} cannot be read: {error.strerror}",
-            f"restore it, or delete {path} to have it fetched again",
+            f"restore it, or delete {path} to have it downloaded again",
         ) from error
     return _Content("", str(path), sorted(classes.split()), files, annotations)

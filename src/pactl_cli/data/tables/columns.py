@@ -1,4 +1,4 @@
-"""Columns of a table: what each holds, and its values."""
+"""Columns of a table: the kind and the values of each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pactl_cli.errors import PactlError, quoted
 NUMBERS, TRUTH_VALUES, CATEGORIES = "numbers", "truth values", "categories"
 KINDS = (NUMBERS, TRUTH_VALUES, CATEGORIES)
 _MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"))
-"""How files of text spell a missing value, in any case."""
+"""Spellings of a missing value in text files, in any case."""
 _THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 _TRUTH = {"true": 1.0, "false": 0.0}
 _LARGEST = float(np.finfo(np.float32).max)
 _FEW, _MOST_SHARE = 20, 0.9
-"""Of numbers among the values of categories: so many different ones, and such a share."""
+"""Texts are refused as categories if more than so many different ones, and more than such a share, are numbers."""
 
 Numbers = NDArray[np.float64]
 Texts = list[str | None]
@@ -31,15 +31,15 @@ class Column:
     """The values of one column.
 
     Attributes:
-        kind: one of `KINDS`; None for texts whose kind is still to be found from their values.
-        values: shape (n,): numbers, of which NaN is missing, and true is 1; or texts, of which None is missing.
+        kind: one of `KINDS`; None for texts whose kind is not inferred yet.
+        values: numbers, shape (n,), with NaN for missing and 1 for true; or n texts, with None for missing.
     """
 
     kind: str | None
     values: Numbers | Texts
 
     def missing(self) -> NDArray[np.int64]:
-        """Return the places of the missing values, ascending."""
+        """Return the indices of the missing values, ascending."""
         if isinstance(self.values, list):
             return np.array([place for place, value in enumerate(self.values) if value is None], dtype=np.int64)
         return np.flatnonzero(np.isnan(self.values))
@@ -47,13 +47,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Part:
-    """A table as one file has it.
+    """The table in one file.
 
     Attributes:
-        where: what to call it in messages.
+        where: the table's name for messages.
         columns: by name, in the order of the file, each as long as `rows`.
-        rows: their numbers in the file, as a person counts them.
-        notes: what was made of what was found, in sentences.
+        rows: the number of each row in the file, counted from 1.
+        notes: sentences that tell the user how the file was interpreted.
     """
 
     where: str
@@ -65,21 +65,21 @@ class Part:
         return len(self.rows)
 
     def place(self, row: int, name: str) -> str:
-        """Return a cell in words."""
+        """Return the place of a cell in words."""
         return f"{self.where}: row {self.rows[row]:,}, column {quoted(name)}"
 
     def read(self, name: str, kind: str | None) -> Column:
-        """Return a column read as `kind`; for None, as the kind that fits its values.
+        """Return a column read as `kind`; None infers the kind from the values.
 
         Raises:
-            PactlError: naming the first cell that is of another kind.
+            PactlError: naming the first cell of another kind.
         """
         column = self.columns[name]
         if column.kind is not None:
             return self._as_kind(name, column, kind or column.kind)
         given = [str(text) for text in column.values]
         texts: Texts = [None if text.casefold() in _MISSING else text for text in given]
-        if kind is None and (kind := _kind(texts)) == CATEGORIES:
+        if kind is None and (kind := _inferred_kind(texts)) == CATEGORIES:
             self._require_no_numbers(name, texts)
         if kind == CATEGORIES:
             return Column(kind, texts)
@@ -87,32 +87,31 @@ class Part:
         if None in found:
             row = found.index(None)
             raise PactlError(
-                f"{self.place(row, name)} has {quoted(str(texts[row]))}, which is none of the {kind} of the training "
-                "set",
-                "mend the value",
+                f"{self.place(row, name)} has {quoted(str(texts[row]))}, but the training set has {kind} there",
+                "correct the value",
             )
         return self._within_range(name, Column(kind, np.array(found, dtype=np.float64)))
 
     def _as_kind(self, name: str, column: Column, kind: str) -> Column:
-        """Return a column that has a kind as one of another."""
+        """Return a column of a known kind as one of another."""
         if kind == CATEGORIES and not isinstance(column.values, list):
             return Column(kind, [None if np.isnan(value) else f"{value:.17g}" for value in column.values.tolist()])
         if kind != column.kind:
-            raise PactlError(f"{self.where}: column {quoted(name)} holds {column.kind}, in the training set {kind}")
+            raise PactlError(f"{self.where}: column {quoted(name)} holds {column.kind}, but {kind} in the training set")
         return self._within_range(name, column)
 
     def _within_range(self, name: str, column: Column) -> Column:
-        """Return numbers, none of which is too large for single precision."""
+        """Return a column after checking that single precision can hold its numbers."""
         if isinstance(column.values, list):
             return column
         if (odd := np.flatnonzero(np.abs(column.values) > _LARGEST)).size:
             value = column.values[odd[0]]
-            raise PactlError(f"{self.place(int(odd[0]), name)} has {value:g}: single precision has no such number")
-        # a missing value has many spellings as a number, and a zero two
+            raise PactlError(f"{self.place(int(odd[0]), name)} has {value:g}, too large for single precision")
+        # one bit pattern for every missing value, and for both zeros
         return Column(column.kind, np.where(np.isnan(column.values), np.nan, column.values) + 0.0)
 
     def _require_no_numbers(self, name: str, texts: Texts) -> None:
-        """Raise PactlError if texts are numbers with commas, or numbers but for a few, and so hardly categories."""
+        """Raise PactlError if texts look like numbers rather than categories: with commas, or almost all of them."""
         present = [text for text in texts if text is not None]
         numbers = {text for text in present if _value(NUMBERS, text) is not None}
         count = sum(text in numbers for text in present)
@@ -122,13 +121,13 @@ class Part:
             why = ": is it a number with a comma?" if with_commas else f"; {count:,} of {len(present):,} are numbers"
             raise PactlError(
                 f"{self.place(row, name)} has {quoted(str(texts[row]))}{why}",
-                "write numbers with a point, and nothing between thousands, and leave empty what is missing; if they "
-                "are categories, list them with --categories",
+                "write numbers with a decimal point and without separators of thousands, and leave missing values "
+                "empty; if they are categories, list them with --categories",
             )
 
 
-def _kind(texts: Texts) -> str:
-    """Return the kind that fits every value that is present; numbers where none is."""
+def _inferred_kind(texts: Texts) -> str:
+    """Return the kind that fits all values that are not missing; numbers if all are missing."""
     present = [text for text in texts if text is not None]
     for kind in (NUMBERS, TRUTH_VALUES):
         if all(_value(kind, text) is not None for text in present):
@@ -137,12 +136,12 @@ def _kind(texts: Texts) -> str:
 
 
 def _has_commas(text: str) -> bool:
-    """Return whether a text is a number with a comma before its decimals, or between its thousands."""
+    """Return whether a text is a number with a decimal comma, or with commas between thousands."""
     return bool(_THOUSANDS.fullmatch(text)) or _value(NUMBERS, text.replace(",", ".")) is not None
 
 
 def _value(kind: str, text: str) -> float | None:
-    """Return what a text stands for; None if it is not of the kind."""
+    """Return the number or truth value that a text spells; None if it is not of that kind."""
     if kind == TRUTH_VALUES:
         return _TRUTH.get(text.casefold())
     try:

@@ -1,4 +1,4 @@
-"""Tables in files of text: separated by commas, semicolons or tabs."""
+"""Tables in text files, separated by commas, semicolons or tabs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import gzip
 import re
 import zlib
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import IO, cast
@@ -17,7 +18,7 @@ from pactl_cli.errors import MissingError, PactlError, quoted, reason
 
 _MEMORY_FOR_EACH_BYTE, _MEMORY_FOR_EACH_ROW, _MEMORY_FOR_EACH_VALUE = 16, 256, 72
 _LONGEST_VALUE = 1 << 24
-"""In letters: as long as a text in a file of its own. Python's own limit is 131,072 for all that use its reader."""
+"""Limit in characters, the same as for a text in its own file. Python's default limit, for all users, is 131,072."""
 _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -27,13 +28,13 @@ _Rows = list[tuple[int, list[str]]]
 
 
 def read_csv(path: Path) -> Part:
-    """Return the table of a file, perhaps packed by gzip, whose first row has the names of the columns.
+    """Read the table of a file, which may be gzipped and whose first row names the columns.
 
-    Space around a value is no part of it. Rows without a value, which are blank lines, are left out.
+    Space around values is removed, and blank lines are ignored.
 
     Raises:
         MissingError: if there is no such file.
-        PactlError: if it cannot be read, is not UTF-8, too large for memory, or no table.
+        PactlError: if it cannot be read, is not UTF-8, is too large for memory, or is not a table.
     """
     try:
         with open_file(path) as file:
@@ -46,18 +47,18 @@ def read_csv(path: Path) -> Part:
     except FileNotFoundError as error:
         raise MissingError(f"{path} cannot be read: there is no such file") from error
     except csv.Error as error:
-        raise PactlError(f"{path} cannot be read: line {reader.line_num:,}: {error}", "mend the line") from error
+        raise PactlError(f"{path} cannot be read: line {reader.line_num:,}: {error}", "correct the line") from error
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise PactlError(f"{path} cannot be read: {reason(error)}") from error
     part = _part(path, rows)
     if not is_whole:
         _refuse_foreign_text(part)
-    said = "" if separator == "," or path.name.endswith((".tsv", ".tsv.gz")) else _SEPARATORS[separator]
-    return Part(part.where, part.columns, part.rows, (f"its columns are separated by {said}",) if said else ())
+    is_usual = separator == "," or path.name.endswith((".tsv", ".tsv.gz"))
+    return part if is_usual else replace(part, notes=(f"its columns are separated by {_SEPARATORS[separator]}",))
 
 
 def _content(file: IO[bytes], path: Path) -> bytes:
-    """Return the bytes of a file, unpacked."""
+    """Return the content of a file, decompressed if it is gzipped."""
     is_packed = file.read(2) == _GZIP
     file.seek(0)
     stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
@@ -79,11 +80,11 @@ def _too_large(path: Path) -> PactlError:
 
 
 def _decoded(content: bytes) -> tuple[str, bool]:
-    """Return the text, and whether all of it is UTF-8."""
+    """Return the text, and whether all of it is valid UTF-8."""
     if content.startswith(_UTF16):
         raise ValueError("it is in UTF-16: save it as UTF-8")
     if b"\0" in content:
-        raise ValueError("it holds bytes of zero, and is no text")
+        raise ValueError("it is not text: it has zero bytes")
     try:
         return content.decode("utf-8-sig"), True
     except UnicodeDecodeError:
@@ -91,7 +92,7 @@ def _decoded(content: bytes) -> tuple[str, bool]:
 
 
 def _separator(text: str) -> str:
-    """Return what separates the names of the columns: of three, that which occurs most often outside quotations."""
+    """Return the separator that occurs most often outside quotation marks in the first row."""
     names = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
     return max(_SEPARATORS, key=names.count)
 
@@ -100,7 +101,7 @@ def _part(path: Path, rows: _Rows) -> Part:
     """Return rows as a table.
 
     Raises:
-        PactlError: if they are none.
+        PactlError: if they do not form a table.
     """
     if not rows:
         raise PactlError(f"{path} is empty", "its first row has the names of the columns")
@@ -118,8 +119,8 @@ def _part(path: Path, rows: _Rows) -> Part:
     for number, row in body:
         if len(row) != len(names):
             raise PactlError(
-                f"{path}: row {number:,} has {len(row):,} values, and the first row names {len(names):,} columns",
-                "put values that contain a separator between quotation marks",
+                f"{path}: row {number:,} has {len(row):,} values, but the first row names {len(names):,} columns",
+                "put quotation marks around values that contain a separator",
             )
     if not body:
         raise PactlError(f"{path} has no rows below the names of its columns")

@@ -1,4 +1,4 @@
-"""How the rows of a table become numbers: fixed before anything but the calibration examples was looked at."""
+"""The encoding of a table's rows as numbers, which depends on no examples but those of calibration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pactl_cli.models.inputs import Inputs
 
 MOST_COLUMNS, _MOST_CATEGORIES = 1 << 16, 1 << 20
 _CODES = 2
-"""A text is as many integers of 64 bits: the beginning of its sha256."""
+"""The code of a text is so many 64-bit integers: the beginning of its sha256."""
 
 Codes = tuple[int, ...]
 
@@ -28,8 +28,8 @@ class Field:
     """A column that is read.
 
     Attributes:
-        kind: what it holds.
-        categories: each has a number of its own, in this order; None while they are not known.
+        kind: one of `KINDS`.
+        categories: in the order of their features; None while they are unknown.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Field:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What is known of a table's columns: enough to write a row of it as numbers.
+    """The columns of a table, and how its rows become numbers.
 
     Attributes:
-        fields: in the order of their numbers.
-        fills: whether missing values are allowed: a number becomes 0, and a second number marks it; a category becomes
-            0 in every place.
-        texts: by code, all that occur in the tables that were read. Which of them stand for something, `fields` say.
+        fields: in the order of their features.
+        fills: whether missing values are allowed. A missing number becomes 0, marked by a second feature. For a missing
+            category all features are 0.
+        texts: all texts of the tables that were read, by code. Only those in `fields` become features.
     """
 
     fields: tuple[Field, ...]
@@ -53,10 +53,10 @@ class Encoding:
     texts: Mapping[Codes, str] = field(default_factory=dict, compare=False, repr=False)
 
     def calibrated(self, inputs: Inputs) -> Encoding:
-        """Return the encoding whose categories, where they were not known, are those of some raw examples, sorted.
+        """Return the encoding with unknown categories taken, sorted, from the raw inputs of calibration examples.
 
         Raises:
-            PactlError: if there are no examples to take them from.
+            PactlError: if there are no calibration examples.
         """
         fields = []
         for place, known in enumerate(self.fields):
@@ -74,10 +74,10 @@ class Encoding:
         return replace(self, fields=tuple(fields))
 
     def encode(self, inputs: Inputs) -> Tensor:
-        """Return raw examples as features, shape (n, F), in single precision; each row by itself.
+        """Return raw inputs as features, shape (n, F), in single precision. Each row is encoded by itself.
 
         Raises:
-            PactlError: if no column gives a number.
+            PactlError: if no column gives a feature.
         """
         features: list[NDArray[np.float32]] = []
         for place, known in enumerate(self.fields):
@@ -102,45 +102,44 @@ class Encoding:
         return values
 
     def difference(self, other: Encoding) -> str:
-        """Return in words what keeps rows of this encoding from being read by another; "" if nothing does.
+        """Return in words why rows of this encoding cannot be read by another; "" if they can.
 
-        Categories that are not known here may be any.
+        Categories that are unknown here match any.
         """
         there = {known.name: known for known in other.fields}
-        here = {known.name for known in self.fields}
-        for name in sorted(here ^ there.keys()):
-            return f"the column {quoted(name)} is in one of the tables only"
+        if alone := {known.name for known in self.fields} ^ there.keys():
+            return f"the column {quoted(min(alone))} is in one of the tables only"
         for own in self.fields:
             its = there[own.name]
             if own.kind != its.kind:
                 return f"the column {quoted(own.name)} holds {own.kind} in one table and {its.kind} in the other"
             if own.categories not in (None, its.categories):
-                return f"the categories of column {quoted(own.name)} are others"
+                return f"the categories of column {quoted(own.name)} differ"
         return "" if self.fills == other.fills else "missing values are refused in one table and filled in the other"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the encoding as plain values."""
         return {"fields": [asdict(known) for known in self.fields], "fills": self.fills}
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
-        """Return the encoding that `as_dict` wrote, perhaps a stranger's.
+        """Return the encoding that `as_dict` wrote, or that a stranger forged.
 
         Raises:
-            KeyError, TypeError, ValueError: if it is none, or larger than any.
+            KeyError, TypeError, ValueError: if it is malformed or too large.
         """
         fields = tuple(_field(**row) for row in values["fields"])
         names = {known.name for known in fields}
         many = sum(len(known.categories or ()) for known in fields)
         if len(names) != len(fields) or len(fields) > MOST_COLUMNS or many > _MOST_CATEGORIES:
-            raise ValueError("its table has no columns that are told apart, or more than any")
+            raise ValueError("its table has two columns of one name, or too many columns or categories")
         return cls(fields, bool(values["fills"]))
 
 
 def raw_inputs(fields: Sequence[Field], columns: Mapping[str, Column]) -> dict[str, Tensor]:
-    """Return the columns of a table as examples: a tensor of all numbers, and one of the codes of all texts.
+    """Return the columns of a table as raw inputs: a tensor of all numbers, and one of the codes of all texts.
 
-    What they are called has the columns' names in it, in their own order, so that a fingerprint has them too.
+    The tensors' names contain the sorted names of the columns, so that a fingerprint covers these too.
     """
     inputs: dict[str, Tensor] = {}
     for is_text in (False, True):
@@ -158,13 +157,13 @@ def texts_of(columns: Sequence[Column]) -> dict[Codes, str]:
 
 
 def _group(fields: Sequence[Field], is_text: bool) -> tuple[str, list[str]]:
-    """Return what the tensor of all texts, or of all numbers, is called, and the columns in it."""
+    """Return the name of the tensor of all texts, or of all numbers, and the columns in it."""
     names = sorted(known.name for known in fields if (known.kind == CATEGORIES) == is_text)
     return f"{'texts' if is_text else 'numbers'} of {names!r}", names
 
 
 def _coded(column: Column) -> NDArray[np.int64]:
-    """Return the codes of texts, shape (n, codes): zeros where one is missing."""
+    """Return the codes of texts, shape (n, 2), with zeros for missing ones."""
     places: dict[str | None, int] = {}
     values = [places.setdefault(text, len(places)) for text in column.values]
     codes = [np.zeros(_CODES, dtype=np.int64) if text is None else _code(text) for text in places]
@@ -177,12 +176,12 @@ def _code(text: str) -> NDArray[np.int64]:
 
 
 def _field(name: Any, kind: Any, categories: Any) -> Field:
-    """Return a field of which a stranger says these things.
+    """Return a field from a stranger's values.
 
     Raises:
-        TypeError, ValueError: if there is none.
+        TypeError, ValueError: if they are malformed.
     """
     texts = [name, *(categories or ())]
     if kind not in KINDS or not all(isinstance(text, str) for text in texts) or (kind != CATEGORIES and categories):
-        raise ValueError("its table has a column of no kind")
+        raise ValueError("its table has a malformed column")
     return Field(name, kind, None if categories is None else tuple(categories))

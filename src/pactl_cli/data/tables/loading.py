@@ -1,4 +1,4 @@
-"""The user's own tables."""
+"""The user's own tables as data sets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pactl_cli.data.array_values import Values
 from pactl_cli.data.dataset import Dataset, Examples
 from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
-from pactl_cli.data.labels import LONGEST_NAME, Values, read_labels
+from pactl_cli.data.labels import LONGEST_NAME, read_labels
 from pactl_cli.data.reading import OF_TEXTS, Reading
 from pactl_cli.data.tables.columns import CATEGORIES, KINDS, NUMBERS, Column, Part
 from pactl_cli.data.tables.csv_files import read_csv
@@ -25,18 +26,18 @@ from pactl_cli.errors import MissingError, PactlError, names_in_words, quoted
 _READERS = {"csv": read_csv, "parquet": read_parquet}
 ENDINGS = {"csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "parquet": (".parquet",)}
 _MANY = 50
-"""So many categories, and no more, are no reason to ask what a column is."""
+"""A column with more categories, most of which occur once, may be a name or a text."""
 _LEAST_PRECISION = 1e-3
-"""Of the spread of a column's numbers."""
+"""The largest rounding error to single precision without a note, relative to the spread of a column's numbers."""
 
 
 def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
-    """The data set `csv:PATH` or `parquet:PATH`: a table, or a directory with the tables `train` and `test` or `val`.
+    """Load the data set `csv:PATH` or `parquet:PATH`: a table, or a directory of the tables `train`, `test` or `val`.
 
-    Its examples are raw: a category becomes a number once there are calibration examples.
+    Its inputs are raw, because categories become numbers only once the calibration examples are known.
 
     Raises:
-        PactlError: if a file cannot be read, or is no table that `reading` fits.
+        PactlError: if a file cannot be read, or is not a table, or `reading` does not fit it.
     """
     read = _READERS[name.partition(":")[0]]
     parts = [read(path) for path in table_files(name)]
@@ -63,7 +64,7 @@ def load_table(name: str, data_dir: DataDirectory, progress: Progress, *, readin
 
 
 def read_table(path: Path) -> Part:
-    """Return the table in a file, whose name says its form.
+    """Read the table in a file, whose name tells its format.
 
     Raises:
         PactlError: if it cannot be read.
@@ -72,7 +73,7 @@ def read_table(path: Path) -> Part:
 
 
 def count_rows(name: str) -> int:
-    """Return how many training examples a table has.
+    """Return the number of training examples of a table.
 
     Raises:
         PactlError: if it cannot be read.
@@ -81,7 +82,7 @@ def count_rows(name: str) -> int:
 
 
 def table_files(name: str) -> list[Path]:
-    """Return the file of the training set, and that of the test set where there is one.
+    """Return the file of the training set, and that of the test set if there is one.
 
     Raises:
         MissingError: if a directory has no training set.
@@ -100,7 +101,7 @@ def table_files(name: str) -> list[Path]:
 
 
 def _label(name: str, part: Part, label: str | None) -> str:
-    """Return the column of labels."""
+    """Return the name of the column of labels. Raise PactlError if it is not given or not there."""
     if label in part.columns:
         return str(label)
     there = names_in_words(list(part.columns) if label is None else _nearest_first(label, part.columns))
@@ -109,7 +110,7 @@ def _label(name: str, part: Part, label: str | None) -> str:
 
 
 def _nearest_first(name: str, columns: Iterable[str]) -> list[str]:
-    """Return columns by how alike their names are to one that is none of them."""
+    """Return columns sorted by the similarity of their names to a name, most similar first."""
     return sorted(columns, key=lambda column: -SequenceMatcher(None, column.lower(), name.lower()).ratio())
 
 
@@ -117,9 +118,9 @@ def _require_same_columns(parts: list[Part]) -> None:
     """Raise PactlError unless the test set has the columns of the training set, in any order."""
     train = parts[0]
     for part in parts[1:]:
-        for missing in (*(train.columns.keys() - part.columns), *(part.columns.keys() - train.columns)):
-            lacks, other = (part, train) if missing in train.columns else (train, part)
-            raise PactlError(f"{lacks.where} has no column {quoted(missing)}, which is in {other.where}")
+        if alone := train.columns.keys() ^ part.columns.keys():
+            lacks, other = (part, train) if min(alone) in train.columns else (train, part)
+            raise PactlError(f"{lacks.where} has no column {quoted(min(alone))}, which is in {other.where}")
 
 
 def _label_values(part: Part, label: str) -> Values:
@@ -135,7 +136,7 @@ def _label_values(part: Part, label: str) -> Values:
     if len(longest := max(texts, key=len)) > LONGEST_NAME:
         raise PactlError(
             f"{part.place(texts.index(longest), label)} has a label of {len(longest):,} letters",
-            "give shorter names; a column of texts is named by --text",
+            "give shorter names; --text names a column of texts",
         )
     is_whole = all(text.lstrip("-").isdecimal() for text in texts)
     if column.kind is None and not is_whole and part.read(label, None).kind == NUMBERS:
@@ -144,14 +145,14 @@ def _label_values(part: Part, label: str) -> Values:
 
 
 def text_values(part: Part, reading: Reading) -> list[str]:
-    """Return the texts of a column; one that is missing is empty, where that is wanted.
+    """Return the texts of a column. With `--missing constant`, a missing text is empty.
 
     Raises:
-        PactlError: if there is no such column, or it holds something else, or lacks a text.
+        PactlError: if there is no such column, or it does not hold texts, or a text is missing.
     """
     name = str(reading.text)
     if reading.categories:
-        raise PactlError("--categories and --text exclude each other: of a text no column is read beside it")
+        raise PactlError("--categories and --text exclude each other: beside the texts no column is read")
     if name not in part.columns or name == reading.label:
         raise PactlError(
             f"{part.where} has no column {quoted(name)} beside the labels: it has {names_in_words(list(part.columns))}",
@@ -159,21 +160,24 @@ def text_values(part: Part, reading: Reading) -> list[str]:
         )
     values = part.columns[name].values
     if not isinstance(values, list):
-        raise PactlError(f"{part.where}: column {quoted(name)} holds {part.columns[name].kind}, which are no texts")
+        raise PactlError(f"{part.where}: column {quoted(name)} holds {part.columns[name].kind}, not texts")
     if reading.missing == "refuse" and None in values:
-        raise PactlError(f"{part.place(values.index(None), name)} has no text", "--missing constant takes it as empty")
+        raise PactlError(f"{part.place(values.index(None), name)} has no text", "--missing constant makes it empty")
     return [value or "" for value in values]
 
 
 def _kinds(part: Part, label: str, given: Mapping[str, tuple[str, ...]]) -> dict[str, str | None]:
-    """Return what the columns beside the labels hold, in their order; None where their values are to tell.
+    """Return the kinds of the columns other than the labels, in their order; None if values are to decide.
+
+    Args:
+        given: the categories of some columns, which `--categories` lists.
 
     Raises:
-        PactlError: if there are none, or lists of categories are for others.
+        PactlError: if there are no such columns or too many, or `given` does not fit them.
     """
     names = [name for name in part.columns if name != label]
     if not names:
-        raise PactlError(f"{part.where} has the column {quoted(label)} alone: there is nothing to learn from")
+        raise PactlError(f"{part.where} has only the column {quoted(label)}: there is nothing to learn from")
     if len(names) > MOST_COLUMNS:
         raise PactlError(
             f"{part.where} has {len(names):,} columns beside the labels: at most {MOST_COLUMNS:,} are read"
@@ -188,19 +192,19 @@ def _kinds(part: Part, label: str, given: Mapping[str, tuple[str, ...]]) -> dict
 
 
 def require_complete(parts: Iterable[Part], columns: Iterable[Mapping[str, Column]]) -> None:
-    """Raise PactlError naming the first missing value, by columns."""
+    """Raise PactlError if values are missing, and name the first, column by column."""
     for part, named in zip(parts, columns, strict=True):
         for name, column in named.items():
             if (missing := column.missing()).size:
                 among = f"the first of {len(missing):,}" if len(missing) > 1 else "the only one"
                 raise PactlError(
                     f"{part.place(int(missing[0]), name)} has no value, {among} there",
-                    "fill it, or let --missing constant mark it",
+                    "fill it in, or let --missing constant mark it",
                 )
 
 
 def _notes(columns: Mapping[str, Column]) -> Iterable[str]:
-    """Yield what was made of the columns, in words."""
+    """Yield sentences that tell the user how the columns were interpreted."""
     counts = {kind: [name for name, column in columns.items() if column.kind == kind] for kind in KINDS}
     said = [f"{len(names):,} of {kind}" for kind, names in counts.items() if names]
     names = f" ({names_in_words(counts[CATEGORIES])})" if counts[CATEGORIES] else ""
@@ -214,6 +218,6 @@ def _notes(columns: Mapping[str, Column]) -> Iterable[str]:
             error = np.abs(values - values.astype(np.float32)).max(initial=0)
             if error > _LEAST_PRECISION * (values.std() if len(values) else 0):
                 yield (
-                    f"the numbers of column {quoted(name)} differ by less than single precision holds: subtract a "
-                    "constant that is known beforehand"
+                    f"the numbers of column {quoted(name)} differ by less than single precision resolves: subtract a "
+                    "constant that does not depend on the data"
                 )

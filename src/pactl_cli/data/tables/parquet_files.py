@@ -1,4 +1,4 @@
-"""Tables in parquet files, by pyarrow."""
+"""Tables in parquet files, read by pyarrow."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _PANDAS_INDEX = "__index_level_"
 
 
 def read_parquet(path: Path) -> Part:
-    """Return the table of a file; the schema says what a column holds.
+    """Read the table of a file, whose schema gives the kinds of its columns.
 
     Raises:
         MissingError: if there is no such file.
-        PactlError: if it cannot be read, is too large for memory, or has a column of another kind; or without pyarrow.
+        PactlError: if pyarrow is not installed, or the file cannot be read, is too large for memory, or has a column
+            of an unsupported type.
     """
     table = _table(path)
     if not table.num_rows:
@@ -50,7 +51,7 @@ def _table(path: Path) -> Any:
         ) from error
     try:
         with open_file(path) as file:
-            # a text that many rows share is read once: else a small file could fill the memory
+            # read a text that many rows share only once: otherwise a small file could fill the memory
             texts = [field.name for field in parquet.read_schema(file) if _is_text(field.type)]
             file.seek(0)
             found = parquet.ParquetFile(file, read_dictionary=texts)
@@ -59,12 +60,12 @@ def _table(path: Path) -> Any:
             values = found.metadata.num_rows * found.metadata.num_columns
             need = max(size * _MEMORY_FOR_EACH_BYTE, values * _MEMORY_FOR_EACH_VALUE)
             if need > available_memory():
-                raise ValueError(f"it takes {need / 1e6:,.0f} MB, which is more memory than is available")
+                raise ValueError(f"it takes {need / 1e6:,.0f} MB, more than the available memory")
             return found.read()
     except FileNotFoundError as error:
         raise MissingError(f"{path} cannot be read: there is no such file") from error
     except pyarrow.ArrowException as error:
-        raise PactlError(f"{path} cannot be read: it is no parquet file, or it is truncated or altered") from error
+        raise PactlError(f"{path} cannot be read: it is not a parquet file, or is truncated or altered") from error
     except (OSError, ValueError) as error:
         raise PactlError(f"{path} cannot be read: {reason(error) or 'it is truncated or altered'}") from error
 
@@ -76,7 +77,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _texts(column: Any) -> list[str | None]:
-    """Return the values of a column of dictionaries, each of them once, however many rows have it."""
+    """Return the values of a dictionary-encoded column, with one Python object for each distinct value."""
     texts: list[str | None] = []
     for chunk in column.chunks:
         known = [None if value is None else str(value).strip() for value in chunk.dictionary.to_pylist()]
@@ -97,9 +98,9 @@ def _column(what: str, column: Any) -> Column:
     is_true = types.is_boolean(kind)
     if not (is_true or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
         raise PactlError(
-            f"{what} holds {kind}, of which there is no number", "turn it into numbers or texts, or leave it out"
+            f"{what} holds {kind}, not numbers or texts", "convert it to numbers or texts, or leave it out"
         )
     numbers = (column.cast(uint8()) if is_true else column).cast(float64(), safe=False).to_numpy()
     if np.isinf(numbers).any():
-        raise PactlError(f"{what} has a value that is infinite", "mend the value, or make it a missing one")
+        raise PactlError(f"{what} has an infinite value", "correct the value, or make it missing")
     return Column(TRUTH_VALUES if is_true else NUMBERS, np.asarray(numbers, dtype=np.float64))

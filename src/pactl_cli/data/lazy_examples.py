@@ -1,8 +1,8 @@
-"""Examples that are made when they are wanted: mapped from a file, scattered from a sparse matrix, or enlarged."""
+"""Examples that are made batch by batch: read from a file, expanded from a sparse matrix, or resized."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pactl_cli.data.dataset import Examples, LabelledExamples, Origins, chosen, fingerprint
+from pactl_cli.data.dataset import Examples, LabelledExamples, Origins, fingerprint, origins_at
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.data.files.progress import Progress, unheard
 from pactl_cli.data.views import Augmentation
@@ -22,22 +22,22 @@ _AT_ONCE = 256
 
 
 class Rows(Protocol):
-    """All inputs of one part of a data set, wherever they are."""
+    """All inputs of one part of a data set, wherever they are stored."""
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is: one tensor."""
+        """The kind, shape and type of one input, which is one tensor."""
 
     def read(self, rows: NDArray[np.int64]) -> Tensor:
         """Return the inputs of some rows, shape (m, ...), on the CPU."""
 
 
 @dataclass(frozen=True)
-class MadeExamples:
-    """Examples whose inputs are made batch by batch: that of example i from row `places[i]`; labels are resident.
+class LazyExamples:
+    """Examples whose inputs are made batch by batch: input i from row `places[i]`. Labels are resident.
 
     Attributes:
-        vocabulary, origins: of tokens and texts, as `Examples` has them.
+        vocabulary, origins: as in `Examples`.
     """
 
     rows: Rows
@@ -47,43 +47,43 @@ class MadeExamples:
     origins: Origins | None = None
 
     @classmethod
-    def of(cls, rows: Rows, labels: Tensor) -> MadeExamples:
-        """Return all rows as examples, with a label each."""
+    def of(cls, rows: Rows, labels: Tensor) -> LazyExamples:
+        """Return all rows as examples with these labels."""
         return cls(rows, np.arange(len(labels)), labels)
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, indices: Tensor) -> MadeExamples:
-        places, origins = self.places[indices.cpu().numpy()], chosen(self.origins, indices)
+    def __getitem__(self, indices: Tensor) -> LazyExamples:
+        places, origins = self.places[indices.cpu().numpy()], origins_at(self.origins, indices)
         return replace(self, places=places, labels=self.labels[indices], origins=origins)
 
     @property
     def spec(self) -> InputSpec:
-        """What an example is."""
+        """The kind, shape and type of one input."""
         return replace(self.rows.spec, vocabulary=self.vocabulary)
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """None: every number is in the fingerprint."""
+        """Nothing, because the fingerprint covers every number."""
         return ()
 
-    def to(self, device: torch.device) -> MadeExamples:
-        """The same examples, their batches on `device`."""
+    def to(self, device: torch.device) -> LazyExamples:
+        """Return the same examples, with their batches on `device`."""
         return replace(self, labels=self.labels.to(device))
 
-    def with_labels(self, labels: Tensor) -> MadeExamples:
-        """The same inputs with other labels."""
+    def with_labels(self, labels: Tensor) -> LazyExamples:
+        """Return the same inputs with other labels."""
         return replace(self, labels=labels)
 
-    def with_workers(self, count: int | None) -> MadeExamples:
-        """Nothing is to be decoded."""
+    def with_workers(self, count: int | None) -> LazyExamples:
+        """Return these examples, which need no decoding."""
         return self
 
     def batches(
         self, parts: Sequence[Tensor], augmentation: Augmentation | None = None
     ) -> Generator[Examples, None, None]:
-        """The examples of each index tensor, made when their turn comes, and seen as the augmentation says."""
+        """Make and yield the augmented examples of each index tensor in turn."""
         look = augmentation.over(len(self), self.labels.device) if augmentation else None
         for part in parts:
             made = self.rows.read(self.places[part.cpu().numpy()]).to(self.labels.device)
@@ -94,15 +94,12 @@ class MadeExamples:
         return parts
 
     def resident(self) -> Examples:
-        """All of them, made, on their device."""
-        if not len(self):
-            made = self.rows.read(self.places).to(self.labels.device)
-        else:
-            made = torch.cat([batch.inputs for batch in self.batches(self._in_order())])  # type: ignore[misc]
+        """Make and return all examples on their device."""
+        made = torch.cat([batch.inputs for batch in self.batches(self._in_order())])  # type: ignore[misc]
         return Examples(made, self.labels, self.vocabulary, self.origins)
 
     def sha256(self, progress: Progress = unheard) -> str:
-        """The fingerprint that they would have as resident examples."""
+        """Return the fingerprint that the examples would have if they were resident."""
         shape = next(iter(dict(self.spec.tensors).values())).shape
 
         def pieces() -> Generator[NDArray[np.generic], None, None]:
@@ -129,28 +126,26 @@ class _Resident:
         return self.inputs[torch.from_numpy(rows)]
 
 
-def made_of(examples: LabelledExamples) -> MadeExamples:
-    """Return images as rows that can be changed.
+def with_rows(
+    examples: LabelledExamples, change: Callable[[Rows], Rows], progress: Progress = unheard
+) -> Examples | LazyExamples:
+    """Return images with changed rows: resident if they fit into half of the available memory, else made by batch.
 
     Raises:
-        TypeError: if they are files.
+        TypeError: if the images are files, which are decoded in their frame.
     """
     if isinstance(examples, Examples):
-        return MadeExamples.of(_Resident(examples.images), examples.labels)
-    if not isinstance(examples, MadeExamples):
-        raise TypeError("files are decoded in their frame")
-    return examples
-
-
-def at_once_or_by_batch(examples: MadeExamples, progress: Progress = unheard) -> Examples | MadeExamples:
-    """Return examples made at once where they fit into memory, else as they are: made by batch."""
-    spec, count = examples.rows.spec, len(examples)
+        examples = LazyExamples.of(_Resident(examples.images), examples.labels)
+    if not isinstance(examples, LazyExamples):
+        raise TypeError(f"{type(examples).__name__} have no rows")
+    made = replace(examples, rows=change(examples.rows))
+    spec, count = made.rows.spec, len(made)
     if count * spec.size_bytes > available_memory() // 2:
-        return examples
+        return made
     (_, tensor), *_ = spec.tensors
-    made = torch.empty((count, *tensor.shape), dtype=tensor.dtype)
+    inputs = torch.empty((count, *tensor.shape), dtype=tensor.dtype)
     for start in range(0, count, _AT_ONCE):
-        some = examples.places[start : start + _AT_ONCE]
-        made[start : start + len(some)] = examples.rows.read(some)
+        some = made.places[start : start + _AT_ONCE]
+        inputs[start : start + len(some)] = made.rows.read(some)
         progress(start + len(some), count)
-    return Examples(made, examples.labels)
+    return Examples(inputs, made.labels)
