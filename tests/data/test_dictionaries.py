@@ -196,7 +196,7 @@ TEST = {"x_test.input_ids": IDS[:4], "x_test.attention_mask": MASK[:4], "y_test"
         ),
         ({"x_train.input_ids": IDS.astype(object)}, r"x_train\.input_ids cannot be read: it holds Python objects"),
         ({"x_train.input_ids": IDS.astype(str)}, r"x_train\.input_ids has the type <U\d+, not numbers"),
-        ({"x_train.": IDS, "x_test.": IDS[:4]}, "no name"),
+        ({"x_train.": IDS, "x_test.": IDS[:4]}, "no valid name"),
         ({f"x_train.{i}": Y for i in range(40)}, "cannot be used"),
         ({"y_train.a": Y, "y_train": None}, "y_train is a dictionary of arrays"),
     ],

@@ -239,7 +239,7 @@ def test_fonts_that_a_run_names_are_told_and_never_read_in_itself(tmp_path):
     named = f'"{tmp_path / "fonts"}", a path that the run names'
     assert place.in_words() == f"glyphs, drawn by pactl with the fonts in {named}"
     inside = settings.model_copy(update={"fonts": run.path / "fonts"})
-    with pytest.raises(PactlError, match="has its fonts in itself"):
+    with pytest.raises(PactlError, match="has its fonts inside itself"):
         place_of_data(run, inside, Named(), only_read=True)
 
 
