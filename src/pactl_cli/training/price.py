@@ -53,7 +53,7 @@ class Price:
         return cls(slope, trained.examples, delta)
 
     def at(self, error: float, bits: float) -> float:
-        """rho where the classifier has this training error and this many bits.
+        """Return rho, the price of a bit, at this training error and this many bits.
 
         With p the bound and q the error, dp/d(nats/n) = 1 / ((1-q)/(1-p) - q/p) and dp/dq is that times
         ln(p(1-q) / (q(1-p))); their quotient, times the slope, is the price.
@@ -65,10 +65,10 @@ class Price:
 
 
 def next_price(first: float, found: dict[float, float]) -> float:
-    """Return the constant price to try after some others: half the first; then half the least or twice the largest, if
-    that is the best so far; else one between the best and the better of its neighbours.
+    """Return the constant price to try next.
 
-    So no training is spent far from the best.
+    The first is half of `first`. While the best so far is the least or the largest that was tried, the next is half or
+    twice of it; after that it lies between the best and the better of its two neighbours.
 
     Args:
         found: the bound at each price that was tried.
