@@ -30,9 +30,7 @@ from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, PriorSettings, TrainSettings, TransferSettings
 from pactl_cli.stages.bound import bound
 from pactl_cli.stages.prior import prior
-from pactl_cli.stages.train import train
-from pactl_cli.stages.training_run import Destination
-from pactl_cli.stages.transfer import transfer
+from pactl_cli.stages.train import Destination, train
 from pactl_cli.stages.verify import verify
 
 Images = NDArray[np.uint8]
@@ -62,7 +60,7 @@ def start(place: Path, dataset: str, **options: Any) -> None:
 def transferred(place: Path, dataset: str, **options: Any) -> Certificate:
     """The certificate of a transfer that learns nothing more."""
     settings = {"source": str(place / "source"), "dataset": dataset, "intrinsic_dim": 1, **NOTHING_LEARNED, **options}
-    transfer(TransferSettings.parse(settings), Destination(place / "run", force=True), Silence())
+    train(TransferSettings.parse(settings), Destination(place / "run", force=True), Silence())
     return certified(place)
 
 

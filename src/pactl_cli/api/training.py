@@ -12,7 +12,7 @@ from pactl_cli.api.run import Run
 from pactl_cli.api.screen import Screen
 from pactl_cli.runs.kinds import KINDS, kind_of
 from pactl_cli.stages.order import Order, named_code
-from pactl_cli.stages.training_run import Destination
+from pactl_cli.stages.train import Destination
 
 
 def train(**settings: Any) -> Run:
