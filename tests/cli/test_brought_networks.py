@@ -245,7 +245,7 @@ def test_the_directory_has_a_plain_name(pactl: Call, npz: Path, nets: str) -> No
         ("auxiliary", "gives tuple for 4 examples"),
         ("two_outputs", "(4, 16) for 4 examples"),
         ("detached", "cannot be trained on a batch of 4: RuntimeError"),
-        ("elsewhere", "weights put in the place of its own do not act as its own"),
+        ("elsewhere", "its layers do not use the weights that are put in place of their own"),
         ("too_wide", "(4, 4) for 4 examples (it must give a tensor of logits of shape (4, 3))"),
         ("absent", "there is no function absent"),
     ],
