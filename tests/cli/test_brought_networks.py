@@ -146,7 +146,7 @@ def test_it_is_certified_and_verified_by_who_names_it(pactl: Call, certify: Call
     assert certificate["configuration"]["base_width"] is None
     sentence = (
         f"The network {name}, brought by the user, was not chosen by looking at these examples, and is a function of "
-        "one example at a time, which was tried on a few only."
+        "one example at a time; this was tested on a few examples only."
     )
     assert sentence in certificate["assumptions"]
     forget(nets)

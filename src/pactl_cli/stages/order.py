@@ -105,6 +105,7 @@ def _claimed_directory(settings: TrainSettings) -> Path:
     """
     row = catalogue.dataset_entry(settings.dataset)
     dataset = (settings.dataset if row.is_code else row.name.removesuffix(":")).replace(":", "-")
+    # of data in files, the kind and so the default network are not known yet
     model = settings.model_name or (None if row.takes_path else row.model)
     dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
     time = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -63,8 +63,8 @@ def predict(
     """
     files = _Files.of(classifier, tokenizer)
     size = batch_size or counting.batch_size(classifier.spec, classifier.device)
-    for is_alone, paths in groupby(files.listed(inputs), key=files.holds_many):
-        read = files.many if is_alone else files.each
+    for is_of_many, paths in groupby(files.listed(inputs), key=files.holds_many):
+        read = files.many if is_of_many else files.each
         for names, failures, batch in read(paths, size):
             answers = _answers(classifier, batch)
             yield [failure or Prediction(name, *next(answers)) for name, failure in zip(names, failures, strict=True)]
