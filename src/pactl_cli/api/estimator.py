@@ -105,7 +105,8 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"there is one class, {self.classes_[0]!r}: a classifier needs at least two classes")
-        data = _of_type(X, str(X.dtype) if X.ndim > 2 else ""), numbers
+        is_bytes = X.ndim > 2 and X.dtype == np.uint8
+        data = X if is_bytes else _in_single_precision(X), numbers
         with TemporaryDirectory(prefix="pactl-") as place:
             out = Path(place) / "run" if self.out is None else self.out
             force = self.out is not None and os.path.lexists(self.out)
@@ -170,20 +171,15 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X = np.moveaxis(X, -1, 1)
         if X.shape[1:] != shape:
             raise ValueError(f"an example of X has the shape {X.shape[1:]}, but fit had examples of shape {shape}")
-        found = np.require(_of_type(X, str(spec.dtype)), None, ("C", "W"))
-        if found.dtype == np.uint8 and not np.array_equal(found, X):
+        is_bytes = str(spec.dtype).endswith("uint8")
+        found = np.require(X.astype(np.uint8, copy=False) if is_bytes else _in_single_precision(X), None, ("C", "W"))
+        if is_bytes and not np.array_equal(found, X):
             raise ValueError("X has numbers that are not bytes, but fit had bytes")
         return found
 
 
-def _of_type(X: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return numbers as bytes, if `name` is a type of bytes, else in single precision.
-
-    Raises:
-        ValueError: if a number is too large for single precision.
-    """
-    if name.endswith("uint8"):
-        return X.astype(np.uint8, copy=False)
+def _in_single_precision(X: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers in single precision; raise ValueError if one is too large for it."""
     with np.errstate(over="ignore"):
         found = X.astype(np.float32, copy=False)
     if not np.isfinite(found).all():

@@ -14,8 +14,9 @@ from pactl_cli.errors import PactlError, option_name
 from pactl_cli.runs.fields import Settings
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings
+from pactl_cli.stages.order import Order
 
-ORDER = ("out", "resume", "force", "config")
+ORDER = tuple(Order.__dataclass_fields__)
 """Keywords of a training call that are not settings of the run."""
 _FLAGS = ("resume", "force")
 _OPTION = re.compile(r"""--(no-)?([a-z][a-z-]*)(?:([ =])("[^"]*"|'[^']*'|[^\s;,)]*[^\s;,):.]))?""")

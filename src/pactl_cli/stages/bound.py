@@ -84,7 +84,7 @@ def bound(
             successor(before, found, problem, settings, display)
             for before, found, problem in zip(earlier, candidates, problems, strict=True)
         ]
-        written = [_written(found, before, shelf, world) for found, before in zip(chosen, earlier, strict=True)]
+        written = [_write(found, before, shelf, world) for found, before in zip(chosen, earlier, strict=True)]
         return list(zip(written, (found.certificate for found in chosen), strict=True))
 
 
@@ -137,21 +137,21 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
         )
 
 
-def _written(found: Candidate, earlier: Earlier, shelf: Shelf, world: World) -> Path:
+def _write(found: Candidate, earlier: Earlier, shelf: Shelf, world: World) -> Path:
     """Write a certificate, and return its directory."""
     if shelf.out is None:
         if found.certificate != earlier:
-            _write(found)
+            _replace_certificate(found)
         return found.run.path
     if world.leads:
         with suppress(OSError):  # copy_run reports the error better
             shelf.out.mkdir(parents=True, exist_ok=True)
         with claimed(shelf.out):
-            _write(replace(found, run=copy_run(found.run, shelf.out, force=shelf.force)))
+            _replace_certificate(replace(found, run=copy_run(found.run, shelf.out, force=shelf.force)))
     return shelf.out
 
 
-def _write(found: Candidate) -> None:
+def _replace_certificate(found: Candidate) -> None:
     """Replace the certificate of a run, if it has one, by this one."""
     run = found.run
     run.sweep()

@@ -72,7 +72,7 @@ def candidate(
 
 
 def _claim(bench: Workbench) -> Claim:
-    """Return what the certificate is to say, with the comparison if the user asked for it."""
+    """Return the terms of the certificate, with the comparison if the user asked for it."""
     settings, question = bench.settings, bench.inquiry.question
     delta, *others = settings.deltas
     claim = Claim(
@@ -182,7 +182,7 @@ def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> 
 
 
 def _tries(bench: Workbench, trained: Counts, claim: Claim) -> Iterator[_Try]:
-    """Yield the messages to choose from, which costs nothing: each starts at the trained w; the last one says w = 0."""
+    """Yield the messages to choose from, each made from the trained w; the last one says w = 0. The choice is free."""
     problem, module, settings = bench.problem, bench.module, bench.settings
     w = module.w.detach().clone()
     for levels in settings.level_counts if len(w) else ():

@@ -55,7 +55,7 @@ _TOLD = {ABSTAIN: ("threshold", "abstain_error"), GROUPS: ("groups_sha256",), CO
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often each level occurs in a message, and the probabilities that the adaptive code learned.
+    """The counts of the levels in a message, and the probabilities that the adaptive code learned.
 
     Attributes:
         levels: the values that symbols stand for, ascending, shape (K,).
@@ -115,7 +115,7 @@ def read_certificate(run: RunDirectory) -> Certificate:
         where = ".".join(map(str, first["loc"]))
         raise PactlError(f"{run.path / CERTIFICATE} is not a certificate: {where} {first['msg']}") from error
     if certificate.to_bytes() != content:
-        raise PactlError(f"{run.path / CERTIFICATE} is not in the form in which it is written")
+        raise PactlError(f"{run.path / CERTIFICATE} is not in canonical form")
     return certificate
 
 
@@ -133,7 +133,7 @@ def _require_readable(path: Path, content: bytes) -> str:
             f"{path} is about a message of format {reprlib.repr(form)}, and this version of pactl reads format {FORMAT}"
         )
     if isinstance(kind, str) and kind not in CERTIFICATES:
-        raise PactlError(f"{path} is of a kind that this version of pactl lacks: {reprlib.repr(kind)}")
+        raise PactlError(f"{path} is of a kind that this version of pactl does not know: {reprlib.repr(kind)}")
     return kind if isinstance(kind, str) else next(iter(CERTIFICATES))
 
 

@@ -240,7 +240,7 @@ def agreed_network(run: RunDirectory, certificate: Certificate, blueprint: Bluep
         raise PactlError(
             f"{name} is not the network that {run.path / CERTIFICATE} is about: its weights have other shapes, or its "
             "answers differ",
-            "use the code of that time",
+            "use the code that the certificate was made with",
         )
     if not claimed.is_like(here):
         raise PactlError(

@@ -1,4 +1,4 @@
-"""How a certificate follows from a message and counts: the same code for `bound` and `verify`."""
+"""The derivation of a certificate from a message and counts, which `bound` and `verify` share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from pactl_cli.training.counting import Counts, count
 
 @dataclass(frozen=True)
 class Claim:
-    """What the user wants a certificate to say.
+    """The terms of a certificate.
 
     Attributes:
         delta: the probability that it fails.
@@ -68,7 +68,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was counted and found.
+    """The counts and facts from which a certificate follows.
 
     Attributes:
         errors: cautious errors of the decoded classifier on S, the ones that are certified.
@@ -189,7 +189,6 @@ def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict
 
 def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
     """Return the fields that account for the bits."""
-    paid = ledger(claim.extra_bits, claim.share_bits)
     extra = claim.extra_bits + claim.share_bits
     parts = BitParts(
         configuration=encoded.configuration_bits,
@@ -202,7 +201,7 @@ def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
         "message_bits": encoded.bits,
         "message_sha256": sha256(encoded.data).hexdigest(),
         "ledger_bits": extra,
-        "ledger": paid,
+        "ledger": ledger(claim.extra_bits, claim.share_bits),
         "bits": parts,
     }
 

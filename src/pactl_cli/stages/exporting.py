@@ -91,8 +91,8 @@ def export(path: Path, target: Path, named: Named, display: Display, *, force: b
             data = form.write(classifier, json.dumps(metadata(classifier)))
             answers = form.read(data, classifier)
         except Exception as error:  # exporters raise almost anything
-            said = f"{target} cannot be made of this network: {described(error)}"
-            raise PactlError(said, "--to NAME.safetensors", FAILED) from error
+            said = f"--to {target}: the network cannot be exported so: {described(error)}"
+            raise PactlError(said, "try --to NAME.safetensors", FAILED) from error
     loaded = _Loaded(answers, classifier)
     said = _counted(loaded, classifier, problem, display) if problem else _compared(loaded, classifier)
     try:
@@ -109,7 +109,7 @@ def require_free(target: Path, option: str, *, force: bool) -> None:
     if not target.parent.is_dir():
         raise PactlError(f"{option} {target}: there is no directory {target.parent}", "make it first")
     if target.exists() and not force:
-        raise PactlError(f"{option} {target} is there already", "choose another name, or --force replaces it")
+        raise PactlError(f"{option} {target} exists already", "choose another name, or --force replaces it")
 
 
 def metadata(classifier: Classifier) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _form(target: Path) -> _Form:
     """Return the kind of file that a name's ending asks for."""
     form = _FORMS.get(target.suffix)
     if form is None:
-        raise PactlError(f"--to {target} is of no kind that can be written", f"end it with {', '.join(_FORMS)}")
+        raise PactlError(f"--to {target}: pactl writes no such kind of file", f"end it with {', '.join(_FORMS)}")
     return form
 
 

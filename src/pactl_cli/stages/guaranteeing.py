@@ -108,7 +108,7 @@ class Inquiry:
         """Raise PactlError unless the question fits the number of classes."""
         for what in self.question.others:
             if (rank_of(what) or 0) > self.classes:
-                raise PactlError(f"--certify {what}: there are {self.classes} classes, fewer than that")
+                raise PactlError(f"--certify {what}: there are only {self.classes} classes")
         if CLASS in self.question.shares and self.classes > MOST_EVENTS:
             raise PactlError(f"--certify class: {self.classes:,} classes are more than {MOST_EVENTS:,}")
 
@@ -157,7 +157,7 @@ class Inquiry:
             claimed = certificate.guarantee(what)
             assert claimed is not None
             if [event.name for event in claimed.events] != self._names(what):
-                raise PactlError(f"{run.path / CERTIFICATE} has other events of {what} than there are")
+                raise PactlError(f"{run.path / CERTIFICATE} lists other events of {what} than the data have")
             for event, least, most in zip(
                 claimed.events, *(counted.tallied[row, :, place].T.tolist() for row in (0, -1)), strict=True
             ):

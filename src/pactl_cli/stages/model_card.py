@@ -101,5 +101,5 @@ def _lines(classifier: Classifier, file: Path, verify: dict[str, Any]) -> Iterat
 
 
 def _plain(text: str) -> str:
-    """Return foreign words on one line, cut to a readable length, with all markup and links escaped."""
+    """Return a text on one line, cut to a readable length, with all markup and links escaped."""
     return _MARKUP.sub(r"\\\1", on_one_line(text)[:_LONGEST])

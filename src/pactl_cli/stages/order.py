@@ -43,7 +43,7 @@ class Order:
     config: Path | None = None
 
     def settings(self, kind: str, given: dict[str, Any]) -> TrainSettings:
-        """Return the settings of a run: options override the file's, and all code and data as code need an option.
+        """Return the settings of a run: options override the file, and code in the file needs an option too.
 
         Raises:
             PactlError: naming everything that is wrong.

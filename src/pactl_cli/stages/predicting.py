@@ -111,8 +111,8 @@ class _Files:
         takes_texts = settings.text is not None or (of_folder and spec.kind != IMAGE)
         if (settings.tokenizer not in BUILT_IN) != (tokenizer is not None):
             if tokenizer is not None:
-                raise PactlError(f"--tokenizer {tokenizer}: the run has none of its own", "leave it out")
-            raise MissingError("the run has a tokenizer of its own, in a file", "name it: --tokenizer PATH")
+                raise PactlError(f"--tokenizer {tokenizer}: the run uses no tokenizer from a file", "leave it out")
+            raise MissingError("the run uses a tokenizer from a file", "name it: --tokenizer PATH")
         reader = Reader(
             spec,
             replace(reading_of(settings, tokenizer), image_size=classifier.certificate.configuration["image_size"]),

@@ -26,4 +26,4 @@ def bounds_by_delta(certificate: Certificate) -> list[tuple[float, Bounds]]:
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     bits = certificate.paid_bits
     deltas = sorted({*np.geomspace(_LEAST_DELTA, _LARGEST_DELTA, _DELTAS).tolist(), certificate.delta})
-    return [(delta, all_bounds(**counts, bits=bits, delta=min(delta, 0.5))) for delta in deltas]
+    return [(delta, all_bounds(**counts, bits=bits, delta=min(delta, _LARGEST_DELTA))) for delta in deltas]

@@ -70,7 +70,7 @@ def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
         PactlError: exit code 1 with the reason if anything disagrees; 2 if there is no certificate, or the data, the
             device, or something that the user must name is missing.
     """
-    find_device(device)
+    find_device(device)  # the user's mistakes come before anything about the run, with exit code 2
     if named.data_dir is not None:
         data_directory(named.data_dir)
     run = open_certified(path, **{name: value for name, value in vars(named).items() if name != "option"})
@@ -132,7 +132,7 @@ def require_true(
 
 
 def _claim_of(certificate: Certificate) -> Claim:
-    """Return the claim that a certificate answers."""
+    """Return the terms of a certificate."""
     return Claim(
         delta=certificate.delta,
         extra_bits=certificate.extra_bits,

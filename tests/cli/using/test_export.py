@@ -86,7 +86,7 @@ def test_a_file_answers_as_predict_does(pactl: Call, run: Path, npz: Path, endin
     assert facts["certificate_sha256"] == sha256((run / "bound.json").read_bytes()).hexdigest()
     assert facts["statement"] == document["statement"]
     assert facts["class_names"] == ["0", "1", "2"]
-    assert "is there already" in pactl("export", run, "--to", file).complaint(2)
+    assert "exists already" in pactl("export", run, "--to", file).complaint(2)
     assert pactl("export", run, "--to", file, "--force").code == 0
 
 
@@ -192,7 +192,7 @@ def test_a_network_that_cannot_be_exported_says_so(pactl: Call, npz: Path, tmp_p
     )
     assert pactl("bound", "r", "--quant-epochs", 0, *network).code == 0
     said = pactl("export", "r", "--to", "x.pt2", *network).complaint(1)
-    assert "x.pt2 cannot be made of this network" in said
+    assert "x.pt2: the network cannot be exported so" in said
     assert "--to NAME.safetensors" in said
     assert pactl("export", "r", "--to", "x.safetensors", *network).code == 0
 
@@ -220,7 +220,7 @@ def test_a_card_says_what_was_certified(pactl: Call, certified: Path) -> None:
         line.startswith("- ") for line in text.partition("no program")[2].splitlines()
     )
     assert "pactl verify RUN_DIR" in text
-    assert "is there already" in pactl("export", certified, "--to", "y.pt2", "--card", "README.md").complaint(2)
+    assert "exists already" in pactl("export", certified, "--to", "y.pt2", "--card", "README.md").complaint(2)
     assert not Path("y.pt2").exists()
 
 
