@@ -150,7 +150,7 @@ def test_other_inputs_and_networks(pactl: Call, request: pytest.FixtureRequest, 
 
 def test_a_name_of_no_kind_and_a_place_that_is_none(pactl: Call, certified: Path) -> None:
     assert "end it with .safetensors, .pt2, .onnx" in pactl("export", certified, "--to", "x.pth").complaint(2)
-    assert "choose another place" in pactl("export", certified, "--to", "nowhere/x.pt2").complaint(2)
+    assert "there is no directory nowhere" in pactl("export", certified, "--to", "nowhere/x.pt2").complaint(2)
     assert "no identifier" in pactl("export", certified, "--to", "x.pt2", "--license", "a: b").complaint(2)
     assert not list(Path().glob("x.*"))
 
