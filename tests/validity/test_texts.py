@@ -82,7 +82,7 @@ def test_memorised_texts_that_are_cut_elsewhere(
     certificate = transferred(tmp_path, coins(tmp_path, (1, 2)), memorised)
     assert certificate.bound_examples == certificate.side_information["excluded_examples"] == 150
     assert certificate.error_bound >= 0.5
-    assert any("texts if they have the same words" in line for line in certificate.assumptions)
+    assert any("texts are recognised if they have the same words" in line for line in certificate.assumptions)
     random = np.random.default_rng(0)
     monkeypatch.setattr(
         "pactl_cli.data.texts.text_fingerprints", lambda texts: random.integers(2**60, size=len(texts), dtype=np.uint64)
