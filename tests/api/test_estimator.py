@@ -96,7 +96,7 @@ def test_the_errors_of_predict_are_those_of_the_certificate(tmp_path: Path) -> N
     checked = pactl.verify(tmp_path / "run", dataset=(images, y))
     assert checked == certificate
     assert (it.predict(images.astype(float)) == it.predict(images)).all()
-    with pytest.raises(ValueError, match="no bytes"):
+    with pytest.raises(ValueError, match="not bytes"):
         it.predict(images + 0.5)
     with pytest.raises(ValueError, match=r"shape \(1, 8, 7\)"):
         it.predict(images[:, :, 1:])

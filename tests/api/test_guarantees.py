@@ -61,7 +61,7 @@ def test_verify_is_handed_the_groups_again(arrays: Any, quick: dict[str, Any], g
     [
         ({"certify": "nix"}, "certify='nix': there is no guarantee 'nix'"),
         ({"certify": ["class", "cost"]}, 'certify="cost" needs a file: cost=FILE'),
-        ({"certify": "top-3"}, 'certify="top-3": there are 2 classes, fewer than that'),
+        ({"certify": "top-3"}, 'certify="top-3": there are only 2 classes'),
         ({"abstain_error": 3}, "abstain_error=3: must be below 1"),
         ({"cost": np.full((2, 2), 2.0)}, "has costs that are not in [0, 1]"),
         ({"cost": np.eye(3)}, "is 3 x 3, and there are 2 classes"),

@@ -64,7 +64,7 @@ def test_an_option_is_a_keyword(shell: str, python: str) -> None:
             lambda: pactl.train(intrinsic_dim=-1, lr=0, epochs=2.5),
             "intrinsic_dim=-1: must be 0 or more; epochs=2.5: must be a whole number; lr=0: must be above 0",
         ),
-        (lambda: pactl.train(resume=True), "resume=True needs out (name the run directory to go on with)"),
+        (lambda: pactl.train(resume=True), "resume=True needs out (name the run directory to resume)"),
         (lambda: pactl.train(dataset="mnits"), "dataset='mnits' is not known (did you mean mnist?"),
         (lambda: pactl.bound("nowhere"), "nowhere is not a run directory: there is no such directory"),
     ],

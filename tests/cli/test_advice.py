@@ -65,12 +65,12 @@ def test_the_reasons_are_numbers(made: Any) -> None:
     assert f"Its 630 bits cost {100 * (certificate.error_bound - silent):.1f} points." in said.reason
     assert "The training error is 30.00 %" in said.reason
     assert "not below 66.67 %, that of guessing, nor below 50.00 %" in said.reason
-    [bits] = re.findall(r"With as many errors, ([0-9]+) bits would do", said.reason)
+    [bits] = re.findall(r"With the same errors, a message of ([0-9]+) bits would be enough", said.reason)
     for more, does in ((0, True), (1, False)):
         assert (binomial_bound(errors=300, examples=1000, bits=int(bits) + more, delta=0.05) < 0.5) is does
     hopeless = advice(made(errors=490), Path("run"), TRAIN)
     assert hopeless
-    assert "With as many errors and no bits at all it would be" in hopeless.reason
+    assert "With the same errors and no bits at all, the bound would be" in hopeless.reason
 
 
 def test_free_bits_of_what_can_never_do(made: Any) -> None:

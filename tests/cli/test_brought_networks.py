@@ -146,7 +146,7 @@ def test_it_is_certified_and_verified_by_who_names_it(pactl: Call, certify: Call
     assert certificate["configuration"]["base_width"] is None
     sentence = (
         f"The network {name}, brought by the user, was not chosen by looking at these examples, and is a function of "
-        "one example at a time, which was tried on a few only."
+        "one example at a time; this was tested on a few examples only."
     )
     assert sentence in certificate["assumptions"]
     forget(nets)
@@ -245,7 +245,7 @@ def test_the_directory_has_a_plain_name(pactl: Call, npz: Path, nets: str) -> No
         ("auxiliary", "gives tuple for 4 examples"),
         ("two_outputs", "(4, 16) for 4 examples"),
         ("detached", "cannot be trained on a batch of 4: RuntimeError"),
-        ("elsewhere", "weights put in the place of its own do not act as its own"),
+        ("elsewhere", "its layers do not use the weights that are put in place of their own"),
         ("too_wide", "(4, 4) for 4 examples (it must give a tensor of logits of shape (4, 3))"),
         ("absent", "there is no function absent"),
     ],

@@ -1,4 +1,4 @@
-"""Forgeries in which everything agrees with everything, save the truth."""
+"""Forgeries that agree with themselves in everything, but not with the truth."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pactl_cli.certificate.certificate import all_bounds, sentence
+from pactl_cli.certificate.risk_bounds import catoni_bound
 
 Call = Callable[..., Any]
 Document = dict[str, Any]
@@ -34,7 +35,7 @@ def forged(pactl: Call, certified: Path, agree: Call) -> Call:
 
 
 def follow(document: Document) -> None:
-    """Makes all that is computed from errors, examples, bits and delta agree with them."""
+    """Make everything that follows from errors, examples, bits and delta agree with them."""
     errors, examples, delta = document["errors"], document["bound_examples"], document["delta"]
     document["bits"]["ledger"] = document["ledger_bits"]
     bits = document["message_bits"] + document["ledger_bits"]
@@ -42,8 +43,6 @@ def follow(document: Document) -> None:
     document["error_bound"] = document["bounds"]["binomial"]
     document["quantised_train_error"] = errors / examples
     document["statement"] = sentence(document["error_bound"], delta, examples, document["dataset"])
-    from pactl_cli.certificate.risk_bounds import catoni_bound
-
     published = document["published"]
     published["bound"] = catoni_bound(errors=errors, examples=examples, bits=published["bits"], delta=delta)
 
@@ -86,8 +85,6 @@ def test_a_comparison_that_was_made_up(forged: Call, errors: int) -> None:
     """What the published path would have given stands in the certificate, so it must be true like the rest."""
 
     def change(document: Document) -> None:
-        from pactl_cli.certificate.risk_bounds import catoni_bound
-
         counts = {"errors": errors % (document["bound_examples"] + 1), "examples": document["bound_examples"]}
         bound = catoni_bound(**counts, bits=1.0, delta=document["delta"])
         document["posthoc"] = {"levels": 5, "errors": counts["errors"], "bits": 1.0, "bound": bound}

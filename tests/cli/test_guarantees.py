@@ -148,7 +148,7 @@ def test_the_better_of_two_is_kept_by_its_headline(pactl: Call, run: Path) -> No
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("--certify", "top-11"), "there are 10 classes, fewer than that"),
+        (("--certify", "top-11"), "--certify top-11: there are only 10 classes"),
         (("--certify", "tops"), "choose from error, top-K, class"),
         (("--certify", "groups"), "--groups FILE"),
         (("--certify", "cost"), "--cost FILE"),
@@ -195,7 +195,7 @@ def test_a_group_without_counted_examples_is_said(pactl: Call, tmp_path: Path) -
     groups[np.load("half/indices.npz")["bound"]] = 4
     np.save("groups.npy", groups)
     done = pactl("bound", "half", "--quant-epochs", 0, "--groups", "groups.npy")
-    assert "of group 9 there is no example" in done.err
+    assert "no counted example belongs to group 9" in done.err
     found = guarantee(document(Path("half")), "groups")
     assert [event["name"] for event in found["events"]] == ["group 4", "group 9"]
     assert found["bound"] == 1.0
@@ -210,7 +210,7 @@ def test_a_class_without_examples_is_said(pactl: Call, tmp_path: Path) -> None:
     assert pactl("train", "--dataset", "npz:data.npz", "--epochs", 1, "--out", "run").code == 0
     done = pactl("bound", "run", "--quant-epochs", 0, "--certify", "class")
     assert done.code == 0
-    assert "of class 1 there is no example" in done.err
+    assert "no counted example belongs to class 1" in done.err
     assert "no class has an error above 100.00 %" in document(Path("run"))["guarantees"][0]["claim"]
     assert CHECK(Path("run")) == 0
 

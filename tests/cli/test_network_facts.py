@@ -88,8 +88,8 @@ def test_another_network_of_the_same_name(pactl: Call, run: Path, agree: Call, f
     text = json.dumps(document).replace(f"is what {HERE} defines", f"is what {facts['defined_by']} defines")
     agree(run, "bound.json", json.loads(text))
     line = pactl("verify", run).complaint(1)
-    assert f'it was "{facts["defined_by"]}" that defined it, here it is {HERE}' in line
-    assert "take that version" in line
+    assert f'"{facts["defined_by"]}" defined it, here it is {HERE}' in line
+    assert "use that version" in line
 
 
 @pytest.mark.parametrize("everywhere", [True, False])

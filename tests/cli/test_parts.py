@@ -169,7 +169,7 @@ def test_features_train_as_inputs_do(
 
 def test_a_run_goes_on_from_features(pactl: Call, npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was saved with features is gone on with where there is no room for them."""
-    from pactl_cli.stages.training_run import RunObserver
+    from pactl_cli.stages.train import RunObserver
 
     options = ("--dataset", f"npz:{npz}", "--model-name", "layer13s", "--intrinsic-mode", "head", *SHORT)
     assert pactl("train", *options, "--out", tmp_path / "whole").code == 0

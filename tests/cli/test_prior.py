@@ -16,7 +16,7 @@ from safetensors.torch import save
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.start import Start
-from pactl_cli.stages.training_run import RunObserver
+from pactl_cli.stages.train import RunObserver
 
 Call = Callable[..., Any]
 

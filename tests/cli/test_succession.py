@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pactl_cli.certificate.percent import percent
+from tests.cli.test_forgery import follow
 
 Call = Callable[..., Any]
 
@@ -78,16 +79,10 @@ def test_another_question_has_no_better_answer(
 
 
 def test_a_better_one_that_is_false_is_not_kept(pactl: Call, certified: Path, agree: Call) -> None:
-    """All in it follows from a number of errors that the classifier does not make."""
-    from pactl_cli.certificate.certificate import all_bounds, sentence
-
+    """Everything in it follows from a number of errors that the classifier does not make."""
     forged = document(certified)
     forged["errors"] -= 5
-    counts = {"errors": forged["errors"], "examples": forged["bound_examples"], "delta": forged["delta"]}
-    forged["bounds"] = all_bounds(**counts, bits=forged["message_bits"])
-    forged["error_bound"] = forged["bounds"]["binomial"]
-    forged["quantised_train_error"] = forged["errors"] / forged["bound_examples"]
-    forged["statement"] = sentence(forged["error_bound"], 0.05, forged["bound_examples"], forged["dataset"])
+    follow(forged)
     agree(certified, "bound.json", forged)
     done = pactl("bound", certified, *WORSE)
     assert done.code == 0

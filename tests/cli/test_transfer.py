@@ -184,7 +184,7 @@ def test_weights_in_torchvisions_form(pactl: Call, weights: Path, arrays: Arrays
     assert document["configuration"]["model_name"] == NETWORK
     assert document["configuration"]["normalisation"][0] == [0.485, 0.456, 0.406]
     assert document["bits"]["configuration"] <= 20, "the source's normalisation is known, not sent"
-    assert any("at hand to compare" in line for line in document["assumptions"])
+    assert any("available to compare" in line for line in document["assumptions"])
     assert pactl("verify", "run").code == 0
     tensors, _ = load_tensors(Path("run/init.safetensors"))
     assert "network/fc.weight" not in tensors

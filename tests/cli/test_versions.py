@@ -97,7 +97,7 @@ def test_a_note_has_no_words(pactl: Call, certified: Path, agree: Call, words: A
         ({"format": 10**400}, f"reads format {FORMAT}"),
         ({"format": True}, "format"),
         ({"format": None}, "format"),
-        ({"kind": "finite set"}, "a kind that this version of pactl lacks: 'finite set'"),
+        ({"kind": "finite set"}, "a kind that this version of pactl does not know: 'finite set'"),
         ({"kind": ["subspace"]}, "kind"),
         ({"schema_version": 1}, "was written by pactl 0.1.0, and only that version reads it"),
         ({"schema_version": 2}, "was written by a development version before 0.2.0"),

@@ -33,8 +33,7 @@ from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import INDICES, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.train import train
-from pactl_cli.stages.training_run import Destination
+from pactl_cli.stages.train import Destination, train
 from pactl_cli.stages.verify import verify
 from pactl_cli.training.counting import count
 

@@ -18,8 +18,7 @@ from pactl_cli.problem.consent import Named
 from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.train import train
-from pactl_cli.stages.training_run import Destination
+from pactl_cli.stages.train import Destination, train
 from pactl_cli.stages.verify import verify
 
 EXAMPLES, CLASSES, TRUE_ERROR, NEVER_BELOW = 300, 10, 0.9, 0.85

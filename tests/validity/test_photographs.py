@@ -23,7 +23,7 @@ from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, PriorSettings
 from pactl_cli.stages.bound import bound
 from pactl_cli.stages.prior import prior
-from pactl_cli.stages.training_run import Destination
+from pactl_cli.stages.train import Destination
 from pactl_cli.stages.verify import verify
 
 

@@ -18,8 +18,7 @@ from pactl_cli.problem.loading import Request, load_problem
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.train import train
-from pactl_cli.stages.training_run import Destination
+from pactl_cli.stages.train import Destination, train
 
 ROWS = 200
 

@@ -20,9 +20,7 @@ from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Silence
 from pactl_cli.runs.settings import BoundSettings, TrainSettings, TransferSettings
 from pactl_cli.stages.bound import bound
-from pactl_cli.stages.train import train
-from pactl_cli.stages.training_run import Destination
-from pactl_cli.stages.transfer import transfer
+from pactl_cli.stages.train import Destination, train
 
 WORDS = 300
 QUICK = {"label": "y", "text": "text", "device": "cpu"}
@@ -71,7 +69,7 @@ def transferred(place: Path, dataset: str, options: dict[str, Any]) -> Certifica
     """Return the certificate of a transfer that learns nothing more, on texts that are cut elsewhere."""
     settings = {"source": str(place / "source"), "dataset": dataset, "intrinsic_dim": 1, "epochs": 1, "lr": 1e-9}
     settings |= options | {"sequence_length": 7}
-    transfer(TransferSettings.parse(settings), Destination(place / "run", force=True), Silence())
+    train(TransferSettings.parse(settings), Destination(place / "run", force=True), Silence())
     return bound([place / "run"], CERTIFY, Silence())[0][1]
 
 
@@ -84,7 +82,7 @@ def test_memorised_texts_that_are_cut_elsewhere(
     certificate = transferred(tmp_path, coins(tmp_path, (1, 2)), memorised)
     assert certificate.bound_examples == certificate.side_information["excluded_examples"] == 150
     assert certificate.error_bound >= 0.5
-    assert any("texts if they have the same words" in line for line in certificate.assumptions)
+    assert any("texts are recognised if they have the same words" in line for line in certificate.assumptions)
     random = np.random.default_rng(0)
     monkeypatch.setattr(
         "pactl_cli.data.texts.text_fingerprints", lambda texts: random.integers(2**60, size=len(texts), dtype=np.uint64)
@@ -123,7 +121,7 @@ def test_memorised_tokens_that_are_padded_to_another_length(tmp_path: Path, pad:
     padded = np.concatenate([np.pad(tokens, ((0, 0), pad)), others])
     np.savez(place.with_stem("padded"), x_train=padded, y_train=np.r_[labels, labels])
     settings |= {"dataset": f"npz:{place.with_stem('padded')}", "source": str(tmp_path / "source"), "intrinsic_dim": 1}
-    transfer(TransferSettings.parse(settings), Destination(tmp_path / "run"), Silence())
+    train(TransferSettings.parse(settings), Destination(tmp_path / "run"), Silence())
     certificate = bound([tmp_path / "run"], CERTIFY, Silence())[0][1]
     assert certificate.bound_examples == certificate.side_information["excluded_examples"] == 200
 

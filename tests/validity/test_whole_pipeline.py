@@ -27,8 +27,7 @@ from pactl_cli.problem.reloading import reload_problem
 from pactl_cli.runs.directory import MESSAGE, RunDirectory
 from pactl_cli.runs.settings import BoundSettings, TrainSettings
 from pactl_cli.stages.bound import best_of, bound
-from pactl_cli.stages.train import train
-from pactl_cli.stages.training_run import Destination
+from pactl_cli.stages.train import Destination, train
 
 DELTA = 0.05
 INPUTS = 64

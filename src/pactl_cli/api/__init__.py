@@ -1,1 +1,1 @@
-"""The Python interface: what the commands do, with settings as keyword arguments and data as objects."""
+"""The Python interface: the commands as functions, with settings as keyword arguments and data as objects."""

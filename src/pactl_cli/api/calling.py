@@ -1,4 +1,4 @@
-"""Between Python callers and the stages: objects get names, options become keywords, nothing stays behind."""
+"""Calls of stages from Python: give names to objects, translate errors, and leave no global state changed."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from pactl_cli.api.keywords import in_words_of_python
 from pactl_cli.errors import INTERRUPTED, PactlError, StoppedError
 
 _ONE_AT_A_TIME = RLock()
-"""Precision, the initialisers of `torch.nn` and stdout are of the whole process while a call needs them."""
+"""A call changes the precision, the initialisers of `torch.nn` and stdout for the whole process until it returns."""
 _KINDS = {"tuple": "arrays", "dict": "arrays", "list": "examples"}
 _LISTS = ("levels", "delta", "rate_weight")
+"""Settings that are a list in Python and comma-separated text on the command line."""
 
 
 @contextmanager
 def calling() -> Iterator[dict[str, Any]]:
-    """Work for a caller, during which names stand for the objects in what this gives. Calls of several threads wait for
-    one another.
+    """Run a stage for a Python caller; yield a dictionary in which to put objects under the names that stand for them.
+
+    Calls from several threads wait for one another.
 
     Raises:
-        PactlError: in words of Python.
-        KeyboardInterrupt: if the work was interrupted, and has kept what `resume=True` needs.
+        PactlError: with keywords in place of options.
+        KeyboardInterrupt: if the stage was interrupted; what `resume=True` needs is saved.
     """
     objects: dict[str, Any] = {}
     with _ONE_AT_A_TIME, catalogue.handing_over(objects), _as_in_a_program():
         try:
             yield objects
         except PactlError as error:
-            said = in_words_of_python(error)
             if isinstance(error, StoppedError) and error.exit_code == INTERRUPTED:
                 raise KeyboardInterrupt(error.message) from error
-            raise said from error.__cause__
+            raise in_words_of_python(error) from error.__cause__
 
 
 @contextmanager
 def _as_in_a_program() -> Iterator[None]:
-    """Work as in a program of its own: a caller's autocast, inference mode, default device and type are left aside."""
+    """Set the caller's autocast, inference mode, default device and default type aside for the time of the context."""
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -59,13 +60,13 @@ def _as_in_a_program() -> Iterator[None]:
 
 
 def with_names(given: Mapping[str, Any], objects: dict[str, Any]) -> dict[str, Any]:
-    """Return settings that are plain, and put the objects among them under the names that stand for them there.
+    """Return settings with names in place of objects, and put the objects under these names into `objects`.
 
     Args:
-        given: keyword arguments; those that are None are as if nobody had given them. `test` belongs to `dataset`.
+        given: keyword arguments; None counts as not given. `test` is the test set of `dataset`.
 
     Raises:
-        PactlError: if something is given that stands for nothing.
+        PactlError: if `test` comes without a dataset that is an object, or a network cannot be used.
     """
     plain = {name: _plain(name, value) for name, value in given.items() if value is not None}
     test = plain.pop("test", None)
@@ -78,7 +79,7 @@ def with_names(given: Mapping[str, Any], objects: dict[str, Any]) -> dict[str, A
         objects[plain[name]] = data
     if test is not None:
         if plain.get("dataset") not in objects:
-            raise PactlError("test is the test set of a dataset that is handed over as an object", "leave it out")
+            raise PactlError("test needs a dataset that is an object too", "leave it out")
         objects[plain["dataset"]] = {"train": objects[plain["dataset"]], "test": test}
     for name in ("groups", "cost"):
         if not isinstance(values := plain.get(name, ""), str):
@@ -88,7 +89,7 @@ def with_names(given: Mapping[str, Any], objects: dict[str, Any]) -> dict[str, A
         if not isinstance(network := plain.get(name, ""), str):
             plain[name] = _name_of_network(name, network)
             if objects.setdefault(catalogue.NETWORK, network) is not network:
-                raise PactlError("source and model_name are two networks", "leave model_name out")
+                raise PactlError("source and model_name are two different networks", "leave model_name out")
             objects[plain[name]] = network
         elif name == "model_name" and network:
             objects.setdefault(catalogue.NETWORK, network)
@@ -96,17 +97,17 @@ def with_names(given: Mapping[str, Any], objects: dict[str, Any]) -> dict[str, A
 
 
 def _name_of_network(option: str, network: Any) -> str:
-    """Return the name of a network that is a function or a class."""
+    """Return the name that stands for a network that is a function or a class."""
     if hasattr(network, "state_dict") and not isinstance(network, type):
-        hint = "hand over its class, or a function of the numbers of classes and channels that constructs it"
-        raise PactlError(f"{option} is a network, whose weights a receiver of the message does not have", hint)
+        hint = "pass its class, or a function that makes it from the numbers of classes and channels"
+        raise PactlError(f"{option} is a network with weights, which no receiver of the message has", hint)
     if not callable(network):
         raise PactlError(f"{option} is a {type(network).__name__}", "give a name, or a function that returns a network")
     return catalogue.name_of(getattr(network, "__name__", type(network).__name__))
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a path as text, and several numbers as the text that stands for them."""
+    """Return a setting as the command line has it: a path as text, a list of numbers as comma-separated text."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return ",".join(map(str, value)) if name in _LISTS and isinstance(value, list | tuple) else value

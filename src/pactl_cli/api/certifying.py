@@ -23,7 +23,7 @@ from pactl_cli.stages.permute import permute as write_permutation
 from pactl_cli.stages.verify import verify as check
 
 RunLike = str | os.PathLike[str]
-"""A run, or the path of its directory."""
+"""A `Run`, or the path of its directory."""
 
 
 @overload
@@ -31,20 +31,19 @@ def bound(run: RunLike, **settings: Any) -> Certificate: ...
 @overload
 def bound(run: Iterable[RunLike], **settings: Any) -> list[Certificate]: ...
 def bound(run: RunLike | Iterable[RunLike], **settings: Any) -> Certificate | list[Certificate]:
-    """Quantise, code and certify a run, or several, among which you may choose by their certificates.
+    """Quantise, code and certify a run, or several; you may choose among several by their certificates.
 
     Args:
-        settings: those of `pactl bound`, by the names of its options with underscores: `quant_epochs=10`. What was
-            handed over as an object to train a run is handed over again: `dataset`, `test`, `model_name`. `certify`
-            may be a list, `groups` and `cost` arrays. Also `out`, a directory for a copy of the one run, `force` and
-            `progress`.
+        settings: the options of `pactl bound`, with underscores: `quant_epochs=10`. Pass objects that the run was
+            trained with again: `dataset`, `test`, `model_name`. `certify` may be a list; `groups` and `cost` may be
+            arrays. Also `out` (a directory for a certified copy of one run), `force` and `progress`.
 
     Returns:
-        The certificate of the run; of several, theirs in the order of the runs.
+        The certificate of the run; for several runs, a list in their order.
 
     Raises:
         PactlError: naming every wrong setting, or if a run cannot be certified.
-        KeyboardInterrupt: if it was interrupted; nothing is written then.
+        KeyboardInterrupt: if interrupted; nothing is written then.
     """
     with calling() as objects:
         require_known("bound", settings, {*settings_of(BoundSettings), "out", "force", "test", "progress"})
@@ -59,28 +58,33 @@ def bound(run: RunLike | Iterable[RunLike], **settings: Any) -> Certificate | li
 
 
 def verify(run: RunLike, **settings: Any) -> Certificate:
-    """Decode a certificate's message, count again and compute again, and return the certificate if everything agrees.
+    """Decode a run's message, recount, recompute, and return the certificate if everything agrees.
 
     Args:
-        settings: `dataset`, `test`, `model_name`, `tokenizer`, `data_dir`, `groups`, `device`, as for `bound`; and
+        settings: `dataset`, `test`, `model_name`, `tokenizer`, `data_dir`, `groups` and `device`, as for `bound`; and
             `progress`.
 
     Raises:
-        PactlError: if anything disagrees, or is not at hand.
+        PactlError: if anything disagrees or is missing.
     """
+    known = {"dataset", "test", "model_name", "tokenizer", "data_dir", "groups", "device", "progress"}
     with calling() as objects:
-        named, plain = _named("verify", settings, objects)
-        return check(Path(run), named, plain.device, Screen(settings.get("progress"))).certificate
+        require_known("verify", settings, known)
+        plain = with_names(settings, objects)
+        progress = plain.pop("progress", None)
+        said = BoundSettings.parse(plain, "verify")
+        named = Named(said.data_dir, said.dataset, said.model_name, said.tokenizer, said.groups)
+        return check(Path(run), named, said.device, Screen(progress)).certificate
 
 
 def load(run: RunLike, **settings: Any) -> Classifier:
     """Return the certified classifier, decoded from its message: a network in evaluation mode that takes raw inputs.
 
     Args:
-        settings: `model_name`, if the network is your own, and `device`: the CPU, if it is not given.
+        settings: `model_name`, if the network is your own, and `device`, by default the CPU.
 
     Raises:
-        PactlError: if the run has no complete certificate, or the network is not at hand.
+        PactlError: if the run has no complete certificate, or the network is missing.
     """
     with calling() as objects:
         require_known("load", settings, {"model_name", "device"})
@@ -89,25 +93,16 @@ def load(run: RunLike, **settings: Any) -> Classifier:
 
 
 def permute(dataset: Any, *, seed: int = DEFAULT_SEED, out: RunLike | None = None, data_dir: Any = None) -> Path:
-    """Write a permutation of a training set's indices, the same everywhere, and return the file's path.
+    """Write a permutation of a training set's indices, the same on every machine, and return the file's path.
 
     Args:
-        out: where to write; by default into the working directory, named after data set and seed.
+        out: the file; by default one in the working directory, named after data set and seed.
 
     Raises:
-        PactlError: if there is no such data set, or the file holds something else.
+        PactlError: if there is no such data set, or the file exists and holds something else.
     """
     with calling() as objects:
         name = str(with_names({"dataset": dataset}, objects)["dataset"])
         target = Path(out) if out else default_place(name, seed)
         write_permutation(name, seed, target, None if data_dir is None else Path(data_dir))
         return target.absolute()
-
-
-def _named(call: str, given: dict[str, Any], objects: dict[str, Any]) -> tuple[Named, BoundSettings]:
-    """Return what the user names of data and network, which a run does not say by itself, and the device."""
-    known = {"dataset", "test", "model_name", "tokenizer", "data_dir", "groups", "device", "progress"}
-    require_known(call, given, known)
-    plain = with_names({name: value for name, value in given.items() if name != "progress"}, objects)
-    said = BoundSettings.parse(plain, call)
-    return Named(said.data_dir, said.dataset, said.model_name, said.tokenizer, said.groups), said

@@ -1,4 +1,4 @@
-"""A classifier with a certificate, as scikit-learn's users know classifiers."""
+"""A scikit-learn classifier with a certificate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pactl_cli.data.channels import has_channels_last
 from pactl_cli.training.counting import batch_size
 
 _TABLE = {"model_name": "mlp", "normalise": "calibration", "epochs": 100, "lr": 3e-2, "batch_size": 128}
-"""The defaults for rows of numbers: those of the command line for tables."""
+"""Defaults for rows of numbers, the same as the command line has for tables."""
 _TRAINED = ("intrinsic_dim", "model_name", "epochs", "lr", "batch_size", "normalise")
 _CERTIFIED = ("quant_epochs", "delta", "certify", "abstain_error")
 _CHECKS: dict[str, Any] = {"allow_nd": True}
@@ -31,28 +31,28 @@ _CHECKS: dict[str, Any] = {"allow_nd": True}
 class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A network trained in a random subspace on X and y, with a certified bound on its error on new examples.
 
-    The certificate assumes that X and y are independent draws, in the form in which `fit` gets them. A step before it
-    that learns from the same X, such as StandardScaler or PCA in a Pipeline, breaks this; `normalise="calibration"`
-    scales by examples that are left out of the count.
+    The certificate assumes that X and y are independent draws, in the form in which `fit` gets them. An earlier step
+    that learns from the same X, such as StandardScaler or PCA in a Pipeline, breaks this assumption; use
+    `normalise="calibration"`, which scales by examples that are left out of the count.
 
     Args:
         intrinsic_dim: d, the number of trained coordinates; by default one for ten examples.
         model_name: a network's name, or a class or function of the numbers of classes and channels.
-        epochs, lr, batch_size: of training; by default those of the kind of data.
+        epochs, lr, batch_size: settings of training; the defaults depend on the kind of data.
         quant_epochs: epochs of fine-tuning through the quantiser.
         delta: probability that the certificate fails.
-        certify: what is guaranteed beside the error, such as `["class", "abstain"]`.
-        abstain_error: of abstention, the error that is aimed at among the examples that are accepted.
-        normalise: `calibration`, which is the default for rows of numbers, or `fixed`, for images.
-        random_state: seed of all random draws; None for the default one, which costs no bits.
-        out: a directory in which the run stays, for `verify`, until the next `fit`; None keeps nothing on the disk.
+        certify: guarantees beside the error, such as `["class", "abstain"]`.
+        abstain_error: target error among accepted examples, for abstention.
+        normalise: `calibration` (default for rows of numbers) or `fixed` (default for images).
+        random_state: seed of all random draws; None for the default seed, which costs no bits.
+        out: a directory that keeps the run, for `verify`, until the next `fit`; None keeps nothing on the disk.
         device: auto, cpu, cuda, cuda:1 or mps.
-        progress: whether to show bars; None: on a terminal or in a notebook.
+        progress: whether to show bars; None shows them on a terminal or in a notebook.
 
     Attributes:
         classes_: the labels, in order.
-        n_features_in_: numbers in a row, or the length of the second axis of images.
-        certificate_: what `pactl bound` certifies of this classifier.
+        n_features_in_: the length of a row, or of the second axis of images.
+        certificate_: the certificate of this classifier, as `pactl bound` makes it.
         classifier_: the network, decoded from the certificate's message: raw inputs in, logits out.
     """
 
@@ -97,15 +97,16 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             y: n labels of any type.
 
         Raises:
-            ValueError: if they are no examples of at least two classes.
-            PactlError: if they cannot be trained on with these settings.
+            ValueError: if X or y is malformed, or there are fewer than two classes.
+            PactlError: if a setting is wrong, or training on these data fails.
         """
         X, y = validate_data(self, X, y, **_CHECKS)
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"there is one class, {self.classes_[0]!r}: a classifier needs at least two classes")
-        data = _of_type(X, str(X.dtype) if X.ndim > 2 else ""), numbers
+        is_bytes = X.ndim > 2 and X.dtype == np.uint8
+        data = X if is_bytes else _in_single_precision(X), numbers
         with TemporaryDirectory(prefix="pactl-") as place:
             out = Path(place) / "run" if self.out is None else self.out
             force = self.out is not None and os.path.lexists(self.out)
@@ -118,30 +119,28 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, X: Any) -> NDArray[Any]:
-        """Return the logits of X, shape (n, classes); of two classes the second's less the first's, shape (n,)."""
+        """Return the logits, shape (n, classes); for two classes, second minus first, shape (n,)."""
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the label of each row, shape (n,), also of those that `accepts` says no to."""
+        """Return the label of each row, shape (n,), also where the classifier abstains (see `accepts`)."""
         places = self._logits(X).argmax(axis=1)
         return self.classes_[places]  # type: ignore[no-any-return]
 
     def accepts(self, X: Any) -> NDArray[Any]:
-        """Return of each row whether the classifier answers, shape (n,), or abstains; without `certify="abstain"` it
-        always answers.
-        """
+        """Return whether the classifier answers each row, shape (n,); without `certify="abstain"` it always does."""
         logits = torch.from_numpy(self._logits(X))
         return self.classifier_.accepted(logits).numpy()
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Return the softmax of the logits, shape (n, classes): the certificate says nothing of these numbers."""
+        """Return the softmax of the logits, shape (n, classes): no certificate covers these numbers."""
         logits = self._logits(X).astype(np.float64)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
     def _settings(self, X: NDArray[Any]) -> dict[str, Any]:
-        """Return the settings of training, those that are None at the defaults of the kind of data."""
+        """Return the settings of training; None stands for the default of the kind of data."""
         said = {name: getattr(self, name) for name in _TRAINED if getattr(self, name) is not None}
         if (state := self.random_state) is not None:
             said["seed"] = int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
@@ -159,10 +158,10 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return torch.cat(parts).numpy()
 
     def _as_fitted(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return rows, or images with their channels first, of the type of those that the network was trained on.
+        """Return rows, or images with channels first, in the shape and type of the training examples.
 
         Raises:
-            ValueError: if they are of another shape, too large, or no bytes where those were.
+            ValueError: if their shape differs, a number is too large, or training had bytes and these are not.
         """
         [(_, spec)] = self.classifier_.spec.tensors
         shape = tuple(spec.shape)
@@ -171,21 +170,16 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif X.ndim == 4 and has_channels_last("X", "X", X.shape, None, []):
             X = np.moveaxis(X, -1, 1)
         if X.shape[1:] != shape:
-            raise ValueError(f"an example of X has the shape {X.shape[1:]}, and one that was fitted has {shape}")
-        found = np.require(_of_type(X, str(spec.dtype)), None, ("C", "W"))
-        if found.dtype == np.uint8 and not np.array_equal(found, X):
-            raise ValueError("X has numbers that are no bytes, and was fitted with bytes")
+            raise ValueError(f"an example of X has the shape {X.shape[1:]}, but fit had examples of shape {shape}")
+        is_bytes = str(spec.dtype).endswith("uint8")
+        found = np.require(X.astype(np.uint8, copy=False) if is_bytes else _in_single_precision(X), None, ("C", "W"))
+        if is_bytes and not np.array_equal(found, X):
+            raise ValueError("X has numbers that are not bytes, but fit had bytes")
         return found
 
 
-def _of_type(X: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return numbers in the type in which they are trained on and classified: bytes of images as they are.
-
-    Raises:
-        ValueError: if one is too large for that type.
-    """
-    if name.endswith("uint8"):
-        return X.astype(np.uint8, copy=False)
+def _in_single_precision(X: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers in single precision; raise ValueError if one is too large for it."""
     with np.errstate(over="ignore"):
         found = X.astype(np.float32, copy=False)
     if not np.isfinite(found).all():

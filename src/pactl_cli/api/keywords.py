@@ -1,4 +1,4 @@
-"""Words of the command line in words of Python: `--intrinsic-dim 0` is `intrinsic_dim=0` here."""
+"""Translation of command-line words into Python: `--intrinsic-dim 0` becomes `intrinsic_dim=0`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pactl_cli.errors import PactlError, option_name
 from pactl_cli.runs.fields import Settings
 from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import BoundSettings
+from pactl_cli.stages.order import Order
 
-ORDER = ("out", "resume", "force", "config")
-"""What a training call is told beside its settings."""
+ORDER = tuple(Order.__dataclass_fields__)
+"""Keywords of a training call that are not settings of the run."""
 _FLAGS = ("resume", "force")
 _OPTION = re.compile(r"""--(no-)?([a-z][a-z-]*)(?:([ =])("[^"]*"|'[^']*'|[^\s;,)]*[^\s;,):.]))?""")
 _VALUE = re.compile(r"""["'].*|-?[0-9.][0-9.e+,-]*|[A-Z][A-Z_:]*|top-[0-9]+|\S*[:/.]\S+""")
@@ -25,13 +26,13 @@ _COMMAND = re.compile(r"\bpactl [a-z]+ [^;]*$|\bpactl [a-z]+ [^;]*(?=;)")
 
 
 def settings_of(model: type[Settings]) -> set[str]:
-    """Return the names of the settings that a call takes; what is for files alone is none."""
+    """Return the names of the settings that a call takes; settings that only `config.yml` may have are left out."""
     extras: dict[str, Any] = {name: field.json_schema_extra for name, field in model.model_fields.items()}
     return {name for name, extra in extras.items() if extra["panel"]}
 
 
 def require_known(call: str, given: Collection[str], known: Collection[str]) -> None:
-    """Raise PactlError if a call is given a keyword that it does not know, and name the nearest."""
+    """Raise PactlError if a call does not know a keyword, and suggest the nearest one."""
     for name in given:
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -40,14 +41,14 @@ def require_known(call: str, given: Collection[str], known: Collection[str]) -> 
 
 
 def in_words_of_python(error: PactlError) -> PactlError:
-    """Return an error that names keywords in the place of options, and shows its hint with its message."""
+    """Return the error with keywords in place of options, and with the hint as a part of its text."""
     error.message, error.hint = translated(error.message), translated(error.hint)
     error.args = (error.one_line(),)
     return error
 
 
 def translated(text: str) -> str:
-    """Return a text with its options as keywords; a command for a shell stays as it is."""
+    """Return a text with options turned into keywords; commands for a shell stay the same."""
     text = _HELP.sub(r"see help(pactl.\1)", text)
     commands = [match.span() for match in _COMMAND.finditer(text)]
 
@@ -60,7 +61,7 @@ def translated(text: str) -> str:
 
 
 def _keyword(match: re.Match[str]) -> str:
-    """Return one option as a keyword, with its value, if what comes after it is one."""
+    """Return an option as a keyword; take the next word as its value if it can be one."""
     negated, option, gap, word = match.groups()
     name = {option_name(each)[2:]: each for each in _names()}.get(option)
     if name is None:
@@ -76,7 +77,7 @@ def _keyword(match: re.Match[str]) -> str:
 
 @cache
 def _names() -> dict[str, Any]:
-    """Return all keywords of the interface, with their types."""
+    """Return the types of all keywords of the interface, by name."""
     models: list[type[Settings]] = [*(kind.settings for kind in KINDS.values()), BoundSettings]
     return dict.fromkeys(ORDER) | {
         name: field.annotation for model in models for name, field in model.model_fields.items()
@@ -84,7 +85,7 @@ def _names() -> dict[str, Any]:
 
 
 def _words(name: str) -> set[str]:
-    """Return the words that a setting is among."""
+    """Return the words that a setting allows, if it is a choice of words."""
     if name == "device":
         return {"auto", "cpu", "cuda", "mps"}
     if name in ("certify", "headline"):

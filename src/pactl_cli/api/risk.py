@@ -1,8 +1,8 @@
-"""Bounds on the error of a classifier, as functions of what was counted.
+"""Bounds on the error of a classifier, as functions of counts.
 
-Each takes `errors` k of `examples` n, the `bits` of its message and of all that this does not say, and `delta`, the
-probability to fail, and returns a bound on the error of new examples. With bits = 0 they are about one classifier that
-was fixed before the examples were seen: a test set gives such a hold-out bound.
+Each takes the number of `errors` k among n `examples`, the `bits` that describe the classifier, and the failure
+probability `delta`, and returns an upper bound on the error rate. With bits = 0 the classifier must be fixed before the
+examples are seen: this is the hold-out bound of a test set.
 
 >>> round(binomial_bound(errors=154, examples=1437, bits=349, delta=0.05), 4)
 0.3608

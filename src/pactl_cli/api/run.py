@@ -1,4 +1,4 @@
-"""What a training call returns."""
+"""The result of a training call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pactl_cli.stages.claims import read_certificate
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory; wherever a path is taken, it is one.
+    """A run directory, which you can pass wherever a path is expected.
 
     Attributes:
         path: absolute.
@@ -26,23 +26,23 @@ class Run:
 
     @cached_property
     def settings(self) -> TrainSettings:
-        """Every setting, with nothing left to default."""
+        """All settings of training, with every default filled in."""
         return RunDirectory.open(self.path).read_settings()
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl` as they are now, one for each epoch and each search."""
+        """The present lines of `metrics.jsonl`: one for each epoch and each search."""
         return RunDirectory.open(self.path).read_metrics()
 
     @property
     def certificate(self) -> Certificate | None:
-        """What `bound` has written, which `verify` checks; None where there is none."""
+        """The certificate that `bound` wrote, unchecked (see `verify`); None if there is none."""
         return read_certificate(RunDirectory.open(self.path)) if (self.path / CERTIFICATE).exists() else None
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def _repr_html_(self) -> str:
-        """Return the path and, where there is one, the certificate for a notebook."""
+        """Return the path and the certificate, if there is one, for a notebook."""
         certificate = self.certificate
         return f"<p><code>{escape(str(self.path))}</code></p>{certificate._repr_html_() if certificate else ''}"

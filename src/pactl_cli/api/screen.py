@@ -1,4 +1,4 @@
-"""Where Python callers see progress: on a terminal, or in a notebook."""
+"""The display of Python callers: a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _EVERY_SECONDS = 0.25
 
 
 class Screen:
-    """A display that turns what is to be read into warnings of Python, and shows bars where somebody looks.
+    """A display that issues Python warnings, and shows bars on a terminal or in a notebook.
 
     Args:
-        progress: whether to show them; None for where there is a terminal or a notebook.
+        progress: whether to show bars; None shows them if there is a terminal or a notebook.
     """
 
     def __init__(self, progress: bool | None) -> None:
@@ -33,18 +33,18 @@ class Screen:
         self._shows = (self._is_notebook or self._console.is_terminal) if progress is None else progress
 
     def progress(self, title: str) -> AbstractContextManager[Bar]:
-        """Return a bar."""
+        """Return a bar, which shows nothing if bars are off."""
         if not self._shows:
             return Silence().progress(title)
         return _bar_in_notebook(title) if self._is_notebook else bar_on(self._console, title)
 
     def say(self, text: str) -> None:
-        """One line, where progress is shown."""
+        """Print one line to stderr, if bars are on."""
         if self._shows:
             print(on_one_line(text), file=sys.stderr)
 
     def warn(self, text: str) -> None:
-        """A warning."""
+        """Issue a Python warning."""
         warnings.warn(translated(on_one_line(text)), UserWarning, stacklevel=2)
 
 
@@ -57,7 +57,7 @@ def _is_notebook() -> bool:
 
 @contextmanager
 def _bar_in_notebook(title: str) -> Iterator[Bar]:
-    """A bar below a cell, which goes when the work is done; nothing but IPython is needed."""
+    """Yield a bar below a cell, which disappears at the end; it needs IPython alone."""
     from IPython.display import HTML, display
 
     html: Callable[[str], Any] = HTML

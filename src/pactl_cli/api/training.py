@@ -12,20 +12,20 @@ from pactl_cli.api.run import Run
 from pactl_cli.api.screen import Screen
 from pactl_cli.runs.kinds import KINDS, kind_of
 from pactl_cli.stages.order import Order, named_code
-from pactl_cli.stages.training_run import Destination
+from pactl_cli.stages.train import Destination
 
 
 def train(**settings: Any) -> Run:
     """Train a network in a random subspace, and return the run.
 
     Args:
-        settings: those of `pactl train`, by the names of its options with underscores: `intrinsic_dim=100`. Data and
-            networks may be objects: `dataset=(X, y)`, `test=(X_test, y_test)`, `model_name=Net`. Also `out`, `resume`,
-            `force` and `config`, and `progress`: whether to show bars, by default on a terminal or in a notebook.
+        settings: the options of `pactl train`, with underscores: `intrinsic_dim=100`. Data and networks may be
+            objects: `dataset=(X, y)`, `test=(X_test, y_test)`, `model_name=Net`. Also `out`, `resume`, `force`,
+            `config`, and `progress` (whether to show bars; by default on a terminal or in a notebook).
 
     Raises:
         PactlError: naming every wrong setting.
-        KeyboardInterrupt: if it was interrupted; `resume=True` goes on with it.
+        KeyboardInterrupt: if interrupted; call again with `resume=True` to resume.
     """
     return _trained("train", settings)
 
@@ -34,7 +34,7 @@ def transfer(source: Any, **settings: Any) -> Run:
     """Train in a subspace around the weights of a source, and return the run.
 
     Args:
-        source: a run, `torchvision:NAME`, `timm:NAME`, or your own network, as a function, with `weights=FILE`.
+        source: a run, `torchvision:NAME`, `timm:NAME`, or a function that makes your own network, with `weights=FILE`.
         settings: as for `train`.
 
     Raises:
@@ -44,10 +44,10 @@ def transfer(source: Any, **settings: Any) -> Run:
 
 
 def prior(**settings: Any) -> Run:
-    """Train all weights on a part of the data, then a subspace on the rest, and return the run.
+    """Train all weights on one part of the data, then a subspace on the rest, and return the run.
 
     Args:
-        settings: as for `train`; `train_subset` is the prior's share.
+        settings: as for `train`; `train_subset` is the first part's share of the data.
 
     Raises:
         PactlError, KeyboardInterrupt: as `train` does.
@@ -56,7 +56,7 @@ def prior(**settings: Any) -> Run:
 
 
 def _trained(kind: str, given: dict[str, Any]) -> Run:
-    """Run the stage of that name."""
+    """Run the stage of a kind of run, and return the run."""
     with calling() as objects:
         require_known(kind, given, {*settings_of(KINDS[kind].settings), *ORDER, "test", "progress"})
         plain = with_names(given, objects)

@@ -129,7 +129,7 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
         advising(lambda: going_on(kind, given, options, target, launcher())),
     ):
         with starting():
-            from pactl_cli.stages.training_run import Destination
+            from pactl_cli.stages.train import Destination
 
             made = kind_of(settings)
             stage = made.maker()

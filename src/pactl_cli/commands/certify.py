@@ -83,7 +83,7 @@ def _certified(settings: TrainSettings, claim: BoundSettings, target: Path, *, f
     with starting():
         from pactl_cli.stages.assumptions import NOT_SEEN
         from pactl_cli.stages.bound import bound
-        from pactl_cli.stages.training_run import Destination
+        from pactl_cli.stages.train import Destination
 
     display = Terminal()
     KINDS["transfer"].maker()(settings, Destination(target, force=force, model_name=claim.model_name), display)

@@ -36,7 +36,7 @@ KINDS = Table(
     "Kinds of runs",
     (
         Kind("train", "from the seed's own theta0", f"{_STAGES}.train:train", TrainSettings),
-        Kind("transfer", "from other data", f"{_STAGES}.transfer:transfer", TransferSettings, certifies_theta0=True),
+        Kind("transfer", "from other data", f"{_STAGES}.train:train", TransferSettings, certifies_theta0=True),
         Kind("prior", "from a share of the data", f"{_STAGES}.prior:prior", PriorSettings, True, certifies_theta0=True),
     ),
 )

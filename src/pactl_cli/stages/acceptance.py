@@ -1,4 +1,4 @@
-"""Whether a network can be trained and certified: tried on a few examples before anything is written."""
+"""A trial on a few examples that a network can be trained and certified, before anything is written."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from pactl_cli.training.loop import require_batches
 from pactl_cli.training.precision import full_precision
 
 RELATIVE_STEP, CONSTANT_STEP = 0.1, 0.05
-"""How far each weight is moved for a trial: of the spread of its tensor, or, in one that is constant, as it is."""
+"""Sizes of a trial's move: relative to the standard deviation of a tensor, or absolute where a tensor is constant."""
 
 
 def require_trainable(problem: Problem, module: SubspaceModule, batch_size: int) -> None:
-    """Evaluate the network near its weights, and make a training step that leaves no trace.
+    """Check that a network can be trained and certified: evaluate it, and try a training step that leaves no trace.
 
-    Weights are moved a little, because one that starts at zero can hide what it multiplies.
+    The evaluation moves the weights a little, because a weight that starts at zero can hide what it multiplies.
 
     Args:
         module: at any coordinates.
-        batch_size: of the training to come.
+        batch_size: the batch size of training.
 
     Raises:
-        PactlError: if evaluation is no function of one example, if it is another than what is trained, if training
-            fails, or if it changes something that no message carries.
+        PactlError: if the logits of an example depend on other examples, if evaluation and training see different
+            weights, if training fails, or if training changes a buffer that no message carries.
     """
     require_batches(module, batch_size)
     name, classes = problem.configuration.model_name, problem.dataset.classes
@@ -53,7 +53,7 @@ def require_trainable(problem: Problem, module: SubspaceModule, batch_size: int)
         require_function_of_one_example(network, inputs, classes, name, stable=False)
     if not agree(substituted, own):
         raise PactlError(
-            f"--model-name {name} is refused: weights put in the place of its own do not act as its own",
+            f"--model-name {name} is refused: its layers do not use the weights that are put in place of their own",
             "every layer must take its weights from its own parameters when it is called",
         )
     rest = len(problem.sample) % batch_size
@@ -75,8 +75,8 @@ def _nearby(module: SubspaceModule, seed: int) -> dict[str, Tensor]:
 
 
 def _try_step(module: SubspaceModule, inputs: Inputs, labels: Tensor, classes: int, name: str) -> None:
-    """Compute a batch's gradient as in training, and raise PactlError if that fails or changes an uncoded buffer."""
-    network = module.network.get_submodule("network")  # whose names the user knows
+    """Compute a batch's gradient as in training; raise PactlError if this fails or changes an uncoded buffer."""
+    network = module.network.get_submodule("network")  # the user knows the names in here
     with _restored(network) as before:
         torch.manual_seed(0)
         try:
@@ -100,7 +100,7 @@ def _try_step(module: SubspaceModule, inputs: Inputs, labels: Tensor, classes: i
 
 @contextmanager
 def _restored(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Give the buffers, and restore them and the ambient generators afterwards."""
+    """Yield copies of the buffers, and restore the buffers and the ambient generators afterwards."""
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -112,7 +112,7 @@ def _restored(network: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def _is_same(now: Tensor, before: Tensor | None) -> bool:
-    """Return whether a buffer has not changed; NaN equals NaN here."""
+    """Return whether a buffer is unchanged; NaN equals NaN here."""
     if before is None or before.shape != now.shape or before.dtype != now.dtype:
         return False
     return bool(((now == before) | ((now != now) & (before != before))).all())

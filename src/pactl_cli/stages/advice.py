@@ -1,4 +1,4 @@
-"""What to say of a certificate that is no better than guessing, or than one constant answer: why, and what next."""
+"""Advice on a certificate that is no better than guessing or than a constant answer: why it is so, and what to try."""
 
 from __future__ import annotations
 
@@ -20,31 +20,28 @@ from pactl_cli.runs.fields import DATA
 from pactl_cli.runs.kinds import kind_of
 from pactl_cli.runs.settings import BoundSettings, PriorSettings, TrainSettings, TransferSettings
 
-SHORTEST_MESSAGE = 64
-"""Bits: no classifier that has learned something was told in fewer."""
+_SHORTEST_MESSAGE = 64
+"""In bits: no shorter message of a classifier that has learned something is known."""
 _FEWER, _MORE_EPOCHS, _MORE_DIMS = 4, 3, 4
 """Factors by which the next try has fewer coordinates, more epochs, more coordinates."""
-
 _STEPS = 1000
-"""Fewer are hardly a training: a small data set needs many epochs for as many."""
-
+"""Training steps to aim at: a small data set needs many epochs to reach them."""
 _VOCABULARY_OF_BYTES = 257
-"""That of padded texts: the bytes, and padding."""
-
+"""The vocabulary of padded texts: 256 bytes, and padding."""
 _ANEW = ("train_subset", "calibration_examples", "normalise", "categories")
-"""What a prior says anew of its data."""
+"""Settings of a run that a prior on the same data does not take over."""
 
 _Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Why a certificate says nothing, in numbers, and what to try next.
+    """The reason why a certificate says nothing, and what to try next.
 
     Attributes:
-        reason: sentences.
+        reason: the reason, in sentences with numbers.
         why: the next thing to try, in words.
-        command: that does it; "" where the run names code, which nobody runs because a file says so.
+        command: the command to try; "" if it would run code that only the run names.
     """
 
     reason: str
@@ -52,19 +49,19 @@ class Advice:
     command: str
 
     def in_words(self) -> str:
-        """Return all on one line."""
+        """Return the advice on one line."""
         return f"{self.reason} Next, {self.why}{': ' if self.command else ''}{self.command}"
 
 
 def advice(
     certificate: Certificate, run: Path, settings: TrainSettings | None, named: Mapping[str, object] | None = None
 ) -> Advice | None:
-    """Return what to say of a certificate; None if it says something.
+    """Return advice on a certificate that says nothing; None if it says something.
 
     Args:
-        run: where it is.
-        settings: with which the run was trained.
-        named: the options with which `bound` finds the run's data and its network.
+        run: the run directory.
+        settings: the settings of its training, if known.
+        named: the options with which `bound` finds the run's data and network.
     """
     if certificate.says_something:
         return None
@@ -84,7 +81,7 @@ def advice(
 
 
 def _question(certificate: Certificate) -> _Options:
-    """Return the options that ask for the same again, where they are not the defaults; but for files of one's own."""
+    """Return the options of `bound` that ask the same question again, without defaults and without the user's files."""
     whats = [each.what for each in certificate.guarantees if each.what not in (COST, GROUPS)]
     abstention = certificate.guarantee(ABSTAIN)
     deltas = (certificate.delta, *(each.delta for each in certificate.at_other_deltas))
@@ -98,7 +95,7 @@ def _question(certificate: Certificate) -> _Options:
 
 
 def reason(certificate: Certificate) -> str:
-    """Return in numbers why a certificate says nothing."""
+    """Return sentences, with numbers, that say why a certificate says nothing."""
     errors, examples = certificate.errors, certificate.bound_examples
     silent = binomial_bound(errors=errors, examples=examples, bits=0, delta=certificate.delta)
     cost = 100 * (certificate.error_bound - silent)
@@ -110,21 +107,23 @@ def reason(certificate: Certificate) -> str:
         f"This certificate says nothing: {percent(certificate.error_bound)} is not below {below}.",
         f"Its {certificate.paid_bits:,.6g} bits cost {cost:.1f} points."
         if certificate.intrinsic_dim
-        else "No message that was tried is better than none: it is of the weights that training started from.",
-        f"The training error is {percent(certificate.quantised_train_error)}, before quantising "
+        else "No message that was tried beats the empty one, which stands for the weights that training started from.",
+        f"The training error is {percent(certificate.quantised_train_error)}; before quantising it was "
         f"{percent(certificate.train_error)}.",
     ]
     budget = free_bits(certificate, certificate.errors)
     if budget >= 2:
-        sentences.append(f"With as many errors, {int(budget):,} bits would do.")
+        sentences.append(f"With the same errors, a message of {int(budget):,} bits would be enough.")
     else:
-        sentences.append(f"With as many errors and no bits at all it would be {percent(silent)}.")
+        sentences.append(f"With the same errors and no bits at all, the bound would be {percent(silent)}.")
     return " ".join(sentences)
 
 
 def free_bits(certificate: Certificate, errors: int) -> float:
-    """Return with how many bits a number of errors would be certified below those of the most frequent class; negative
-    if even none are too many."""
+    """Return how many bits leave the bound for some errors below the error of the most frequent class.
+
+    It is negative if the bound is not below that error even with no bits.
+    """
     limit, examples = certificate.majority_error, certificate.bound_examples
     if errors >= limit * examples or not limit:
         return -1.0
@@ -133,38 +132,38 @@ def free_bits(certificate: Certificate, errors: int) -> float:
 
 
 def _next(certificate: Certificate, settings: TrainSettings) -> tuple[str, str, _Options]:
-    """Return what to try next: in words, the command, and its options that are to change."""
+    """Return what to try next: in words, the command, and the options to change."""
     kind, told, dim = kind_of(settings), certificate.made_with, certificate.intrinsic_dim or settings.intrinsic_dim or 0
     is_automatic = str(told.get("rate_weight")).partition(":")[0] == "auto"
     if _is_of_bytes(certificate, settings):
         return "split the texts into words", kind.name, {"tokenizer": "words"}
     learned = free_bits(certificate, round(certificate.train_error * certificate.bound_examples))
-    if free_bits(certificate, 0) < SHORTEST_MESSAGE:
+    if free_bits(certificate, 0) < _SHORTEST_MESSAGE:
         return _another_prior(settings, "there are too few examples for a message")
     if dim and not told.get("quant_epochs"):
         default = BoundSettings.model_fields["quant_epochs"].default
         return "fine-tune through the quantiser", "bound", {"quant_epochs": default}
-    if learned < SHORTEST_MESSAGE or (is_automatic and dim and not certificate.bits.symbols):
+    if learned < _SHORTEST_MESSAGE or (is_automatic and dim and not certificate.bits.symbols):
         return _better_training(settings, certificate.bound_examples)
     if dim and not is_automatic:
-        return "let the price of a bit be automatic", "bound", {}
+        return "let bound choose the price of a bit", "bound", {}
     overhead = certificate.paid_bits - certificate.bits.symbols
     per_symbol = max(certificate.bits.symbols / max(dim, 1), 1.0)
     fewer = min(dim // _FEWER, int((learned - overhead) / (2 * per_symbol)))
     if fewer >= 1:
-        return f"pay for fewer coordinates than {dim:,}", kind.name, {"intrinsic_dim": fewer}
+        return f"train fewer coordinates than {dim:,}", kind.name, {"intrinsic_dim": fewer}
     return _another_prior(settings, "no message is short enough")
 
 
 def _is_of_bytes(certificate: Certificate, settings: TrainSettings) -> bool:
-    """Return whether examples are the bytes of texts, and a transfer does not have to keep to them."""
+    """Return whether examples are the bytes of texts, and no source requires that."""
     inputs: Any = certificate.side_information.get("inputs")
     is_text = isinstance(inputs, dict) and inputs.get("vocabulary") == _VOCABULARY_OF_BYTES
     return is_text and settings.tokenizer == "bytes" and not settings.has_source
 
 
 def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, _Options]:
-    """Return how to lower the training error."""
+    """Return what to try for a lower training error."""
     if isinstance(settings, PriorSettings):
         longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
         return "train the prior for longer, or name another network", "prior", {"prior_epochs": longer}
@@ -177,7 +176,7 @@ def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, 
 
 
 def _another_prior(settings: TrainSettings, because: str) -> tuple[str, str, _Options]:
-    """Return how to start from weights that know more, so that less has to be told."""
+    """Return what to try so that training starts from better weights, and the message can be shorter."""
     if not isinstance(settings, PriorSettings):
         return f"{because}: train a prior on half of the data", "prior", {"train_subset": 0.5}
     share = round(0.5 + settings.train_subset / 2, 3) if 0 < settings.train_subset < 0.9 else 0.5
@@ -185,9 +184,9 @@ def _another_prior(settings: TrainSettings, because: str) -> tuple[str, str, _Op
 
 
 def _training(kind: str, changes: _Options, run: Path, settings: TrainSettings, named: _Options) -> str:
-    """Return a command that trains with a run's own settings but for some."""
+    """Return a command that trains with a run's settings and some changes."""
     is_new = kind == "prior" and not isinstance(settings, PriorSettings)
-    if is_new or settings.continued:  # what was chosen for all of the data does not fit a prior
+    if is_new or settings.continued:  # what was chosen for all the data does not fit a prior
         known = {name: value for name, value in named.items() if value is not None}
         said = {name: value for name, value in _given(settings) if not (is_new and name in _ANEW)} | known | changes
         return shell_command(kind, *([said.pop("source")] if kind == "transfer" else []), **said)
@@ -196,7 +195,7 @@ def _training(kind: str, changes: _Options, run: Path, settings: TrainSettings, 
 
 
 def _given(settings: TrainSettings) -> Iterator[tuple[str, Any]]:
-    """Yield the settings that say which data and which network a run is about, where they are not the defaults."""
+    """Yield the settings of a run's data and network that are not the defaults."""
     usual = {"model_name": catalogue.dataset_entry(settings.dataset).model}
     for name, field in TrainSettings.model_fields.items():
         extra: Any = field.json_schema_extra

@@ -1,4 +1,4 @@
-"""What a receiver must know beside the message, and what no program can check of it, in sentences."""
+"""The side information of a certificate, and sentences on the assumptions that no program can check."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.start import Start
 
 NOT_SEEN = "Theta0 was not trained on"
-"""How the sentence begins that says so of examples where nobody can compare."""
+"""The beginning of the sentence that stands if not all training data of theta0 are available."""
 
 
 def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
-    """Return what the receiver needs beside the message; all of it fixed before S was seen."""
+    """Return the facts that the receiver needs beside the message; all of them are fixed before S is seen."""
     parts = problem.partition
     return {
         "classes": problem.dataset.classes,
@@ -43,7 +43,7 @@ def side_information(problem: Problem, network: NetworkFacts) -> dict[str, Any]:
 
 
 def assumptions(problem: Problem, network: NetworkFacts, guarantees: Sequence[Guarantee] = ()) -> tuple[str, ...]:
-    """Return what the program cannot check, in sentences."""
+    """Return the assumptions that the program cannot check, in sentences."""
     return (
         *_on_the_task(problem),
         *_on_the_data(problem),
@@ -55,21 +55,21 @@ def assumptions(problem: Problem, network: NetworkFacts, guarantees: Sequence[Gu
 
 
 def _on_the_question(guarantees: Sequence[Guarantee]) -> Iterator[str]:
-    """Yield sentences on what is guaranteed beside the error."""
+    """Yield sentences on the guarantees beside the error."""
     whats = [each.what for each in guarantees]
     if whats:
         yield (
-            f"What is guaranteed beside the error ({', '.join(whats)}), and how the guarantees share delta, was fixed "
-            "before looking at the examples."
+            f"The guarantees beside the error ({', '.join(whats)}), and their shares of delta, were fixed before "
+            "looking at the examples."
         )
     if GROUPS in whats:
-        yield "Which group each example belongs to was fixed before looking at what the classifier answers."
+        yield "Which group each example belongs to was fixed before looking at the classifier's answers."
     if COST in whats:
         yield "The costs of answers were fixed before looking at the examples."
 
 
 def _on_the_task(problem: Problem) -> Iterator[str]:
-    """Yield sentences on what was fixed before anybody looked at the examples."""
+    """Yield sentences on facts that were fixed before anybody looked at the examples."""
     dataset = dataset_in_words(problem.task.dataset)
     yield (
         f"The {len(problem.sample):,} examples that were counted are independent draws from the distribution that "
@@ -77,41 +77,41 @@ def _on_the_task(problem: Problem) -> Iterator[str]:
     )
     if others := _made_from(problem):
         yield (
-            f"They are independent also of {others}: none shows the same thing as one of those, and neither was made "
-            "from the other or from something in common."
+            f"They are also independent of {others}: none shows the same thing as one of those, was made from one, was "
+            "used to make one, or has a common original with one."
         )
     yield (
         f"Which examples are counted, the name of the data set ({dataset}), delta, and the message format "
-        f"(number {FORMAT}) with all that its names stand for were fixed before looking at them."
+        f"(number {FORMAT}) with everything that its names stand for were fixed before looking at the examples."
     )
     yield (
         f"The number of classes ({problem.dataset.classes}), which number stands for which class, the number of "
         "examples, the shape of an input, and how inputs are written as numbers (scale, inversion, the order of "
-        "channels or columns) are known of the task, not learned from the sample."
+        "channels or columns) are known in advance, not learned from the sample."
     )
     yield from _on_the_writing(problem)
-    yield "Another machine's logits differ by less than half the numerical margin, relative to the largest."
+    yield "Another machine's logits differ by less than half the numerical margin, relative to the largest logit."
     if problem.settings.label_noise:
         yield (
-            "The distribution has its labels replaced by uniform ones with probability "
-            f"{problem.settings.label_noise}, and the program's fixed stream of random numbers for this has nothing to "
-            "do with the examples."
+            "In this distribution, labels are replaced by uniform ones with probability "
+            f"{problem.settings.label_noise}; the program's fixed stream of random numbers for this has nothing to do "
+            "with the examples."
         )
     if problem.settings.indices_path is not None:
         yield "The permutation of --indices-path was not chosen by looking at the examples."
 
 
 def _on_the_writing(problem: Problem) -> Iterator[str]:
-    """Yield sentences on how tables and texts are written as numbers."""
+    """Yield sentences on how tables and texts become numbers."""
     if problem.blueprint.encoding is not None:
         yield (
-            "The names of the table's columns, what each holds (numbers, truth values or categories), what becomes of "
-            "missing values, and the categories that the user listed are known of the task too."
+            "The names of the table's columns, what each holds (numbers, truth values or categories), how missing "
+            "values are treated, and the categories that the user listed are known in advance too."
         )
     if problem.dataset.spec.vocabulary is not None:
         yield (
-            f"How many tokens there are ({problem.dataset.spec.vocabulary:,}), and which number stands for which, are "
-            "known of the task, too."
+            f"The number of tokens ({problem.dataset.spec.vocabulary:,}), and which number stands for which token, are "
+            "known in advance too."
         )
     if problem.dataset.tokenizer_sha256 is not None:
         yield (
@@ -121,7 +121,7 @@ def _on_the_writing(problem: Problem) -> Iterator[str]:
 
 
 def _made_from(problem: Problem) -> str:
-    """Return what else the classifier was made from, in words; nothing where that is the seed alone."""
+    """Return in words the other data that the classifier was made from; "" if there are none."""
     parts = problem.partition
     made_from = []
     if len(parts.prior):
@@ -134,11 +134,11 @@ def _made_from(problem: Problem) -> str:
 
 
 def _on_the_data(problem: Problem) -> Iterator[str]:
-    """Yield sentences on changes of the examples, and on copies among them."""
+    """Yield sentences on changes of examples, and on copies among them."""
     parts = problem.partition
     yield (
         "None of the examples that are counted, left out, or used for calibration or the prior was changed, added or "
-        "removed after looking: side_information has the fingerprints of all of these and of the test set."
+        "removed after looking at them: side_information has fingerprints of all of these and of the test set."
     )
     if len(parts.prior) or len(parts.calibration):
         apart = "prior" if len(parts.prior) else "calibration"
@@ -149,13 +149,14 @@ def _on_the_data(problem: Problem) -> Iterator[str]:
         )
     if len(parts.repeated):
         yield (
-            f"{len(parts.repeated):,} exact copies of counted examples were dropped, and what is left is taken for "
+            f"{len(parts.repeated):,} exact copies of counted examples were dropped; the rest is assumed to be "
             "independent draws."
         )
     if problem.repetitions:
         yield (
-            f"{problem.repetitions:,} of the counted examples are exact copies of others of them. They are taken for "
-            "independent draws all the same, which copies made by somebody are not: --duplicates drop counts each once."
+            f"{problem.repetitions:,} of the counted examples are exact copies of other counted examples. They are "
+            "assumed to be independent draws all the same; copies that somebody made are not (--duplicates drop counts "
+            "each once)."
         )
 
 
@@ -167,8 +168,8 @@ def _on_theta0(problem: Problem) -> Iterator[str]:
     weights = "The weights theta0"
     if problem.kind.has_prior:
         yield (
-            f"The prior, the weights theta0, was trained on the {len(problem.partition.prior):,} examples recorded for "
-            f"it alone, and not chosen by looking at the {counted:,} that are counted."
+            f"The prior, the weights theta0, was trained only on the {len(problem.partition.prior):,} examples "
+            f"recorded for it, and was not chosen by looking at the {counted:,} that are counted."
         )
         weights = "The weights that the prior's training started from"
     if not problem.settings.has_source:
@@ -178,25 +179,25 @@ def _on_theta0(problem: Problem) -> Iterator[str]:
         "examples."
     )
     yield (
-        "What theta0 was trained on was not chosen by looking at them either, nor were its settings or what was left "
-        "out of its training."
+        "The data that theta0 was trained on, what was left out of them, and the settings of that training were not "
+        "chosen by looking at them either."
     )
     yield from _on_its_lineage(start, problem.task.dataset)
     if excluded := len(problem.partition.excluded):
         yield (
-            f"{excluded:,} examples on which theta0 was trained, or of the same form as one of these, were removed "
-            "before anything was counted: the certificate is about other examples."
+            f"{excluded:,} examples that theta0 was trained on, in the same form or another, were removed before "
+            "counting: the certificate is about other examples."
         )
     if not start.seen_is_complete:
         others = "any others of them" if excluded else "any of them"
-        yield f"{NOT_SEEN} {others}: not all of its own training data are at hand to compare."
+        yield f"{NOT_SEEN} {others}: not all of its training data are available to compare."
     yield (
-        "Copies of images that theta0 was trained on are recognised if both were written from the same bytes: as they "
-        "are, as 0 .. 1 or -1 .. 1, repeated in three channels, in a frame of equal width, or as the program itself "
-        "fits images to a network; and, if the bytes have at least 16 values, at another scale, as negatives, as luma, "
-        "or as svhn28 is made from svhn; and texts if they have the same words, however they were split or cut. Other "
-        "copies are not, such as those encoded anew, resized, cropped otherwise or changed, or rows of a table in "
-        "other units; it is assumed that there are none."
+        "Copies of images that theta0 was trained on are recognised if both were made from the same bytes: unchanged, "
+        "as 0 .. 1 or -1 .. 1, repeated in three channels, in a frame of equal width, or as the program fits images to "
+        "a network; if the bytes have at least 16 values, also at another scale, as negatives, as luma, or as svhn28 "
+        "is made from svhn. Copies of texts are recognised if they have the same words, however they were split or "
+        "cut. Other copies are not recognised, such as images encoded anew, resized, cropped otherwise or changed, or "
+        "rows of a table in other units; it is assumed that there are none."
     )
 
 
@@ -208,23 +209,23 @@ def _on_its_lineage(start: Start, dataset: str) -> Iterator[str]:
     for training in start.lineage:
         if training.dataset in siblings:
             yield (
-                f"{dataset} has the pictures of {training.dataset}, on which theta0 was trained: those that it has "
-                "seen are recognised and left out."
+                f"{dataset} has the pictures of {training.dataset}, on which theta0 was trained: pictures that theta0 "
+                "has seen are recognised and left out."
             )
         if training.permuted:
             yield (
-                f"The permutation that said on which examples of {dataset_in_words(training.dataset)} theta0 was "
-                "trained was not chosen by looking at the examples that are counted here."
+                f"The permutation that selected examples of {dataset_in_words(training.dataset)} for the training of "
+                "theta0 was not chosen by looking at the examples that are counted here."
             )
 
 
 def _on_the_network(problem: Problem, network: NetworkFacts) -> Iterator[str]:
-    """Yield sentences on the network, and on who defines it."""
+    """Yield sentences on the network, and on the code that defines it."""
     model = problem.configuration.model_name
     if problem.task.brought:
         yield (
             f"The network {problem.task.brought.name}, brought by the user, was not chosen by looking at these "
-            "examples, and is a function of one example at a time, which was tried on a few only."
+            "examples, and is a function of one example at a time; this was tested on a few examples only."
         )
     elif not network.defined_by.startswith("pactl "):
         yield (

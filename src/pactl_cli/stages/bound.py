@@ -1,4 +1,4 @@
-"""`pactl bound`: open the runs, compare what they are about, certify each."""
+"""`pactl bound`: open the runs, check that they are comparable, certify each."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Certified = tuple[Path, Certificate]
 """A run directory, and the certificate in it."""
 
 _WRITTEN = (MESSAGE, CLASSIFIER, CERTIFICATE)
-"""The certificate comes last."""
+"""The files of a certified run; the certificate is written last."""
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where certificates go.
+    """The place for certificates.
 
     Attributes:
-        out: a run directory of its own for the one run's certificate; None for the runs' own directories.
-        force: replace what is there, even what is better.
+        out: a directory for a certified copy of a single run; None writes into the runs' own directories.
+        force: replace existing files, and even a better certificate.
     """
 
     out: Path | None = None
@@ -49,13 +49,12 @@ _IN_PLACE = Shelf()
 def bound(
     paths: list[Path], settings: BoundSettings, display: Display, world: World = ALONE, shelf: Shelf = _IN_PLACE
 ) -> list[Certified]:
-    """Certify the runs, and write each one's certificate into its run directory, or one elsewhere.
+    """Certify the runs, and write each certificate into its run directory or into `shelf.out`.
 
-    A run that has a better certificate for the same delta and ledger keeps it, unless told otherwise.
-
-    Nothing is written, and no earlier certificate withdrawn, before all are known. The configuration is in each
-    message, so the certificates hold all at once, and the best may be chosen. Several processes share training and
-    counting; rank 0 writes.
+    A run keeps an earlier certificate that is better and answers the same question, unless `shelf.force` is set.
+    Nothing is written or withdrawn before all certificates are known. Each message carries its configuration, so all
+    certificates hold at once, and the user may choose the best. Several processes share training and counting; rank 0
+    writes.
 
     Returns:
         The directories with their certificates, in the order of `paths`.
@@ -74,7 +73,9 @@ def bound(
         reloaded = (reload_problem(run, named, settings.device, display, world) for run in runs)
         problems = [problem.abstaining(settings.question.abstains) for problem in reloaded]
         _require_comparable([run.path for run in runs], problems)
-        inquiries = [_inquiry(*each, settings) for each in zip(runs, problems, earlier, strict=True)]
+        inquiries = [Inquiry.of(settings, problem) for problem in problems]
+        for run, before, inquiry in zip(runs, earlier, inquiries, strict=True):
+            require_same_files(run, before, inquiry)
         candidates = [
             candidate(run, problem, settings, inquiry, display)
             for run, problem, inquiry in zip(runs, problems, inquiries, strict=True)
@@ -83,24 +84,17 @@ def bound(
             successor(before, found, problem, settings, display)
             for before, found, problem in zip(earlier, candidates, problems, strict=True)
         ]
-        written = [_written(found, before, shelf, world) for found, before in zip(chosen, earlier, strict=True)]
+        written = [_write(found, before, shelf, world) for found, before in zip(chosen, earlier, strict=True)]
         return list(zip(written, (found.certificate for found in chosen), strict=True))
 
 
-def _inquiry(run: RunDirectory, problem: Problem, earlier: Earlier, settings: BoundSettings) -> Inquiry:
-    """Return what is asked of a run, which is what its earlier certificate answers, if it has one."""
-    inquiry = Inquiry.of(settings, problem)
-    require_same_files(run, earlier, inquiry)
-    return inquiry
-
-
 def best_of(certified: list[Certified]) -> Certified:
-    """Return the one with the least bound, the first of several."""
+    """Return the entry with the least bound, the first one if several have it."""
     return min(certified, key=lambda entry: entry[1].loss)
 
 
 def _opened(paths: list[Path], claims: ExitStack, shelf: Shelf) -> list[RunDirectory]:
-    """Return runs that can be certified, each once, and into which nobody else writes, if anything is written there."""
+    """Return the runs at some paths, each once, complete, and locked if certificates are written into them."""
     places = {path.resolve(): path for path in reversed(paths)}
     if shelf.out is not None:
         if len(places) > 1:
@@ -119,21 +113,23 @@ def _opened(paths: list[Path], claims: ExitStack, shelf: Shelf) -> list[RunDirec
 
 
 def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
-    """Raise PactlError if there is no message for a run, or if runs differ in something that no message encodes."""
+    """Raise PactlError if a run makes only a source, or if runs differ in something that no message encodes."""
     for path, problem in zip(paths, problems, strict=True):
         if not problem.kind.certifies(problem.settings):
+            brought = problem.task.brought
+            command = shell_command("transfer", path, model_name=brought.name if brought else None)
             raise PactlError(
                 f"{path} has trained all its weights (d = 0), for which there is no message",
-                f"use it as a source: {_transfer(path, problem)} --dataset ANOTHER",
+                f"use it as a source: {command} --dataset ANOTHER",
             )
     populations = [problem.population() for problem in problems] if len(problems) > 1 else []
-    brought = {problem.task.brought.name if problem.task.brought else "the catalogue's" for problem in problems}
-    differs = f"have different networks of your own, {' and '.join(sorted(brought))}" if len(brought) > 1 else ""
+    networks = {problem.task.brought.name if problem.task.brought else "the catalogue's" for problem in problems}
+    differs = f"have different networks of your own, {' and '.join(sorted(networks))}" if len(networks) > 1 else ""
     for path, population in zip(paths, populations, strict=False):
         if population != populations[0]:
             differs = f"were trained on different examples or from different weights ({path} and {paths[0]})"
     if len({pool for problem in problems if (pool := problem.calibration_pool_sha256)}) > 1:
-        differs = "draw their calibration examples from permutations of their own"
+        differs = "draw their calibration examples from different permutations"
     if differs:
         raise PactlError(
             f"the runs {differs}, which their messages do not encode",
@@ -141,28 +137,22 @@ def _require_comparable(paths: list[Path], problems: list[Problem]) -> None:
         )
 
 
-def _written(found: Candidate, earlier: Earlier, shelf: Shelf, world: World) -> Path:
-    """Return where a certificate is once it is written."""
+def _write(found: Candidate, earlier: Earlier, shelf: Shelf, world: World) -> Path:
+    """Write a certificate, and return its directory."""
     if shelf.out is None:
         if found.certificate != earlier:
-            _write(found)
+            _replace_certificate(found)
         return found.run.path
     if world.leads:
-        with suppress(OSError):  # making the copy says it better
+        with suppress(OSError):  # copy_run reports the error better
             shelf.out.mkdir(parents=True, exist_ok=True)
         with claimed(shelf.out):
-            _write(replace(found, run=copy_run(found.run, shelf.out, force=shelf.force)))
+            _replace_certificate(replace(found, run=copy_run(found.run, shelf.out, force=shelf.force)))
     return shelf.out
 
 
-def _transfer(path: Path, problem: Problem) -> str:
-    """Return the command that starts from a run's weights, but for the data."""
-    brought = problem.task.brought
-    return shell_command("transfer", path, model_name=brought.name if brought else None)
-
-
-def _write(found: Candidate) -> None:
-    """Withdraw the earlier certificate of a run, if it has one, and put this one in its place."""
+def _replace_certificate(found: Candidate) -> None:
+    """Replace the certificate of a run, if it has one, by this one."""
     run = found.run
     run.sweep()
     run.restart_stage(STAGE, _WRITTEN)

@@ -1,4 +1,4 @@
-"""One run's certificate: the messages that are tried, and the best of them."""
+"""The certificate of one run: try several messages, and certify the best."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from pactl_cli.problem.reloading import restore, trained_coordinates
 from pactl_cli.runs.directory import RunDirectory
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, tested
+from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, count_on_test_set
 from pactl_cli.stages.fine_tuning import fine_tune, tariffs
-from pactl_cli.stages.guaranteeing import Counted, Inquiry, notes_on, recounted
+from pactl_cli.stages.guaranteeing import Counted, Inquiry, notes_on
 from pactl_cli.stages.posthoc import Comparison
 from pactl_cli.stages.workbench import SILENCE, STAGE, Attempt, Workbench
 from pactl_cli.subspace.quantise import Quantiser
@@ -35,10 +35,12 @@ from pactl_cli.training.counting import Counts
 
 @dataclass(frozen=True)
 class Candidate:
-    """One run's certificate, the message it is about, what the data have given the classifier, and the lines of metrics
-    of its making: not yet written.
+    """A certificate that is not yet written, with the files that belong to it.
 
-    None for metrics stands for those that the run has.
+    Attributes:
+        message: the content of `message.bin`.
+        classifier: the content of `classifier.safetensors`: statistics computed from the data.
+        metrics: the lines of metrics that led to it; None keeps the lines that the run has.
     """
 
     run: RunDirectory
@@ -51,16 +53,16 @@ class Candidate:
 def candidate(
     run: RunDirectory, problem: Problem, settings: BoundSettings, inquiry: Inquiry, display: Display
 ) -> Candidate:
-    """Return the candidate of one run, in whose directory nothing changes.
+    """Return the certificate of one run; write nothing.
 
     Raises:
         PactlError: if its network cannot be certified, or fine-tuning fails.
     """
-    trained_coordinates(run, problem.configuration.intrinsic_dim)  # before anything as large is made
+    trained_coordinates(run, problem.configuration.intrinsic_dim)  # refused before memory of its size is used
     bench = Workbench(problem, problem.build_module(), settings, inquiry, display)
     restore(bench.module, run)
     require_trainable(problem, bench.module, bench.plan.batch_size)
-    trained, claim = bench.counts_at(bench.module.w.detach()), _claim(bench)
+    trained, claim = bench.counted_at(bench.module.w.detach()).counts, _claim(bench)
     tried = list(_tries(bench, trained, claim))
     best, certificate, classifier = _best(bench, tried, trained, claim)
     _note(bench, tried, best, certificate)
@@ -70,11 +72,15 @@ def candidate(
 
 
 def _claim(bench: Workbench) -> Claim:
-    """Return what the certificate is asked to say, with the comparison if it is asked for."""
+    """Return the terms of the certificate, with the comparison if the user asked for it."""
     settings, question = bench.settings, bench.inquiry.question
     delta, *others = settings.deltas
     claim = Claim(
-        *(delta, settings.misc_extra_bits, settings.quant_epochs > 0, None, tuple(others), settings.made_with),
+        delta=delta,
+        extra_bits=settings.misc_extra_bits,
+        fine_tuned=settings.quant_epochs > 0,
+        other_deltas=tuple(others),
+        made_with=settings.made_with,
         share_bits=question.price(ERROR, 1),
         headline=question.headline,
     )
@@ -85,7 +91,7 @@ def _claim(bench: Workbench) -> Claim:
 
 
 def _note(bench: Workbench, tried: list[_Try], best: _Try, certificate: Certificate) -> None:
-    """Add a line of metrics for each message, and for each search whose best point lies at the edge."""
+    """Add a line of metrics for each message, and for each search with its best point at the grid's edge."""
     for each in tried:
         line = {"bits": each.encoded.bits, "errors": each.counted.counts.cautious, "error_bound": each.bound}
         bench.metrics.append({"stage": STAGE, "attempt": asdict(each.attempt)} | line | {"chosen": each is best})
@@ -105,8 +111,13 @@ def _note(bench: Workbench, tried: list[_Try], best: _Try, certificate: Certific
 
 @dataclass(frozen=True)
 class _Try:
-    """A message as a receiver decodes it, what is counted of its classifier on S, by features if there are any, the
-    bound on its error, and what it is compared with others by.
+    """A message that was tried.
+
+    Attributes:
+        decoded: the message as a receiver decodes it.
+        counted: counts of its classifier on S, from features if there are any.
+        bound: the bound on its error.
+        loss: the number that tries are compared by, less is better.
     """
 
     attempt: Attempt
@@ -118,7 +129,7 @@ class _Try:
 
 
 def _tried(bench: Workbench, attempt: Attempt, message: Message, claim: Claim) -> _Try:
-    """Return what is found of a message: what is counted is what a receiver decodes."""
+    """Encode a message, and count and bound what a receiver decodes."""
     task, question = bench.problem.task, bench.inquiry.question
     encoded = encode(message, task)
     decoded, _ = decode(encoded.data, task)
@@ -136,9 +147,10 @@ def _tried(bench: Workbench, attempt: Attempt, message: Message, claim: Claim) -
 
 
 def _best(bench: Workbench, tried: list[_Try], trained: Counts, claim: Claim) -> tuple[_Try, Certificate, bytes]:
-    """Return the try of the least bound with what `_certified` makes of it, for which the whole network counts.
+    """Return the try with the least loss and what `_certified` makes of it.
 
-    If rounding in the features let it look better than silence, the last try, and it is not, that is silence.
+    `_certified` counts with the whole network. If rounding in the features made a try look better than silence, the
+    last try, and it is not, silence is returned.
     """
     best, silence = min(tried, key=lambda each: each.loss), tried[-1]
     certified = _certified(bench, best, trained, claim)
@@ -149,14 +161,14 @@ def _best(bench: Workbench, tried: list[_Try], trained: Counts, claim: Claim) ->
 
 
 def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> tuple[Certificate, bytes]:
-    """Return the certificate of a message, and the file with what the data have given its classifier."""
+    """Return the certificate of a message, and the content of its `classifier.safetensors`."""
     problem = bench.problem
     classifier = problem.classifier(bench.module, coordinates_of(found.decoded, bench.module))
     given = problem.calibrated(classifier).to_bytes()
     inquiry, counted = bench.inquiry, found.counted
     if bench.ground.head:
-        counted = recounted(problem, classifier, inquiry, bench.display)
-    quantised, test = counted.counts, tested(problem, classifier)
+        counted = inquiry.count(classifier, problem.sample, problem, bench.display)
+    quantised, test = counted.counts, count_on_test_set(problem, classifier)
     measured = Measured(
         errors=quantised.cautious,
         train_errors=trained.plain,
@@ -170,7 +182,7 @@ def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> 
 
 
 def _tries(bench: Workbench, trained: Counts, claim: Claim) -> Iterator[_Try]:
-    """The messages to choose from, which is free: each is made from the trained w; the last one is empty, w = 0."""
+    """Yield the messages to choose from, each made from the trained w; the last one says w = 0. The choice is free."""
     problem, module, settings = bench.problem, bench.module, bench.settings
     w = module.w.detach().clone()
     for levels in settings.level_counts if len(w) else ():
@@ -196,7 +208,7 @@ def _tries(bench: Workbench, trained: Counts, claim: Claim) -> Iterator[_Try]:
 
 
 def _best_candidate(bench: Workbench, quantiser: Quantiser) -> Quantiser:
-    """Without fine-tuning, the candidate of the least bound: free, as is every way of finding a message."""
+    """Return the candidate quantiser with the least bound. The choice is free, as is every way to find a message."""
     candidates = quantiser.candidates()
     if len(candidates) == 1:
         return quantiser

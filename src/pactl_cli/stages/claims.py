@@ -1,7 +1,7 @@
-"""What a run directory claims of itself: read without the data, without a network, and without belief.
+"""Certificates and messages read from a run directory that may be a stranger's, without the data and the network.
 
-Everything here may come from a stranger. What can be derived from the file alone must agree with it, every number has
-its range, and no header decides how much memory is taken.
+Whatever follows from other fields of the file must agree with them, every number must be in its range, and no header
+decides how much memory is used.
 """
 
 from __future__ import annotations
@@ -40,28 +40,27 @@ from pactl_cli.certificate.task import Task
 from pactl_cli.errors import MissingError, PactlError, shell_command
 from pactl_cli.runs.directory import CERTIFICATE, MESSAGE, RunDirectory, require_schema
 
-LARGEST_CERTIFICATE = 1 << 20
-LARGEST_MESSAGE = 1 << 22
-LARGEST_DIM = 1 << 20
-"""Coordinates that are decoded only to be drawn."""
-
 LEFT_OUT = ("excluded_examples", "copies_left_out")
-"""What of a certificate's side information says how many examples were left out for what the classifier has seen."""
+"""Fields of the side information that count examples left out because the classifier has seen them or their copies."""
+TOLERANCE = 1e-9
+"""Relative: another machine's special functions differ in the last digits."""
+_LARGEST_CERTIFICATE = 1 << 20
+_LARGEST_DRAWN_MESSAGE = 1 << 22
+_LARGEST_DRAWN_DIM = 1 << 20
+"""The most coordinates that are decoded only to draw them."""
 _MOST_EXAMPLES = 10**9
-_TOLERANCE = 1e-9
-"""Relative: the last digits of a special function on another machine."""
 _TOLD = {ABSTAIN: ("threshold", "abstain_error"), GROUPS: ("groups_sha256",), COST: ("costs",)}
-"""What guarantees of these kinds say beside their events, and no others do."""
+"""Fields that guarantees of these kinds have beside their events; no other guarantee has them."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often each level occurs in a message, and what the code's model has learned of it.
+    """The counts of the levels in a message, and the probabilities that the adaptive code learned.
 
     Attributes:
         levels: the values that symbols stand for, ascending, shape (K,).
-        counts: shape (K,).
-        probabilities: of each symbol, as the adaptive model holds them after the last, shape (K,).
+        counts: the number of times that each level occurs, shape (K,).
+        probabilities: the probability of each symbol after the last one, shape (K,).
     """
 
     levels: NDArray[np.float32]
@@ -70,7 +69,7 @@ class Histogram:
 
     @property
     def entropy_bits(self) -> float:
-        """Of all symbols together, had their frequencies been known."""
+        """The bits of all symbols, if the receiver knew their frequencies."""
         used = self.counts[self.counts > 0]
         return float((used * np.log2(used.sum() / used)).sum())
 
@@ -79,7 +78,7 @@ def open_certified(path: Path, **said: Any) -> RunDirectory:
     """Return a run that has a complete certificate.
 
     Args:
-        said: the options with which the user would make one, as `shell_command` takes them.
+        said: options for the hint with the command that makes one, as `shell_command` takes them.
 
     Raises:
         MissingError: if it has none.
@@ -91,10 +90,10 @@ def open_certified(path: Path, **said: Any) -> RunDirectory:
 
 
 def intact_certificate(run: RunDirectory) -> Certificate:
-    """Return the certificate of a run whose files are as its manifest says.
+    """Return the certificate of a run, whose files must agree with its manifest.
 
     Raises:
-        PactlError: if one is not.
+        PactlError: if a file is altered or missing, or the certificate cannot be read.
     """
     if altered := run.altered():
         raise PactlError(f"{altered[0]} is truncated, altered or missing")
@@ -102,12 +101,12 @@ def intact_certificate(run: RunDirectory) -> Certificate:
 
 
 def read_certificate(run: RunDirectory) -> Certificate:
-    """Return the certificate of a run, in the form in which it is written.
+    """Return the certificate in a run directory.
 
     Raises:
-        PactlError: if the file holds something else.
+        PactlError: if the file is no certificate, or is not written in the canonical form.
     """
-    content = run.read_bytes(CERTIFICATE, LARGEST_CERTIFICATE)
+    content = run.read_bytes(CERTIFICATE, _LARGEST_CERTIFICATE)
     kind = _require_readable(run.path / CERTIFICATE, content)
     try:
         certificate = CERTIFICATES[kind].model_validate_json(content)
@@ -116,16 +115,16 @@ def read_certificate(run: RunDirectory) -> Certificate:
         where = ".".join(map(str, first["loc"]))
         raise PactlError(f"{run.path / CERTIFICATE} is not a certificate: {where} {first['msg']}") from error
     if certificate.to_bytes() != content:
-        raise PactlError(f"{run.path / CERTIFICATE} is not in the form in which it is written")
+        raise PactlError(f"{run.path / CERTIFICATE} is not in canonical form")
     return certificate
 
 
 def _require_readable(path: Path, content: bytes) -> str:
-    """The kind of a certificate; raises PactlError if it is of another schema or format, or of a kind unknown here."""
+    """Return the kind of a certificate; raise PactlError if its schema, message format or kind is not known here."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise PactlError(f"{path} is not a certificate: it is no JSON") from error
+        raise PactlError(f"{path} is not a certificate: it is not JSON") from error
     document: dict[str, Any] = found if isinstance(found, dict) else {}
     require_schema(path, document.get("schema_version"), SCHEMA_VERSION)
     form, kind = document.get("format"), document.get("kind")
@@ -134,12 +133,12 @@ def _require_readable(path: Path, content: bytes) -> str:
             f"{path} is about a message of format {reprlib.repr(form)}, and this version of pactl reads format {FORMAT}"
         )
     if isinstance(kind, str) and kind not in CERTIFICATES:
-        raise PactlError(f"{path} is of a kind that this version of pactl lacks: {reprlib.repr(kind)}")
+        raise PactlError(f"{path} is of a kind that this version of pactl does not know: {reprlib.repr(kind)}")
     return kind if isinstance(kind, str) else next(iter(CERTIFICATES))
 
 
 def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
-    """Raise PactlError unless a certificate's bounds and sentence follow from its own counts and bits."""
+    """Raise PactlError unless a certificate's bounds and statement follow from its own counts and bits."""
     for name in _contradictions(certificate):
         raise PactlError(
             f"{run.path / CERTIFICATE} contradicts itself: {name} does not follow from its counts and bits",
@@ -148,7 +147,7 @@ def require_arithmetic(run: RunDirectory, certificate: Certificate) -> None:
 
 
 def _contradictions(certificate: Certificate) -> Iterator[str]:
-    """Yield the fields that cannot be as they are, by name."""
+    """Yield the names of fields that contradict others, or are out of range."""
     parts = certificate.bits
     posthoc = certificate.posthoc
     fractions: dict[str, float | None] = {
@@ -179,7 +178,7 @@ def _contradictions(certificate: Certificate) -> Iterator[str]:
 
 
 def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
-    """Yield the fields that the bounds of the certificate's own counts and bits do not bear out, by name."""
+    """Yield the names of fields that do not follow from the certificate's own counts and bits."""
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     try:
         derived = all_bounds(**counts, bits=certificate.paid_bits, delta=certificate.delta)
@@ -189,18 +188,18 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
     if certificate.bounds.keys() - derived.keys():
         yield "bounds"
     for name, value in derived.items():
-        if name in certificate.bounds and not isclose(certificate.bounds[name], value, rel_tol=_TOLERANCE):
+        if name in certificate.bounds and not isclose(certificate.bounds[name], value, rel_tol=TOLERANCE):
             yield f"bounds.{name}"
     others = certificate.at_other_deltas
     again = at_deltas(**counts, bits=certificate.paid_bits, deltas=[each.delta for each in others])
-    if not all(isclose(a.error_bound, b.error_bound, rel_tol=_TOLERANCE) for a, b in zip(others, again, strict=True)):
+    if not all(isclose(a.error_bound, b.error_bound, rel_tol=TOLERANCE) for a, b in zip(others, again, strict=True)):
         yield "at_other_deltas"
-    if not isclose(certificate.error_bound, derived[HEADLINE], rel_tol=_TOLERANCE):
+    if not isclose(certificate.error_bound, derived[HEADLINE], rel_tol=TOLERANCE):
         yield "error_bound"
     if certificate.quantised_train_error != certificate.errors / certificate.bound_examples:
         yield "quantised_train_error"
     wrong, examples = certificate.majority_error, certificate.bound_examples
-    within = 0 <= wrong < 1 and wrong <= (certificate.chance_error or 1.0) + _TOLERANCE
+    within = 0 <= wrong < 1 and wrong <= (certificate.chance_error or 1.0) + TOLERANCE
     if not within or round(wrong * examples) / examples != wrong:
         yield "majority_error"
     yield from wrong_guarantees(certificate)
@@ -220,7 +219,7 @@ def _wrong_bounds(certificate: Certificate) -> Iterator[str]:
 
 
 def wrong_guarantees(certificate: Certificate) -> Iterator[str]:
-    """Yield the fields of guarantees that cannot be as they are, by name."""
+    """Yield the names of guarantees that contradict themselves or the rest of the certificate."""
     whats = [each.what for each in certificate.guarantees]
     if len({*whats, ERROR}) != len(whats) + 1 or certificate.headline not in (*whats, ERROR):
         yield "guarantees"
@@ -238,18 +237,18 @@ def wrong_guarantees(certificate: Certificate) -> Iterator[str]:
 
 
 def _share_delta(certificate: Certificate) -> bool:
-    """Return whether the shares of delta of all events are at most all of it: Kraft's sum."""
+    """Return whether the shares of delta of all events add up to at most delta (Kraft's inequality)."""
     prices = [(1, certificate.share_bits), *((each.shared_events, each.price_bits) for each in certificate.guarantees)]
     if any(bits > 1000 for _, bits in prices):
         return False
-    return sum(count * Fraction(2.0**-bits) for count, bits in prices) <= 1 + Fraction(_TOLERANCE)
+    return sum(count * Fraction(2.0**-bits) for count, bits in prices) <= 1 + Fraction(TOLERANCE)
 
 
 def _is_of_its_kind(guarantee: Guarantee, certificate: Certificate) -> bool:
-    """Return whether a guarantee has the events of its kind, and their counts agree with those of the errors."""
+    """Return whether a guarantee has the events of its kind, and their counts agree with the errors."""
     what, events, examples = guarantee.what, guarantee.events, certificate.bound_examples
     classes = certificate.side_information["classes"]
-    if type(classes) is not int or (what == CLASS and len(events) != classes):  # before anything grows with them
+    if type(classes) is not int or (what == CLASS and len(events) != classes):  # before anything grows with it
         return False
     told = {name for names in _TOLD.values() for name in names if getattr(guarantee, name) is not None}
     if told != set(_TOLD.get(what, ())):
@@ -272,11 +271,11 @@ def _is_of_its_kind(guarantee: Guarantee, certificate: Certificate) -> bool:
 
 
 def _follows(guarantee: Guarantee, certificate: Certificate) -> bool:
-    """Return whether the bounds of a guarantee are those of its counts, and its claim that of its bounds."""
+    """Return whether the bounds of a guarantee follow from its counts, and its claim from its bounds."""
     again = guarantee.derived(certificate.message_bits + certificate.extra_bits, certificate.delta)
     numbers = ((each.bound, each.accepted, *(event.bound for event in each.events)) for each in (guarantee, again))
     agree = all(
-        isclose(said, derived, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        isclose(said, derived, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
         if said is not None and derived is not None
         else said is derived
         for said, derived in zip(*numbers, strict=True)
@@ -285,14 +284,14 @@ def _follows(guarantee: Guarantee, certificate: Certificate) -> bool:
 
 
 def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
-    """Return the symbols of a run's message.
+    """Return the histogram of the symbols of a run's message.
 
     Raises:
-        PactlError: with the reason, if the message cannot be read from these two files alone.
+        PactlError: with the reason, if the message has none or cannot be decoded.
     """
-    if certificate.intrinsic_dim > LARGEST_DIM:
+    if certificate.intrinsic_dim > _LARGEST_DRAWN_DIM:
         raise PactlError(f"{certificate.intrinsic_dim:,} symbols are more than a report decodes")
-    _, message = claimed_message(run, certificate, LARGEST_MESSAGE)
+    _, message = claimed_message(run, certificate, _LARGEST_DRAWN_MESSAGE)
     if message.codebook is None:
         raise PactlError("the message has no symbols")
     counts = np.bincount(message.symbols, minlength=message.codebook.size)
@@ -300,11 +299,10 @@ def read_histogram(run: RunDirectory, certificate: Certificate) -> Histogram:
 
 
 def claimed_message(run: RunDirectory, certificate: Certificate, limit: int) -> tuple[Task, Message]:
-    """Return what a certificate says that its receiver knows, and the message that it is about, of at most `limit`
-    bytes.
+    """Return the task that a certificate states, and the message that it is about, of at most `limit` bytes.
 
     Raises:
-        PactlError: with the reason, if the message cannot be read with that alone, or says something else.
+        PactlError: with the reason, if the message cannot be decoded with this task, or disagrees with the certificate.
     """
     data = run.read_bytes(MESSAGE, limit)
     if sha256(data).hexdigest() != certificate.message_sha256:
@@ -313,16 +311,16 @@ def claimed_message(run: RunDirectory, certificate: Certificate, limit: int) -> 
         task = Task.from_dict(certificate.side_information["task"])
         message, num_bits = read_message(data, task, certificate.intrinsic_dim)
     except (PactlError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise PactlError(f"{MESSAGE} cannot be decoded with what {CERTIFICATE} says of it") from error
+        raise PactlError(f"{MESSAGE} cannot be decoded with the facts in {CERTIFICATE}") from error
     abstention = certificate.guarantee(ABSTAIN)
     threshold = abstention.threshold if abstention else None
     said = (certificate.intrinsic_dim, certificate.levels, certificate.configuration, threshold)
     if num_bits != certificate.message_bits or _described(message) != said:
-        raise PactlError(f"{MESSAGE} says something else than {CERTIFICATE}")
+        raise PactlError(f"{MESSAGE} does not say what {CERTIFICATE} says")
     return task, message
 
 
 def _described(message: Message) -> tuple[Any, ...]:
-    """Return what a certificate says of a message, from the message."""
+    """Return dimension, number of levels, configuration and threshold of a message, as a certificate has them."""
     size = message.codebook.size if message.codebook else 0
     return len(message.symbols), size, json.loads(json.dumps(message.configuration.as_dict())), message.threshold

@@ -1,4 +1,4 @@
-"""The decoded classifier of a certified run, from its directory alone: what was certified is what is used."""
+"""The certified classifier of a run, decoded from its directory alone."""
 
 from __future__ import annotations
 
@@ -38,8 +38,13 @@ _MOST_CLASSES = 100_000
 
 
 def accepted(logits: Tensor, margin: float | Tensor | None) -> Tensor:
-    """Return which examples a classifier answers, shape (m,): those with finite logits, of which the two largest differ
-    by a margin at least, which may be one for each; where it is None, all.
+    """Return which examples a classifier answers, shape (m,); it abstains on the others.
+
+    It answers if all logits are finite, and the two largest differ by at least the margin.
+
+    Args:
+        logits: shape (m, classes).
+        margin: one number, or one for each example; None answers all.
 
     >>> accepted(torch.tensor([[0.0, 2.0], [0.0, 0.5], [0.0, torch.inf]]), 1.0)
     tensor([ True, False, False])
@@ -53,16 +58,16 @@ def accepted(logits: Tensor, margin: float | Tensor | None) -> Tensor:
 class Classifier(nn.Module):
     """A certified classifier in evaluation mode: raw inputs in, logits out, shape (m, classes).
 
-    It takes examples as the data have them: images as bytes, shape (m, C, H, W), tokens, or a mapping of tensors; of a
-    table the features that `calibrated.encoding` makes of its rows.
+    It takes examples in the form of the data: images as bytes, shape (m, C, H, W), tokens, or a mapping of tensors. For
+    a table, it takes the features that `calibrated.encoding` makes of the rows.
 
     Attributes:
-        network: with the preparation of its inputs; its weights are those that the message decodes to.
-        certificate: of the run.
-        class_names: one for each logit: numbers, where classes have no other names.
-        spec: of an input.
-        settings: with which the run was trained, which say how its data were read.
-        calibrated: what the data have given it.
+        network: the network with the weights that the message decodes to, and the preparation of its inputs.
+        certificate: the certificate of the run.
+        class_names: one name for each logit; numbers, if classes have no names.
+        spec: the shape and type of an input.
+        settings: the settings of training, which say how data are read.
+        calibrated: statistics and encoding that were computed from the data.
     """
 
     def __init__(
@@ -81,12 +86,12 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """The device of the network."""
         return self.network.get_buffer("_mean").device
 
     @property
     def margin(self) -> float | None:
-        """The margin between the two largest logits below which it abstains; None if it never does."""
+        """The margin between the two largest logits below which it abstains; None if it never abstains."""
         abstention = self.certificate.guarantee(ABSTAIN)
         return abstention.margin if abstention else None
 
@@ -97,26 +102,26 @@ class Classifier(nn.Module):
         return logits
 
     def accepts(self, inputs: Inputs) -> Tensor:
-        """Return which of some raw inputs it answers, shape (m,): it abstains on the others."""
+        """Return which raw inputs it answers, shape (m,); it abstains on the others."""
         return self.accepted(self(inputs))
 
     def accepted(self, logits: Tensor) -> Tensor:
-        """Return the same of inputs whose logits are known."""
+        """Return which inputs it answers, given their logits, shape (m, classes)."""
         return accepted(logits, self.margin)
 
 
 def load(path: Path, *, model_name: str | None = None, device: str = "auto") -> Classifier:
-    """Return the classifier that the certificate in a run directory, which may be a stranger's, is about.
+    """Return the certified classifier in a run directory, which may be a stranger's.
 
-    The data are not needed; whether the certificate is true of them, `verify` says.
+    This needs no data, and does not check the certificate against the data: `verify` does.
 
     Args:
-        path: of the run directory.
-        model_name: the network, if it is code, or very large: it is built only if it is named.
-        device: on which the classifier is to be.
+        path: the run directory.
+        model_name: the network; required if it is code or very large, because a run alone must not load either.
+        device: the device for the classifier.
 
     Raises:
-        PactlError: if there is no certificate, or the files of the run disagree, or the network has to be named.
+        PactlError: if there is no certificate, the files of the run disagree, or the network must be named.
     """
     place = find_device(device)
     run = open_certified(path, model_name=model_name)
@@ -134,7 +139,7 @@ def load(path: Path, *, model_name: str | None = None, device: str = "auto") -> 
 
 @dataclass(frozen=True)
 class _Claim:
-    """What the files of a run say of its classifier; all of them agree."""
+    """Facts about a classifier on which all files of its run agree."""
 
     run: RunDirectory
     certificate: Certificate
@@ -147,13 +152,13 @@ class _Claim:
 
     @classmethod
     def of(cls, run: RunDirectory, certificate: Certificate) -> _Claim:
-        """Return those of a run.
+        """Return the facts in a run directory.
 
         Raises:
-            PactlError: if they disagree.
+            PactlError: if its files disagree.
         """
         settings, facts = run.read_settings(), certificate.side_information
-        trained_coordinates(run, settings.intrinsic_dim or 0)  # a file that is as large as the message will be
+        trained_coordinates(run, settings.intrinsic_dim or 0)  # its size limits the size of the decoded message
         if certificate.intrinsic_dim > (settings.intrinsic_dim or 0):
             raise PactlError(f"{run.path / CERTIFICATE} and {CONFIG} name different configurations")
         task, message = claimed_message(run, certificate, _LARGEST_MESSAGE)
@@ -162,22 +167,22 @@ class _Claim:
         try:
             spec = InputSpec.from_dict(facts.get("inputs"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PactlError(f"{run.path / CERTIFICATE} does not say what its inputs are") from error
+            raise PactlError(f"{run.path / CERTIFICATE} does not describe the inputs") from error
         is_of_task = spec.kind == task.inputs and spec.channels == task.channels
         if type(classes) is not int or not 2 <= classes <= _MOST_CLASSES or not is_of_task:
-            raise PactlError(f"{run.path / CERTIFICATE} does not say how many classes there are, or of what inputs")
+            raise PactlError(f"{run.path / CERTIFICATE} does not say how many classes there are, or names other inputs")
         if (names and list(names)) != facts.get("class_names") or len(names or range(classes)) != classes:
             raise PactlError(f"{run.path / CERTIFICATE} and {CONFIG} name different classes")
         given = Calibrated.load(run, spec, certificate.classifier_sha256)
         if (given.statistics is not None) != (message.configuration.normalisation == CALIBRATION):
-            raise PactlError(f"{run.path / CLASSIFIER} does not have the statistics of its inputs")
+            raise PactlError(f"{run.path / CLASSIFIER} and {MESSAGE} disagree on whether inputs have statistics")
         return cls(run, certificate, task, message, settings, classes, spec, given)
 
     def blueprint(self) -> Blueprint:
-        """Return what rebuilds the classifier.
+        """Return the blueprint that rebuilds the classifier.
 
         Raises:
-            PactlError: if theta0 is not that of the certificate.
+            PactlError: if theta0 is not the one of the certificate.
         """
         start = start_of(self.run, self.settings)
         found = Blueprint(
@@ -194,10 +199,10 @@ class _Claim:
         return found
 
     def network(self, blueprint: Blueprint) -> Prepared:
-        """Return the network with the weights that the message decodes to, on the CPU: the same for every device.
+        """Return the network with the weights that the message decodes to, computed on the CPU for every device.
 
         Raises:
-            PactlError: if the batch statistics are not its own.
+            PactlError: if the batch statistics in the run do not fit it.
         """
         module = blueprint.module()
         with torch.no_grad(), full_precision():
@@ -210,7 +215,7 @@ class _Claim:
 
 
 def _require_same_configuration(run: RunDirectory, task: Task, message: Message, settings: TrainSettings) -> None:
-    """Raise PactlError if message and settings are of different configurations, but for a message that w = 0."""
+    """Raise PactlError if message and settings disagree on the configuration; the message w = 0 may differ in P."""
     said, own = message.configuration, settings.model_dump()
     free = {"normalisation"}
     if not len(message.symbols) and said == silent(said, task):
@@ -221,10 +226,10 @@ def _require_same_configuration(run: RunDirectory, task: Task, message: Message,
 
 
 def agreed_network(run: RunDirectory, certificate: Certificate, blueprint: Blueprint, task: Task) -> NetworkFacts:
-    """Return what a certificate says of its network, which is the one that is here.
+    """Return the facts that a certificate states about its network, after checking them against the network here.
 
     Raises:
-        PactlError: if it is another one.
+        PactlError: if the network here is another one.
     """
     here, name = blueprint.network_facts, blueprint.configuration.model_name
     try:
@@ -233,14 +238,14 @@ def agreed_network(run: RunDirectory, certificate: Certificate, blueprint: Bluep
         raise PactlError(f"{run.path / CERTIFICATE} {error}") from error
     if not claimed.is_like(here) and task.brought:
         raise PactlError(
-            f"{name} is not the network that {run.path / CERTIFICATE} is about: its weights have other shapes, or it "
-            "answers otherwise",
-            "take the code as it was then",
+            f"{name} is not the network that {run.path / CERTIFICATE} is about: its weights have other shapes, or its "
+            "answers differ",
+            "use the code that the certificate was made with",
         )
     if not claimed.is_like(here):
         raise PactlError(
-            f"{run.path / CERTIFICATE} is about another network {name} than the one here: it was "
-            f"{quoted(claimed.defined_by)} that defined it, here it is {here.defined_by}",
-            "take that version",
+            f"{run.path / CERTIFICATE} is about another network {name} than the one here: {quoted(claimed.defined_by)} "
+            f"defined it, here it is {here.defined_by}",
+            "use that version",
         )
     return claimed

@@ -1,4 +1,4 @@
-"""What a certificate rests on, derived alike by who certifies and by who verifies."""
+"""The derivation of a certificate from a message and counts, which `bound` and `verify` share."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ from pactl_cli.training.counting import Counts, count
 
 @dataclass(frozen=True)
 class Claim:
-    """What a certificate is asked to say.
+    """The terms of a certificate.
 
     Attributes:
         delta: the probability that it fails.
-        extra_bits: paid for what the message does not carry.
+        extra_bits: bits paid for choices that the message does not carry.
         fine_tuned: whether the levels were trained, for the published accounting.
-        comparison: with the published path; None where nobody asked.
-        other_deltas: at which the same message is certified as well.
-        made_with: how the message was found, as a note.
-        share_bits: what the bound on the error pays for its share of delta.
-        headline: the guarantee that is said first.
+        comparison: the comparison with the published path; None if the user did not ask for it.
+        other_deltas: deltas at which the same message is certified as well.
+        made_with: a note on how the message was found.
+        share_bits: bits that the bound on the error pays for its share of delta.
+        headline: the guarantee that comes first.
     """
 
     delta: float
@@ -68,8 +68,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found: the integers of counting, the total log-loss on S in bits, what the network is, a fingerprint of
-    what the data have given the classifier, and the guarantees beside the error, of which only the counts matter.
+    """The counts and facts from which a certificate follows.
+
+    Attributes:
+        errors: cautious errors of the decoded classifier on S, the ones that are certified.
+        train_errors: plain errors on S before quantising.
+        test_errors: plain errors on the test set; None without one.
+        train_nll_bits: the total log-loss on S, in bits; None if it is not finite.
+        classifier_sha256: a fingerprint of the statistics computed from the data.
+        guarantees: the guarantees beside the error, of which only the counts are used.
     """
 
     errors: int
@@ -82,23 +89,23 @@ class Measured:
 
 
 def coordinates_of(message: Message, module: SubspaceModule) -> Tensor:
-    """Return a message's coordinates as a module has them: all of them are 0 where the message has none."""
+    """Return the coordinates of a message, shape (d,); all are 0 if the message has no symbols."""
     return torch.from_numpy(message.coordinates()) if len(message.symbols) else torch.zeros(len(module.w))
 
 
-def recount(problem: Problem, classifier: Prepared, display: Display) -> Counts:
-    """Return the counts of a classifier on S."""
+def count_on_sample(problem: Problem, classifier: Prepared, display: Display) -> Counts:
+    """Count the errors of a classifier on S."""
     with display.progress("counting errors") as advance:
         return count(classifier, problem.sample, advance, problem.world)
 
 
-def tested(problem: Problem, classifier: Prepared) -> Counts | None:
-    """Return the counts of a classifier on the test set; None if there is none."""
+def count_on_test_set(problem: Problem, classifier: Prepared) -> Counts | None:
+    """Count the errors of a classifier on the test set; return None without a test set."""
     return None if problem.dataset.test is None else count(classifier, problem.dataset.test, world=problem.world)
 
 
 def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Measured, claim: Claim) -> Certificate:
-    """Return the certificate that follows from what was sent and what was counted."""
+    """Return the certificate that follows from a message and the counts of its classifier."""
     examples = len(problem.sample)
     told = encoded.bits + claim.extra_bits
     counts: dict[str, Any] = {"errors": measured.errors, "examples": examples, "bits": told + claim.share_bits}
@@ -138,7 +145,7 @@ def assemble(problem: Problem, message: Message, encoded: Encoded, measured: Mea
 
 
 def _on_the_message(message: Message) -> dict[str, Any]:
-    """Return the fields that say what was sent."""
+    """Return the fields that describe the message."""
     return {
         "hypothesis": "subspace" if len(message.symbols) else HOLD_OUT,
         "intrinsic_dim": len(message.symbols),
@@ -148,7 +155,7 @@ def _on_the_message(message: Message) -> dict[str, Any]:
 
 
 def _guaranteed(guarantee: Guarantee, message: Message, bits: float, claim: Claim) -> Guarantee:
-    """Return what follows from the counts of a guarantee, and from the threshold in the message."""
+    """Return the guarantee that follows from its counts, and from the threshold in the message."""
     if guarantee.what == ABSTAIN:
         guarantee = guarantee.model_copy(update={"threshold": message.threshold})
     return guarantee.derived(bits, claim.delta)
@@ -167,13 +174,13 @@ def _published(message: Message, measured: Measured, examples: int, claim: Claim
 
 
 def _majority_error(problem: Problem) -> float:
-    """Return the error on S of always answering the class that is most frequent there."""
+    """Return the error on S of always answering the most frequent class there."""
     labels = problem.sample.labels
     return (len(labels) - int(labels.flatten().bincount().max())) / len(labels)
 
 
 def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict[str, Any]:
-    """Return the fields on the test set, on which nothing else depends."""
+    """Return the fields about the test set; no other field depends on it."""
     examples = len(problem.dataset.test) if problem.dataset.test else 0
     error = None if measured.test_errors is None else measured.test_errors / examples
     alone = holdout_bound(test_error=error, test_examples=examples, delta=claim.delta)
@@ -181,8 +188,7 @@ def _on_the_test_set(problem: Problem, measured: Measured, claim: Claim) -> dict
 
 
 def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
-    """Return the fields that say where the bits go."""
-    paid = ledger(claim.extra_bits, claim.share_bits)
+    """Return the fields that account for the bits."""
     extra = claim.extra_bits + claim.share_bits
     parts = BitParts(
         configuration=encoded.configuration_bits,
@@ -195,7 +201,7 @@ def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
         "message_bits": encoded.bits,
         "message_sha256": sha256(encoded.data).hexdigest(),
         "ledger_bits": extra,
-        "ledger": paid,
+        "ledger": ledger(claim.extra_bits, claim.share_bits),
         "bits": parts,
     }
 
@@ -203,7 +209,7 @@ def _on_the_bits(encoded: Encoded, claim: Claim) -> dict[str, Any]:
 def _statement(
     problem: Problem, message: Message, error_bound: float, claim: Claim, guarantees: Sequence[Guarantee]
 ) -> str:
-    """Return the sentence of a certificate: of its headline."""
+    """Return the sentence that states a certificate's headline."""
     parts = problem.partition
     return sentence(
         error_bound,

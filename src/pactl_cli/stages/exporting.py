@@ -1,4 +1,4 @@
-"""`pactl export`: a certified classifier as a file for other programs, looked at again before it is there."""
+"""`pactl export`: a certified classifier as a file for other programs, checked before it is written."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from pactl_cli.training.counting import count
 from pactl_cli.training.tallies import Tally
 
 _METADATA = "pactl"
-"""The name of the block in every kind of file, as JSON."""
+"""The name of the block of metadata, as JSON, in every kind of file."""
 _FIXED = 64
-"""Inputs on which logits are compared where the data are not at hand."""
+"""The number of inputs on which logits are compared if the data are missing."""
 _ALL_NUMBERS = "all numbers"
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 Answers = Callable[[Inputs], Sequence[Tensor]]
-"""Logits, and where the classifier abstains also which inputs are accepted."""
+"""A function from inputs to logits and, if the classifier abstains, which inputs it accepts."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class _Form:
     """A kind of file.
 
     Attributes:
-        write: what makes it of a classifier and the metadata.
-        read: what gives the answers of such a file again, for inputs like those of the classifier.
+        write: returns the file's content for a classifier and its metadata.
+        read: returns the answers that a file gives.
+        packages: packages that it needs; the first one names pactl's extra.
     """
 
     write: Callable[[Classifier, str], bytes]
@@ -64,20 +65,20 @@ class _Form:
 
 
 def export(path: Path, target: Path, named: Named, display: Display, *, force: bool = False) -> Classifier:
-    """Write the classifier of a run's certificate as a file of the kind that its name says, and return it.
+    """Write a run's certified classifier to a file, of the kind that its name says, and return the classifier.
 
-    Before the file is there, it is loaded again: its errors on S are counted where the data are at hand, else its
-    logits compared with the classifier's on fixed inputs. Which of the two is told to who waits.
+    Before the file is written, its content is loaded again: its errors on S are counted if the data are present;
+    otherwise its logits on fixed inputs are compared with the classifier's. A note tells the user which of the two.
 
     Args:
-        path: of the run directory, which may be a stranger's.
-        target: of the file.
-        named: what the user says of data and network.
-        force: replace a file that is there.
+        path: the run directory, which may be a stranger's.
+        target: the file.
+        named: the data and network that the user names.
+        force: replace an existing file.
 
     Raises:
-        PactlError: if the place is taken, or something has to be named or installed; with exit code 1 if the network
-            cannot be exported, or does something else in the file.
+        PactlError: if the file exists, or something must be named or installed; exit code 1 if the network cannot be
+            exported, or answers differently once it is loaded again.
     """
     form = _form(target)
     require_free(target, "--to", force=force)
@@ -89,9 +90,9 @@ def export(path: Path, target: Path, named: Named, display: Display, *, force: b
         try:
             data = form.write(classifier, json.dumps(metadata(classifier)))
             answers = form.read(data, classifier)
-        except Exception as error:  # exporters raise almost anything at a network that they cannot take
-            said = f"{target} cannot be made of this network: {described(error)}"
-            raise PactlError(said, "--to NAME.safetensors", FAILED) from error
+        except Exception as error:  # exporters raise almost anything
+            said = f"--to {target}: the network cannot be exported so: {described(error)}"
+            raise PactlError(said, "try --to NAME.safetensors", FAILED) from error
     loaded = _Loaded(answers, classifier)
     said = _counted(loaded, classifier, problem, display) if problem else _compared(loaded, classifier)
     try:
@@ -103,16 +104,16 @@ def export(path: Path, target: Path, named: Named, display: Display, *, force: b
 
 
 def require_free(target: Path, option: str, *, force: bool) -> None:
-    """Raise PactlError if no file can be made at a place, or it is a run's, or, unless forced, there is one."""
+    """Raise PactlError if a file cannot be written, belongs to a run, or exists and `force` is not set."""
     require_other_file(target, option)
     if not target.parent.is_dir():
-        raise PactlError(f"{option} {target} is not the name of a file in a directory", "choose another place")
+        raise PactlError(f"{option} {target}: there is no directory {target.parent}", "make it first")
     if target.exists() and not force:
-        raise PactlError(f"{option} {target} is there already", "choose another name, or --force replaces it")
+        raise PactlError(f"{option} {target} exists already", "choose another name, or --force replaces it")
 
 
 def metadata(classifier: Classifier) -> dict[str, Any]:
-    """Return what goes with the weights: how inputs are prepared, what the logits stand for, and the certificate."""
+    """Return the metadata of an exported file: preparation of inputs, names of classes, and the certificate."""
     certificate, network = classifier.certificate, classifier.network
     guarantees = {each.what: each.claim for each in certificate.guarantees}
     also: dict[str, Any] = {"guarantees": guarantees} if guarantees else {}
@@ -141,15 +142,15 @@ def metadata(classifier: Classifier) -> dict[str, Any]:
 
 
 def _form(target: Path) -> _Form:
-    """Return the kind of file that a name asks for."""
+    """Return the kind of file that a name's ending asks for."""
     form = _FORMS.get(target.suffix)
     if form is None:
-        raise PactlError(f"--to {target} is of no kind that can be written", f"end it with {', '.join(_FORMS)}")
+        raise PactlError(f"--to {target}: pactl writes no such kind of file", f"end it with {', '.join(_FORMS)}")
     return form
 
 
 def _problem(path: Path, named: Named, display: Display) -> Problem | None:
-    """Return the problem of a run; None where its data are not at hand, and the user has not said where they are."""
+    """Return the problem of a run; None if its data are missing, and the user has not said where they are."""
     try:
         return reload_problem(RunDirectory.open(path), named, "cpu", display, only_read=True)
     except MissingError:
@@ -159,7 +160,7 @@ def _problem(path: Path, named: Named, display: Display) -> Problem | None:
 
 
 class _Loaded(nn.Module):
-    """What was exported, as something whose errors can be counted: it says at once if it accepts other inputs."""
+    """An exported classifier, loaded again, whose errors can be counted."""
 
     def __init__(self, answers: Answers, classifier: Classifier) -> None:
         super().__init__()
@@ -169,7 +170,7 @@ class _Loaded(nn.Module):
         """Return its logits.
 
         Raises:
-            PactlError: if it accepts inputs on which the classifier abstains with these logits, or the reverse.
+            PactlError: if it accepts inputs on which the classifier would abstain with these logits, or the reverse.
         """
         logits, *acceptance = self._answers(inputs)
         if self._margin is None:
@@ -177,20 +178,20 @@ class _Loaded(nn.Module):
         slack = NUMERICAL_MARGIN * logits.abs().amax(1)
         surely, perhaps = (accepted(logits, self._margin + sign * slack) for sign in (1, -1))
         if not ((surely <= acceptance[0]) & (acceptance[0] <= perhaps)).all():
-            raise _wrong("abstains on other inputs than the one that was certified")
+            raise _wrong("abstains on other inputs than the certified one")
         return logits
 
 
 def _wrong(what: str) -> PactlError:
-    """Return the error of a file that is something else than it should be."""
+    """Return the error of a file that does not hold the certified classifier."""
     return PactlError(f"the exported classifier {what}", "report this as a bug; nothing was written", FAILED)
 
 
 def _counted(loaded: _Loaded, classifier: Classifier, problem: Problem, display: Display) -> str:
-    """Return how often an exported classifier errs on S, and abstains, in words.
+    """Return in words how often an exported classifier errs and abstains on S.
 
     Raises:
-        PactlError: if that is not what was certified.
+        PactlError: if this disagrees with the certificate.
     """
     certificate = classifier.certificate
     abstention = certificate.guarantee(ABSTAIN)
@@ -214,22 +215,22 @@ def _counted(loaded: _Loaded, classifier: Classifier, problem: Problem, display:
 
 @torch.no_grad()
 def _compared(loaded: _Loaded, classifier: Classifier) -> str:
-    """Return that answers agree on fixed inputs, in words.
+    """Return in words that answers agree on fixed inputs.
 
     Raises:
         PactlError: if they do not.
     """
     inputs = classifier.spec.fixed_inputs(_FIXED, "export")
     if not agree(classifier(inputs), loaded(inputs)):
-        raise _wrong("answers otherwise than the one that was certified")
-    return f"on {_FIXED} fixed inputs its logits are those of the certified classifier; the data are not at hand"
+        raise _wrong("has other logits than the certified one")
+    return f"on {_FIXED} fixed inputs its logits are those of the certified classifier; the data are missing"
 
 
 # --- The answers of a file --------------------------------------------------------------------------------------------
 
 
 class _Abstaining(nn.Module):
-    """A network that says, beside its logits, which inputs are accepted."""
+    """A network that returns its logits, and which inputs it accepts."""
 
     def __init__(self, network: nn.Module, margin: float) -> None:
         super().__init__()
@@ -242,7 +243,7 @@ class _Abstaining(nn.Module):
 
 
 def _answers(network: Callable[[Inputs], Any]) -> Answers:
-    """Return the answers of a network that gives logits alone, or two outputs."""
+    """Return the answers of a network that gives logits, or logits and acceptance."""
 
     def answers(inputs: Inputs) -> Sequence[Tensor]:
         found = network(inputs)
@@ -275,7 +276,7 @@ def _read_safetensors(data: bytes, classifier: Classifier) -> Answers:
 
 
 def _program(classifier: Classifier) -> torch.export.ExportedProgram:
-    """Return a network as torch follows it, for batches of any size."""
+    """Return the network as torch.export traces it, for batches of any size."""
     inputs, batch = classifier.spec.fixed_inputs(2, "export"), {0: torch.export.Dim("batch", min=1)}
     shapes = batch if isinstance(inputs, Tensor) else dict.fromkeys(inputs, batch)
     network: nn.Module = classifier.network

@@ -1,4 +1,4 @@
-"""Training through the quantiser, which pays for the message's bits."""
+"""Fine-tuning through the quantiser, with a price for the bits of the message."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from pactl_cli.training.objectives import RateObjective
 from pactl_cli.training.price import Price, next_price
 
 _LEAST, _MOST = 2.0, 16.0
-"""For this the automatic price at the start is taken to be in between: where errors are many it says little."""
+"""Limits of the first automatic price, from which a search starts: with many errors it says little."""
 _RUNAWAY, _FAR = 2.0, 8.0
-"""The automatic price stays below so many times that at the start, or below this."""
+"""The automatic price is at most `_RUNAWAY` times the first one, or `_FAR` if that is larger."""
 
 
 @dataclass(frozen=True)
 class Tariff:
-    """The price of a bit at the start, and how it goes on; None where it is constant."""
+    """The price of a bit at the start, and how it changes; None if it is constant."""
 
     first: float
     price: Price | None = None
 
     @property
     def name(self) -> float | str:
-        """What it is called in the metrics."""
+        """The name of the tariff in the metrics."""
         return self.first if self.price is None else "auto"
 
 
 def tariffs(bench: Workbench, quantiser: Quantiser, trained: Counts, found: dict[float, float]) -> Iterator[Tariff]:
-    """Yield the prices of a bit to try, each in a training of its own.
+    """Yield the prices of a bit to try, each with a fine-tuning of its own.
 
     Args:
-        trained: counts before quantising, which say what a bit is worth.
-        found: the bound at each constant price that was tried; it grows meanwhile.
+        trained: counts before quantising, from which an automatic price follows.
+        found: the loss at each constant price that was tried; the caller adds each result.
     """
     settings = bench.settings
     automatic = [price for price in settings.fixed_prices if price is None]
@@ -55,11 +55,10 @@ def tariffs(bench: Workbench, quantiser: Quantiser, trained: Counts, found: dict
 
 
 def fine_tune(bench: Workbench, quantiser: Quantiser, tariff: Tariff, attempt: Attempt) -> None:
-    """Train w and the levels through the quantiser; in the same random views as training.
+    """Train w and the levels through the quantiser, with the random views of training.
 
     Args:
-        tariff: the price of a bit.
-        attempt: which tells this try from others in the metrics.
+        attempt: names this try in the metrics.
     """
     problem, module = bench.problem, bench.module
     objective = RateObjective(module, quantiser, rate_weight=tariff.first, examples=len(problem.sample))
@@ -79,7 +78,7 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, tariff: Tariff, attempt: A
 
 
 class _Observer:
-    """Observes fine-tuning: metrics, progress, and, where it is automatic, the price of a bit after every epoch."""
+    """An observer of fine-tuning, which keeps metrics, moves the bar, and adapts an automatic price every epoch."""
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class _Observer:
         self._advance(now.step, now.steps, str(now))
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """One line of metrics; then the price that the present errors and bits imply."""
+        """Add one line of metrics, and set the price that the present errors and bits imply."""
         symbols = self._objective.quantiser.message_parts(self._objective.module.w)[1]
         bits = ideal_symbol_bits(symbols)
         found = {"symbols_bits": round(bits, 1), "rate_weight": self._objective.rate_weight}
@@ -106,4 +105,4 @@ class _Observer:
             self._objective.rate_weight = self._price.at(record["error"], bits)
 
     def save(self, state: State) -> None:
-        """Fine-tuning is short; it starts again."""
+        """Save nothing: fine-tuning is short, and starts again after an interruption."""

@@ -1,4 +1,4 @@
-"""What a network is trained on: its examples, or, where the head alone is trained, features that are computed once."""
+"""The inputs of training: examples, or features that are computed once if the head alone is trained."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pactl_cli.training.features import Ground, features_of, head_alone, prepare
 
 
 def find_ground(problem: Problem, module: nn.Module, examples: LabelledExamples, display: Display) -> Ground:
-    """Return what to train a network on; where the head alone is trained, the rest is as it will be counted.
+    """Return the examples or features to train a network on.
 
-    Features are computed unless a random view changes the examples, or they take more than half of the free memory.
+    If the head alone is trained, the rest of the network is calibrated here, as it will be for counting. Features are
+    computed then, unless a random view changes the examples, or they take more than half of the free memory.
 
     Args:
         module: a prepared network, or one with weights theta0 + P w.
@@ -32,5 +33,5 @@ def find_ground(problem: Problem, module: nn.Module, examples: LabelledExamples,
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Return how much memory a device has left."""
+    """Return the free memory of a device, in bytes."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()

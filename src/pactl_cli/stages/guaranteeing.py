@@ -1,8 +1,8 @@
-"""What a run is asked to guarantee: the question with the user's files, and the guarantees that counts give."""
+"""The guarantees beside the error: the question with the user's files, its counts, and what they certify."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -31,7 +31,7 @@ _CERTIFIED = CAUTIONS.index(1)
 
 @dataclass(frozen=True)
 class Counted:
-    """What is counted of one classifier: its errors, and the events of the guarantees."""
+    """Counts of one classifier: its errors, and the events of the guarantees."""
 
     counts: Counts
     tallied: Tallied
@@ -39,15 +39,15 @@ class Counted:
 
 @dataclass(frozen=True)
 class Inquiry:
-    """A question about one run.
+    """A question about one run, with its files read.
 
     Attributes:
-        question: as it was asked.
-        classes: how many there are.
-        groups: of each counted example, its place in `members`; None where there are no groups.
+        question: the question that the user asked.
+        classes: the number of classes.
+        groups: for each counted example, the place of its group in `members`; None without groups.
         members: the numbers of all groups in the file, ascending.
         groups_sha256: a fingerprint of the groups of the counted examples.
-        costs: of each true and predicted class; None where there are none.
+        costs: the cost for each true and predicted class; None without costs.
     """
 
     question: Question
@@ -59,76 +59,79 @@ class Inquiry:
 
     @classmethod
     def of(cls, settings: BoundSettings, problem: Problem) -> Inquiry:
-        """Return what settings ask of a run.
+        """Return the question that settings ask about a run.
 
         Raises:
-            PactlError: if that makes no sense of it, or a file cannot be read.
+            PactlError: if it does not fit the number of classes, or a file cannot be read.
         """
         found = cls(settings.question, problem.dataset.classes)
         found._require_sense()
         costs = read_costs(settings.cost_file, found.classes) if settings.cost_file else None
         return replace(
-            found.with_groups(settings.groups_file, problem),
+            found._with_groups(settings.groups_file, problem),
             costs=None if costs is None else tuple(tuple(row) for row in costs.tolist()),
         )
 
     @classmethod
     def behind(cls, certificate: Certificate, problem: Problem, groups: Path | None) -> Inquiry:
-        """Return what a certificate, perhaps a stranger's, answers.
+        """Return the question that a certificate, perhaps a stranger's, answers.
 
         Args:
-            groups: the file that the user names.
+            groups: the file of groups that the user names.
 
         Raises:
             PactlError: if the file is missing, or has other groups.
         """
         whats, cost = (each.what for each in certificate.guarantees), certificate.guarantee(COST)
-        question = Question.of(Wanted(what) for what in whats)  # whose shares nothing depends on here
+        question = Question.of(Wanted(what) for what in whats)  # nothing here depends on its shares
         found = cls(question, problem.dataset.classes, costs=cost.costs if cost else None)
         found._require_sense()
         claimed = certificate.guarantee(GROUPS)
         if claimed and groups is None:
             raise MissingError("the certificate is about groups of examples", "name their file: --groups FILE")
-        found = found.with_groups(groups if claimed else None, problem)
+        found = found._with_groups(groups if claimed else None, problem)
         if claimed and claimed.groups_sha256 != found.groups_sha256:
             raise PactlError(f"--groups {groups} has other groups than those that {CERTIFICATE} is about")
         return found
 
-    def with_groups(self, path: Path | None, problem: Problem) -> Inquiry:
-        """Return the same with the groups in a file."""
+    def _with_groups(self, path: Path | None, problem: Problem) -> Inquiry:
+        """Return the same question with the groups in a file, if there is one."""
         if path is None:
             return self
         every = read_groups(path, len(problem.dataset.train))
-        members, places = np.unique(every, return_inverse=True)  # also those of which no example is counted
+        members, places = np.unique(every, return_inverse=True)  # also groups without a counted example
         groups, places = every[problem.partition.bound], places[problem.partition.bound]
         found = sha256(groups.astype("<i8").tobytes()).hexdigest()
         return replace(self, groups=places, members=tuple(members.tolist()), groups_sha256=found)
 
     def _require_sense(self) -> None:
-        """Raise PactlError unless the question can be asked of so many classes."""
+        """Raise PactlError unless the question fits the number of classes."""
         for what in self.question.others:
             if (rank_of(what) or 0) > self.classes:
-                raise PactlError(f"--certify {what}: there are {self.classes} classes, fewer than that")
+                raise PactlError(f"--certify {what}: there are only {self.classes} classes")
         if CLASS in self.question.shares and self.classes > MOST_EVENTS:
             raise PactlError(f"--certify class: {self.classes:,} classes are more than {MOST_EVENTS:,}")
 
-    def counted(
-        self, network: Prepared, examples: LabelledExamples, problem: Problem, advance: Callable[[int, int], None]
-    ) -> Counted:
-        """Return what is counted of a network on examples of S."""
+    def count(self, network: Prepared, examples: LabelledExamples, problem: Problem, display: Display) -> Counted:
+        """Count the errors and the events of a network on S.
+
+        Args:
+            examples: S, or the features of S that the network takes.
+        """
         whats = self.question.others
         groups = None if self.groups is None else torch.from_numpy(self.groups)
         costs = None if self.costs is None else torch.tensor([list(map(cost_units, row)) for row in self.costs])
         tally = Tally(whats, self.classes, groups, costs, len(self.members))
         observe = {"observe": tally.add} if whats else {}
-        counts = count(network, examples, advance, problem.world, **observe)
+        with display.progress("counting errors") as advance:
+            counts = count(network, examples, advance, problem.world, **observe)
         return Counted(counts, tally.total(problem.world) if whats else np.zeros((len(CAUTIONS), 2, 0), dtype=np.int64))
 
     def guarantees(self, counted: Counted, bits: float, delta: float) -> tuple[Guarantee, ...]:
-        """Return what is guaranteed of a classifier, beside its error, and if it abstains with the best threshold.
+        """Return the guarantees that counts give; abstention gets the best threshold.
 
         Args:
-            bits: of its message, and for choices that it does not carry.
+            bits: the length of the message, and the bits paid for choices that it does not carry.
         """
         found = []
         for what, place in self._places():
@@ -149,14 +152,12 @@ class Inquiry:
         return tuple(found)
 
     def require_counts(self, run: RunDirectory, certificate: Certificate, counted: Counted) -> None:
-        """Raise PactlError unless the events that a certificate has counted are those of its classifier, up to the
-        numerical margin.
-        """
+        """Raise PactlError unless a certificate's events agree with the counts here, up to the numerical margin."""
         for what, place in self._places():
             claimed = certificate.guarantee(what)
             assert claimed is not None
             if [event.name for event in claimed.events] != self._names(what):
-                raise PactlError(f"{run.path / CERTIFICATE} has other events of {what} than there are")
+                raise PactlError(f"{run.path / CERTIFICATE} lists other events of {what} than the data have")
             for event, least, most in zip(
                 claimed.events, *(counted.tallied[row, :, place].T.tolist() for row in (0, -1)), strict=True
             ):
@@ -168,7 +169,7 @@ class Inquiry:
                     )
 
     def _places(self) -> Iterator[tuple[str, slice]]:
-        """Yield the guarantees beside the error, each with where its events are among all that are counted."""
+        """Yield the name of each guarantee beside the error, and the place of its events in the tally."""
         start = 0
         for what in self.question.others:
             end = start + len(self._names(what))
@@ -180,21 +181,15 @@ class Inquiry:
         return event_names(what, self.members if what == GROUPS else range(self.classes))
 
 
-def recounted(problem: Problem, classifier: Prepared, inquiry: Inquiry, display: Display) -> Counted:
-    """Return what is counted of a classifier on S."""
-    with display.progress("counting errors") as advance:
-        return inquiry.counted(classifier, problem.sample, problem, advance)
-
-
 def notes_on(certificate: Certificate) -> Iterator[str]:
-    """Yield what whoever has asked for guarantees should know of them."""
+    """Yield warnings about guarantees that turned out empty or weak."""
     for each in certificate.guarantees:
         empty = [event.name for event in each.events if not event.examples]
         if each.what in MEMBERS and empty:
             names = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-            yield f"of {names} there is no example among those that are counted: nothing is guaranteed there"
+            yield f"no counted example belongs to {names}: nothing is guaranteed there"
         if each.what == ABSTAIN and (each.bound or 0) > (each.abstain_error or 0):
             yield (
-                f"no threshold has a certified error of at most {each.abstain_error:g} among the accepted: this is the "
-                f"one with the least, {percent(each.bound)} (ask for a larger --abstain-error)"
+                f"no threshold has a certified error of at most {each.abstain_error:g} among accepted examples: this "
+                f"one has the least, {percent(each.bound)} (ask for a larger --abstain-error)"
             )

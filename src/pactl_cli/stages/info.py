@@ -1,4 +1,4 @@
-"""`pactl info`: what a bug report needs."""
+"""`pactl info`: the facts that a bug report needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pactl_cli.runs.directory import package_versions
 
 
 def info() -> dict[str, Any]:
-    """Versions, devices and directories of this machine, by name."""
+    """Return the versions, devices and directories of this machine, by name."""
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return package_versions() | {
         "platform": platform.platform(),

@@ -1,4 +1,4 @@
-"""A model card in Hugging Face's format, of a run that may be a stranger's: none of its words becomes markup."""
+"""A model card in Hugging Face's format; the run may be a stranger's, so none of its words becomes markup."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def model_card(classifier: Classifier, file: Path, license_name: str, verify: di
     """Return the card of an exported classifier.
 
     Args:
-        file: what was exported.
-        license_name: an identifier of Hugging Face's.
-        verify: the options with which `pactl verify` finds data and network, by name.
+        file: the exported file.
+        license_name: an identifier that Hugging Face knows.
+        verify: options, by name, with which `pactl verify` finds data and network.
     """
     facts = yaml.safe_dump(_facts(classifier, license_name), sort_keys=False, allow_unicode=True)
     return f"---\n{facts}---\n\n" + "\n".join(_lines(classifier, file, verify)) + "\n"
 
 
 def _facts(classifier: Classifier, license_name: str) -> dict[str, Any]:
-    """Return what stands before the text, for programs."""
+    """Return the metadata before the text, for programs."""
     certificate, settings = classifier.certificate, classifier.settings
     is_text = settings.text is not None or classifier.spec.kind == TOKENS
     task = _TASKS[TOKENS] if is_text else _TASKS.get(classifier.spec.kind, _TABLE_TASK)
@@ -62,7 +62,7 @@ def _facts(classifier: Classifier, license_name: str) -> dict[str, Any]:
 
 
 def _lines(classifier: Classifier, file: Path, verify: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of the text."""
+    """Yield the lines of the card's text."""
     certificate, spec = classifier.certificate, classifier.spec
     side, dataset = certificate.side_information, dataset_in_words(certificate.dataset)
     names = ", ".join(map(_plain, classifier.class_names[:_MOST_CLASSES]))
@@ -101,5 +101,5 @@ def _lines(classifier: Classifier, file: Path, verify: dict[str, Any]) -> Iterat
 
 
 def _plain(text: str) -> str:
-    """Return somebody's words as text: on one line, of a length to read, and nothing in them markup or a link."""
+    """Return a text on one line, cut to a readable length, with all markup and links escaped."""
     return _MARKUP.sub(r"\\\1", on_one_line(text)[:_LONGEST])

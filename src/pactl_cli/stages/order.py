@@ -1,6 +1,6 @@
-"""What is asked of `train`, `transfer` and `prior` beside settings: where a run goes, and what becomes of one there.
+"""The options of `train`, `transfer` and `prior` that are not settings: the run directory, and the settings file.
 
-No torch: the command line looks at it before a stage is loaded.
+This module does not load torch, because the command line needs it before a stage.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from pactl_cli.runs.kinds import KINDS
 from pactl_cli.runs.settings import TrainSettings
 
 RUNS = "runs"
-"""The directory, below the working one, of runs for which the user names none."""
+"""The directory for new runs if the user names none, relative to the working directory."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """Where a run goes, and where its settings come from.
+    """The place of a run, and the file with its settings.
 
     Attributes:
         out: the run directory; None for a new one below `runs`.
-        resume: go on with the run that is there.
-        force: replace the run that is there.
-        config: a file of settings, over which those that are given have precedence.
+        resume: resume the run in `out`.
+        force: replace the run in `out`.
+        config: a file of settings, which options override.
     """
 
     out: Path | None = None
@@ -43,29 +43,29 @@ class Order:
     config: Path | None = None
 
     def settings(self, kind: str, given: dict[str, Any]) -> TrainSettings:
-        """Return the settings of a run: options over a file's, which names no code that the options do not.
+        """Return the settings of a run: options override the file, and code in the file needs an option too.
 
         Raises:
-            PactlError: naming what is wrong, or contradicts itself.
+            PactlError: naming everything that is wrong.
         """
         if self.resume and self.force:
             raise PactlError("--resume and --force exclude each other", "give one of them")
         if self.resume and self.out is None:
-            raise PactlError("--resume needs --out", "name the run directory to go on with")
+            raise PactlError("--resume needs --out", "name the run directory to resume")
         if self.out is not None and "\n" in str(self.out):
-            raise PactlError(f"--out {str(self.out)!r} has a line break in it", "it could not go through a pipe")
+            raise PactlError(f"--out {str(self.out)!r} has a line break in it", "a pipe cannot carry it")
         merged = (read_config_file(self.config) if self.config else {}) | given
         continued = merged.get("continued")
         begun = self.out / "config.yml" if self.resume and self.out and self.config is None else None
         if begun is not None and os.path.lexists(begun):
             kept = read_plain_config(begun)
-            for place in ("data_dir", "source_dataset"):  # data come from where the user says
-                kept.pop(place, None)  # and nothing is fetched to where a run does
+            for place in ("data_dir", "source_dataset"):  # the user, not the run, says where data are read or fetched
+                kept.pop(place, None)
             kind = RunDirectory.open(self.out).manifest.kind if self.out and kept.get("continued") else kind
             settings = KINDS[kind].settings.parse(kept | given)
-        elif isinstance(continued, str | Path):  # anything else in a file is for the settings to refuse
+        elif isinstance(continued, str | Path):  # the settings refuse anything else in a file
             if self.out is not None and self.out.resolve() == Path(continued).resolve():
-                raise PactlError(f"--out {self.out} is the run to continue, which stays as it is", "name another place")
+                raise PactlError(f"--out {self.out} is the run to continue; it must not change", "name another place")
             settings = continued_settings(Path(continued), merged)
         else:
             settings = KINDS[kind].settings.parse(merged)
@@ -78,8 +78,7 @@ class Order:
 
     @contextmanager
     def target(self, settings: TrainSettings) -> Iterator[Path]:
-        """Where the run goes, for the time of the command. By default a new directory, which no other command has, and
-        which goes again if nothing is written into it."""
+        """Yield the run directory; a new one below `runs` is removed again if it stays empty."""
         if self.out is not None:
             yield self.out
             return
@@ -95,18 +94,19 @@ class Order:
 
 
 def named_code(given: dict[str, Any]) -> str | None:
-    """Return the network that options name: by `--model-name`, or by a source that is code."""
+    """Return the network that options name, by `--model-name` or by a source that is code."""
     return given.get("model_name") or catalogue.code_of(given.get("source"))
 
 
 def _claimed_directory(settings: TrainSettings) -> Path:
-    """A new directory below `runs/`, named after the time and the settings, and made here, so that it is nobody else's.
+    """Make a new directory below `runs/`, named after the time and the settings, and return it.
 
-    Where none can be made, the one that could not: creating the run says why.
+    Making it here keeps others from taking it. If it cannot be made, creating the run in it reports why.
     """
     row = catalogue.dataset_entry(settings.dataset)
     dataset = (settings.dataset if row.is_code else row.name.removesuffix(":")).replace(":", "-")
-    model = settings.model_name or (None if row.takes_path else row.model)  # which of their own takes is not known yet
+    # of data in files, the kind and so the default network are not known yet
+    model = settings.model_name or (None if row.takes_path else row.model)
     dim = "" if settings.intrinsic_dim is None else f"-d{settings.intrinsic_dim}"
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
     words = (time, dataset, model and model.replace(":", "."), settings.intrinsic_mode)

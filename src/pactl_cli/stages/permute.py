@@ -23,14 +23,14 @@ def default_place(dataset: str, seed: int) -> Path:
 def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
     """Write the permutation of `seed` as int64 into the `.npy` file `out`.
 
-    A file that already holds it is left alone. Of a data set of the catalogue only the length is needed, which the
-    catalogue knows; one's own data are read for it.
+    A file that holds it already is not touched. The catalogue knows the length of its own data sets; the user's data
+    are read for it.
 
     Raises:
-        PactlError: if the data set is unknown or absent, or the file holds something else or cannot be written.
+        PactlError: if the data set is unknown or missing, or the file holds something else or cannot be written.
     """
     if len(catalogue.joined(dataset)) > 1:
-        raise PactlError(f"--dataset {dataset}: a permutation is of one data set", "name one of them")
+        raise PactlError(f"--dataset {dataset}: a permutation is for one data set", "name one of them")
     examples = catalogue.dataset_entry(dataset).train_examples or _count(dataset, data_dir)
     buffer = BytesIO()
     np.save(buffer, permuted_indices(examples, seed))
@@ -47,7 +47,7 @@ def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
 
 
 def _count(dataset: str, data_dir: Path | None) -> int:
-    """Return the number of training examples of one's own data."""
+    """Return the number of training examples in the user's own data."""
     if counted_by := catalogue.dataset_entry(dataset).counted_by:
         return int(catalogue.imported(counted_by)(dataset))
     from pactl_cli.data.loading import load_dataset

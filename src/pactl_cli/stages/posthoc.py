@@ -1,4 +1,4 @@
-"""What the published path gives on trained coordinates: k-means, no fine-tuning, the published accounting."""
+"""The published path on trained coordinates: k-means, no fine-tuning, the published accounting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from pactl_cli.certificate.certificate import Posthoc, published
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
-from pactl_cli.stages.evidence import recount
+from pactl_cli.stages.evidence import count_on_sample
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.subspace.quantise import kmeans
 
@@ -18,7 +18,7 @@ LEVELS = (5, 7, 10, 20, 50)
 
 @dataclass(frozen=True)
 class Comparison:
-    """The published path on one run, at trained coordinates."""
+    """The published path on one run's trained coordinates."""
 
     problem: Problem
     module: SubspaceModule
@@ -27,17 +27,17 @@ class Comparison:
     extra_bits: float
 
     def best(self) -> Posthoc:
-        """Return the best of several numbers of levels, as the published program would choose it."""
+        """Return the result with the best number of levels, as the published program would choose it."""
         return min((self.at(size) for size in LEVELS), key=lambda entry: entry.bound)
 
     def at(self, size: int) -> Posthoc:
-        """Return what a number of levels gives."""
+        """Return the result with some number of levels."""
         quantiser = kmeans(size).to(self.module.w.device)
         quantiser.fit(self.module.w.detach())
         codebook, symbols = quantiser.message_parts(self.module.w)
         coordinates = torch.from_numpy(codebook.values()[symbols])
         classifier = self.problem.classifier(self.module, coordinates)
-        errors = recount(self.problem, classifier, self.display).cautious
+        errors = count_on_sample(self.problem, classifier, self.display).cautious
         entry = published(
             symbols=symbols,
             errors=errors,

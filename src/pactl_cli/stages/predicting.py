@@ -1,4 +1,4 @@
-"""`pactl predict`: labels for inputs of the user's own, a batch at a time, as they come."""
+"""`pactl predict`: labels for the user's own inputs, one batch at a time."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _ARRAYS, _TABLES = (".npz", ".npy"), tuple(ending for endings in ENDINGS.values(
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one input.
+    """The answer of a classifier to one input.
 
     Attributes:
-        name: of the input: its path, with its place in brackets where a file holds several.
-        label: the number of its class; None where the classifier abstains.
-        class_name: of that class; None as well.
-        margin: between the two largest logits.
-        abstains: whether it does; None of a classifier that never does.
+        name: the path of the input, with its place in brackets if a file holds several.
+        label: the number of the class; None if the classifier abstains.
+        class_name: the name of the class; None if the classifier abstains.
+        margin: the difference of the two largest logits.
+        abstains: whether the classifier abstains; None if it never does.
     """
 
     name: str
@@ -45,26 +45,26 @@ class Prediction:
 
 
 Found = Prediction | PactlError
-"""Of one input: what the classifier says of it, or why it cannot be read."""
+"""The answer to one input, or the reason why it cannot be read."""
 
 
 def predict(
     classifier: Classifier, inputs: Iterable[str], *, batch_size: int | None = None, tokenizer: str | None = None
 ) -> Iterator[list[Found]]:
-    """Yield what a classifier says of inputs, batch by batch, in their order.
+    """Yield the answers of a classifier to inputs, batch by batch, in their order.
 
     Args:
-        inputs: paths of files, or of folders of files, taken as they are needed.
-        batch_size: of each batch; None for as many as are counted at a time.
-        tokenizer: the file of what splits texts, where the run has one.
+        inputs: paths of files or of folders of files, read as they are needed.
+        batch_size: inputs in a batch; by default as many as `bound` counts at a time.
+        tokenizer: the file of the tokenizer, if the run has one.
 
     Raises:
-        PactlError: if the classifier takes other inputs than these, or a file of many inputs cannot be read.
+        PactlError: if the classifier takes other inputs, or a file of many inputs cannot be read.
     """
-    sorter = _Sorter.of(classifier, tokenizer)
+    files = _Files.of(classifier, tokenizer)
     size = batch_size or counting.batch_size(classifier.spec, classifier.device)
-    for is_alone, paths in groupby(sorter.files(inputs), key=sorter.holds_many):
-        read = sorter.many if is_alone else sorter.each
+    for is_of_many, paths in groupby(files.listed(inputs), key=files.holds_many):
+        read = files.many if is_of_many else files.each
         for names, failures, batch in read(paths, size):
             answers = _answers(classifier, batch)
             yield [failure or Prediction(name, *next(answers)) for name, failure in zip(names, failures, strict=True)]
@@ -72,7 +72,7 @@ def predict(
 
 @torch.no_grad()
 def _answers(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[int | None, str | None, float, bool | None]]:
-    """Yield label, class and margin of each of some inputs, and whether the classifier abstains."""
+    """Yield the label, class name and margin of each input, and whether the classifier abstains."""
     if not count_inputs(inputs):
         return
     found = classifier(change(inputs, lambda tensor: tensor.to(classifier.device)))
@@ -87,23 +87,23 @@ def _answers(classifier: Classifier, inputs: Inputs) -> Iterator[tuple[int | Non
 
 
 _Read = tuple[Sequence[str], Sequence[PactlError | None], Inputs]
-"""Names of inputs, of each why it cannot be read, and those that can."""
+"""The names of inputs, the reason why each cannot be read or None, and the inputs that can be read."""
 
 
 @dataclass(frozen=True)
-class _Sorter:
-    """What tells inputs by their names, and reads them."""
+class _Files:
+    """A reader that chooses by a file's name how to read it."""
 
     reader: Reader
     takes_pictures: bool
     takes_texts: bool
 
     @classmethod
-    def of(cls, classifier: Classifier, tokenizer: str | None) -> _Sorter:
-        """Return the one for the inputs of a classifier.
+    def of(cls, classifier: Classifier, tokenizer: str | None) -> _Files:
+        """Return the reader of inputs of a classifier.
 
         Raises:
-            PactlError: if a tokenizer is to be named, or is named in vain.
+            PactlError: if a tokenizer must be named, or is named but not used.
         """
         settings, side = classifier.settings, classifier.certificate.side_information
         given, spec = classifier.calibrated, classifier.spec
@@ -111,8 +111,8 @@ class _Sorter:
         takes_texts = settings.text is not None or (of_folder and spec.kind != IMAGE)
         if (settings.tokenizer not in BUILT_IN) != (tokenizer is not None):
             if tokenizer is not None:
-                raise PactlError(f"--tokenizer {tokenizer}: the run has none of its own", "leave it out")
-            raise MissingError("the run has a tokenizer of its own, in a file", "name it: --tokenizer PATH")
+                raise PactlError(f"--tokenizer {tokenizer}: the run uses no tokenizer from a file", "leave it out")
+            raise MissingError("the run uses a tokenizer from a file", "name it: --tokenizer PATH")
         reader = Reader(
             spec,
             replace(reading_of(settings, tokenizer), image_size=classifier.certificate.configuration["image_size"]),
@@ -122,8 +122,8 @@ class _Sorter:
         )
         return cls(reader, spec.is_image_of_bytes, takes_texts)
 
-    def files(self, inputs: Iterable[str]) -> Iterator[str]:
-        """Yield inputs, and for a folder the files in it and below that can be read, in the order of their paths."""
+    def listed(self, inputs: Iterable[str]) -> Iterator[str]:
+        """Yield the inputs; for a folder, yield the readable files in it and below, in the order of their paths."""
         endings = EXTENSIONS if self.takes_pictures else (TEXT_EXTENSION,)
         for path in inputs:
             if not os.path.isdir(path):
@@ -137,7 +137,7 @@ class _Sorter:
             yield from found
 
     def in_words(self) -> str:
-        """Return what can be named."""
+        """Return the kinds of files that the classifier takes, in words."""
         said = [".npz and .npy files"] if self.reader.encoding is None else []
         said += ["pictures"] if self.takes_pictures else ["texts"] if self.takes_texts else []
         reads_tables = self.reader.encoding is not None or self.reader.reading.text is not None
@@ -149,10 +149,10 @@ class _Sorter:
         return is_array or (path.lower().endswith(_TABLES) and not self.takes_pictures)
 
     def many(self, paths: Iterator[str], size: int) -> Iterator[_Read]:
-        """Yield the inputs in files of many, each called by its place there.
+        """Yield the inputs in files that hold many, each named by its place there.
 
         Raises:
-            PactlError: if they cannot be read, or the classifier takes others.
+            PactlError: if they cannot be read, or the classifier takes other inputs.
         """
         for path in paths:
             places, examples = self._in(path)
@@ -160,7 +160,7 @@ class _Sorter:
                 yield [f"{path}[{places[place]}]" for place in part], [None] * len(part), batch.inputs
 
     def _in(self, path: str) -> tuple[Sequence[int], LabelledExamples]:
-        """Return the inputs in a file of many, and of each its number there."""
+        """Return the numbers and the inputs in a file that holds many."""
         is_table = path.lower().endswith(_TABLES)
         if is_table != (self.reader.encoding is not None) and not (is_table and self.reader.reading.text):
             raise PactlError(f"{path}: the classifier takes {self.in_words()}")
@@ -170,10 +170,10 @@ class _Sorter:
         return range(len(examples)), examples
 
     def each(self, paths: Iterator[str], size: int) -> Iterator[_Read]:
-        """Yield the inputs of files that are one each.
+        """Yield the inputs of files that hold one each.
 
         Raises:
-            PactlError: if the classifier takes none from such files.
+            PactlError: if the classifier takes no such files.
         """
         while names := list(islice(paths, size)):
             if self.takes_pictures:
@@ -187,13 +187,13 @@ class _Sorter:
 
 
 def _named_array(path: str) -> tuple[Path, str] | None:
-    """Return the file and the array of FILE.npz:ARRAY; None for another name."""
+    """Return the file and the array in the name FILE.npz:ARRAY; None for other names."""
     file, colon, array = path.rpartition(":")
     return (Path(file), array) if colon and file.endswith(".npz") and not os.path.lexists(path) else None
 
 
 def _below(folder: str, endings: tuple[str, ...]) -> Iterator[str]:
-    """Yield the files of some endings in a folder and below, but for what programs have left there."""
+    """Yield the files with some endings in a folder and below, without hidden files that programs leave behind."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_left_out(name))
         yield from (

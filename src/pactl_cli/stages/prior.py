@@ -1,4 +1,4 @@
-"""`pactl prior`: weights trained on one part of the training set, then a subspace around them on the rest."""
+"""`pactl prior`: all weights trained on one part of the training set, then a subspace around them on the rest."""
 
 from __future__ import annotations
 
@@ -13,37 +13,33 @@ from pactl_cli.runs.directory import INIT, RunDirectory
 from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
 from pactl_cli.stages.ground import find_ground
-from pactl_cli.stages.training_run import Destination, finish, fit, plan, train_coordinates, train_into, trainer_of
+from pactl_cli.stages.train import Destination, fit, plan, train, train_coordinates, trainer_of
 from pactl_cli.training.objectives import NetworkObjective
 
 STAGE = "prior"
 
 
 def prior(settings: PriorSettings, destination: Destination, display: Display, world: World = ALONE) -> None:
-    """Train into a run directory: all weights on the prior's examples, then d coordinates on the others, which are S.
+    """Train all weights on the prior's examples, then d coordinates on the others, which are S.
 
-    With d = 0 the prior itself is what `bound` certifies.
+    With d = 0, `bound` certifies the prior itself.
 
     Raises:
         PactlError: as `train` does.
     """
-    train_into(destination, settings, display, world, work=_train_both)
+    train(settings, destination, display, world, work=_train_both)
 
 
 def _train_both(run: RunDirectory, problem: Problem, display: Display) -> None:
-    """Train the prior, unless the run has it, then the coordinates."""
+    """Train the prior, unless the run has one, then the coordinates."""
     if INIT not in run.manifest.files:
         _train_prior(run, problem, display)
     start = problem.world.from_first(lambda: Start.load(run, problem.settings))
-    problem = replace(problem, blueprint=replace(problem.blueprint, start=start))
-    if problem.settings.intrinsic_dim:
-        train_coordinates(run, problem, display)
-    else:
-        finish(run, {"w": torch.zeros(0)})
+    train_coordinates(run, replace(problem, blueprint=replace(problem.blueprint, start=start)), display)
 
 
 def _train_prior(run: RunDirectory, problem: Problem, display: Display) -> None:
-    """Train all weights on the prior's examples, and writes them: theta0."""
+    """Train all weights on the prior's examples, and write them as theta0."""
     network = problem.blueprint.network().to(problem.device)
     settings = problem.settings
     assert isinstance(settings, PriorSettings)

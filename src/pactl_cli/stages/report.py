@@ -1,4 +1,4 @@
-"""`pactl report`: what runs say of themselves, read from their directories alone; no data, no network, no torch."""
+"""`pactl report`: facts about runs, read from their directories alone, without data, network or torch."""
 
 from __future__ import annotations
 
@@ -25,25 +25,16 @@ _LARGEST_METRICS = 1 << 23
 _LONGEST_LINE = 1 << 12
 
 _CERTIFIED_FACTS = (
-    *("hypothesis", "levels", "delta", "bound_examples", "errors", "error_bound", "train_error"),
-    *(
-        "at_other_deltas",
-        "majority_error",
-        "made_with",
-        "quantised_train_error",
-        "test_error",
-        "test_examples",
-        "holdout_bound",
-        "train_nll_bits",
-    ),
-    *("message_bits", "ledger_bits", "bits", "bounds", "published", "posthoc", "headline", "guarantees"),
-    *("statement", "assumptions"),
+    *("hypothesis", "levels", "delta", "bound_examples", "errors", "error_bound", "train_error", "at_other_deltas"),
+    *("majority_error", "made_with", "quantised_train_error", "test_error", "test_examples", "holdout_bound"),
+    *("train_nll_bits", "message_bits", "ledger_bits", "bits", "bounds", "published", "posthoc", "headline"),
+    *("guarantees", "statement", "assumptions"),
 )
 _NAMED_FACTS = ("model_name", "base_width", "intrinsic_mode", "intrinsic_dim", "seed")
 
 
 class Attempt(BaseModel):
-    """Which of the messages that `bound` tried a line of metrics is about."""
+    """The message, among those that `bound` tried, that a line of metrics is about."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
@@ -52,14 +43,14 @@ class Attempt(BaseModel):
     price: float | Literal["auto"] | None
 
     def in_words(self) -> str:
-        """Return it in words."""
+        """Return the attempt in words."""
         many = f" of {self.levels} level{'s' * (self.levels > 1)}" if self.levels else ""
         price = "" if self.price is None else f", price {self.price}"
         return f"{self.codebook}{many}{price}"
 
 
 class Epoch(BaseModel):
-    """One line of metrics: the mean error over an epoch's batches, and, in fine-tuning, the bits of the symbols."""
+    """One line of metrics: the mean error over an epoch's batches and, in fine-tuning, the bits of the symbols."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
@@ -71,7 +62,7 @@ class Epoch(BaseModel):
 
 
 class Search(BaseModel):
-    """One line of metrics: a search over a grid, the best point of which lies at the grid's edge."""
+    """One line of metrics: a search over a grid whose best point lies at the edge."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="forbid")
 
@@ -83,7 +74,7 @@ class Search(BaseModel):
 
 
 class Tried(BaseModel):
-    """One line of metrics: a message that was tried, and whether it is the one that was certified."""
+    """One line of metrics: a message that was tried, and whether it was certified."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="forbid")
 
@@ -100,14 +91,14 @@ _LINE: TypeAdapter[Epoch | Search | Tried] = TypeAdapter(Epoch | Search | Tried)
 
 @dataclass(frozen=True)
 class Report:
-    """What one run says of itself.
+    """The facts about one run.
 
     Attributes:
         path: its directory, as the user named it.
         kind: the command that began it.
         state: certified, trained or unfinished.
-        settings: of its training; None if it ended before it had any.
-        certificate: None unless it is certified.
+        settings: the settings of training; None if it ended before they were written.
+        certificate: None unless the run is certified.
     """
 
     path: Path
@@ -118,23 +109,23 @@ class Report:
 
     @property
     def dataset(self) -> str | None:
-        """The name of its data set."""
+        """The name of the data set; None if the run has no settings."""
         if self.certificate:
             return self.certificate.dataset
         return catalogue.own_name(self.settings.dataset) if self.settings else None
 
     def named(self, fact: str) -> Any:
-        """Return a field of its configuration, or None."""
+        """Return a field of the configuration, or None."""
         if self.certificate:
             return self.certificate.configuration.get(fact)
         return self.settings and getattr(self.settings, fact)
 
     def advice(self) -> Advice | None:
-        """Return what to say of its certificate, if that says nothing."""
+        """Return advice on the certificate, if that says nothing."""
         return advice(self.certificate, self.path, self.settings) if self.certificate else None
 
     def facts(self) -> dict[str, Any]:
-        """Everything that is told of it, as JSON; null where it has nothing."""
+        """Return all facts as JSON, with null for those that are missing."""
         certified = self.certificate.model_dump(mode="json") if self.certificate else {}
         return {
             "run_dir": str(self.path),
@@ -150,12 +141,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Details:
-    """What is only drawn.
+    """The data of a run's figures.
 
     Attributes:
-        epochs: in the order in which they went by.
-        unread_lines: how many lines of metrics were none.
-        histogram: of the message's symbols; else `reason` says why there is none.
+        epochs: the epochs in their order.
+        unread_lines: the number of lines of metrics that could not be read.
+        histogram: the histogram of the message's symbols, or None.
+        reason: why there is no histogram.
     """
 
     epochs: tuple[Epoch, ...]
@@ -165,10 +157,10 @@ class Details:
 
 
 def report(paths: list[Path], display: Display) -> list[Report]:
-    """Read the runs; one of several that cannot be shown is told, and left out.
+    """Return the facts about runs; warn about runs that cannot be read, and leave them out.
 
     Raises:
-        PactlError: if none can be shown: the directory is no run, or what it says is not in order.
+        PactlError: if no run can be read.
     """
     found: list[Report] = []
     failed: list[PactlError] = []
@@ -185,13 +177,13 @@ def report(paths: list[Path], display: Display) -> list[Report]:
 
 
 def best_certified(reports: Sequence[Report]) -> Report | None:
-    """Return the run with the lowest certificate, if any has one."""
+    """Return the run with the lowest certified error; None if none is certified."""
     certified = [run for run in reports if run.certificate]
     return min(certified, key=lambda run: run.certificate.error_bound if run.certificate else 1.0, default=None)
 
 
 def are_comparable(reports: Sequence[Report]) -> bool:
-    """Return whether choosing among the certificates is paid for by what their messages say, as far as they tell."""
+    """Return whether the user may choose among the certificates: they differ only in what their messages encode."""
 
     def population(certificate: Certificate) -> str:
         known = certificate.side_information
@@ -205,6 +197,7 @@ def are_comparable(reports: Sequence[Report]) -> bool:
 
 
 def _read(path: Path) -> Report:
+    """Return the facts about one run, with a certificate that agrees with itself."""
     run = RunDirectory.open(path)
     certificate = None
     if run.manifest.stages.get("bound") == "complete":
@@ -217,7 +210,7 @@ def _read(path: Path) -> Report:
 
 
 def read_details(report: Report) -> Details:
-    """Read what only a page shows. Nothing that is wrong here is an error: it is said, and not drawn."""
+    """Return the data of a run's figures; what cannot be read is not drawn, and is no error."""
     run = RunDirectory.open(report.path)
     epochs, unread_lines = _read_metrics(run)
     if report.certificate is None:
@@ -229,7 +222,7 @@ def read_details(report: Report) -> Details:
 
 
 def _read_metrics(run: RunDirectory) -> tuple[tuple[Epoch, ...], int]:
-    """Return the epochs of a run, and how many lines told of none; one unread line if there is no such file to read."""
+    """Return the epochs of a run, and the number of unreadable lines of metrics (1 for an unreadable file)."""
     try:
         lines = run.read_bytes(METRICS, _LARGEST_METRICS).splitlines()
     except PactlError:

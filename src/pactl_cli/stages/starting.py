@@ -1,4 +1,4 @@
-"""What a run starts from: a source's weights, a prior, or the coordinates of a run that it continues."""
+"""The start of a run: a source's weights, a prior, or the end of a run that it continues."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pactl_cli.runs.start import SOURCE, Start
 from pactl_cli.sources import find_source
 
 _BEGINNING = f"{RESUME}/beginning.safetensors"
-"""Where the training of a run that continues another begins."""
+"""The file with the end of the continued run, where training begins."""
 
 
 def is_begun(run: RunDirectory | None) -> bool:
-    """Return whether a run has got as far as its settings."""
+    """Return whether a run has written its settings."""
     return run is not None and CONFIG in run.manifest.files
 
 
 def continued_run(settings: TrainSettings) -> RunDirectory | None:
-    """Return the run that settings continue, complete and unaltered; None if they continue none.
+    """Return the run that settings continue, checked to be complete and unaltered; None if they continue none.
 
     Raises:
-        PactlError: if it is none that can be trained further.
+        PactlError: if it cannot be continued.
     """
     if settings.continued is None:
         return None
@@ -45,14 +45,16 @@ def continued_run(settings: TrainSettings) -> RunDirectory | None:
 def find_start(
     settings: TrainSettings, begun: RunDirectory | None, model_name: str | None, display: Display
 ) -> Start | None:
-    """Return the weights to start from, once a run has begun those that it has; None if a seed alone gives them.
+    """Return the weights to start from; None if the seed alone gives them.
+
+    A run that has begun or is continued gives the weights that it stores, otherwise the source gives them.
 
     Args:
-        begun: the run to go on with, if there is one.
-        model_name: the network that the user has named.
+        begun: the run to resume, if there is one.
+        model_name: the network that the user names.
 
     Raises:
-        PactlError: if there are none, or they are not those that the run began with.
+        PactlError: if the weights are missing, or the run's are altered.
     """
     run = begun if begun is not None and is_begun(begun) else continued_run(settings)
     if run is None:
@@ -65,7 +67,7 @@ def find_start(
 
 
 def save_start(run: RunDirectory, problem: Problem) -> tuple[str, ...]:
-    """Write what a run that begins starts from, so that it needs nothing else; return the files to vouch for."""
+    """Write the start of a new run into its directory, and return the files to list in the manifest."""
     start, settings = problem.blueprint.start, problem.settings
     if settings.continued is not None:
         _save_beginning(run, problem, settings.continued)
@@ -78,7 +80,7 @@ def save_start(run: RunDirectory, problem: Problem) -> tuple[str, ...]:
 
 
 def _save_beginning(run: RunDirectory, problem: Problem, continued: Path) -> None:
-    """Write the end of the continued run, where the training of the new one begins."""
+    """Write the end of the continued run, where training of the new one begins."""
     before = RunDirectory.open(continued)
     if dim := problem.configuration.intrinsic_dim:
         tensors = {"w": trained_coordinates(before, dim)}
@@ -88,7 +90,7 @@ def _save_beginning(run: RunDirectory, problem: Problem, continued: Path) -> Non
 
 
 def require_continuable(problem: Problem, place: DataPlace | None) -> None:
-    """Raise PactlError if a run that is to be continued is on other examples."""
+    """Raise PactlError if the run to continue was trained on other examples."""
     before = continued_run(problem.settings)
     if before is not None:
         require_same_data(before, problem, place.dataset if place else problem.settings.dataset)
@@ -96,10 +98,10 @@ def require_continuable(problem: Problem, place: DataPlace | None) -> None:
 
 @torch.no_grad()
 def load_beginning(run: RunDirectory, problem: Problem, trained: Mapping[str, Tensor]) -> None:
-    """Set what is trained, by name, to where the training of a run that continues another begins.
+    """Set trained tensors, by name, to the end of the continued run, if there is one.
 
     Raises:
-        PactlError: if the run does not have it.
+        PactlError: if the file of these tensors is damaged.
     """
     if problem.settings.continued is None:
         return

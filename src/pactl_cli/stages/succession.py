@@ -1,4 +1,4 @@
-"""Which certificate of a run stays where another was made: the better one, if both answer the same question."""
+"""The choice between a run's earlier certificate and a new one: the better one, if both answer the same question."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pactl_cli.stages.verify import require_true
 from pactl_cli.stages.workbench import STAGE
 
 Earlier = Certificate | str | None
-"""The certificate that a run has; or why it cannot be kept; or None, if the run has none."""
+"""The certificate that a run has, or the reason why it cannot be kept, or None if there is none."""
 
 
 def earlier_certificate(run: RunDirectory, settings: BoundSettings) -> Earlier:
-    """Return the certificate that a run has, or in words why it cannot be kept: it was altered.
+    """Return the certificate that a run has, or the reason why it cannot be kept.
 
     Raises:
-        PactlError: if it answers another question than `settings` ask: neither is then the better one.
+        PactlError: if it answers another question than `settings` ask, because then neither is better.
     """
     if run.manifest.stages.get(STAGE) != "complete":
         return None
@@ -49,7 +49,7 @@ def earlier_certificate(run: RunDirectory, settings: BoundSettings) -> Earlier:
 
 
 def require_same_files(run: RunDirectory, earlier: Earlier, inquiry: Inquiry) -> None:
-    """Raise PactlError if the certificate that a run has is about other groups or costs than an inquiry."""
+    """Raise PactlError if a run's earlier certificate is about other groups or costs than the inquiry."""
     for what, asked in ((GROUPS, inquiry.groups_sha256), (COST, inquiry.costs)):
         answered = earlier.guarantee(what) if isinstance(earlier, Certificate) else None
         if answered and asked != (answered.groups_sha256 if what == GROUPS else answered.costs):
@@ -57,7 +57,7 @@ def require_same_files(run: RunDirectory, earlier: Earlier, inquiry: Inquiry) ->
 
 
 def _another(run: RunDirectory, was: str, now: str) -> PactlError:
-    """Return the error of a question that a run's certificate does not answer."""
+    """Return the error for a question that a run's certificate does not answer."""
     return PactlError(
         f"{run.path} has a certificate for {was}, and {now} asks another question: neither is better",
         "--out DIR puts this one elsewhere, --force replaces the one that is there",
@@ -65,7 +65,7 @@ def _another(run: RunDirectory, was: str, now: str) -> PactlError:
 
 
 def _asked(settings: BoundSettings) -> dict[str, str]:
-    """Return a question in the words of options."""
+    """Return the question that settings ask, by option."""
     question = settings.question
     return {
         "--delta": f"{settings.deltas[0]:g}",
@@ -77,7 +77,7 @@ def _asked(settings: BoundSettings) -> dict[str, str]:
 
 
 def _answered(certificate: Certificate) -> dict[str, str]:
-    """Return the question that a certificate answers, in the same words."""
+    """Return the question that a certificate answers, by option."""
     abstention = certificate.guarantee(ABSTAIN)
     bits = {each.what: each.price_bits - log2(each.shared_events) for each in certificate.guarantees}
     return {
@@ -90,7 +90,7 @@ def _answered(certificate: Certificate) -> dict[str, str]:
 
 
 def _shared(bits: Mapping[str, float]) -> str:
-    """Return the names of guarantees, and what each pays for its share of delta."""
+    """Return the names of guarantees, and the bits that each pays for its share of delta."""
     paid = ", ".join(f"{bits[what]:.4f}" for what in sorted(bits))
     return ",".join(sorted(bits)) + (f" (whose shares of delta cost {paid} bits)" if len(bits) > 1 else "")
 
@@ -98,9 +98,9 @@ def _shared(bits: Mapping[str, float]) -> str:
 def successor(
     earlier: Earlier, found: Candidate, problem: Problem, settings: BoundSettings, display: Display
 ) -> Candidate:
-    """Return what a run is to have: what was found, or its earlier certificate, if that is better and still true.
+    """Return the new certificate, or the earlier one if that is better and still true.
 
-    One that is kept says the same also at the deltas that are asked for now.
+    An earlier one that is kept is also certified at the deltas that the user asks for now.
     """
     new = found.certificate
     if isinstance(earlier, str):
@@ -127,7 +127,7 @@ def successor(
 def _why_false(
     run: RunDirectory, earlier: Certificate, problem: Problem, settings: BoundSettings, display: Display
 ) -> str:
-    """Return why a certificate is not true of these data; nothing if it is."""
+    """Return the reason why a certificate is false for these data; "" if it is true."""
     try:
         require_true(run, earlier, problem, display, settings.groups_file)
     except PactlError as error:

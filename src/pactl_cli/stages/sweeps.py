@@ -1,4 +1,4 @@
-"""The same counts and bits at other numbers of examples, and at other deltas: what a bound is made of."""
+"""Bounds with a certificate's counts and bits at other numbers of examples, and at other deltas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEAST_DELTA, _LARGEST_DELTA = 1e-9, 0.5
 
 
 def bounds_by_examples(certificate: Certificate) -> list[tuple[int, Bounds]]:
-    """The bounds had the same error rate, rounded up to whole errors, been counted on other numbers of examples."""
+    """Return the bounds at the same error rate, rounded up to whole errors, by number of examples, ascending."""
     n, k = certificate.bound_examples, certificate.errors
     low, high = max(_FEWEST_EXAMPLES, n // _SPAN), min(_MOST_EXAMPLES, max(_FEWEST_EXAMPLES, n) * _SPAN)
     bits, delta = certificate.paid_bits, certificate.delta
@@ -22,8 +22,8 @@ def bounds_by_examples(certificate: Certificate) -> list[tuple[int, Bounds]]:
 
 
 def bounds_by_delta(certificate: Certificate) -> list[tuple[float, Bounds]]:
-    """Return the bounds with the same counts and bits at other probabilities to fail, ascending."""
+    """Return the bounds with the same counts and bits at other deltas, ascending."""
     counts = {"errors": certificate.errors, "examples": certificate.bound_examples}
     bits = certificate.paid_bits
     deltas = sorted({*np.geomspace(_LEAST_DELTA, _LARGEST_DELTA, _DELTAS).tolist(), certificate.delta})
-    return [(delta, all_bounds(**counts, bits=bits, delta=min(delta, 0.5))) for delta in deltas]
+    return [(delta, all_bounds(**counts, bits=bits, delta=min(delta, _LARGEST_DELTA))) for delta in deltas]

@@ -1,4 +1,4 @@
-"""`pactl verify`: decode, rebuild, recount, recompute; believe nothing that can be derived."""
+"""`pactl verify`: decode, rebuild, recount, recompute; derive everything that can be derived."""
 
 from __future__ import annotations
 
@@ -29,23 +29,16 @@ from pactl_cli.problem.reloading import reload_problem, restore, trained_coordin
 from pactl_cli.runs.calibrated import Calibrated
 from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, RunDirectory
 from pactl_cli.stages import posthoc
-from pactl_cli.stages.claims import intact_certificate, open_certified, wrong_guarantees
+from pactl_cli.stages.claims import TOLERANCE, intact_certificate, open_certified, wrong_guarantees
 from pactl_cli.stages.classifier import agreed_network
-from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, recount, tested
-from pactl_cli.stages.guaranteeing import Inquiry, recounted
+from pactl_cli.stages.evidence import Claim, Measured, assemble, coordinates_of, count_on_sample, count_on_test_set
+from pactl_cli.stages.guaranteeing import Inquiry
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import Counts
 
 Document = dict[str, Any]
 
-_TOLERANCE = 1e-9
-"""Relative: the last digits of a special function on another machine."""
-_NLL_TOLERANCE = 1e-3
-_KMEANS_TOLERANCE = 1e-3
-
-
-_Counted = tuple[Counts, Counts, Counts | None]
-"""What this machine counts: at the trained coordinates, at the decoded ones, and there on the test set."""
+_NLL_TOLERANCE = _KMEANS_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Verdict:
     """A certificate that agrees with the files, the data and the program.
 
     Attributes:
-        data: where the data came from, and what is known of them, in a sentence.
+        data: a sentence that says where the data were read, and what vouches for them.
     """
 
     certificate: Certificate
@@ -64,20 +57,20 @@ class Verdict:
         "the versions and the device in manifest.json",
         "program_version and made_with in bound.json",
     )
-    """What of a run directory may be false all the same."""
+    """Contents of a run directory that are not checked, and may be false."""
 
 
 def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
-    """Check the certificate in a run directory. Nothing is fetched or written.
+    """Check the certificate in a run directory; fetch and write nothing.
 
     Args:
-        named: what the user says of data and network: nothing else is believed.
+        named: the data and network that the user names; those that the run names are not trusted.
 
     Raises:
-        PactlError: exit code 1 with the reason if anything disagrees; 2 if there is no
-            certificate, or the data, the device or something that the user has to name is missing.
+        PactlError: exit code 1 with the reason if anything disagrees; 2 if there is no certificate, or the data, the
+            device, or something that the user must name is missing.
     """
-    find_device(device)
+    find_device(device)  # the user's mistakes come before anything about the run, with exit code 2
     if named.data_dir is not None:
         data_directory(named.data_dir)
     run = open_certified(path, **{name: value for name, value in vars(named).items() if name != "option"})
@@ -90,7 +83,7 @@ def verify(path: Path, named: Named, device: str, display: Display) -> Verdict:
 
 
 def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Verdict:
-    """Check everything, cheap checks first."""
+    """Check everything, cheap checks first, and return the verdict."""
     certificate = intact_certificate(run)
     require_own_network(run, named.model_name)
     problem = reload_problem(run, named, device, display, only_read=True)
@@ -101,16 +94,16 @@ def _check(run: RunDirectory, named: Named, device: str, display: Display) -> Ve
 def require_true(
     run: RunDirectory, certificate: Certificate, problem: Problem, display: Display, groups: Path | None
 ) -> None:
-    """Raise PactlError unless a certificate of a run is what its message, the data and the program say.
+    """Raise PactlError unless a run's certificate follows from its message, the data and the program.
 
     Args:
-        groups: the file of the groups that the user names.
+        groups: the file of groups that the user names.
     """
-    if not problem.kind.certifies(problem.settings):  # what its source has seen was then not left out of S
+    if not problem.kind.certifies(problem.settings):  # such a run did not leave out of S what its source has seen
         raise PactlError(f"{run.path} makes a source, for which there is no message")
-    for name in wrong_guarantees(certificate):  # of prices nothing else here says whether they share delta
+    for name in wrong_guarantees(certificate):  # nothing below checks that the shares of delta add up
         raise PactlError(f"{run.path / CERTIFICATE} contradicts itself: {name} does not follow from counts and bits")
-    trained_coordinates(run, problem.configuration.intrinsic_dim)  # a file that is as large as the message will be
+    trained_coordinates(run, problem.configuration.intrinsic_dim)  # its size limits the size of the decoded message
     problem = problem.abstaining(certificate.guarantee(ABSTAIN) is not None)
     inquiry = Inquiry.behind(certificate, problem, groups)
     message, encoded = _read_message(run, problem)
@@ -120,16 +113,16 @@ def require_true(
     restore(module, run)
     coordinates, trained = coordinates_of(message, module), None
     if not torch.equal(coordinates, module.w.detach().cpu()):
-        trained = recount(problem, problem.classifier(module, module.w.detach()), display)
+        trained = count_on_sample(problem, problem.classifier(module, module.w.detach()), display)
     classifier = problem.classifier(module, coordinates)
     other = _other_statistics(run, certificate, problem, classifier)
-    counted = recounted(problem, classifier, inquiry, display)
-    decoded = counted.counts
-    measured = _agreed(run, certificate, (trained or decoded, decoded, tested(problem, classifier)), network)
+    counted = inquiry.count(classifier, problem.sample, problem, display)
+    decoded, test = counted.counts, count_on_test_set(problem, classifier)
+    measured = _agreed(run, certificate, trained or decoded, decoded, test, network)
     inquiry.require_counts(run, certificate, counted)
-    if other is not None:  # another machine's, and the classifier that the run gives has them
+    if other is not None:  # `load` gives a classifier with these statistics, so it must hold for them too
         other.place_into(running_statistics(classifier.network))
-        counted = recounted(problem, classifier, inquiry, display)
+        counted = inquiry.count(classifier, problem.sample, problem, display)
         _require_errors(run, certificate, counted.counts)
         inquiry.require_counts(run, certificate, counted)
     expected = assemble(problem, message, encoded, measured, _claim_of(certificate))
@@ -139,9 +132,12 @@ def require_true(
 
 
 def _claim_of(certificate: Certificate) -> Claim:
-    """Return what a certificate was asked to say."""
+    """Return the terms of a certificate."""
     return Claim(
-        *(certificate.delta, certificate.extra_bits, certificate.published.fine_tuned, certificate.posthoc),
+        delta=certificate.delta,
+        extra_bits=certificate.extra_bits,
+        fine_tuned=certificate.published.fine_tuned,
+        comparison=certificate.posthoc,
         other_deltas=tuple(each.delta for each in certificate.at_other_deltas),
         made_with=certificate.made_with,
         share_bits=certificate.share_bits,
@@ -150,14 +146,14 @@ def _claim_of(certificate: Certificate) -> Claim:
 
 
 def _compared(claimed: Certificate, derived: Certificate) -> tuple[Document, Document]:
-    """What must be equal: all but the note on the version, and bounds of which the certificate does not speak."""
+    """Return the two documents that must be equal: without the version, and without bounds that are not claimed."""
     said, known = (each.model_dump(mode="json", exclude={"program_version"}) for each in (claimed, derived))
     known["bounds"] = {name: value for name, value in known["bounds"].items() if name in claimed.bounds}
     return said, known
 
 
 def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Problem) -> None:
-    """Raise PactlError if the certificate is about other inputs or classes, or texts split otherwise."""
+    """Raise PactlError if the certificate names other classes, inputs or another tokenizer than the data have."""
     data = problem.dataset
     here: dict[str, Any] = {
         "classes": data.classes,
@@ -172,22 +168,22 @@ def _require_same_task(run: RunDirectory, certificate: Certificate, problem: Pro
 def _other_statistics(
     run: RunDirectory, certificate: Certificate, problem: Problem, classifier: Prepared
 ) -> Calibrated | None:
-    """Return what a run has been given, if its last bits are another machine's; None if they are this one's.
+    """Return the statistics in a run, if they differ from this machine's in their last digits; None if they are equal.
 
     Raises:
-        PactlError: if that is, unpaid, something else than the data give it.
+        PactlError: if they differ by more: no bits pay for statistics that do not follow from the data.
     """
     given = Calibrated.load(run, problem.dataset.spec, certificate.classifier_sha256)
     derived = problem.calibrated(classifier)
     if name := given.difference(derived):
-        raise PactlError(f"{run.path / CLASSIFIER} does not say of the data what they are: {name} differs")
+        raise PactlError(f"{run.path / CLASSIFIER} does not have the statistics of the data: {name} differs")
     return (
         None if all(torch.equal(given.buffers[name], derived.buffers[name].cpu()) for name in given.buffers) else given
     )
 
 
 def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded]:
-    """Return the decoded message, which must speak of the run's own configuration, or say that w = 0 there."""
+    """Return the decoded message, which must have the run's configuration, or the silent one: w = 0."""
     try:
         message, encoded = decode(run.read_bytes(MESSAGE), problem.task, problem.configuration.intrinsic_dim)
     except DecodeError as error:
@@ -197,9 +193,21 @@ def _read_message(run: RunDirectory, problem: Problem) -> tuple[Message, Encoded
     return message, encoded
 
 
-def _agreed(run: RunDirectory, certificate: Certificate, counted: _Counted, network: NetworkFacts) -> Measured:
-    """The certificate's measured numbers, each found to be what this machine counts, up to the numerical margin."""
-    trained, decoded, test = counted
+def _agreed(
+    run: RunDirectory,
+    certificate: Certificate,
+    trained: Counts,
+    decoded: Counts,
+    test: Counts | None,
+    network: NetworkFacts,
+) -> Measured:
+    """Return the certificate's measured numbers, after checking them against counts, up to the numerical margin.
+
+    Args:
+        trained: counts on S at the trained coordinates.
+        decoded: counts on S at the decoded coordinates.
+        test: counts on the test set at the decoded coordinates.
+    """
     _require_errors(run, certificate, decoded)
     if not _is_log_loss(certificate.train_nll_bits, decoded.nll_bits):
         raise PactlError(
@@ -217,7 +225,7 @@ def _agreed(run: RunDirectory, certificate: Certificate, counted: _Counted, netw
 
 
 def _require_errors(run: RunDirectory, certificate: Certificate, decoded: Counts) -> None:
-    """Raise PactlError unless the errors of a certificate are those of its classifier, up to the numerical margin."""
+    """Raise PactlError unless a certificate's errors agree with the counts here, up to the numerical margin."""
     if not decoded.plain <= certificate.errors <= decoded.doubtful:
         raise PactlError(
             f"{run.path / CERTIFICATE} says errors is {certificate.errors:,}, but the decoded classifier makes "
@@ -226,14 +234,14 @@ def _require_errors(run: RunDirectory, certificate: Certificate, decoded: Counts
 
 
 def _is_log_loss(claimed: float | None, counted: float) -> bool:
-    """Return whether a claimed log-loss is the one counted; None claims one that is not finite."""
+    """Return whether a claimed log-loss agrees with the counted one; None claims that it is not finite."""
     if claimed is None:
         return not isfinite(counted)
     return isclose(claimed, counted, rel_tol=_NLL_TOLERANCE, abs_tol=_NLL_TOLERANCE)
 
 
 def _plain_errors(name: str, claimed: float | None, counts: Counts) -> int:
-    """Return the claimed number of plain errors, if it is one that this machine could have counted."""
+    """Return the claimed number of plain errors; raise PactlError unless another machine could have counted it."""
     known = claimed is not None and 0 <= claimed <= 1
     errors = round((claimed or 0.0) * counts.examples) if known else 0
     if not known or not counts.lenient <= errors <= counts.cautious:
@@ -242,7 +250,7 @@ def _plain_errors(name: str, claimed: float | None, counts: Counts) -> int:
 
 
 def _differences(claimed: Any, derived: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the leaves in which two JSON values differ: (name, claimed, derived)."""
+    """Yield the leaves in which two JSON values differ, as (name, claimed, derived)."""
     if isinstance(derived, dict) and isinstance(claimed, dict) and derived.keys() == claimed.keys():
         for key, value in derived.items():
             yield from _differences(claimed[key], value, f"{name}.{key}".strip("."))
@@ -250,7 +258,7 @@ def _differences(claimed: Any, derived: Any, name: str = "") -> Iterator[tuple[s
         for place, value in enumerate(derived):
             yield from _differences(claimed[place], value, f"{name}.{place}")
     elif isinstance(derived, float) and isinstance(claimed, int | float) and not isinstance(claimed, bool):
-        if not isclose(claimed, derived, rel_tol=_TOLERANCE):
+        if not isclose(claimed, derived, rel_tol=TOLERANCE):
             yield name, claimed, derived
     elif claimed != derived or isinstance(claimed, bool) != isinstance(derived, bool):
         yield name, claimed, derived
@@ -259,7 +267,7 @@ def _differences(claimed: Any, derived: Any, name: str = "") -> Iterator[tuple[s
 def _check_posthoc(
     run: RunDirectory, certificate: Certificate, problem: Problem, module: SubspaceModule, display: Display
 ) -> None:
-    """Makes the comparison again. k-means may differ by a hair on another machine, and so its counts."""
+    """Check the comparison by repeating it, with a tolerance: k-means and its counts may differ on another machine."""
     claimed = certificate.posthoc
     if claimed is None:
         return
@@ -275,5 +283,5 @@ def _check_posthoc(
     bound = catoni_bound(
         errors=claimed.errors, examples=certificate.bound_examples, bits=claimed.bits, delta=certificate.delta
     )
-    if not isclose(bound, claimed.bound, rel_tol=_TOLERANCE):
+    if not isclose(bound, claimed.bound, rel_tol=TOLERANCE):
         raise PactlError(f"{run.path / CERTIFICATE} says posthoc.bound is {claimed.bound}, but it is {bound}")

@@ -1,4 +1,4 @@
-"""One run whose message is looked for: what every step of that needs."""
+"""The state that every step of the search for one run's message shares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.ground import find_ground
 from pactl_cli.stages.guaranteeing import Counted, Inquiry
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.training.counting import Counts
 from pactl_cli.training.features import Ground
 from pactl_cli.training.recipes import Plan
 
@@ -29,12 +28,12 @@ SILENCE = "none"
 
 @dataclass(frozen=True)
 class Attempt:
-    """One of the messages that are tried, in the words of its line of metrics.
+    """A message to try, as its line of metrics describes it.
 
     Attributes:
-        codebook: by its name; `SILENCE` for the message without coordinates.
-        levels: as many as were asked for; None where nobody can.
-        price: of a bit, or "auto"; None where nothing is trained.
+        codebook: its name; `SILENCE` for the message without coordinates.
+        levels: the number of levels that the user asked for; None where the codebook takes none.
+        price: the price of a bit, or "auto"; None without fine-tuning.
     """
 
     codebook: str
@@ -44,12 +43,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Workbench:
-    """A trained classifier, and what `bound` was told.
+    """A trained classifier, and the settings of `bound`.
 
     Attributes:
-        module: at the trained coordinates.
-        inquiry: what is to be guaranteed.
-        metrics: the lines of metrics of everything that is tried; they are written with the certificate.
+        module: theta0 + P w at the trained coordinates.
+        inquiry: the guarantees to make.
+        metrics: lines of metrics of all tries, to be written with the certificate.
     """
 
     problem: Problem
@@ -62,42 +61,38 @@ class Workbench:
 
     @cached_property
     def ground(self) -> Ground:
-        """What fine-tuning is made on."""
+        """The examples or features on which fine-tuning works."""
         return find_ground(self.problem, self.module, self.problem.sample, self.display)
 
     @property
     def plan(self) -> Plan:
-        """How fine-tuning goes: Adam, cosine to 0."""
+        """The plan of fine-tuning: Adam with a cosine schedule to 0."""
         settings = self.settings
         batch_size = settings.batch_size or self.problem.settings.batch_size or 1
         return Plan("adam_cos", settings.quant_epochs, batch_size, settings.lr)
 
-    def counts_at(self, coordinates: Tensor) -> Counts:
-        """Return the counts of the classifier at some coordinates on S, as `counted_at` does."""
-        return self.counted_at(coordinates).counts
-
     def counted_at(self, coordinates: Tensor) -> Counted:
-        """Return what is counted of the classifier at some coordinates on S, once: from features, if there are any."""
+        """Return the counts on S of the classifier at some coordinates, from features if there are any; count once."""
         key = coordinates.cpu().numpy().tobytes()
         if key not in self._counted:
             classifier = self.problem.classifier(self.module, coordinates)
-            with classifier.entered_at(self.ground.head), self.display.progress("counting errors") as advance:
-                self._counted[key] = self.inquiry.counted(classifier, self.ground.examples, self.problem, advance)
+            with classifier.entered_at(self.ground.head):
+                self._counted[key] = self.inquiry.count(classifier, self.ground.examples, self.problem, self.display)
         return self._counted[key]
 
     def bound_at(self, codebook: Codebook, symbols: Symbols) -> float:
-        """Return about the bound that some symbols would be certified at, without the header."""
-        counts = self.counts_at(torch.from_numpy(codebook.values()[symbols]))
+        """Return roughly the bound that some symbols would get: ideal bits, without the header."""
+        counts = self.counted_at(torch.from_numpy(codebook.values()[symbols])).counts
         bits, delta = ideal_symbol_bits(symbols), self.settings.deltas[0]
         return binomial_bound(errors=counts.cautious, examples=counts.examples, bits=bits, delta=delta)
 
     def note_search(self, what: str, tried: Sequence[float], best: float) -> None:
-        """Add a line of metrics if the best point of a grid lies at the grid's edge: beyond it may be a better one."""
+        """Add a line of metrics if the best point of a grid lies at its edge: a better point may lie beyond."""
         if len(tried) > 1 and best in (min(tried), max(tried)):
             line = {"stage": STAGE, "search": what, "tried": list(tried), "best": best, "at_edge": True}
             self.metrics.append(line)
 
 
 def ideal_symbol_bits(symbols: Symbols) -> float:
-    """Return the bits of a sequence of symbols under the better of its trees."""
+    """Return the ideal bits of a sequence of symbols under the better of its trees."""
     return min(ideal_bits(tree, symbols) for tree in symbol_trees(int(symbols.max()) + 1))

@@ -150,7 +150,7 @@ def test_what_the_data_do_not_say_is_unpaid(
     change(tensors, facts)
     forge(joined(tensors, facts))
     said = pactl("verify", run).complaint(1)
-    assert f"{FILE} does not say of the data what they are: {name} differs" in said
+    assert f"{FILE} does not have the statistics of the data: {name} differs" in said
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_pickle_is_not_loaded(run: Path, forge: Callable[[bytes], None]) -> No
 def test_statistics_of_another_network_do_not_fit(run: Path, made: Path, forge: Callable[[bytes], None]) -> None:
     tensors, facts = contents(run)
     forge((made / "other" / FILE).read_bytes())
-    assert "does not have the statistics of its inputs" in refusal(run)
+    assert "disagree on whether inputs have statistics" in refusal(run)
     forge(joined({name: tensor for name, tensor in tensors.items() if name != MEAN}, facts))
     assert "does not have the statistics of its network" in refusal(run)
     for name in ("network/foo", MEAN):  # without examples they are those of theta0

@@ -86,7 +86,7 @@ def test_a_file_answers_as_predict_does(pactl: Call, run: Path, npz: Path, endin
     assert facts["certificate_sha256"] == sha256((run / "bound.json").read_bytes()).hexdigest()
     assert facts["statement"] == document["statement"]
     assert facts["class_names"] == ["0", "1", "2"]
-    assert "is there already" in pactl("export", run, "--to", file).complaint(2)
+    assert "exists already" in pactl("export", run, "--to", file).complaint(2)
     assert pactl("export", run, "--to", file, "--force").code == 0
 
 
@@ -122,7 +122,7 @@ def test_a_file_that_answers_otherwise_is_not_there(
         monkeypatch.setattr(exporting, "_problem", lambda *_: None)
     Path(f"x{ending}").write_text("old")
     said = pactl("export", certified, "--to", f"x{ending}", "--force").complaint(1)
-    assert ("errors on S" if has_data else "answers otherwise") in said
+    assert ("errors on S" if has_data else "has other logits") in said
     assert Path(f"x{ending}").read_text() == "old"
 
 
@@ -150,7 +150,7 @@ def test_other_inputs_and_networks(pactl: Call, request: pytest.FixtureRequest, 
 
 def test_a_name_of_no_kind_and_a_place_that_is_none(pactl: Call, certified: Path) -> None:
     assert "end it with .safetensors, .pt2, .onnx" in pactl("export", certified, "--to", "x.pth").complaint(2)
-    assert "choose another place" in pactl("export", certified, "--to", "nowhere/x.pt2").complaint(2)
+    assert "there is no directory nowhere" in pactl("export", certified, "--to", "nowhere/x.pt2").complaint(2)
     assert "no identifier" in pactl("export", certified, "--to", "x.pt2", "--license", "a: b").complaint(2)
     assert not list(Path().glob("x.*"))
 
@@ -192,7 +192,7 @@ def test_a_network_that_cannot_be_exported_says_so(pactl: Call, npz: Path, tmp_p
     )
     assert pactl("bound", "r", "--quant-epochs", 0, *network).code == 0
     said = pactl("export", "r", "--to", "x.pt2", *network).complaint(1)
-    assert "x.pt2 cannot be made of this network" in said
+    assert "x.pt2: the network cannot be exported so" in said
     assert "--to NAME.safetensors" in said
     assert pactl("export", "r", "--to", "x.safetensors", *network).code == 0
 
@@ -220,7 +220,7 @@ def test_a_card_says_what_was_certified(pactl: Call, certified: Path) -> None:
         line.startswith("- ") for line in text.partition("no program")[2].splitlines()
     )
     assert "pactl verify RUN_DIR" in text
-    assert "is there already" in pactl("export", certified, "--to", "y.pt2", "--card", "README.md").complaint(2)
+    assert "exists already" in pactl("export", certified, "--to", "y.pt2", "--card", "README.md").complaint(2)
     assert not Path("y.pt2").exists()
 
 

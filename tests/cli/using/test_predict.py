@@ -61,8 +61,9 @@ def test_the_data_are_not_needed_and_every_way_in_says_the_same(pactl: Call, she
     assert abs(wrong - document["errors"]) <= 12  # those of S, and the calibration examples
     piped = pactl("predict", "run", "-", stdin="\n".join(found))
     assert piped.out == by_folder.out
-    batches = rows(pactl("predict", "run", "-", "-0", "--batch-size", 7, stdin="\0".join(found)).out)
-    for (label, margin, name), (own_name, own) in zip(batches, found.items(), strict=True):
+    batched = pactl("predict", "run", "-", "-0", "--batch-size", 7, stdin="\0".join(found))
+    assert (batched.code, batched.err) == (0, "")
+    for (label, margin, name), (own_name, own) in zip(rows(batched.out), found.items(), strict=True):
         assert (label, name) == (own[0], own_name)
         assert float(margin) == pytest.approx(float(own[1]), rel=2e-3)
     assert pactl("predict", "run", *found, "--labels").out.split() == [label for label, _ in found.values()]
