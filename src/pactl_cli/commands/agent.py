@@ -115,7 +115,7 @@ class _Agent(LocalElasticAgent):
         if worker_group.group_rank == 0:
             store.set(_ROUND, json.dumps([uuid4().hex, state != before]))
         handoff = Handoff(os.getpid(), options.timeout, options.called(), *json.loads(store.get(_ROUND)))
-        variables = {"OMP_NUM_THREADS": str(max(1, cores() // worker_group.spec.local_world_size)), **handoff.left()}
+        variables = {"OMP_NUM_THREADS": str(max(1, cores() // worker_group.spec.local_world_size)), **handoff.as_variable()}
         if options.machines()[1] == 1:  # gloo would look up the host's name, which not every machine knows
             variables["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
         self.surroundings.variables = variables

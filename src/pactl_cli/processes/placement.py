@@ -29,14 +29,14 @@ class Handoff:
         launcher: its process id: who starts there has ended when it has.
         timeout_seconds: for `TIMEOUT_SECONDS`.
         called: its own command line, before the command's.
-        corner: the part of the store at MASTER_PORT, which is the launchers', where the processes meet.
+        store_prefix: the part of the store at MASTER_PORT, which is the launchers', where the processes meet.
         again: whether to go on with a run that was begun for this launch.
     """
 
     launcher: int
     timeout_seconds: float
     called: str
-    corner: str
+    store_prefix: str
     again: bool
 
     @classmethod
@@ -45,7 +45,7 @@ class Handoff:
         text = os.environ.get(HANDOFF)
         return cls(**json.loads(text)) if text else None
 
-    def left(self) -> dict[str, str]:
+    def as_variable(self) -> dict[str, str]:
         """As a variable."""
         return {HANDOFF: json.dumps(asdict(self))}
 

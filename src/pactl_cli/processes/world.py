@@ -152,7 +152,7 @@ def _join(place: Placement, handoff: Handoff | None) -> World:
         if handoff:  # where the launchers do, in a corner; all have come before the short timeout counts
             patience = max(MEETING_SECONDS, seconds)
             whole = TCPStore(where[0], int(where[1]), timeout=timedelta(seconds=patience), wait_for_workers=False)
-            own = {"store": PrefixStore(handoff.corner, whole), "rank": place.rank, "world_size": place.size}
+            own = {"store": PrefixStore(handoff.store_prefix, whole), "rank": place.rank, "world_size": place.size}
             barrier(own["store"], place.size, _ARRIVED, patience)
         else:
             require_known(where[0])
@@ -178,7 +178,7 @@ def _part(world: World) -> None:
     torch.distributed.destroy_process_group()
 
 
-def claims_to_speak(place: Placement) -> bool:
+def is_first_to_complain(place: Placement) -> bool:
     """Whether this process is the first to complain, where no launcher of ours sorts complaints out."""
     with suppress(Exception):  # no group yet, or rank 0, and the store with it, gone
         return bool(torch.distributed.distributed_c10d._get_default_store().add(_COMPLAINTS, 1) == 1)
