@@ -1,4 +1,4 @@
-"""The page of `pactl report --html`: one file, no script, nothing from elsewhere."""
+"""The page of `pactl report --html`: one file without scripts, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pactl_cli.stages.report import Report, are_comparable, best_certified, read
 _LONGEST_NAME = 44
 _INCOMPARABLE = (
     "These certificates are not all about the same examples, starting weights, delta and guarantees. Each holds with "
-    "its own confidence. Choosing the lowest is paid for only among runs on one training set from the same weights, "
-    "which pactl bound RUN_A RUN_B checks."
+    "its own confidence. Choosing the lowest is paid for only among runs on one training set from the same weights; "
+    "pactl bound RUN_A RUN_B checks that."
 )
 
 
 def page(reports: Sequence[Report]) -> str:
-    """The whole document."""
+    """Return the HTML document."""
     runs = shown(reports)
     best = best_certified(reports)
     chosen = next((run for run in runs if run.report is best), None)
@@ -51,7 +51,7 @@ def page(reports: Sequence[Report]) -> str:
 
 
 def shown(reports: Sequence[Report]) -> list[Shown]:
-    """Runs with names short enough for a plot: the directory's own where that tells them apart."""
+    """Return runs with short, distinct names: the directory's own name if that is unique."""
     own = [report.path.resolve().name for report in reports]
     times = Counter(own)
     names = [name if times[name] == 1 else str(report.path) for name, report in zip(own, reports, strict=True)]
@@ -69,7 +69,7 @@ def shown(reports: Sequence[Report]) -> list[Shown]:
 
 
 def _what_it_depends_on(runs: Sequence[Shown]) -> Markup | None:
-    """The bounds of the run with the lowest certificate."""
+    """Return the figure of the bounds of the run with the lowest certificate."""
     best = best_certified([run.report for run in runs])
     drawn = (figures.what_it_depends_on(run.name, c) for run in runs if run.report is best and (c := best.certificate))
     return next(drawn, None)
@@ -85,11 +85,11 @@ _FIGURES = (
     _what_it_depends_on,
 )
 FIGURES: dict[str, Callable[[Sequence[Shown]], Markup | None]] = dict(zip(PLOTS, _FIGURES, strict=True))
-"""What the page draws, by its name: each a section, or None where there is nothing to draw."""
+"""The figures of the page by name: each returns a section, or None if there is nothing to draw."""
 
 
 def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
-    """The certificate in words."""
+    """Return the header of the page: the certificate in words."""
     if chosen is None or chosen.report.certificate is None:
         return tag(
             "header",
@@ -127,7 +127,7 @@ def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
 
 
 def _advice(report: Report) -> Markup | None:
-    """What to say of a certificate that says nothing."""
+    """Return the advice for a certificate that says nothing."""
     advised = report.advice()
     if advised is None:
         return None
@@ -136,9 +136,9 @@ def _advice(report: Report) -> Markup | None:
 
 
 def _claim(certificate: Certificate) -> tuple[str, str]:
-    """The statement in two parts: what holds, and the rest: when it abstains, and of what it was computed."""
+    """Return a certificate's statement in two parts: what holds; when it abstains and on what it was computed."""
     first, _, second = certificate.statement.partition(": ")
-    if second.startswith("with "):  # a hold-out bound says so first
+    if second.startswith("with "):  # the statement of a hold-out bound begins with that word
         claim, _, ground = second.partition(", counted on")
         return f"W{claim[1:]}.", f"{first}, counted on{ground}"
     claim, _, condition = first.partition("; ")
@@ -147,7 +147,7 @@ def _claim(certificate: Certificate) -> tuple[str, str]:
 
 
 def _tiles(certificate: Certificate) -> Markup:
-    """The numbers next to the headline."""
+    """Return the numbers below the headline."""
     counted = f"{certificate.errors:,} of {certificate.bound_examples:,}"
     test = "no test set" if certificate.test_error is None else "a check, not used"
     compared = ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits))
@@ -167,7 +167,7 @@ def _bits(number: float) -> str:
 
 
 def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
-    """The table of runs."""
+    """Return the table of runs."""
     rows = [_row(run, run is chosen and len(runs) > 1) for run in runs]
     header = ("run", "d", "training error", "test error", "bits", "certificate", "chance", "published", "hold-out")
     thresholds = any(run.report.certificate and run.report.certificate.bits.threshold for run in runs)
@@ -182,7 +182,7 @@ def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
 
 
 def _row(run: Shown, is_best: bool) -> list[Child]:
-    """One run's cells."""
+    """Return the cells of a run."""
     report, certificate = run.report, run.report.certificate
     words = [plain(report.named(fact), 60) for fact in ("model_name", "intrinsic_mode") if report.named(fact)]
     about = " · ".join([plain(report.dataset or report.kind, 60), *words])
@@ -214,12 +214,12 @@ def _row(run: Shown, is_best: bool) -> list[Child]:
 
 
 def _jointly(certificate: Certificate) -> list[str]:
-    """The bounds that hold together with the headline."""
+    """Return the bounds at other deltas, which hold jointly with the headline."""
     return [f"{percent(each.error_bound)} at delta {each.delta:g}" for each in certificate.at_other_deltas]
 
 
 def _particulars(runs: Sequence[Shown]) -> Markup:
-    """What each run is, what it assumes, and how to check it."""
+    """Return the details of each run: its settings, its assumptions, and how to check it."""
     return tag("section", tag("h2", "Run by run"), [_article(run) for run in runs], class_="particulars")
 
 
@@ -263,7 +263,7 @@ def _article(run: Shown) -> Markup:
 
 
 def _log_loss(bits: float | None) -> str:
-    """A total log-loss; a dash where it is not finite."""
+    """Return a total log-loss; a dash if it is not finite."""
     return "-" if bits is None else f"{bits:,.1f} bits on the training examples"
 
 
