@@ -129,7 +129,7 @@ class _Agent(LocalElasticAgent):
             is_consequence, rank, code = min(failed)
             self._lost = min(self._lost, time.monotonic())
             waits = SAVE_SECONDS if code == INTERRUPTED and None in codes.values() else OTHERS_END_SECONDS
-            may_learn_why = None in codes.values() or machines[1] > 1  # one here or elsewhere may
+            may_learn_why = None in codes.values() or machines[1] > 1  # from a process here or on another machine
             if is_consequence and may_learn_why and time.monotonic() - self._lost < waits:
                 return RunResult(WorkerState.HEALTHY)
             self.end()
