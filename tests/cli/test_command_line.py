@@ -35,6 +35,7 @@ COMMANDS: dict[str, Any] = dict(get_command(app).commands)  # type: ignore[attr-
 def test_help_has_80_columns_and_every_word_and_default_whole(pactl: Call, command: str) -> None:
     text = pactl(*command.split(), "--help").out
     assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in text.partition("Commands:")[2], "the first sentence of each command is whole"
     flowing = " ".join(text.split())
     for parameter in COMMANDS[command].params if command else ():
         said = help_of(parameter).replace("\N{NO-BREAK SPACE}", " ")

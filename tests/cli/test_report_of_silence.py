@@ -31,12 +31,12 @@ def page(pactl: Call, *runs: Path) -> str:
     return Path("page.html").read_text()
 
 
-def test_chance_and_the_most_frequent_class_are_lines_with_labels(pactl: Call, silent: Path) -> None:
+def test_chance_and_the_most_frequent_class_are_lines_that_the_legend_explains(pactl: Call, silent: Path) -> None:
     text, found = page(pactl, silent), json.loads((silent / "bound.json").read_text())
     rates = {"chance": ("chance", 2 / 3), "majority": ("most frequent class", found["majority_error"])}
     for style, (name, rate) in rates.items():
         assert f'class="baseline {style}"' in text
-        assert f">{name} {percent(rate)}</text>" in text
+        assert f"{name} {percent(rate)}</li>" in text.partition("Where the bits go")[0]
         assert f'<line x1="{100 * rate:.3f}%" x2="{100 * rate:.3f}%" y1="0.000%" y2="100.000%"' in text
 
 

@@ -150,7 +150,7 @@ def test_a_rank_that_raises_says_so_itself_and_once(
         ((2, "train", "--dataset", "mnits"), "--dataset 'mnits' is not known (did you mean mnist?"),
         ((2, "train", "--dataset", "digits", "--epochs", 0), "--epochs 0:"),
         ((2, "bound", "run", "--quant-epochs", -1), "--quant-epochs -1:"),
-        ((2, "verify", "run"), "'verify' is not one of 'train', 'transfer', 'prior', 'bound'"),
+        ((2, "verify", "run"), "'COMMAND': 'verify' is not one of 'train', 'transfer', 'prior', 'bound'"),
         ((2, "train", "--resume"), "--resume needs --out"),
         ((2, "train", "--device", "cuda"), "--device cuda does not go with launch --cpus"),
         ((2, "bound", "-"), "no run directory came through the pipe"),

@@ -201,21 +201,23 @@ def _row(run: Shown, is_best: bool) -> list[Child]:
     bits = certificate.bits
     parts = f"{bits.configuration} + {bits.codebook} + {bits.symbols:,} + {bits.ledger:.6g}"
     parts += f" + {bits.threshold}" if bits.threshold else ""
+    others = certificate.at_other_deltas
+    jointly = [tag("small", _whole(each.error_bound), f" at delta {each.delta:g}") for each in others]
     return [
         *first,
         percent(certificate.quantised_train_error),
         percent(certificate.test_error),
         [f"{certificate.paid_bits:,.6g}", tag("small", parts)],
-        [tag("strong", percent(certificate.error_bound)), *(tag("small", line) for line in _jointly(certificate))],
-        [percent(certificate.chance_error), tag("small", f"most frequent {percent(certificate.majority_error)}")],
+        [tag("strong", percent(certificate.error_bound)), *jointly],
+        [percent(certificate.chance_error), tag("small", "most frequent ", _whole(certificate.majority_error))],
         [percent(certificate.published.bound), tag("small", _bits(certificate.published.bits))],
         percent(certificate.holdout_bound),
     ]
 
 
-def _jointly(certificate: Certificate) -> list[str]:
-    """Return the bounds at other deltas, which hold jointly with the headline."""
-    return [f"{percent(each.error_bound)} at delta {each.delta:g}" for each in certificate.at_other_deltas]
+def _whole(error: float) -> Markup:
+    """Return an error in percent on which no line ends."""
+    return tag("span", percent(error), class_="whole")
 
 
 def _particulars(runs: Sequence[Shown]) -> Markup:
@@ -235,7 +237,7 @@ def _article(run: Shown) -> Markup:
     if certificate:
         facts |= {
             "other bounds": "  ".join(f"{name} {percent(b)}" for name, b in certificate.bounds.items()),
-            "jointly": ", ".join(_jointly(certificate)),
+            "jointly": ", ".join(f"{percent(b.error_bound)} at delta {b.delta:g}" for b in certificate.at_other_deltas),
             "bound was told": quoted(", ".join(f"{name} {value}" for name, value in certificate.made_with.items())),
             "log-loss": _log_loss(certificate.train_nll_bits),
             "sha256 of the message": certificate.message_sha256,

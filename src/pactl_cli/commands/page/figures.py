@@ -22,6 +22,7 @@ from pactl_cli.commands.page.plot import (
     show_percent,
     show_small,
 )
+from pactl_cli.errors import names_in_words
 from pactl_cli.stages.claims import Histogram
 from pactl_cli.stages.report import Details, Epoch, Report
 from pactl_cli.stages.sweeps import bounds_by_delta, bounds_by_examples
@@ -81,10 +82,6 @@ def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
     baselines = [c.chance_error or c.majority_error for _, c in certified]
     largest = max([largest, *(rate for rate in baselines if rate <= _FARTHEST * largest)])
     x = Axis(0.0, min(1.0, max(0.01, 1.08 * largest)), show_percent, "error")
-    marks = [
-        _errors_of(run.name, certificate, x, (row + 0.48) / len(certified))
-        for row, (run, certificate) in enumerate(certified)
-    ]
     entries = [
         key_of("dot", "train", "training error, quantised"),
         key_of("dot", "test", "test error (a check, not used)"),
@@ -96,8 +93,12 @@ def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
         f"{run.name}: test {percent(c.test_error)}, at most {percent(c.error_bound)}" for run, c in certified
     )
     rates = {style: [_rate(style, certificate) for _, certificate in certified] for style in _RATES}
-    marks = [*(mark for style, row in rates.items() for mark in _baselines(style, row, x)), *marks]
+    for style, name in _RATES.items():
+        if near := [percent(rate) for rate in dict.fromkeys(rates[style]) if rate is not None and rate <= x.high]:
+            entries.append(key_of("line", f"baseline {style}", f"{name} {names_in_words(near)}"))
     far = [rate for row in rates.values() for rate in row if rate is not None and rate > x.high]
+    marks = [mark for style, row in rates.items() for mark in _baselines(style, row, x)]
+    marks += [_errors_of(run.name, c, x, (row + 0.48) / len(certified)) for row, (run, c) in enumerate(certified)]
     plot = drawing(
         "errors", "The bound against the test error", text, x, None, marks, height=f"{4.2 * len(certified):.1f}rem"
     )
@@ -122,7 +123,7 @@ def _rate(style: str, certificate: Certificate) -> float | None:
 
 
 def _baselines(style: str, rates: Sequence[float | None], x: Axis) -> Iterable[Markup]:
-    """Yield a vertical line with a label for each stretch of rows with the same rate, if that lies on the plot."""
+    """Yield a vertical line for each stretch of rows with the same rate, if that lies on the plot."""
     row = 0
     for rate, group in groupby(rates):
         first, row = row, row + len(list(group))
@@ -130,9 +131,6 @@ def _baselines(style: str, rates: Sequence[float | None], x: Axis) -> Iterable[M
             ends = {"y1": percent_of(first / len(rates)), "y2": percent_of(row / len(rates))}
             place = percent_of(x.place(rate))
             yield tag("line", x1=place, x2=place, **ends, class_=f"baseline {style}")
-            drop = "0.9em" if style == "chance" else "2.1em"
-            text = f"{_RATES[style]} {percent(rate)}"
-            yield tag("text", text, x=place, y=ends["y1"], dx="-0.4em", dy=drop, class_=f"tick end {style}")
 
 
 def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup:
@@ -141,7 +139,7 @@ def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup
     ends = x.place(start), x.place(certificate.error_bound)
     height = percent_of(y)
     parts = [
-        tag("text", name, x="0%", y=height, dy="-1.35em", class_="row-name"),
+        tag("text", name, x="0%", y=height, dy="-1.35em", class_="row-name haloed"),
         tag("line", x1="0%", x2="100%", y1=height, y2=height, class_="rule"),
         tag("line", x1=percent_of(ends[0]), x2=percent_of(ends[1]), y1=height, y2=height, class_="gap"),
         marker("diamond", "published", x.place(certificate.published.bound), y),
@@ -154,7 +152,7 @@ def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup
     parts.append(marker("diamond", "certificate", ends[1], y))
     side = "end" if ends[1] > 0.9 else "middle"
     text = percent(certificate.error_bound)
-    parts.append(tag("text", text, x=percent_of(ends[1]), y=height, dy="1.75em", class_=f"value {side}"))
+    parts.append(tag("text", text, x=percent_of(ends[1]), y=height, dy="1.75em", class_=f"value haloed {side}"))
     return Markup("".join(parts))
 
 
