@@ -1,4 +1,4 @@
-"""What `pactl report` says of chance, of tries, and of runs that it cannot show."""
+"""`pactl report` on certificates that say nothing, and on runs that it cannot show."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Call = Callable[..., Any]
 
 @pytest.fixture
 def silent(pactl: Call, trained: Path) -> Path:
-    """A run whose certificate says nothing."""
+    """Return a run whose certificate says nothing."""
     assert pactl("bound", trained, "--quant-epochs", 0, "--misc-extra-bits", 400, "--delta", ".05,.01").code == 0
     return trained
 
 
 def page(pactl: Call, *runs: Path) -> str:
-    """The page of some runs."""
+    """Return the page of some runs."""
     assert pactl("report", *runs, "--html", "page.html").code == 0
     return Path("page.html").read_text()
 

@@ -29,7 +29,7 @@ from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend, create_backend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, create_handler
 
-from pactl_cli.commands.launch import CrewOptions, state_of
+from pactl_cli.commands.launch import LaunchOptions, state_of
 from pactl_cli.data.files.capacity import cores
 from pactl_cli.errors import BAD_INPUT, BOUND_EXCEEDED, FAILED, INTERRUPTED, PEER_LOST, PactlError
 from pactl_cli.processes.interruption import Interruption, interruptibly
@@ -43,7 +43,7 @@ _COMPLAINT_BYTES = 1 << 14
 _ROUND, _BEFORE = "pactl/round", "pactl/before"
 
 
-class _Surroundings(LogsSpecs):
+class _Environment(LogsSpecs):
     """The environment variables and the streams of each process of this machine.
 
     Rank 0 has the launcher's own streams. The stderr of any other goes to a nameless file, in case it is to blame.
@@ -82,10 +82,10 @@ class _Agent(LocalElasticAgent):
 
     blamed: tuple[int, int, str] | None = None
 
-    def __init__(self, spec: WorkerSpec, options: CrewOptions, store: TCPStore, target: Path | None) -> None:
-        self.surroundings, self._wish = _Surroundings(), Interruption(echo_seconds=1)
-        super().__init__(spec, self.surroundings, exit_barrier_timeout=SAVE_SECONDS)
-        self._options, self._launchers, self._target = options, store, target
+    def __init__(self, spec: WorkerSpec, options: LaunchOptions, store: TCPStore, target: Path | None) -> None:
+        self.environment, self._interruption = _Environment(), Interruption(echo_seconds=1)
+        super().__init__(spec, self.environment, exit_barrier_timeout=SAVE_SECONDS)
+        self._options, self._job_store, self._target = options, store, target
 
     def codes(self) -> dict[int, int | None]:
         """Return the exit codes of the current processes by rank; None for one that runs."""
@@ -99,18 +99,18 @@ class _Agent(LocalElasticAgent):
             self._pcontext.close(by, OTHERS_END_SECONDS)
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        self._wish.__exit__()  # a signal must end the wait for machines, not only be noted
-        if self._wish.requested:
+        self._interruption.__exit__()  # a signal must end the wait for machines, not only be noted
+        if self._interruption.requested:
             raise KeyboardInterrupt
         if self._pcontext:
             rank, code, said = self.blamed or (0, 0, "")
             why = _ending(rank, code) if code else "a machine has come"
             print(f"{said}pactl: note: {why}: all start again", file=sys.stderr, flush=True)
         super()._rendezvous(worker_group)
-        self._wish.__enter__()
-        self.blamed, self._lost = None, float("inf")
+        self._interruption.__enter__()
+        self.blamed, self._failed_at = None, float("inf")
         options, state = self._options, state_of(self._target)
-        before = self._launchers.compare_set(f"{_BEFORE}/{options.rdzv_id}", "", state).decode()
+        before = self._job_store.compare_set(f"{_BEFORE}/{options.rdzv_id}", "", state).decode()
         store: Any = worker_group.store  # shared by the machines that take part in this start
         if worker_group.group_rank == 0:
             store.set(_ROUND, json.dumps([uuid4().hex, state != before]))
@@ -119,27 +119,29 @@ class _Agent(LocalElasticAgent):
         variables = {"OMP_NUM_THREADS": str(threads), **handoff.as_variable()}
         if options.machines()[1] == 1:  # gloo would resolve the host's name, which some machines cannot
             variables["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-        self.surroundings.variables = variables
+        self.environment.variables = variables
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        if self._wish.requested:
+        if self._interruption.requested:
             raise KeyboardInterrupt
         codes, machines = self.codes(), self._options.machines()
         if failed := [(code in (PEER_LOST, INTERRUPTED), rank, code) for rank, code in codes.items() if code]:
             is_consequence, rank, code = min(failed)
-            self._lost = min(self._lost, time.monotonic())
+            self._failed_at = min(self._failed_at, time.monotonic())
             waits = SAVE_SECONDS if code == INTERRUPTED and None in codes.values() else OTHERS_END_SECONDS
             may_learn_why = None in codes.values() or machines[1] > 1  # from a process here or on another machine
-            if is_consequence and may_learn_why and time.monotonic() - self._lost < waits:
+            if is_consequence and may_learn_why and time.monotonic() - self._failed_at < waits:
                 return RunResult(WorkerState.HEALTHY)
             self.end()
-            self.blamed = rank, code, self.surroundings.said(rank) if 0 < code != PEER_LOST else ""
+            self.blamed = rank, code, self.environment.said(rank) if 0 < code != PEER_LOST else ""
             if code in (BAD_INPUT, BOUND_EXCEEDED) or (code == INTERRUPTED and machines[0] == machines[1]):
                 self._remaining_restarts = 0
         return super()._monitor_workers(worker_group)  # type: ignore[no-any-return]
 
 
-def run_crew(options: CrewOptions, words: list[str], target: Path | None, advice: Callable[[], str]) -> tuple[int, str]:
+def run_processes(
+    options: LaunchOptions, words: list[str], target: Path | None, advice: Callable[[], str]
+) -> tuple[int, str]:
     """Run a command line on several processes to their end. No process outlives this one, not even if it is killed.
 
     Args:
@@ -173,13 +175,13 @@ def run_crew(options: CrewOptions, words: list[str], target: Path | None, advice
         agent.blamed = 0, PEER_LOST, ""
     finally:
         agent.end(signal.SIGKILL)
-        agent.surroundings.files.close()
+        agent.environment.files.close()
         if not interrupted or least == most:  # otherwise the other machines go on
             meeting.shutdown()
     return _verdict(agent, interrupted, advice)
 
 
-def _meeting(options: CrewOptions) -> tuple[DynamicRendezvousHandler, TCPStore, tuple[str, int]]:
+def _meeting(options: LaunchOptions) -> tuple[DynamicRendezvousHandler, TCPStore, tuple[str, int]]:
     """Return the rendezvous of a job's launchers, its store, and the store's host and port."""
     endpoint, rank = options.endpoint(), options.node_rank
     asked = rendezvous.RendezvousParameters(

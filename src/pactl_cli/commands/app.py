@@ -22,8 +22,8 @@ from pactl_cli.commands import completion
 from pactl_cli.commands.certify import certify
 from pactl_cli.commands.export import export
 from pactl_cli.commands.launch import (
-    CrewOptions,
     Launched,
+    LaunchOptions,
     claimed,
     require_device,
     with_paths,
@@ -230,11 +230,11 @@ _command(epilog="Example:  pactl certify nets:small --weights mine.pth --dataset
     "pactl launch --gpus 8 --nnodes 1:4 --max-restarts 3 \\\n"
     "    --rdzv-endpoint node0:29500 train --out /shared/run",
 )
-@with_options(CrewOptions)
+@with_options(LaunchOptions)
 def launch(
     context: typer.Context,
     name: Annotated[Launched, typer.Argument(metavar="COMMAND", help="train, transfer, prior or bound.")],
-    options: CrewOptions,
+    options: LaunchOptions,
     words: Annotated[
         list[str] | None, typer.Argument(metavar="...", help="The command's own arguments and options.")
     ] = None,
@@ -257,9 +257,9 @@ def launch(
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
     target, advice = context.with_resource(claimed(name, given, options.called()))
     where = ["--out", str(target)] if target else []
-    from pactl_cli.commands.agent import run_crew
+    from pactl_cli.commands.agent import run_processes
 
-    code, said = run_crew(options, [name, "--device", device, *where, *words], target, advice)
+    code, said = run_processes(options, [name, "--device", device, *where, *words], target, advice)
     print(said, end="", file=sys.stderr)
     sys.exit(code)
 

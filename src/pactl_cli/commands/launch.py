@@ -23,7 +23,7 @@ _several = partial(typer.Option, rich_help_panel="Several machines")
 
 
 @dataclass(frozen=True)
-class CrewOptions:
+class LaunchOptions:
     """The options of `launch` about the processes: their number, and where they meet."""
 
     gpus: Annotated[int | None, typer.Option(help="One process on each of N GPUs.", min=1, metavar="N")] = None
@@ -91,7 +91,7 @@ def state_of(target: Path | None) -> str:
     return "nothing"
 
 
-def require_device(device: str | None, options: CrewOptions) -> str:
+def require_device(device: str | None, options: LaunchOptions) -> str:
     """Return the kind of device that all processes compute on.
 
     Raises:

@@ -113,7 +113,7 @@ def _is_mapping(field: FieldInfo) -> bool:
 
 def _is_list(field: FieldInfo) -> bool:
     """Return whether a setting is a list, whose option can be given several times."""
-    return get_origin(field.annotation) is tuple and not isinstance(field.default, NoneType)
+    return get_origin(field.annotation) is tuple and field.default is not None
 
 
 def _members(annotation: Any) -> list[Any]:

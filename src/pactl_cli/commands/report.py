@@ -79,19 +79,19 @@ class Outputs:
         if self.html is not None:
             from pactl_cli.commands.page.document import page
 
-            _give("--html", self.html, page(reports).encode("utf-8", "replace"))
+            _write("--html", self.html, page(reports))
         elif self.csv is not None:
             from pactl_cli.commands.tables import as_csv
 
-            _give("--csv", self.csv, as_csv(reports).encode("utf-8", "replace"))
+            _write("--csv", self.csv, as_csv(reports))
         elif self.latex is not None:
             from pactl_cli.commands.tables import as_latex
 
-            _give("--latex", self.latex, as_latex(reports).encode("utf-8", "replace"))
+            _write("--latex", self.latex, as_latex(reports))
         elif self.figure is not None:
             from pactl_cli.commands.page.picture import picture
 
-            _give("--figure", self.figure, picture(reports, self.plot or PLOTS[0], _form(self.figure), display))
+            _write("--figure", self.figure, picture(reports, self.plot or PLOTS[0], _form(self.figure), display))
         elif self.as_json or not sys.stdout.isatty():
             print(json.dumps([run.facts() for run in reports], indent=2))
         else:
@@ -122,11 +122,12 @@ def _form(figure: Path) -> str:
     return figure.suffix[1:].lower()
 
 
-def _give(option: str, path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, and print its path; for the path `-`, print the data instead."""
+def _write(option: str, path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all, and print its path; for the path `-`, print the content instead."""
     from pactl_cli.runs.copying import require_other_file
     from pactl_cli.runs.directory import replace_file
 
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     if str(path) == "-":
         print(data.decode(), end="")
         return

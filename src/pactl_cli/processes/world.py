@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.utils.store import barrier
 
 from pactl_cli.errors import FAILED, PactlError, PeerLostError, StoppedError
@@ -137,8 +138,6 @@ def joined() -> Iterator[World]:
 
 def _join(place: Placement, handoff: Handoff | None) -> World:
     """Return the world, once all processes have come. Tensors on GPUs go by NCCL, all others by gloo."""
-    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
-
     seconds = handoff.timeout_seconds if handoff else TIMEOUT_SECONDS
     gpus = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     backend, where = "cpu:gloo,cuda:nccl" if gpus else "gloo", (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])

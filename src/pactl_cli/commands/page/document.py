@@ -11,7 +11,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.percent import percent
 from pactl_cli.certificate.questions import ERROR
 from pactl_cli.commands.page import figures, guarantees
-from pactl_cli.commands.page.figures import COLOURS, Shown, table
+from pactl_cli.commands.page.figures import COLOURS, NamedRun, table
 from pactl_cli.commands.page.markup import Child, Markup, plain, tag
 from pactl_cli.commands.page.plot import PLOTS
 from pactl_cli.errors import quoted, shell_command
@@ -27,7 +27,7 @@ _INCOMPARABLE = (
 
 def page(reports: Sequence[Report]) -> str:
     """Return the HTML document."""
-    runs = shown(reports)
+    runs = named_runs(reports)
     best = best_certified(reports)
     chosen = next((run for run in runs if run.report is best), None)
     style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def page(reports: Sequence[Report]) -> str:
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-def shown(reports: Sequence[Report]) -> list[Shown]:
+def named_runs(reports: Sequence[Report]) -> list[NamedRun]:
     """Return runs with short, distinct names: the directory's own name if that is unique."""
     own = [report.path.resolve().name for report in reports]
     times = Counter(own)
@@ -58,7 +58,7 @@ def shown(reports: Sequence[Report]) -> list[Shown]:
     times = Counter(names)
     names = [name if times[name] == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
     return [
-        Shown(
+        NamedRun(
             plain(name, _LONGEST_NAME),
             f"run-{place % COLOURS} dash-{place // COLOURS % 3}",
             report,
@@ -68,7 +68,7 @@ def shown(reports: Sequence[Report]) -> list[Shown]:
     ]
 
 
-def _what_it_depends_on(runs: Sequence[Shown]) -> Markup | None:
+def _what_it_depends_on(runs: Sequence[NamedRun]) -> Markup | None:
     """Return the figure of the bounds of the run with the lowest certificate."""
     best = best_certified([run.report for run in runs])
     drawn = (figures.what_it_depends_on(run.name, c) for run in runs if run.report is best and (c := best.certificate))
@@ -84,11 +84,11 @@ _FIGURES = (
     figures.learning,
     _what_it_depends_on,
 )
-FIGURES: dict[str, Callable[[Sequence[Shown]], Markup | None]] = dict(zip(PLOTS, _FIGURES, strict=True))
+FIGURES: dict[str, Callable[[Sequence[NamedRun]], Markup | None]] = dict(zip(PLOTS, _FIGURES, strict=True))
 """The figures of the page by name: each returns a section, or None if there is nothing to draw."""
 
 
-def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
+def _hero(chosen: NamedRun | None, runs: int, *, comparable: bool) -> Markup:
     """Return the header of the page: the certificate in words."""
     if chosen is None or chosen.report.certificate is None:
         return tag(
@@ -166,7 +166,7 @@ def _bits(number: float) -> str:
     return f"{number:,.0f} bit{'' if number == 1 else 's'}"
 
 
-def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
+def _runs(runs: Sequence[NamedRun], chosen: NamedRun | None) -> Markup:
     """Return the table of runs."""
     rows = [_row(run, run is chosen and len(runs) > 1) for run in runs]
     header = ("run", "d", "training error", "test error", "bits", "certificate", "chance", "published", "hold-out")
@@ -181,7 +181,7 @@ def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
     )  # fmt: skip
 
 
-def _row(run: Shown, is_best: bool) -> list[Child]:
+def _row(run: NamedRun, is_best: bool) -> list[Child]:
     """Return the cells of a run."""
     report, certificate = run.report, run.report.certificate
     words = [plain(report.named(fact), 60) for fact in ("model_name", "intrinsic_mode") if report.named(fact)]
@@ -220,12 +220,12 @@ def _whole(error: float) -> Markup:
     return tag("span", percent(error), class_="whole")
 
 
-def _particulars(runs: Sequence[Shown]) -> Markup:
+def _particulars(runs: Sequence[NamedRun]) -> Markup:
     """Return the details of each run: its settings, its assumptions, and how to check it."""
     return tag("section", tag("h2", "Run by run"), [_article(run) for run in runs], class_="particulars")
 
 
-def _article(run: Shown) -> Markup:
+def _article(run: NamedRun) -> Markup:
     report, certificate = run.report, run.report.certificate
     facts: dict[str, object] = {"directory": report.path, "command": report.kind}
     names = ("model_name", "base_width", "intrinsic_mode", "intrinsic_dim", "seed", "calibration_examples")

@@ -37,7 +37,7 @@ _FARTHEST = 2
 
 
 @dataclass(frozen=True)
-class Shown:
+class NamedRun:
     """A run on the page.
 
     Attributes:
@@ -68,12 +68,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Child]], caption: str) 
     return tag("div", tag("table", *parts), class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
-def with_certificates(runs: Sequence[Shown]) -> list[tuple[Shown, Certificate]]:
+def with_certificates(runs: Sequence[NamedRun]) -> list[tuple[NamedRun, Certificate]]:
     """Return the certified runs, each with its certificate."""
     return [(run, run.report.certificate) for run in runs if run.report.certificate]
 
 
-def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
+def bound_against_test(runs: Sequence[NamedRun]) -> Markup | None:
     """Return a figure with one row of errors and bounds for each run."""
     certified = with_certificates(runs)
     if not certified:
@@ -156,7 +156,7 @@ def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup
     return Markup("".join(parts))
 
 
-def where_bits_go(runs: Sequence[Shown]) -> Markup | None:
+def where_bits_go(runs: Sequence[NamedRun]) -> Markup | None:
     """Return a figure with a stacked bar of bits for each run, and a table."""
     certified = with_certificates(runs)
     if not certified:
@@ -197,7 +197,7 @@ def _bar(name: str, bits: dict[str, float], x: Axis, row: int, rows: int) -> Mar
     return Markup("".join(marks))
 
 
-def symbols(runs: Sequence[Shown]) -> Markup | None:
+def symbols(runs: Sequence[NamedRun]) -> Markup | None:
     """Return a figure with a small histogram for each certified run."""
     certified = with_certificates(runs)
     drawn = [(run, c, run.details.histogram) for run, c in certified if run.details.histogram]
@@ -216,7 +216,7 @@ def symbols(runs: Sequence[Shown]) -> Markup | None:
     )
 
 
-def _histogram(place: int, run: Shown, certificate: Certificate, histogram: Histogram) -> Markup:
+def _histogram(place: int, run: NamedRun, certificate: Certificate, histogram: Histogram) -> Markup:
     """Return the panel of one run."""
     size, total = len(histogram.counts), certificate.intrinsic_dim
     expected = histogram.probabilities * total
@@ -252,7 +252,7 @@ _STAGES = {
 }
 
 
-def learning(runs: Sequence[Shown]) -> Markup | None:
+def learning(runs: Sequence[NamedRun]) -> Markup | None:
     """Return a figure with a panel for each stage that any run has been through, and one for the bits."""
     panels: list[Markup] = []
     for stage, title in _STAGES.items():
@@ -275,7 +275,7 @@ def learning(runs: Sequence[Shown]) -> Markup | None:
 
 
 def _learning_panel(
-    key: str, title: str, runs: Sequence[Shown], points: dict[str, list[Epoch]], quantity: str, label: str
+    key: str, title: str, runs: Sequence[NamedRun], points: dict[str, list[Epoch]], quantity: str, label: str
 ) -> list[Markup]:
     """Return the panel in a list, which is empty if there is nothing to draw."""
     styles = {run.name: run.style for run in runs}

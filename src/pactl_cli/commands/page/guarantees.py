@@ -11,7 +11,7 @@ from pactl_cli.certificate.guarantees import CONFIDENCES, THRESHOLDS, Event, Gua
 from pactl_cli.certificate.percent import percent, percent_at_least
 from pactl_cli.certificate.questions import ABSTAIN, CALIBRATION
 from pactl_cli.commands.guarantees import ByMember, Claim, claims, seen
-from pactl_cli.commands.page.figures import MOST_HISTOGRAMS, Shown, figure, table, with_certificates
+from pactl_cli.commands.page.figures import MOST_HISTOGRAMS, NamedRun, figure, table, with_certificates
 from pactl_cli.commands.page.markup import Child, Markup, tag
 from pactl_cli.commands.page.plot import Axis, curves, drawing, key_of, legend, marker, percent_of, show_percent
 
@@ -22,7 +22,7 @@ _HIGHEST = 1.15
 """The largest upper end of that plot, which leaves room for a number above a bound of 100 %."""
 
 
-def guaranteed(runs: Sequence[Shown]) -> Markup | None:
+def guaranteed(runs: Sequence[NamedRun]) -> Markup | None:
     """Return a section with all claims of each run that guarantees more than its error."""
     drawn = [(run, c) for run, c in with_certificates(runs) if c.guarantees]
     if not drawn:
@@ -51,7 +51,7 @@ def _claim(claim: Claim) -> Markup:
     return tag("li", f"{claim.text[:1].upper()}{claim.text[1:]}.", tag("small", claim.price))
 
 
-def _left_out(runs: Sequence[Shown]) -> Markup | None:
+def _left_out(runs: Sequence[NamedRun]) -> Markup | None:
     """Return a list of the runs for which the page has no room."""
     lines = [tag("li", f"{run.name}: left out of a long page.") for run in runs[MOST_HISTOGRAMS:]]
     return tag("ul", lines, class_="absent") if lines else None
@@ -82,36 +82,36 @@ def _bar(event: Event, scale: float) -> Markup:
     return tag("svg", bars, class_="bar", aria_hidden="true")
 
 
+_Panel = Callable[[str, str, Guarantee], Markup]
+
+
 def _figure(
-    runs: Sequence[Shown], what: str, panel: Callable[[str, str, Guarantee], Markup], *text: Child
+    runs: Sequence[NamedRun], what: str, panel: _Panel, *, title: str, sentence: str, entries: list[Markup]
 ) -> Markup | None:
     """Return a figure with a panel for each run that has a guarantee; None if none has."""
     found = [(run, guarantee) for run, c in with_certificates(runs) if (guarantee := c.guarantee(what))]
     panels = [panel(f"{what}-{place}", run.name, g) for place, (run, g) in enumerate(found[:MOST_HISTOGRAMS])]
-    title, sentence, entries = text
-    parts = entries, tag("div", panels, class_="panels"), _left_out([run for run, _ in found])
-    return figure(str(title), sentence, *parts) if found else None
+    parts = legend(entries), tag("div", panels, class_="panels"), _left_out([run for run, _ in found])
+    return figure(title, sentence, *parts) if found else None
 
 
 # --- Abstention -------------------------------------------------------------------------------------------------------
 
 
-def abstention(runs: Sequence[Shown]) -> Markup | None:
+def abstention(runs: Sequence[NamedRun]) -> Markup | None:
     """Return a figure of the certified error among accepted examples against the certified acceptance."""
-    return _figure(
-        *(runs, ABSTAIN, _abstaining, "Saying: I don't know"),
+    sentence = (
         "A classifier that abstains if its two largest logits are close makes fewer errors on what it accepts. Each of "
         f"the {len(THRESHOLDS)} margins is a point. All bounds hold at once, so you may choose a margin by looking. "
-        "With few accepted examples, little is known of their errors, and the bound rises again.",
-        legend(
-            [
-                key_of("line", "bound-headline", "certified"),
-                key_of("line", "rate", "as counted"),
-                key_of("diamond", "certificate", "the margin of the certificate"),
-                key_of("line", "aim", "target error"),
-            ]
-        ),
+        "With few accepted examples, little is known of their errors, and the bound rises again."
     )
+    entries = [
+        key_of("line", "bound-headline", "certified"),
+        key_of("line", "rate", "as counted"),
+        key_of("diamond", "certificate", "the margin of the certificate"),
+        key_of("line", "aim", "target error"),
+    ]
+    return _figure(runs, ABSTAIN, _abstaining, title="Saying: I don't know", sentence=sentence, entries=entries)
 
 
 def _points(guarantee: Guarantee) -> list[tuple[Event, Event]]:
@@ -176,21 +176,20 @@ def _rows(points: Sequence[tuple[Event, Event]], guarantee: Guarantee) -> Iterab
 # --- Calibration ------------------------------------------------------------------------------------------------------
 
 
-def calibration(runs: Sequence[Shown]) -> Markup | None:
+def calibration(runs: Sequence[NamedRun]) -> Markup | None:
     """Return a figure with reliability diagrams that have certified bands."""
-    return _figure(
-        *(runs, CALIBRATION, _reliability, "Whether its confidence can be believed"),
+    sentence = (
         "The confidence is the classifier's largest probability. The accuracy on new examples of a confidence lies "
         "within its band, for all bins at once. If confidence equals accuracy, the bands lie on the diagonal. Both "
-        "axes are stretched towards 100 %. Bins without examples are left out.",
-        legend(
-            [
-                key_of("square", "count", "certified accuracy"),
-                key_of("dot", "train", "as counted"),
-                key_of("line", "rate", "confidence = accuracy"),
-            ]
-        ),
+        "axes are stretched towards 100 %. Bins without examples are left out."
     )
+    entries = [
+        key_of("square", "count", "certified accuracy"),
+        key_of("dot", "train", "as counted"),
+        key_of("line", "rate", "confidence = accuracy"),
+    ]
+    title = "Whether its confidence can be believed"
+    return _figure(runs, CALIBRATION, _reliability, title=title, sentence=sentence, entries=entries)
 
 
 def _reliability(key: str, name: str, guarantee: Guarantee) -> Markup:

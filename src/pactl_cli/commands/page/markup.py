@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-LONGEST = 300
+_LONGEST = 300
 _LONGEST_ATTRIBUTE = 1 << 16
 _VOID = frozenset({"meta"})
 
@@ -20,7 +20,7 @@ class Markup(str):
 Child = Markup | str | Iterable["Child"] | None
 
 
-def plain(text: object, longest: int = LONGEST) -> str:
+def plain(text: object, longest: int = _LONGEST) -> str:
     """Return text that is safe to show: no control characters, none that turn the writing direction, not too long."""
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
@@ -33,7 +33,7 @@ def join(children: Child) -> Markup:
     if isinstance(children, Markup):
         return children
     if isinstance(children, str):
-        return Markup(escape(plain(children, 4 * LONGEST)))
+        return Markup(escape(plain(children, 4 * _LONGEST)))
     return Markup("".join(map(join, children)))
 
 

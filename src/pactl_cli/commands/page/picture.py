@@ -22,7 +22,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 
 from pactl_cli import __version__
-from pactl_cli.commands.page.document import FIGURES, shown
+from pactl_cli.commands.page.document import FIGURES, named_runs
 from pactl_cli.commands.page.plot import FINE, SHAPES
 from pactl_cli.commands.page.style_sheet import StyleSheet
 from pactl_cli.errors import PactlError
@@ -95,7 +95,7 @@ def picture(reports: Sequence[Report], plot: str, form: str, display: Display) -
     Raises:
         PactlError: if there is nothing to draw.
     """
-    section = FIGURES[plot](shown(reports))
+    section = FIGURES[plot](named_runs(reports))
     root = fromstring(section) if section else Element("section")
     panels = [_Panel.of(each) for each in root.findall("div/div[@class='panel']") or root.findall("svg/..")]
     if not panels:
