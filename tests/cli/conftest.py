@@ -43,7 +43,7 @@ class Outcome:
         return json.loads(self.out)
 
     def complaint(self, code: int) -> str:
-        """Return the only line on stderr, without notes on the data, after checks of the exit code and the empty stdout."""
+        """Return the only line on stderr but for notes on the data; check the exit code and that stdout is empty."""
         assert (self.code, self.out) == (code, ""), self
         line = "".join(row for row in self.err.splitlines(True) if not row.startswith("pactl: note: --dataset "))
         assert line.startswith("pactl: "), self
@@ -215,9 +215,9 @@ def _warm() -> Iterator[subprocess.Popen[str]]:
 def start(
     _warm: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> Iterator[Callable[..., Process]]:
-    """`start(*arguments)`: a process of its own, forked from a warm one.
+    """Return `start(*arguments)`, which forks a process from a warm one.
 
-    `blow=(k, signal)` sends it a signal just before the k-th thing that it writes, renames or removes below `tmp_path`.
+    `blow=(k, signal)` sends it a signal just before its k-th change (write, rename, removal) below `tmp_path`.
     """
     assert _warm.stdin is not None
     assert _warm.stdout is not None
@@ -383,9 +383,9 @@ def as_written(document: dict[str, Any]) -> bytes:
 
 @pytest.fixture(scope="session")
 def agree() -> Callable[..., None]:
-    """`agree(run, name, content, field=...)`: a forger's pen: writes a file; the manifest agrees with all.
+    """Return `agree(run, name, content, field=...)`, which forges a file and makes the manifest agree with it.
 
-    Fields of the manifest may be given anew. A document is written as the program would write it.
+    Fields of the manifest may be changed, too. A document is written as the program would write it.
     """
 
     def write(run: Path, name: str | None = None, content: Any = b"", **fields: object) -> None:
