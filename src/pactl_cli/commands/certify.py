@@ -24,7 +24,7 @@ from pactl_cli.stages.order import named_code
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
 
-_OF_TRAINING = (SUBSPACE, TRAINING, "base_width", "freeze", "lora_rank", "label_noise", "precision")
+_TRAINING_ONLY = (SUBSPACE, TRAINING, "base_width", "freeze", "lora_rank", "label_noise", "precision", "compile")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CertifyOptions:
     force: ForceOption = False
 
 
-@with_settings(TransferSettings, without=_OF_TRAINING)
+@with_settings(TransferSettings, without=_TRAINING_ONLY)
 @with_options(CertifyOptions)
 def certify(
     given: dict[str, Any],

@@ -116,7 +116,8 @@ def _name(parameter: Any, ctx: Any) -> str:
     names = ", ".join(sorted(parameter.opts, key=len))
     if parameter.is_flag:
         return f"--[no-]{names[2:]}" if parameter.secondary_opts else names
-    return f"{names} {parameter.metavar or parameter.display_type_rich(ctx).strip('<>').split()[0].upper()}"
+    kind = parameter.display_type_rich(ctx).strip("<>").split()[0].upper()
+    return f"{names} {parameter.metavar or ('TEXT' if kind == 'STR' else kind)}"
 
 
 def help_of(parameter: Any) -> str:

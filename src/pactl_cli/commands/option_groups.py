@@ -87,7 +87,7 @@ class NetworkOptions:
     model_name: Annotated[
         str | None,
         typer.Option(
-            help="The network, if it is your own code (MODULE:FUNCTION) or very large; neither is built unasked.",
+            help="The network; needed only if it is your own code (MODULE:FUNCTION) or very large.",
             show_default=False,
             rich_help_panel=NETWORK,
         ),
