@@ -17,7 +17,8 @@ class StyleSheet:
     def __init__(self) -> None:
         sheet = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
         printed = next(block for block in _MEDIA.findall(sheet) if block.startswith("@media print"))
-        self._colours = _declared(re.search(r":root \{([^}]*)", printed))
+        roots = [re.search(r":root \{([^}]*)", text) for text in (sheet, printed)]
+        self._colours = _declared(roots[0]) | _declared(roots[1])
         self._rules: list[tuple[str, set[str], dict[str, str]]] = []
         for rule in _RULE.finditer(_MEDIA.sub("", sheet)):
             for selector in rule[1].split(","):
