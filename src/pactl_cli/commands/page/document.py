@@ -41,7 +41,7 @@ def page(reports: Sequence[Report]) -> str:
     )
     first, *others = FIGURES.values()
     sections: list[Markup | None] = [
-        _hero(chosen, len(reports), comparable=are_comparable(reports)),
+        _header(chosen, len(reports), comparable=are_comparable(reports)),
         _runs(runs, chosen),
         *(drawn(runs) for drawn in (first, guarantees.guaranteed, *others)),
         _particulars(runs),
@@ -88,21 +88,12 @@ FIGURES: dict[str, Callable[[Sequence[NamedRun]], Markup | None]] = dict(zip(PLO
 """The figures of the page by name: each returns a section, or None if there is nothing to draw."""
 
 
-def _hero(chosen: NamedRun | None, runs: int, *, comparable: bool) -> Markup:
+def _header(chosen: NamedRun | None, runs: int, *, comparable: bool) -> Markup:
     """Return the header of the page: the certificate in words."""
     if chosen is None or chosen.report.certificate is None:
-        return tag(
-            "header",
-            tag("p", "pactl report", class_="eyebrow"),
-            tag("h1", "No certificate yet."),
-            tag(
-                "p",
-                "None of these runs is certified: ",
-                tag("code", "pactl bound RUN_DIR"),
-                " does that.",
-                class_="lede",
-            ),
-        )
+        lede = ["None of these runs is certified. Certify one by ", tag("code", "pactl bound RUN_DIR"), "."]
+        title = tag("p", "pactl report", class_="eyebrow"), tag("h1", "No certificate yet.")
+        return tag("header", *title, tag("p", lede, class_="lede"))
     certificate = chosen.report.certificate
     claim, ground = _claim(certificate)
     headline = certificate.guarantee(certificate.headline)
