@@ -87,6 +87,11 @@ def reason(error: Exception) -> str:
     return str((isinstance(error, OSError) and error.strerror) or error)
 
 
+def not_written(place: str, error: OSError, exit_code: int = FAILED) -> PactlError:
+    """Return the error that a file cannot be written, `place` being its option and its path."""
+    return PactlError(f"{place} cannot be written: {reason(error)}", "choose another place", exit_code)
+
+
 def on_one_line(text: str) -> str:
     """Return text on a single line that is safe to print on a terminal.
 

@@ -1,4 +1,4 @@
-"""The command line under test: called in this process, forked from a process that is already warm, or truly started."""
+"""The command line under test: called in this process, forked from a warm process, or really started."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind: exit code, stdout, stderr."""
+    """The exit code, stdout and stderr of a command."""
 
     code: int
     out: str
     err: str
 
     def json(self) -> Any:
-        """What it printed, as JSON."""
+        """Return stdout, parsed as JSON."""
         return json.loads(self.out)
 
     def complaint(self, code: int) -> str:
-        """Its only line on stderr, but for notes on the data; the exit code must be `code`, and stdout empty."""
+        """Return the only line on stderr but for notes on the data; check the exit code and that stdout is empty."""
         assert (self.code, self.out) == (code, ""), self
         line = "".join(row for row in self.err.splitlines(True) if not row.startswith("pactl: note: --dataset "))
         assert line.startswith("pactl: "), self
@@ -58,7 +58,7 @@ class Outcome:
 
 @pytest.fixture(autouse=True, scope="package")
 def _one_thread() -> Iterator[None]:
-    """Every process here computes with one thread: on a tiny network more only wait for each other."""
+    """Compute with one thread in every process: on a tiny network more threads only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -67,7 +67,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working directory and home, no variable of ours, no network."""
+    """Set an empty working directory and home, and remove pactl's variables and the network."""
     monkeypatch.chdir(tmp_path)
     for name in ("PACTL_DATA_DIR", "XDG_CACHE_HOME", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
@@ -79,7 +79,7 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def give_up_override() -> Callable[[], None]:
-    """Makes root, if we are root, obey permissions in this thread; returns how to undo it."""
+    """Make root obey permissions in this thread; return a function that undoes it."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     assert libc.capget(header, sets) == 0
@@ -96,7 +96,7 @@ def give_up_override() -> Callable[[], None]:
 
 @pytest.fixture
 def _ordinary_user() -> Iterator[None]:
-    """Permissions bind, even where the tests run as root."""
+    """Make permissions bind, even if the tests run as root."""
     if os.geteuid():
         yield
         return
@@ -116,7 +116,7 @@ Call = Callable[..., Outcome]
 
 @pytest.fixture
 def pactl(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """`pactl(*arguments, stdin=...)`, in this process."""
+    """Return `pactl(*arguments, stdin=...)`, which runs in this process."""
 
     def call(*arguments: object, stdin: str | bytes = b"") -> Outcome:
         monkeypatch.setattr(sys, "argv", ["pactl", *map(str, arguments)])
@@ -132,7 +132,7 @@ def pactl(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def quietly(*arguments: object) -> str:
-    """The stdout of a command that must succeed, in this process."""
+    """Return the stdout of a command that must succeed, run in this process."""
     before, out, err = sys.argv, StringIO(), StringIO()
     sys.argv = ["pactl", *map(str, arguments)]
     try:
@@ -154,11 +154,11 @@ class Process:
     code: int | None = None
 
     def signal(self, number: int) -> None:
-        """Sends a signal."""
+        """Send a signal."""
         os.kill(self.pid, number)
 
     def end(self, timeout: float = 60.0) -> Outcome:
-        """What it left, once it has ended by itself; the code of a process that a signal killed is negative."""
+        """Return the outcome once the process has ended; the code is negative if a signal killed it."""
         if self.code is None:
             self.code = self.wait(timeout)
         texts = (Path(place).read_text() if Path(place).is_file() else "" for place in self.streams[1:])
@@ -166,7 +166,7 @@ class Process:
 
 
 class Terminal:
-    """A pseudo-terminal that somebody reads."""
+    """A pseudo-terminal whose output is read."""
 
     def __init__(self) -> None:
         self._master, self._slave = pty.openpty()
@@ -181,7 +181,7 @@ class Terminal:
                 self._seen += piece
 
     def close(self) -> str:
-        """All that was written to it, once its writers are gone."""
+        """Return all that was written to it, once its writers are gone."""
         os.close(self._slave)
         self._reader.join(10)
         os.close(self._master)
@@ -190,7 +190,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal() -> Terminal:
-    """A terminal; `start` takes its `path` as a stream. It must be closed."""
+    """Return a terminal, which must be closed; `start` takes its `path` as a stream."""
     return Terminal()
 
 
@@ -215,9 +215,9 @@ def _warm() -> Iterator[subprocess.Popen[str]]:
 def start(
     _warm: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> Iterator[Callable[..., Process]]:
-    """`start(*arguments)`: a process of its own, forked from a warm one.
+    """Return `start(*arguments)`, which forks a process from a warm one.
 
-    `blow=(k, signal)` sends it a signal just before the k-th thing that it writes, renames or removes below `tmp_path`.
+    `blow=(k, signal)` sends it a signal just before its k-th change (write, rename, removal) below `tmp_path`.
     """
     assert _warm.stdin is not None
     assert _warm.stdout is not None
@@ -270,7 +270,7 @@ def start(
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Call:
-    """`shell(script)`: bash runs it with `set -o pipefail`; `pactl` and `python` are this environment's."""
+    """Return `shell(script)`: bash runs it with `set -o pipefail`; `pactl` and `python` are this environment's."""
     tools = tmp_path / ".tools"
     tools.mkdir()
     (tools / "pactl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pactl_cli "$@"\n')
@@ -294,7 +294,7 @@ def shell(tmp_path: Path) -> Call:
 
 @pytest.fixture(scope="session")
 def quiet() -> Callable[..., str]:
-    """`quiet(*arguments)`: the stdout of a command that must succeed, also where there is no `capfd`."""
+    """Return `quiet(*arguments)`, which gives the stdout of a command that must succeed and needs no `capfd`."""
     return quietly
 
 
@@ -302,7 +302,7 @@ def quiet() -> Callable[..., str]:
 
 
 def prototypes(side: int = 8, train: int = 300, test: int = 100, classes: int = 3) -> dict[str, np.ndarray[Any, Any]]:
-    """Noisy copies of one random image a class: easy, but not without errors."""
+    """Return noisy copies of one random image per class: easy, but not without errors."""
     random = np.random.default_rng(0)
     centres = random.random((classes, side, side))
 
@@ -316,13 +316,13 @@ def prototypes(side: int = 8, train: int = 300, test: int = 100, classes: int = 
 
 @pytest.fixture(scope="session")
 def arrays() -> dict[str, Any]:
-    """The tiny data set's arrays, by name. Copy before you change them."""
+    """Return the tiny data set's arrays by name. Copy before you change them."""
     return prototypes()
 
 
 @pytest.fixture(scope="session")
 def npz(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, Any]) -> Path:
-    """The tiny data set: 300 and 100 images of 8 x 8 in three classes."""
+    """Return the tiny data set as a file: 300 and 100 images of 8 x 8 in three classes."""
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
     np.savez(path, **arrays)
     return path
@@ -333,7 +333,7 @@ QUICK = ("--base-width", 16, "--intrinsic-dim", 20, "--epochs", 12, "--lr", 0.1)
 
 @pytest.fixture(scope="session")
 def quick() -> tuple[object, ...]:
-    """Options with which the tiny data set is learnt at once."""
+    """Return options with which the tiny data set is learnt in a second."""
     return QUICK
 
 
@@ -349,19 +349,19 @@ def _session_runs(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> Path:
 
 @pytest.fixture
 def trained(_session_runs: Path, tmp_path: Path) -> Path:
-    """A trained run of one's own."""
+    """Return a trained run that the test may change."""
     return Path(shutil.copytree(_session_runs / "trained", tmp_path / "trained"))
 
 
 @pytest.fixture
 def certified(_session_runs: Path, tmp_path: Path) -> Path:
-    """A certified run of one's own; its S is nine tenths of the data, so that it has indices."""
+    """Return a certified run that the test may change; S is nine tenths of the data, so that it has indices."""
     return Path(shutil.copytree(_session_runs / "certified", tmp_path / "certified"))
 
 
 @pytest.fixture(scope="session")
 def tree() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
-    """`tree(path)`: everything below it: modes, and contents of files."""
+    """Return `tree(path)`, which gives the modes and the contents of everything below a path."""
 
     def look(path: Path) -> dict[str, tuple[int, bytes]]:
         return {
@@ -373,7 +373,7 @@ def tree() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
 
 
 def as_written(document: dict[str, Any]) -> bytes:
-    """A certificate's bytes in the program's own form, or any JSON if it is no certificate."""
+    """Return a certificate's bytes in the program's own form, or any JSON if it is no certificate."""
     text = json.dumps(document)
     try:
         return Certificate.model_validate_json(text).to_bytes()
@@ -383,9 +383,9 @@ def as_written(document: dict[str, Any]) -> bytes:
 
 @pytest.fixture(scope="session")
 def agree() -> Callable[..., None]:
-    """`agree(run, name, content, field=...)`: a forger's pen: writes a file; the manifest agrees with all.
+    """Return `agree(run, name, content, field=...)`, which forges a file and makes the manifest agree with it.
 
-    Fields of the manifest may be given anew. A document is written as the program would write it.
+    Fields of the manifest may be changed, too. A document is written as the program would write it.
     """
 
     def write(run: Path, name: str | None = None, content: Any = b"", **fields: object) -> None:

@@ -1,4 +1,4 @@
-"""Brackets and colons in names of files are only themselves, wherever a terminal shows them."""
+"""A terminal shows brackets and colons in names of files as they are: rich does not take them for markup."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("[v2]", "[bold]", "a[/v2]b", "[/bold]", "[link=x]", ":smile:", "\\[v2]"
 def test_a_certificate_about_data_in_such_a_place(
     start: Call, terminal: Any, npz: Path, quick: Any, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`a[/v2]b` is a directory `a[` with a child `v2]b`; of a file's path a certificate has the last part."""
+    """`a[/v2]b` is a directory `a[` with a child `v2]b`; a certificate has the last part of a file's path."""
     monkeypatch.setenv("COLUMNS", "500")  # no line is broken
     data = tmp_path / name / f"{Path(name).name}.npz"
     data.parent.mkdir(parents=True)

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Any] = dict(get_command(app).commands)  # type: ignore[attr-
 def test_help_has_80_columns_and_every_word_and_default_whole(pactl: Call, command: str) -> None:
     text = pactl(*command.split(), "--help").out
     assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in text.partition("Commands:")[2], "the first sentence of each command is whole"
     flowing = " ".join(text.split())
     for parameter in COMMANDS[command].params if command else ():
         said = help_of(parameter).replace("\N{NO-BREAK SPACE}", " ")
@@ -255,7 +256,7 @@ def test_a_shell_makes_one_command_of_its_lines(width: int | None) -> None:
 
 
 def words_on(terminal: Any) -> list[str]:
-    """What was said on a terminal, word by word; no line is wider."""
+    """Return the words on a terminal, after a check that no line is wider than it."""
     lines = terminal.close().splitlines()
     assert max(map(len, lines)) <= 80
     return " ".join(lines).split()
@@ -277,7 +278,7 @@ def test_a_verdict_breaks_no_word_on_a_terminal(start: Call, pactl: Call, certif
 
 
 def test_one_level_is_no_levels(start: Call, npz: Path, terminal: Any) -> None:
-    """A single coordinate, off weights that guess: hardly any message with one level is better than none."""
+    """A run with a single coordinate is one of few for which a message with one level is better than none."""
     options = ("--base-width", 16, "--intrinsic-dim", 1, "--seed", 5, "--epochs", 20, "--lr", 1)
     assert start("train", "--dataset", f"npz:{npz}", *options, "--out", "run").end().code == 0
     words = ("--codebook", "kmeans", "--levels", 1, "--quant-epochs", 0)
@@ -298,7 +299,7 @@ def test_the_bar_says_epoch_loss_and_error_in_80_columns(start: Call, npz: Path,
 
 
 def test_a_terminal_is_told_before_torch_is_loaded(tmp_path: Path, certified: Path, terminal: Any) -> None:
-    """Loading torch takes seconds: here something in its place says when that begins."""
+    """A module in torch's place fails as soon as it is loaded, which would take seconds."""
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise MemoryError")
     path = os.pathsep.join([str(tmp_path), str(Path(pactl_cli.__file__).parents[1])])

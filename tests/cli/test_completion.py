@@ -1,4 +1,4 @@
-"""What a shell is offered when Tab is pressed."""
+"""Shell completion: the words that a shell is offered when Tab is pressed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pactl_cli.commands.completion import run_directory
 
 
 def offered(line: str) -> list[str]:
-    """What bash would be offered at the end of a line."""
+    """Return the words that bash is offered at the end of a line."""
     words = line.split(" ")
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_PACTL_COMPLETE": "complete_bash"}
     script = (

@@ -1,4 +1,4 @@
-"""What the program tells people to do next works as it is printed: each line is run as a shell would."""
+"""The commands that pactl tells people to run next work as printed: each is run as by a shell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def small(classes, channels):
 
 @pytest.fixture
 def odd_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A network and data of one's own, the data where a shell needs quotation marks; gives the options for them."""
+    """Return the options for a network and data of one's own; the data's path needs quotation marks in a shell."""
     (tmp_path / "nets_of_mine.py").write_text(NETS)
     monkeypatch.syspath_prepend(str(tmp_path))
     draws = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def odd_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def told(line: str, before: str) -> list[str]:
-    """The words of the command that a line gives after some text, as a shell would read them, without `pactl`."""
+    """Return the words, without `pactl`, of the command after some text in a line, split as by a shell."""
     found = re.search(rf"{before}: (pactl .*?)\)?$", line.strip().replace("\\\n", ""), re.MULTILINE)
     assert found, line
     return shlex.split(found[1])[1:]

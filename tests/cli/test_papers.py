@@ -16,7 +16,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from pactl_cli.commands.page import picture
-from pactl_cli.commands.page.document import FIGURES, shown
+from pactl_cli.commands.page.document import FIGURES, named_runs
 from pactl_cli.commands.page.plot import PLOTS
 from pactl_cli.commands.tables import escaped
 from pactl_cli.problem.display import Silence
@@ -46,7 +46,7 @@ def rounded_up(error: float, *, digits: str = "0.01") -> str:
 
 @pytest.fixture
 def hostile(certified: Path, tmp_path: Path) -> list[Path]:
-    """Copies of a run, with names that mean something elsewhere."""
+    """Return copies of a run with names that LaTeX, a spreadsheet or a terminal would interpret."""
     return [Path(shutil.copytree(certified, tmp_path / "runs" / name)) for name in HOSTILE]
 
 
@@ -97,13 +97,13 @@ def test_no_cell_is_a_formula_and_every_name_comes_back(
 
 
 def body(text: str) -> list[list[str]]:
-    """The cells of a table's rows."""
+    """Return the cells of a table's rows."""
     inside = text.partition("\\midrule\n")[2].partition("    \\bottomrule")[0]
     return [re.split(r"(?<!\\) ?& ?", line.strip().removesuffix(r" \\")) for line in inside.splitlines()]
 
 
 def require_sound(text: str) -> None:
-    """Braces balance, each row has as many cells as columns are declared, and only what is meant is a command."""
+    """Check that braces balance, that rows have as many cells as there are columns, and that names are escaped."""
     code = re.sub(r"(?m)^%.*\n", "", text)
     assert code.startswith("\\begin{table}\n")
     bare = re.sub(r"\\[{}%&#$_\\]", "", code)
@@ -165,7 +165,7 @@ def test_a_hold_out_bound_and_label_noise_are_marked(pactl: Call, npz: Path) -> 
     assert first[-1].endswith(r"\rlap{\textsuperscript{a}}")
     assert second[-1].endswith("c}}")
     assert r"\textsuperscript{a}\,Hold-out bound" in text
-    assert r"\textsuperscript{c}\,Of examples whose labels are replaced at random" in text
+    assert r"\textsuperscript{c}\,About new examples whose labels are replaced at random" in text
     assert "textsuperscript{b}" not in text
 
 
@@ -205,14 +205,14 @@ def test_a_plot_is_written_in_each_form_the_same_each_time(pactl: Call, certifie
 def test_a_picture_shows_what_the_page_shows(
     plot: str, certified: Path, trained: Path, quiet: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The words and as many marks of each kind; the page's own legend and titles, too."""
+    """A picture has the page's words, legend and titles, and as many marks of each kind."""
     if plot in ("abstention", "calibration"):
         quiet("bound", certified, "--quant-epochs", 1, "--certify", "abstain,calibration", "--force")
     drawn: list[Any] = []
     monkeypatch.setattr(picture, "_saved", lambda figure, form: drawn.append(figure) or b"")
     reports = read([certified, trained], Silence())
     picture.picture(reports, plot, "svg", Silence())
-    page = fromstring(FIGURES[plot](shown(reports)) or "")
+    page = fromstring(FIGURES[plot](named_runs(reports)) or "")
     [axes] = drawn[0].axes
     words: list[Any] = [text.get_text() for text in axes.texts]
     entries: list[Any] = [entry[0].tail for entry in page.iterfind(".//ul[@class='legend']/li")]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from pactl_cli.commands.run_options import RunOptions
+from pactl_cli.commands.option_groups import RunOptions
 from pactl_cli.problem.machine import data_directory
 from pactl_cli.runs.settings import TrainSettings
 from pactl_cli.stages import order

@@ -1,4 +1,4 @@
-"""`pactl report`: a table, JSON and a page, from what run directories say of themselves."""
+"""`pactl report`: a table, JSON and a page, made only from the files of run directories."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOSTILE = 'npz:/x</title><script src="//evil">alert(1)</script><img onerror=x>&"
 
 
 class Page(HTMLParser):
-    """A page taken apart: elements, attributes and text; every element must be closed where it belongs."""
+    """A parsed page: elements, attributes and text; it fails unless every element is closed where it belongs."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
 
 def require_alone(text: str) -> Page:
-    """The page, which needs nothing from elsewhere, runs nothing, and names each of its parts once."""
+    """Return the parsed page, after checks that it loads nothing, runs nothing, and that each id is unique."""
     page = Page(text)
     assert not {"script", "link", "iframe", "object", "embed", "img", "image", "a", "form", "base"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on") or name in {"src", "href", "xlink:href"}]
@@ -80,7 +80,7 @@ def page_of(pactl: Callable[..., Any], *runs: object) -> Page:
 
 
 def forged(path: Path, *, dataset: str = "npz:/data", dim: int = 12, **changes: Any) -> Path:
-    """A certified run that nobody has trained, in itself consistent."""
+    """Write and return a certified run that nobody has trained but whose files agree."""
     path.mkdir()
     task = Task(dataset, 1000, 1)
     configuration = complete({"intrinsic_dim": dim, "model_name": "fc"}, task)
@@ -290,7 +290,7 @@ def test_a_certificate_that_contradicts_itself_is_refused(pactl, tmp_path, chang
 
 
 def test_a_header_does_not_decide_how_much_memory_is_taken(pactl, tmp_path):
-    """A few bytes say that 2**26 symbols follow, which would take half a gigabyte; the certificate agrees with them."""
+    """A few bytes announce 2**26 symbols, which would take half a gigabyte; the certificate agrees with them."""
     import tracemalloc
 
     dim = 1 << 26

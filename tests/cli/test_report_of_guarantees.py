@@ -1,4 +1,4 @@
-"""What is guaranteed beside the error, as it is shown: on a terminal, on a page, in tables and on a model card."""
+"""Guarantees beside the error, as a terminal, the page, tables and the model card show them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TITLES = ("What else is guaranteed", "Saying: I don't know", "Whether its confid
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a run on digits that guarantees all there is."""
+    """Return a directory with a run on digits that has every kind of guarantee."""
     path = tmp_path_factory.mktemp("made")
     np.savetxt(path / "groups.csv", np.arange(1437) % 2 * 7, fmt="%d")
     np.savetxt(path / "costs.csv", 0.5 * (1 - np.eye(10)), fmt="%g", delimiter=",")
@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def guaranteed(made: Path, tmp_path: Path) -> Path:
-    """A copy of it, and of its files."""
+    """Return a copy of that run, and copy its files."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return Path("everything")
 

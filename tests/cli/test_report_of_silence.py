@@ -1,4 +1,4 @@
-"""What `pactl report` says of chance, of tries, and of runs that it cannot show."""
+"""`pactl report` on certificates that say nothing, and on runs that it cannot show."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Call = Callable[..., Any]
 
 @pytest.fixture
 def silent(pactl: Call, trained: Path) -> Path:
-    """A run whose certificate says nothing."""
+    """Return a run whose certificate says nothing."""
     assert pactl("bound", trained, "--quant-epochs", 0, "--misc-extra-bits", 400, "--delta", ".05,.01").code == 0
     return trained
 
 
 def page(pactl: Call, *runs: Path) -> str:
-    """The page of some runs."""
+    """Return the page of some runs."""
     assert pactl("report", *runs, "--html", "page.html").code == 0
     return Path("page.html").read_text()
 
 
-def test_chance_and_the_most_frequent_class_are_lines_with_labels(pactl: Call, silent: Path) -> None:
+def test_chance_and_the_most_frequent_class_are_lines_that_the_legend_explains(pactl: Call, silent: Path) -> None:
     text, found = page(pactl, silent), json.loads((silent / "bound.json").read_text())
     rates = {"chance": ("chance", 2 / 3), "majority": ("most frequent class", found["majority_error"])}
     for style, (name, rate) in rates.items():
         assert f'class="baseline {style}"' in text
-        assert f">{name} {percent(rate)}</text>" in text
+        assert f"{name} {percent(rate)}</li>" in text.partition("Where the bits go")[0]
         assert f'<line x1="{100 * rate:.3f}%" x2="{100 * rate:.3f}%" y1="0.000%" y2="100.000%"' in text
 
 

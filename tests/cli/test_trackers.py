@@ -1,4 +1,4 @@
-"""`--log`: what a run directory says is sent to a tracker too, of which nothing depends."""
+"""`--log`: the numbers of a run directory are also sent to a tracker, and nothing depends on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Series = dict[str, list[tuple[int, float]]]
 
 @pytest.fixture(autouse=True)
 def _local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every tracker writes below the working directory, and tells nobody."""
+    """Make every tracker write below the working directory and send nothing."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -36,7 +36,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def said_in(records: list[dict[str, Any]], group: Callable[[dict[str, Any]], str]) -> Series:
-    """Every number of some lines of metrics, by its name, with its step."""
+    """Return every number of some lines of metrics with its step, by name."""
     found: Series = {}
     for record in records:
         for name, value in record.items():
@@ -51,7 +51,7 @@ def attempt_of(record: dict[str, Any]) -> str:
 
 
 def certificate_numbers(run: Path) -> dict[str, float]:
-    """Some of what a certificate says, by the names that trackers get."""
+    """Return some numbers of a certificate by the names that trackers get."""
     written = json.loads((run / "bound.json").read_text())
     named = {name: written[name] for name in ("error_bound", "delta", "errors", "bound_examples", "test_error")}
     return {f"certificate/{name}": value for name, value in named.items()} | {
@@ -62,7 +62,7 @@ def certificate_numbers(run: Path) -> dict[str, float]:
 
 
 class Events:
-    """What the event files of a folder say."""
+    """The content of a folder's event file."""
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -153,7 +153,7 @@ def test_of_several_processes_one_logs(shell: Call, npz: Path, tmp_path: Path) -
 
 @pytest.fixture
 def logged(shell: Call, words: Any, tmp_path: Path) -> Callable[[str], Path]:
-    """`logged(name)`: a run that was trained and certified with a tracker looking on; skips where that is absent."""
+    """Return `logged(name)`, which trains and certifies a run with a tracker; it skips if that is not installed."""
 
     def make(name: str) -> Path:
         if find_spec(name) is None:
@@ -271,7 +271,7 @@ def test_a_key_is_not_asked_for(shell: Call, trained: Path) -> None:
 
 
 def test_lines_that_somebody_has_altered_do_no_harm(pactl: Call, certified: Path, agree: Call) -> None:
-    """Of a run that keeps its certificate, and so its metrics."""
+    """The run keeps its certificate, and so its metrics with the altered lines."""
     odd = [b'{"stage": "bound", "attempt": 3}', b'{"stage": "bound"}', b"[" * 9000, b"\xff", b"3"]
     before = (certified / "metrics.jsonl").read_bytes()
     agree(certified, "metrics.jsonl", before + b"\n".join(odd) + b"\n")

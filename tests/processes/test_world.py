@@ -1,4 +1,4 @@
-"""Parts of a batch, and counts that do not depend on how many count."""
+"""Shares of a batch, and counts that do not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_one_process_has_all_and_talks_to_nobody() -> None:
 
 
 class Together:
-    """Processes played by threads."""
+    """Processes simulated by threads."""
 
     def __init__(self, size: int) -> None:
         self.size = size

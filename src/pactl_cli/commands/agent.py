@@ -1,7 +1,7 @@
-"""torch's elastic agent, which starts the processes of this machine, watches over them and starts them again.
+"""The launcher of processes, on torch's elastic agent, which starts and restarts the processes of this machine.
 
-What is added to it: who is to blame, and what that process said; stops that are over in seconds; a store that, for one
-machine, only that machine sees; and ranks that meet in a new corner of that store each time.
+It adds to the agent: a report of the process to blame and of what that process said; stops that take seconds; a store
+that only this machine can reach, if there is one machine; and a new prefix in the store for each start.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend, create_backend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, create_handler
 
-from pactl_cli.commands.launch import CrewOptions, state_of
+from pactl_cli.commands.launch import LaunchOptions, state_of
 from pactl_cli.data.files.capacity import cores
 from pactl_cli.errors import BAD_INPUT, BOUND_EXCEEDED, FAILED, INTERRUPTED, PEER_LOST, PactlError
 from pactl_cli.processes.interruption import Interruption, interruptibly
 from pactl_cli.processes.placement import MEETING_SECONDS, Handoff, require_known
 
 OTHERS_END_SECONDS, SAVE_SECONDS = 5, 30
-"""How long the others have when one has failed, and all after an interruption, which is what torch gives them."""
+"""How long other processes may go on after one has failed, and all after an interruption (the latter is torch's)."""
 _OTHERS_MAY_COME_SECONDS, _ALIVE_EVERY_SECONDS = 10, 3
-"""How long the least number of machines waits for more; one of which nothing is heard three times is gone."""
+"""How long the least number of machines waits for more; how often one says that it is alive (gone after three)."""
 _COMPLAINT_BYTES = 1 << 14
 _ROUND, _BEFORE = "pactl/round", "pactl/before"
 
 
-class _Surroundings(LogsSpecs):
-    """What each process of this machine finds: variables, unless the user has set them, and where it speaks.
+class _Environment(LogsSpecs):
+    """The environment variables and the streams of each process of this machine.
 
-    Rank 0 speaks for itself. What others say is kept, in files without a name, in case that one of them is to blame.
+    Rank 0 has the launcher's own streams. The stderr of any other goes to a nameless file, in case it is to blame.
     """
 
     root_log_dir = ""
@@ -56,7 +56,7 @@ class _Surroundings(LogsSpecs):
         self.files, self.variables = ExitStack(), dict[str, str]()
 
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
-        """Return where each process writes, and add to its variables."""
+        """Return where each process writes, and add to its variables; those that the user has set stay."""
         ranks = {local: int(env["RANK"]) for local, env in envs.items()}
         self._said = {rank: self.files.enter_context(TemporaryFile()) for rank in ranks.values()}  # noqa: SIM115
         for env in envs.values():
@@ -68,95 +68,98 @@ class _Surroundings(LogsSpecs):
         )
 
     def said(self, rank: int) -> str:
-        """Return the last words of a process that does not speak for itself."""
+        """Return the end of what a process other than rank 0 has written to stderr."""
         self._said[rank].seek(0)
         return self._said[rank].read()[-_COMPLAINT_BYTES:].decode(errors="replace")
 
 
 class _Agent(LocalElasticAgent):
-    """torch's, which would wait half a minute for the others where one process has failed.
+    """torch's agent, made to end the other processes within seconds when one has failed.
 
     Attributes:
-        blamed: rank and exit code of the process that was the first to end, if not in success, and what it said.
+        blamed: rank, exit code and words of the first process that failed; None if none has.
     """
 
     blamed: tuple[int, int, str] | None = None
 
-    def __init__(self, spec: WorkerSpec, options: CrewOptions, store: TCPStore, target: Path | None) -> None:
-        self.surroundings, self._wish = _Surroundings(), Interruption(echo_seconds=1)
-        super().__init__(spec, self.surroundings, exit_barrier_timeout=SAVE_SECONDS)
-        self._options, self._launchers, self._target = options, store, target
+    def __init__(self, spec: WorkerSpec, options: LaunchOptions, store: TCPStore, target: Path | None) -> None:
+        self.environment, self._interruption = _Environment(), Interruption(echo_seconds=1)
+        super().__init__(spec, self.environment, exit_barrier_timeout=SAVE_SECONDS)
+        self._options, self._job_store, self._target = options, store, target
 
     def codes(self) -> dict[int, int | None]:
-        """Return the exit codes of the processes that were started last, by rank."""
+        """Return the exit codes of the current processes by rank; None for one that runs."""
         handlers = getattr(self._pcontext, "subprocess_handlers", {})
         pairs = zip(self.get_worker_group().workers, handlers.values(), strict=False)  # no handlers before the start
         return {worker.global_rank: handler.proc.poll() for worker, handler in pairs}
 
     def end(self, by: signal.Signals = signal.SIGTERM) -> None:
-        """Asks all for an end, and soon kills them."""
+        """Ask all processes to end, and kill those that have not within seconds."""
         if self._pcontext:
             self._pcontext.close(by, OTHERS_END_SECONDS)
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        self._wish.__exit__()  # a note would not end the waiting for machines
-        if self._wish.requested:
+        self._interruption.__exit__()  # a signal must end the wait for machines, not only be noted
+        if self._interruption.requested:
             raise KeyboardInterrupt
         if self._pcontext:
             rank, code, said = self.blamed or (0, 0, "")
             why = _ending(rank, code) if code else "a machine has come"
             print(f"{said}pactl: note: {why}: all start again", file=sys.stderr, flush=True)
         super()._rendezvous(worker_group)
-        self._wish.__enter__()
-        self.blamed, self._lost = None, float("inf")
+        self._interruption.__enter__()
+        self.blamed, self._failed_at = None, float("inf")
         options, state = self._options, state_of(self._target)
-        before = self._launchers.compare_set(f"{_BEFORE}/{options.rdzv_id}", "", state).decode()
-        store: Any = worker_group.store  # of the machines that take part, for this once
+        before = self._job_store.compare_set(f"{_BEFORE}/{options.rdzv_id}", "", state).decode()
+        store: Any = worker_group.store  # shared by the machines that take part in this start
         if worker_group.group_rank == 0:
             store.set(_ROUND, json.dumps([uuid4().hex, state != before]))
         handoff = Handoff(os.getpid(), options.timeout, options.called(), *json.loads(store.get(_ROUND)))
-        variables = {"OMP_NUM_THREADS": str(max(1, cores() // worker_group.spec.local_world_size)), **handoff.left()}
-        if options.machines()[1] == 1:  # gloo would look up the host's name, which not every machine knows
+        threads = max(1, cores() // worker_group.spec.local_world_size)
+        variables = {"OMP_NUM_THREADS": str(threads), **handoff.as_variable()}
+        if options.machines()[1] == 1:  # gloo would resolve the host's name, which some machines cannot
             variables["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-        self.surroundings.variables = variables
+        self.environment.variables = variables
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        if self._wish.requested:
+        if self._interruption.requested:
             raise KeyboardInterrupt
         codes, machines = self.codes(), self._options.machines()
         if failed := [(code in (PEER_LOST, INTERRUPTED), rank, code) for rank, code in codes.items() if code]:
             is_consequence, rank, code = min(failed)
-            self._lost = min(self._lost, time.monotonic())
+            self._failed_at = min(self._failed_at, time.monotonic())
             waits = SAVE_SECONDS if code == INTERRUPTED and None in codes.values() else OTHERS_END_SECONDS
-            may_learn_why = None in codes.values() or machines[1] > 1  # another ends, or starts again
-            if is_consequence and may_learn_why and time.monotonic() - self._lost < waits:
+            may_learn_why = None in codes.values() or machines[1] > 1  # from a process here or on another machine
+            if is_consequence and may_learn_why and time.monotonic() - self._failed_at < waits:
                 return RunResult(WorkerState.HEALTHY)
             self.end()
-            self.blamed = rank, code, self.surroundings.said(rank) if 0 < code != PEER_LOST else ""
+            self.blamed = rank, code, self.environment.said(rank) if 0 < code != PEER_LOST else ""
             if code in (BAD_INPUT, BOUND_EXCEEDED) or (code == INTERRUPTED and machines[0] == machines[1]):
                 self._remaining_restarts = 0
         return super()._monitor_workers(worker_group)  # type: ignore[no-any-return]
 
 
-def run_crew(options: CrewOptions, words: list[str], target: Path | None, advice: Callable[[], str]) -> tuple[int, str]:
-    """Runs a command line on processes to their end. None of them is left when this returns, nor if this is killed.
+def run_processes(
+    options: LaunchOptions, words: list[str], target: Path | None, advice: Callable[[], str]
+) -> tuple[int, str]:
+    """Run a command line on several processes to their end. No process outlives this one, not even if it is killed.
 
     Args:
-        target: where the command begins a run, with which it goes on where it starts again.
-        advice: what to do after an interruption, or after one was killed.
+        target: the run directory that the command begins, and resumes when it starts again.
+        advice: what to do after an interruption, or after a process was killed.
 
     Returns:
-        The exit code, and what is still to be said about it, if anything: a line, or what the process to blame said.
+        The exit code, and a line or the words of the process to blame, if these are still to be printed, or "".
 
     Raises:
         PactlError: if the machines do not meet.
     """
-    logging.disable()  # the agent tells of each signal and each failure in several lines
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nobody reads what is typed
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ""  # a second one would not pass for the same
-    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # of rank 0's machine: at the name by which it is ranked
+    logging.disable()  # the agent logs each signal and each failure in several lines
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # no process may wait for input
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ""  # the agent would not take a second signal for a repeat
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # it would be sought at the name that `--node-rank` replaces
     meeting, store, (host, port) = _meeting(options)
-    args = ("-P", "-m", "pactl_cli", *(word.replace("$", "$$") for word in words))  # it takes them for templates
+    args = ("-P", "-m", "pactl_cli", *(word.replace("$", "$$") for word in words))  # the agent expands templates
     size, restarts = options.gpus or options.cpus or 1, options.max_restarts
     spec = WorkerSpec("rank", size, meeting, None, sys.executable, args, restarts, master_addr=host, master_port=port)
     agent = _Agent(spec, options, store, target)
@@ -172,21 +175,21 @@ def run_crew(options: CrewOptions, words: list[str], target: Path | None, advice
         agent.blamed = 0, PEER_LOST, ""
     finally:
         agent.end(signal.SIGKILL)
-        agent.surroundings.files.close()
-        if not interrupted or least == most:  # otherwise the others go on
+        agent.environment.files.close()
+        if not interrupted or least == most:  # otherwise the other machines go on
             meeting.shutdown()
     return _verdict(agent, interrupted, advice)
 
 
-def _meeting(options: CrewOptions) -> tuple[DynamicRendezvousHandler, TCPStore, tuple[str, int]]:
-    """Where the launchers of a job meet, each time those that are there; its store, and where that is."""
+def _meeting(options: LaunchOptions) -> tuple[DynamicRendezvousHandler, TCPStore, tuple[str, int]]:
+    """Return the rendezvous of a job's launchers, its store, and the store's host and port."""
     endpoint, rank = options.endpoint(), options.node_rank
     asked = rendezvous.RendezvousParameters(
         "c10d",
         ":".join(map(str, endpoint or ())),
         quote(options.rdzv_id, safe=""),
         *options.machines(),
-        socket.gethostname() if rank is None else f"{rank:06}",  # they are ranked in the order of these names
+        socket.gethostname() if rank is None else f"{rank:06}",  # torch ranks machines in the order of these names
         join_timeout=round(max(MEETING_SECONDS, options.timeout)),
         last_call_timeout=_OTHERS_MAY_COME_SECONDS,
         keep_alive_interval=_ALIVE_EVERY_SECONDS,
@@ -211,20 +214,21 @@ def _meeting(options: CrewOptions) -> tuple[DynamicRendezvousHandler, TCPStore, 
 
 
 def _verdict(agent: _Agent, interrupted: bool, advice: Callable[[], str]) -> tuple[int, str]:
+    """Return the exit code of the launch and what is still to be printed."""
     codes = agent.codes()
     if codes and not any(codes.values()):
         return 0, ""
-    if 0 < (first := codes.get(0) or 0) != PEER_LOST:  # it has said so itself
+    if 0 < (first := codes.get(0) or 0) != PEER_LOST:  # rank 0 has printed why
         return first, ""
     if interrupted or agent.blamed is None:
         return INTERRUPTED, f"pactl: interrupted ({advice()})\n"
     rank, code, said = agent.blamed
-    hint = f" ({advice()})" if code < 0 else ": what they said is to be found there" if code == PEER_LOST else ""
+    hint = f" ({advice()})" if code < 0 else ": that machine shows why" if code == PEER_LOST else ""
     return code if 0 < code != PEER_LOST else FAILED, said or f"pactl: {_ending(rank, code)}{hint}\n"
 
 
 def _ending(rank: int, code: int) -> str:
-    """How a process ended, in words."""
+    """Return in words how a process ended."""
     if code == PEER_LOST:
         return "the processes of another machine have ended"
     known = {each.value: each.name for each in signal.Signals}

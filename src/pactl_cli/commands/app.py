@@ -1,4 +1,4 @@
-"""The command line: parse, make settings, call a stage, print. Stages, and so torch, are imported when they run."""
+"""The command line: parse, make settings, call a stage, print. Stages load torch, and are imported when they run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pactl_cli.commands import completion
 from pactl_cli.commands.certify import certify
 from pactl_cli.commands.export import export
 from pactl_cli.commands.launch import (
-    CrewOptions,
     Launched,
+    LaunchOptions,
     claimed,
     require_device,
     with_paths,
@@ -31,16 +31,16 @@ from pactl_cli.commands.launch import (
 from pactl_cli.commands.layout import Command, Group
 from pactl_cli.commands.names import HINT as NAMES_HINT
 from pactl_cli.commands.names import names
-from pactl_cli.commands.next_steps import advising, certify_command, certifying, going_on, launcher
+from pactl_cli.commands.next_steps import advising, bound_advice, bound_command, launcher, resume_advice
+from pactl_cli.commands.option_groups import RUN, CertifiedRun, JsonOption, LogOption, RunOptions, VerifyOptions
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.outcome import end, open_closed_streams, require_working_directory, silence_followers
 from pactl_cli.commands.piped import run_directories, with_named_runs
 from pactl_cli.commands.predict import predict
 from pactl_cli.commands.report import report
-from pactl_cli.commands.run_options import PANEL, LogOption, RunOptions
-from pactl_cli.commands.terminal import Terminal, print_verdict, starting
+from pactl_cli.commands.results import print_certified, print_verdict
+from pactl_cli.commands.terminal import Terminal, starting
 from pactl_cli.commands.trackers import track_certified, tracking
-from pactl_cli.commands.verification import VerifyOptions, show_certified
 from pactl_cli.errors import BOUND_EXCEEDED, PactlError
 from pactl_cli.runs.defaults import in_words
 from pactl_cli.runs.fields import CERTIFICATE, DATA
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="pactl",
-    help="Certified error bounds for neural networks, from the training set alone.",
     epilog="Begin with:  pactl train | pactl bound -",
     no_args_is_help=True,
     cls=Group,
@@ -62,7 +61,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "token_normalize_func": lambda name: name.replace("_", "-"),  # as the published scripts spell options
+        "token_normalize_func": lambda name: name.replace("_", "-"),  # the published scripts spell options with _
     },
 )
 _command = partial(app.command, cls=Command)
@@ -105,7 +104,7 @@ def transfer(
         ),
     ],
 ) -> None:
-    """Train in a subspace around the weights of another run, of a package or a file. Prints the run directory."""
+    """Train in a subspace around the weights of a run, a package or a file. Prints the run directory."""
     _begin_run("transfer", given | {"source": source}, options)
 
 
@@ -118,7 +117,7 @@ def prior(given: dict[str, Any], options: RunOptions) -> None:
 
 
 def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
-    """Runs the stage of that name and prints where, or prints the settings only."""
+    """Run the stage of that name and print the run directory, or print only the settings."""
     given, options = with_named_runs(given), options.now()
     settings = options.settings(kind, given)
     if options.print_config:
@@ -126,7 +125,7 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
         return
     with (
         options.target(settings) as target,
-        advising(lambda: going_on(kind, given, options, target, launcher())),
+        advising(lambda: resume_advice(kind, given, options, target, launcher())),
     ):
         with starting():
             from pactl_cli.stages.train import Destination
@@ -141,15 +140,15 @@ def _begin_run(kind: str, given: dict[str, Any], options: RunOptions) -> None:
                 stage(settings, replace(destination, listener=listener), display, world)
             print(target)
             if sys.stdout.isatty() and made.certifies(settings):
-                display.say(f"Certify it: {certify_command(target, given, launcher())}")
+                display.say(f"Certify it: {bound_command(target, given, launcher())}")
 
 
 @contextmanager
 def _shared(network: str | None) -> Iterator[tuple[World, Display]]:
-    """The processes that share a command, and what this one shows: only rank 0 does.
+    """Yield the processes that share a command, and the display of this one: only rank 0 has a visible one.
 
     Args:
-        network: what the user names, which stands for one that a run knows by a name of Python.
+        network: the network that the user names; it replaces one that a run knows only as a Python object.
     """
     from pactl_cli.problem.display import Silence
     from pactl_cli.processes.world import joined
@@ -158,7 +157,6 @@ def _shared(network: str | None) -> Iterator[tuple[World, Display]]:
         yield world, Terminal() if world.leads else Silence()
 
 
-_Json = Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")]
 _FailAbove = Annotated[
     float | None,
     typer.Option(help="Exit with 3 if the best certificate is above this error.", rich_help_panel=CERTIFICATE),
@@ -166,13 +164,13 @@ _FailAbove = Annotated[
 _Out = Annotated[
     Path | None,
     typer.Option(
-        help="Where to write: a copy of the run, with this certificate.",
+        help="Where to write a copy of the run with this certificate.",
         show_default="into the run itself",
-        rich_help_panel=PANEL,
+        rich_help_panel=RUN,
     ),
 ]
 _Force = Annotated[
-    bool, typer.Option("--force", help="Replace what is there, even a better certificate.", rich_help_panel=PANEL)
+    bool, typer.Option("--force", help="Replace what is there, even a better certificate.", rich_help_panel=RUN)
 ]
 
 
@@ -186,22 +184,22 @@ def bound(
             metavar="RUN_DIR...", help="Runs to certify, or - for stdin.", autocompletion=completion.run_directory
         ),
     ],
-    as_json: _Json = False,
-    print_all: Annotated[bool, typer.Option("--all", help="Print all certificates, not the best alone.")] = False,
+    as_json: JsonOption = False,
+    print_all: Annotated[bool, typer.Option("--all", help="Print all certificates, not only the best.")] = False,
     fail_above: _FailAbove = None,
     out: _Out = None,
     force: _Force = False,
     log: LogOption = None,
 ) -> None:
-    """Quantise, code and certify runs, each of them. Prints the best certificate."""
+    """Quantise, code and certify trained runs. Prints the best certificate."""
     settings = BoundSettings.parse(given)
     if fail_above is not None and not 0 <= fail_above <= 1:
         raise PactlError(f"--fail-above {fail_above}: must lie between 0 and 1")
     if Path("-") in run_dirs:
-        import_module("pactl_cli.stages.bound")  # and torch with it, while what writes there is still at work
+        import_module("pactl_cli.stages.bound")  # loads torch while the command before the pipe is still at work
     directories = run_directories(run_dirs)
     with advising(
-        lambda: certifying(directories, given | {"out": out, "force": force or None, "log": log}, launcher())
+        lambda: bound_advice(directories, given | {"out": out, "force": force or None, "log": log}, launcher())
     ):
         with starting():
             from pactl_cli.stages.bound import Shelf, best_of
@@ -212,11 +210,17 @@ def bound(
             path, certificate = best_of(certified)
             if world.leads:
                 every = certified if print_all else ()
-                show_certified((path, certificate), settings, display, as_json=as_json, every=every)
+                print_certified((path, certificate), settings, display, as_json=as_json, every=every)
                 track_certified(log, certified, display)
     if fail_above is not None and certificate.error_bound > fail_above:
         words = f"the certificate, {percent(certificate.error_bound)}, is above --fail-above {fail_above:g}"
         raise PactlError(words, exit_code=BOUND_EXCEEDED)
+
+
+_command(epilog="Example:  pactl certify nets:small --weights mine.pth --dataset npz:unseen.npz")(certify)
+
+
+_command(epilog="Example:  pactl certify nets:small --weights mine.pth --dataset npz:unseen.npz")(certify)
 
 
 @_command(
@@ -226,18 +230,20 @@ def bound(
     "pactl launch --gpus 8 --nnodes 1:4 --max-restarts 3 \\\n"
     "    --rdzv-endpoint node0:29500 train --out /shared/run",
 )
-@with_options(CrewOptions)
+@with_options(LaunchOptions)
 def launch(
     context: typer.Context,
     name: Annotated[Launched, typer.Argument(metavar="COMMAND", help="train, transfer, prior or bound.")],
-    options: CrewOptions,
-    words: Annotated[list[str] | None, typer.Argument(metavar="...", help="Its own options.")] = None,
+    options: LaunchOptions,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="...", help="The command's own arguments and options.")
+    ] = None,
 ) -> None:
-    """Run a command on several processes as if it were one. Prints what the command prints, once."""
+    """Run a command on several processes. Prints what the command prints, once."""
     words = words or []
     assert context.parent is not None
     inner = context.parent.command.get_command(context.parent, name)  # type: ignore[attr-defined]
-    while True:  # what the pipe brings is read when the rest is known to be right, and then parsed like the rest
+    while True:  # stdin is read only once the other words are known to be right; then all words are parsed again
         with inner.make_context(name, list(words), parent=context.parent) as parsed:
             given = parsed.params
             if given.get("print_config"):
@@ -251,26 +257,17 @@ def launch(
         raise PactlError(f"--nnodes {options.nnodes} needs --out", "name a directory that all machines share")
     target, advice = context.with_resource(claimed(name, given, options.called()))
     where = ["--out", str(target)] if target else []
-    from pactl_cli.commands.agent import run_crew
+    from pactl_cli.commands.agent import run_processes
 
-    code, said = run_crew(options, [name, "--device", device, *where, *words], target, advice)
+    code, said = run_processes(options, [name, "--device", device, *where, *words], target, advice)
     print(said, end="", file=sys.stderr)
     sys.exit(code)
 
 
 @_command(epilog="Example:  pactl verify runs/mine --data-dir data")
 @with_options(VerifyOptions)
-def verify(
-    run_dir: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN_DIR", help="A certified run, or - for stdin.", autocompletion=completion.run_directory
-        ),
-    ],
-    options: VerifyOptions,
-    as_json: _Json = False,
-) -> None:
-    """Decode a certificate's message, count again, compute again. Exit 1 if anything disagrees. Writes nothing."""
+def verify(run_dir: CertifiedRun, options: VerifyOptions, as_json: JsonOption = False) -> None:
+    """Check a certificate by decoding and counting again. Exits with 1 if anything disagrees, and writes nothing."""
     settings = options.settings("verify")
     [directory] = run_directories([run_dir])[-1:]
     with starting():
@@ -283,7 +280,6 @@ def verify(
     print_verdict(verdict, directory, as_json=as_json)
 
 
-_command(epilog="Example:  pactl certify nets:small --weights mine.pth --dataset npz:unseen.npz")(certify)
 _command(epilog="Example:  pactl predict runs/mine photos --labels | sort | uniq -c")(predict)
 _command(epilog="Example:  pactl export runs/mine --to mine.onnx --card README.md")(export)
 _command(epilog="Example:  pactl report runs/* --html report.html")(report)
@@ -295,14 +291,14 @@ def permute(
     dataset: Annotated[
         str,
         typer.Option(
-            help="A named data set, or csv:PATH, npz:PATH, ...",
+            help="Data set: a name, or csv:PATH, npz:PATH, ...",
             rich_help_panel=DATA,
             autocompletion=completion.NAMES["--dataset"],
         ),
     ],
-    seed: Annotated[int, typer.Option(help="Of the permutation.", min=0, max=MAX_SEED)] = DEFAULT_SEED,
+    seed: Annotated[int, typer.Option(help="Seed of the permutation.", min=0, max=MAX_SEED)] = DEFAULT_SEED,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write.", show_default="DATASET-permutation-SEED.npy")
+        Path | None, typer.Option(help="File to write.", show_default="DATASET-permutation-SEED.npy")
     ] = None,
     data_dir: Annotated[
         Path | None,
@@ -311,7 +307,7 @@ def permute(
         ),
     ] = None,
 ) -> None:
-    """Write a permutation of a training set's indices, the same everywhere. Prints the file's path."""
+    """Write a reproducible permutation of a training set's indices. Prints the file's path."""
     from pactl_cli.stages.permute import default_place
     from pactl_cli.stages.permute import permute as run_stage
 
@@ -321,8 +317,8 @@ def permute(
 
 
 @_command()
-def info(as_json: _Json = False) -> None:
-    """Versions, devices and directories: what a bug report needs."""
+def info(as_json: JsonOption = False) -> None:
+    """Print versions, devices and directories, for a bug report."""
     with starting():
         from pactl_cli.stages.info import info as collect
 
@@ -336,16 +332,16 @@ def info(as_json: _Json = False) -> None:
 
 
 def main() -> None:
-    """The `pactl` executable: every error is one line on stderr and an exit code."""
+    """Run `pactl`: every error is one line on stderr and an exit code."""
     open_closed_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a path is bytes, whatever the locale
-    end(run)
+    end(_run)
 
 
-def run() -> int:
-    """The command that was called; gives the exit code."""
+def _run() -> int:
+    """Run the command of the command line and return the exit code."""
     require_working_directory()
     silence_followers()
     return int(app(standalone_mode=False) or 0)

@@ -1,4 +1,4 @@
-"""`pactl certify`: the hold-out certificate of a network that one has: `transfer --intrinsic-dim 0`, then `bound`."""
+"""`pactl certify`: a hold-out certificate of an existing network, by `transfer --intrinsic-dim 0` and `bound`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 
 from pactl_cli.commands import completion
 from pactl_cli.commands.next_steps import advising
+from pactl_cli.commands.option_groups import RUN, ForceOption, JsonOption, RunOptions
 from pactl_cli.commands.options import with_options, with_settings
 from pactl_cli.commands.piped import with_named_runs
-from pactl_cli.commands.run_options import PANEL, RunOptions
+from pactl_cli.commands.results import print_certified
 from pactl_cli.commands.terminal import Terminal, starting
-from pactl_cli.commands.verification import show_certified
 from pactl_cli.errors import shell_command
 from pactl_cli.runs.fields import CERTIFICATE, DATA, SUBSPACE, TRAINING
 from pactl_cli.runs.kinds import KINDS
@@ -24,27 +24,30 @@ from pactl_cli.stages.order import named_code
 if TYPE_CHECKING:
     from pactl_cli.certificate.certificate import Certificate
 
-_OF_TRAINING = (SUBSPACE, TRAINING, "base_width", "freeze", "lora_rank", "label_noise", "precision")
+_TRAINING_ONLY = (SUBSPACE, TRAINING, "base_width", "freeze", "lora_rank", "label_noise", "precision", "compile")
 
 
 @dataclass(frozen=True)
 class CertifyOptions:
-    """What `certify` is told of the certificate, and where it goes."""
+    """The options of `certify` about the certificate and the run directory."""
 
     delta: Annotated[
-        str, typer.Option(help="Probability that it fails, or several.", metavar="FLOAT", rich_help_panel=CERTIFICATE)
+        str,
+        typer.Option(
+            help="Probability that the certificate fails, or several.", metavar="FLOAT", rich_help_panel=CERTIFICATE
+        ),
     ] = "0.05"
     misc_extra_bits: Annotated[
         float, typer.Option(help="Bits for choices made by looking at the examples.", rich_help_panel=CERTIFICATE)
     ] = 0.0
-    as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False
+    as_json: JsonOption = False
     out: Annotated[
-        Path | None, typer.Option(help="Where to write.", show_default="below runs/", rich_help_panel=PANEL)
+        Path | None, typer.Option(help="Where to write the run.", show_default="below runs/", rich_help_panel=RUN)
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel=PANEL)] = False
+    force: ForceOption = False
 
 
-@with_settings(TransferSettings, without=_OF_TRAINING)
+@with_settings(TransferSettings, without=_TRAINING_ONLY)
 @with_options(CertifyOptions)
 def certify(
     given: dict[str, Any],
@@ -64,7 +67,7 @@ def certify(
         ),
     ],
 ) -> None:
-    """Certify a network that you have, on examples it has not seen: a hold-out bound. Prints the certificate."""
+    """Certify your own network by a hold-out bound on examples it has not seen. Prints the certificate."""
     given |= {"dataset": dataset}
     named, place = with_named_runs(given | {"source": source}), RunOptions(out=options.out, force=options.force)
     settings = place.settings("transfer", named | {"intrinsic_dim": 0})
@@ -75,11 +78,11 @@ def certify(
     again = shell_command("certify", source, **said, force=True if options.out else None)
     with place.target(settings) as target, advising(lambda: f"begin again: {again}"):
         certificate = _certified(settings, claim, target, force=options.force)
-        show_certified((target, certificate), claim, Terminal(), as_json=options.as_json)
+        print_certified((target, certificate), claim, Terminal(), as_json=options.as_json)
 
 
 def _certified(settings: TrainSettings, claim: BoundSettings, target: Path, *, force: bool) -> Certificate:
-    """Return the certificate of what a run starts from, once both are written; tell where, and on what it rests."""
+    """Write a run and the certificate of its starting weights; note where it is and what it assumes; return it."""
     with starting():
         from pactl_cli.stages.assumptions import NOT_SEEN
         from pactl_cli.stages.bound import bound

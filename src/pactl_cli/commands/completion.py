@@ -1,4 +1,4 @@
-"""What a shell offers when Tab is pressed: names of the catalogue and run directories, without loading torch."""
+"""Shell completion of the catalogue's names and of run directories, without loading torch."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _PRETRAINED = [row for row in catalogue.MODELS.values() if row.package in catalo
 
 
 def among(offers: Iterable[tuple[str, str]]) -> Completer:
-    """Completes one of some words, each with what it stands for."""
+    """Return a completer that offers some words, each with its explanation."""
     every = list(offers)
     return lambda incomplete: [offer for offer in every if offer[0].startswith(incomplete)]
 
 
 def run_directory(incomplete: str) -> Offers:
-    """Run directories whose paths begin so, up to three folders below the last one that is named."""
+    """Return the run directories whose paths begin so, up to three folders below the last one that is typed."""
     folder = os.path.dirname(incomplete)
     runs = ((place, "") for place in islice(_folders(folder, _DEPTH), _MOST_PLACES) if _is_run(place))
     return sorted(among(runs)(incomplete))
 
 
 def source(incomplete: str) -> Offers:
-    """What can be started from: run directories and torchvision's networks."""
+    """Return the sources of `transfer` that begin so: run directories and the networks of packages."""
     pretrained = ((f"{row.package}:{row.name}", row.summary) for row in _PRETRAINED)
     return run_directory(incomplete) + among(pretrained)(incomplete)
 
 
 def _folders(folder: str, depth: int) -> Iterator[str]:
-    """Folders below one, those nearest first within each; the hidden and the unreadable are left out."""
+    """Yield the folders below one, each before what lies in it; hidden and unreadable ones are left out."""
     try:
         names = sorted(
             entry.name for entry in os.scandir(folder or ".") if entry.is_dir() and not entry.name.startswith(".")
@@ -55,7 +55,7 @@ def _is_run(place: str) -> bool:
 
 
 NAMES = {table.option: among((row.name, row.summary) for row in table.values()) for table in catalogue.TABLES}
-"""By the option that takes them."""
+"""Completers of the catalogue's names, by option."""
 
 STARTS: dict[str, Completer] = {"--source": source, "--continue": run_directory}
-"""By the option that names what to start from."""
+"""Completers of the options that name a run or a network to start from."""

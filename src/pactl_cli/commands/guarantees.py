@@ -1,4 +1,4 @@
-"""What a certificate guarantees beside the error, as people read it: claims with their prices, and tables."""
+"""The guarantees of a certificate in words: claims with their prices, and tables by class or group."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _LONGEST_NAME = 30
 
 @dataclass(frozen=True)
 class Claim:
-    """One guarantee in words.
+    """A guarantee in words.
 
     Attributes:
         what: its name.
-        text: that goes on where "with 95 % confidence," stops.
-        bits: what each of its events pays for its share of delta.
-        events: that share its part of delta alike.
-        bound: as one number; None where there is none.
-        guarantee: that it says; None for the error.
+        text: a sentence that continues "with 95 % confidence,".
+        bits: the price of each event for its share of delta.
+        events: the number of events that share delta equally.
+        bound: the guarantee as one number; None if it has several.
+        guarantee: the guarantee that is claimed; None for the error.
     """
 
     what: str
@@ -38,19 +38,19 @@ class Claim:
     guarantee: Guarantee | None = None
 
     def as_dict(self) -> dict[str, str | float | None]:
-        """Return it as JSON."""
+        """Return the claim as JSON."""
         accepted = {"accepted": self.guarantee.accepted} if self.guarantee and self.what == ABSTAIN else {}
         return {"claim": self.text, "bound": self.bound, **accepted}
 
     @property
     def price(self) -> str:
-        """What it costs, rounded up."""
+        """The price in words, rounded up."""
         bits = f"{ceil(self.bits * 100) / 100:g} bit{'' if self.bits == 1 else 's'}"
         return f"{self.what}: {bits}" + (f" for each of {self.events:,} events" if self.events > 1 else "")
 
 
 def claims(certificate: Certificate) -> list[Claim]:
-    """Return everything that holds at once, the headline first; nothing where that is the error alone."""
+    """Return all claims that hold at once, the headline first; none if only the error is certified."""
     if not certificate.guarantees:
         return []
     found = []
@@ -66,7 +66,7 @@ def claims(certificate: Certificate) -> list[Claim]:
 
 
 def in_short(guarantee: Guarantee) -> str:
-    """Return a guarantee in a few characters."""
+    """Return a guarantee as a few words and numbers."""
     if guarantee.bound is None:
         return guarantee.what
     if guarantee.what == COST:
@@ -76,7 +76,7 @@ def in_short(guarantee: Guarantee) -> str:
 
 
 def _class_names(certificate: Certificate) -> list[str] | None:
-    """Return the names of the classes; None where they have none, or a stranger's file has not as many."""
+    """Return the names of the classes; None if there are none, or a forged file has another number of them."""
     names, classes = (certificate.side_information.get(name) for name in ("class_names", "classes"))
     if not isinstance(names, list) or len(names) != classes:
         return None
@@ -85,12 +85,12 @@ def _class_names(certificate: Certificate) -> list[str] | None:
 
 @dataclass(frozen=True)
 class ByMember:
-    """The events of classes, or of groups.
+    """The events of a guarantee by class or by group.
 
     Attributes:
         kind: class or group.
-        rows: the name and the event of each, the largest bounds first; only so many.
-        rest: a sentence on the others; empty if there are none.
+        rows: the name and the event of each, the largest bounds first, at most 20.
+        rest: a sentence on the others; "" if there are none.
     """
 
     kind: str
@@ -99,7 +99,7 @@ class ByMember:
 
     @classmethod
     def of(cls, certificate: Certificate, guarantee: Guarantee) -> ByMember | None:
-        """Return those of a guarantee; None if it is about no classes or groups."""
+        """Return the events of a guarantee; None if it is not about classes or groups."""
         if guarantee.what not in MEMBERS:
             return None
         kind, names = MEMBERS[guarantee.what], _class_names(certificate) if guarantee.what == CLASS else None
@@ -112,15 +112,15 @@ class ByMember:
 
 
 def seen(event: Event) -> str:
-    """Return how often an event occurred, in percent; a dash where it could not."""
+    """Return how often an event occurred, in percent; a dash if there are no examples."""
     return percent(event.errors / event.examples if event.examples else None)
 
 
 def lines(certificate: Certificate, width: int | None) -> Iterator[str]:
-    """Yield the lines of everything that holds at once: a claim each, with its price, and a table by class or group.
+    """Yield the lines of all claims that hold at once, with their prices and with tables by class or group.
 
     Args:
-        width: of a line; None for another stream than a terminal.
+        width: the width of a line; None for a stream that is no terminal.
     """
     for claim in claims(certificate):
         yield from wrapped(f"{claim.text} ({claim.price})", width, "  - ")

@@ -1,4 +1,4 @@
-"""What `pactl launch` decides once for all processes: where they meet, where they write, on what they compute."""
+"""The options of `pactl launch`, and what it decides for all processes: the run directory and the device."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pactl_cli.commands.next_steps import certifying, going_on
-from pactl_cli.commands.run_options import RunOptions
+from pactl_cli.commands.next_steps import bound_advice, resume_advice
+from pactl_cli.commands.option_groups import RunOptions
 from pactl_cli.errors import PactlError, shell_command
 from pactl_cli.runs.directory import MANIFEST
 from pactl_cli.runs.kinds import KINDS
@@ -23,29 +23,35 @@ _several = partial(typer.Option, rich_help_panel="Several machines")
 
 
 @dataclass(frozen=True)
-class CrewOptions:
-    """What `launch` is told of the processes: how many they are, and where they meet."""
+class LaunchOptions:
+    """The options of `launch` about the processes: their number, and where they meet."""
 
     gpus: Annotated[int | None, typer.Option(help="One process on each of N GPUs.", min=1, metavar="N")] = None
     cpus: Annotated[int | None, typer.Option(help="N processes without GPUs.", min=1, metavar="N")] = None
-    max_restarts: Annotated[int, typer.Option(help="How often to start again, from what was saved.", min=0)] = 0
+    max_restarts: Annotated[int, typer.Option(help="How often to restart from the last saved state.", min=0)] = 0
     timeout: Annotated[float, typer.Option(help="Seconds to wait for a process that hangs.", min=1.0)] = 1800.0
-    nnodes: Annotated[str, _several(help="The same command on each, with --out.", metavar="MIN[:MAX]")] = "1"
+    nnodes: Annotated[
+        str, _several(help="Number of machines; each runs the same command, with --out.", metavar="MIN[:MAX]")
+    ] = "1"
     rdzv_endpoint: Annotated[
         str | None,
-        _several(help="HOST:PORT of one of them.", show_default="a free port of this machine", metavar="HOST:PORT"),
+        _several(help="Address of the machine where all meet.", show_default="a free local port", metavar="HOST:PORT"),
     ] = None
-    rdzv_id: Annotated[str, _several(help="Of the job, the same on all.", metavar="ID")] = "pactl"
+    rdzv_id: Annotated[str, _several(help="Name of the job, the same on all machines.", metavar="ID")] = "pactl"
     node_rank: Annotated[
         int | None,
-        _several(help="0 for the one at the endpoint, which prints.", min=0, show_default="by their names"),
+        _several(
+            help="Number of this machine; 0 is the one at the endpoint, which prints.",
+            min=0,
+            show_default="by host name",
+        ),
     ] = None
 
     def machines(self) -> tuple[int, int]:
-        """How many there are, at least and at most.
+        """Return the least and the largest number of machines.
 
         Raises:
-            PactlError: if that is not clear, or not where they meet.
+            PactlError: if `--nnodes` is no range, or contradicts `--node-rank` or `--rdzv-endpoint`.
         """
         least, _, most = self.nnodes.partition(":")
         if not (least + most).isdecimal() or not 1 <= int(least or 0) <= int(most or least):
@@ -58,10 +64,10 @@ class CrewOptions:
         return low, high
 
     def endpoint(self) -> tuple[str, int] | None:
-        """Host and port where the machines meet; None for a free port, on one.
+        """Return the host and the port where the machines meet; None for a free port of a single machine.
 
         Raises:
-            PactlError: if it is none.
+            PactlError: if `--rdzv-endpoint` is not HOST:PORT.
         """
         if self.rdzv_endpoint is None:
             return None
@@ -71,13 +77,13 @@ class CrewOptions:
         return host.strip("[]"), int(port)
 
     def called(self) -> str:
-        """The command line that says the same."""
+        """Return the command line with the same options."""
         given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
         return shell_command("launch", **given)
 
 
 def state_of(target: Path | None) -> str:
-    """Return something that changes when a run is begun in a directory."""
+    """Return a text that changes when a run begins in a directory."""
     with suppress(OSError):
         if target is not None:
             manifest = (target / MANIFEST).stat()
@@ -85,11 +91,11 @@ def state_of(target: Path | None) -> str:
     return "nothing"
 
 
-def require_device(device: str | None, options: CrewOptions) -> str:
-    """The kind of device that all processes compute on.
+def require_device(device: str | None, options: LaunchOptions) -> str:
+    """Return the kind of device that all processes compute on.
 
     Raises:
-        PactlError: if it is not clear, or the command was told another.
+        PactlError: unless one of `--gpus` and `--cpus` is given, or if the command's own `--device` contradicts it.
     """
     if (options.gpus is None) == (options.cpus is None):
         raise PactlError("launch needs --gpus N or --cpus N", "give one of them")
@@ -101,8 +107,9 @@ def require_device(device: str | None, options: CrewOptions) -> str:
 
 @contextmanager
 def claimed(name: str, given: dict[str, Any], launched: str) -> Iterator[tuple[Path | None, Callable[[], str]]]:
-    """Checks a command's options before any process starts; gives the directory that a training command writes, which
-    is claimed, and what to say when the processes have been stopped.
+    """Check a command's options before any process starts; yield the run directory and the advice after a stop.
+
+    The directory of a training command is claimed for the time of the launch; `bound` has none.
 
     Args:
         given: the command's parameters, as parsed from the command line.
@@ -115,14 +122,14 @@ def claimed(name: str, given: dict[str, Any], launched: str) -> Iterator[tuple[P
     settings = {field: given[field] for field in model.model_fields if given.get(field) is not None}
     if name == "bound":
         BoundSettings.parse(settings)
-        yield None, partial(certifying, given["run_dirs"], settings, launched)
+        yield None, partial(bound_advice, given["run_dirs"], settings, launched)
         return
     options = RunOptions.among(given)
     with options.target(options.settings(name, settings)) as target:
-        yield target, partial(going_on, name, settings, options, target, launched)
+        yield target, partial(resume_advice, name, settings, options, target, launched)
 
 
 def with_paths(words: list[str], directories: list[Path]) -> list[str]:
-    """A command line whose `-` is replaced by the paths that came through the pipe, which only one process can read."""
+    """Return a command line with the paths from the pipe in place of `-`: only one process can read the pipe."""
     paths = [f"./{path}" if str(path).startswith("-") else str(path) for path in directories]
     return [word for given in words for word in (paths if given == "-" else [given])]

@@ -1,4 +1,4 @@
-"""How help and sentences are laid out: 80 columns, most options on a line, every word and every default whole."""
+"""The layout of help and of sentences: lines of 80 columns in which every word and every default stays whole."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from typer.core import TyperCommand, TyperGroup
 
 _WIDTH = 79
 _WIDEST_NAME = 30
+_LONGEST_SENTENCE = 1000
 _TOGETHER = "\N{NO-BREAK SPACE}"
 _ARGUMENTS, _OPTIONS = "Arguments", "Options"
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|\| pactl \w+ -""")
 _COMMAND = re.compile(r"""\bpactl(?: (?:'[^']*'|"[^"]*"|[^\s'";)])+)+""")
-"""What a sentence tells people to type, to its end or to what closes it."""
+"""A command in a sentence, up to the sentence's end or the bracket that closes it."""
 
 
 class Command(TyperCommand):
-    """A command whose help is laid out here."""
+    """A command whose help has this module's layout."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole page."""
+        """Write the help."""
         formatter.write("\n".join(_page(self, ctx, [])) + "\n")
 
 
 class Group(TyperGroup):
-    """The program itself, whose help lists its commands."""
+    """The program itself, whose help lists its commands, each with its first sentence."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole page."""
-        commands = [(name, command.get_short_help_str(_WIDTH)) for name, command in self.commands.items()]
+        """Write the help."""
+        commands = [(name, command.get_short_help_str(_LONGEST_SENTENCE)) for name, command in self.commands.items()]
         formatter.write("\n".join(_page(self, ctx, ["Commands:", *definitions(commands)])) + "\n")
 
 
 def definitions(rows: Iterable[tuple[str, str]], width: int | None = _WIDTH) -> Iterator[str]:
-    """Yield lines that say what each of some names is, beside them or, where a name is too long, below it.
+    """Yield the lines of a list of names with their explanations; that of a long name stands below it.
 
     Args:
-        width: of a line, which a word that is longer may exceed; None for one line a name.
+        width: the width of a line, which only a longer word may exceed; None for one line per name.
     """
     every = list(rows)
     column = min(max((len(name) for name, _ in every), default=0), _WIDEST_NAME) + 4
@@ -55,29 +56,29 @@ def definitions(rows: Iterable[tuple[str, str]], width: int | None = _WIDTH) -> 
 
 
 def columns(stream: TextIO) -> int | None:
-    """Return how long lines on a terminal may be; None for another stream, whose sentences stay on one line."""
+    """Return the width of lines on a terminal; None for another stream, where a sentence stays on one line."""
     return Console(file=stream).width - 1 if stream.isatty() else None
 
 
 def wrapped(text: str, width: int | None, before: str = "") -> list[str]:
-    """Return the lines of a text, no word, number or command of which is broken.
+    """Return the lines of a text; none breaks a word, a number or a command.
 
     Args:
-        width: of a line, which a word that is longer may exceed; None for a single line.
-        before: what the first begins with, and the others with as many spaces.
+        width: the width of a line, which only a longer word may exceed; None for a single line.
+        before: the beginning of the first line; the others begin with as many spaces.
     """
     whole = _COMMAND.sub(_joined, text).replace(" %", f"{_TOGETHER}%")
     return [before + text] if width is None else _filled(whole, width, before)
 
 
 def command_lines(command: str, width: int | None, before: str = "  ") -> str:
-    """Return a command after some words, on lines of which a shell makes one again."""
+    """Return a command after some words, on lines that a shell joins to one."""
     lines = [before + command] if width is None else _filled(_QUOTED.sub(_joined, command), width - 2, before)
     return " \\\n".join(lines)
 
 
 def _filled(text: str, width: int, before: str) -> list[str]:
-    """Lines with as many words as fit."""
+    """Return lines with as many words as fit."""
     margin = " " * len(before)
     lines = wrap(
         text, width, initial_indent=before, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
@@ -86,7 +87,7 @@ def _filled(text: str, width: int, before: str) -> list[str]:
 
 
 def _joined(found: re.Match[str]) -> str:
-    """What must stay on a line."""
+    """Return a match whose words stay on one line."""
     return found[0].replace(" ", _TOGETHER)
 
 
@@ -109,13 +110,14 @@ def _page(command: Any, ctx: Any, more: list[str]) -> Iterator[str]:
 
 
 def _name(parameter: Any, ctx: Any) -> str:
-    """An option with what it takes, or an argument."""
+    """Return the name of an argument, or of an option with its metavar."""
     if parameter.param_type_name == "argument":
         return str(parameter.metavar or parameter.name.upper())
     names = ", ".join(sorted(parameter.opts, key=len))
     if parameter.is_flag:
         return f"--[no-]{names[2:]}" if parameter.secondary_opts else names
-    return f"{names} {parameter.metavar or parameter.display_type_rich(ctx).strip('<>').split()[0].upper()}"
+    kind = parameter.display_type_rich(ctx).strip("<>").split()[0].upper()
+    return f"{names} {parameter.metavar or ('TEXT' if kind == 'STR' else kind)}"
 
 
 def help_of(parameter: Any) -> str:
@@ -126,5 +128,5 @@ def help_of(parameter: Any) -> str:
 
 
 def with_default(text: str, default: object) -> str:
-    """Return an option's help with its default, which begins on the line that says so."""
+    """Return an option's help with its default, which no line separates from the word `default`."""
     return text if default is None else f"{text} [default:{_TOGETHER}{default}]"

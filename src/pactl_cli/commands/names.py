@@ -1,4 +1,4 @@
-"""`pactl names`: every name that an option takes."""
+"""`pactl names`: a list of the names that options take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pactl_cli.runs.settings import TrainSettings
 
 KINDS = {table.kind: table for table in catalogue.TABLES}
 HINT = "All names:  pactl names"
-"""What help says in their place."""
+"""A line of help that stands for a list of names."""
 
 _DEFAULTS = ("model_name", "epochs", "batch_size", "lr", "intrinsic_dim", "calibration_examples", "augment")
 
@@ -31,9 +31,9 @@ def names(
             autocompletion=among((kind, table.title) for kind, table in KINDS.items()),
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON, with each name's facts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the facts of each name.")] = False,
 ) -> None:
-    """List the names that options take: of one kind, or how many there are of each."""
+    """List the names that options take. Without a kind, counts those of each kind."""
     if kind is not None and kind not in KINDS:
         raise PactlError(f"names {kind!r}: there is no such kind", f"choose from {', '.join(KINDS)}")
     if as_json:
@@ -47,7 +47,7 @@ def names(
 
 
 def facts(kind: str) -> list[dict[str, Any]]:
-    """Return what is known of every name of a kind: what it is, its other names, the defaults of a data set."""
+    """Return the facts of every name of a kind: a summary, its other names, the defaults of a data set."""
     found: list[dict[str, Any]] = []
     for row in KINDS[kind].values():
         found.append({"name": row.name, "summary": row.summary})
@@ -59,13 +59,13 @@ def facts(kind: str) -> list[dict[str, Any]]:
 
 
 def defaults(entry: catalogue.Dataset) -> dict[str, Any]:
-    """Return the settings of `train` on a data set where the user gives none; None for what its data decide."""
+    """Return the default settings of `train` on a data set; None for those that depend on the data's content."""
     name = f"{entry.name}PATH" if entry.takes_path and not entry.is_code else entry.name
     known = with_known_defaults(TrainSettings(dataset=name, intrinsic_dim=0 if entry.is_source else None))
     return {name: getattr(known, name) for name in _DEFAULTS}
 
 
 def line(row: Any) -> str:
-    """Return a row's summary, and its other names."""
+    """Return a row's summary with its other names."""
     aliases: tuple[str, ...] = getattr(row, "aliases", ())
     return f"{row.summary} (also {', '.join(aliases)})" if aliases else str(row.summary)

@@ -1,4 +1,4 @@
-"""Command-line options made from a settings model: one source for names, types, help, groups and defaults."""
+"""Decorators that make a command's options from a settings model or a dataclass."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def with_settings(model: type[Settings], *, without: Collection[str] = ()) -> _Decorator:
-    """Replaces a command's `given` parameter by one option for each field of `model`.
+    """Replace a command's `given` parameter by one option for each field of `model`.
 
-    The command is called with `given`, a dict of the options that were on the command line. A field that the command
-    has a parameter of its own for gets no option.
+    The command is called with `given`, a dict of the options that were on the command line. A field gets no option if
+    the command has a parameter of that name.
 
     Args:
-        without: fields, and groups of them, that get none either.
+        without: names of fields and of panels that get no option.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,14 +51,14 @@ def with_settings(model: type[Settings], *, without: Collection[str] = ()) -> _D
 
 
 def with_options(group: type[Any]) -> _Decorator:
-    """Replaces a command's `options` parameter by the fields of a dataclass, annotated as typer's options are."""
+    """Replace a command's `options` parameter by the fields of a dataclass, which are annotated as typer's options."""
     return lambda command: _with(command, "options", _parameters(group), group)
 
 
 def _with(
     command: Callable[..., None], replaced: str, options: list[inspect.Parameter], gather: Callable[..., Any]
 ) -> Callable[..., None]:
-    """A command with options in the place of one parameter, which is what `gather` makes of their values."""
+    """Return a command with options in place of one parameter; `gather` makes the parameter from their values."""
 
     def run(**arguments: Any) -> None:
         gathered = gather(**{option.name: arguments.pop(option.name) for option in options})
@@ -82,7 +82,7 @@ def _info(parameter: inspect.Parameter) -> Any:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    """A field as an option that is None unless given: a file's value must not be overridden by a default."""
+    """Return a field as an option that is None unless given: a default must not override the value of a file."""
     extra = _extra(field)
     kind: Any = list[str] if _is_list(field) else _plain_type(field.annotation)
     words = [] if kind is bool else _words(field.annotation)
@@ -101,23 +101,23 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
-    """What a setting says for its option; one without a panel is for files alone."""
+    """Return the facts of a setting for its option; a setting without a panel is for files only."""
     extra: Any = field.json_schema_extra or {}
     return dict(extra)
 
 
 def _is_mapping(field: FieldInfo) -> bool:
-    """Whether a setting is a mapping, which an option gives as a file."""
+    """Return whether a setting is a mapping, which an option names as a file."""
     return any(get_origin(member) is dict for member in _members(field.annotation))
 
 
 def _is_list(field: FieldInfo) -> bool:
-    """Whether a setting is a list, whose option can be given several times."""
-    return get_origin(field.annotation) is tuple and not isinstance(field.default, NoneType)
+    """Return whether a setting is a list, whose option can be given several times."""
+    return get_origin(field.annotation) is tuple and field.default is not None
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The alternatives of a union other than None, or the type alone."""
+    """Return the alternatives of a union other than None, or the type alone."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     args = get_args(annotation)
@@ -127,18 +127,18 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _plain_type(annotation: Any) -> Any:
-    """What click should parse: settings check the rest, and say it better."""
+    """Return the type that the parser checks: settings check the rest, with better messages."""
     members = _members(annotation)
     return members[0] if len(members) == 1 and members[0] in (bool, Path) else str
 
 
 def _words(annotation: Any) -> list[str]:
-    """What a choice is among."""
+    """Return the words that a choice is among."""
     return [word for member in _members(annotation) if get_origin(member) is Literal for word in get_args(member)]
 
 
 def _metavar(name: str, field: FieldInfo) -> str:
-    """`NAME`, `INT`, `INT|auto`, ...; WORD where there are but words, and the description says them."""
+    """Return `NAME`, `INT`, `INT|auto`, ...; `WORD` for a choice whose words the description lists."""
     kinds = [member.__name__.upper() for member in _members(field.annotation) if get_origin(member) is not Literal]
     words, text = _words(field.annotation), "NAME" if option_name(name) in NAMES else "TEXT"
     if not kinds and all(word in (field.description or "") for word in words):
@@ -147,7 +147,7 @@ def _metavar(name: str, field: FieldInfo) -> str:
 
 
 def _help(field: FieldInfo) -> str:
-    """The description, with the default, which the parser itself does not know."""
+    """Return a field's description with its default, which the parser does not know."""
     extra = _extra(field)
     return with_default(
         field.description or "", extra.get("shown") or (None if field.default is False else field.default)

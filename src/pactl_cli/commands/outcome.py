@@ -1,4 +1,4 @@
-"""How the program ends: one line on stderr and an exit code, whatever happened, and, of several processes, once."""
+"""The end of the program: an exit code and one line on stderr, from one process if several run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from pactl_cli.processes.interruption import end_with
 from pactl_cli.processes.placement import HANDOFF, Handoff, Placement
 
 _OUT_OF_MEMORY = ("allocate memory", "out of memory")
-"""What torch says in an error of no kind of its own, on a CPU and on a GPU."""
+"""Words by which torch's RuntimeErrors about memory are known, on a CPU and on a GPU."""
 
 
 def open_closed_streams() -> None:
-    """Puts nothing in the place of a stream that the shell has closed, before a file of ours gets its number."""
+    """Open the null device for a stream that the shell has closed, before a file of ours gets its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - to the end of the process
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - stays open to the end of the process
 
 
 def require_working_directory() -> None:
-    """Raises PactlError if somebody has removed it: libraries that look for it end the process without a word."""
+    """Raise PactlError if the working directory was removed: some libraries would end the process silently."""
     try:
         os.getcwd()
     except OSError as error:
@@ -37,31 +37,31 @@ def require_working_directory() -> None:
 
 
 def silence_followers() -> None:
-    """Of several processes only rank 0 has a stdout.
+    """Close stdout on every rank but 0.
 
     Raises:
         PactlError: if the environment contradicts itself.
     """
     place = Placement.here()
     if place is not None and place.rank:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open to the end of the process
 
 
 def end(command: Callable[[], int]) -> NoReturn:
-    """Runs a command and leaves with its exit code; an error is one line on stderr.
+    """Run a command and end the process with its exit code; an error is one line on stderr.
 
     Any other exception is a bug: Python shows its traceback.
     """
     if _is_one_of_several():
         sys.excepthook = _show_and_leave
-    if handoff := Handoff.received():  # the launcher says itself what it has stopped
+    if handoff := Handoff.received():  # the launcher itself reports what it has stopped
         end_with(handoff.launcher)
     else:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, wherever it comes
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C
     try:
         code = command()
-        sys.stdout.flush()  # an error of stdout is one of the command
-        if code == INTERRUPTED:  # what is made of Ctrl-C
+        sys.stdout.flush()  # a write that fails is an error of the command
+        if code == INTERRUPTED:  # typer's code for Ctrl-C
             _complain("interrupted", INTERRUPTED)
     except PeerLostError as error:
         code = PEER_LOST if HANDOFF in os.environ else _complain(error.one_line(), error.exit_code)
@@ -84,7 +84,7 @@ def end(command: Callable[[], int]) -> NoReturn:
 
 
 def _discard_stdout() -> None:
-    """Drops what stdout could not get rid of, of which Python would complain at the end."""
+    """Drop what stdout could not write; Python would complain of it at the end."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -92,13 +92,13 @@ def _discard_stdout() -> None:
 
 
 def _show_and_leave(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python does of an exception that nobody expected, and then leaves."""
+    """Show the traceback of an unexpected exception as Python does, and end the process."""
     sys.__excepthook__(kind, error, trace)
     _leave(FAILED)
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process; after a failure among several, without taking leave of the others, which may not answer."""
+    """End the process; after a failure, one of several does not wait for the others, which may not answer."""
     if code and _is_one_of_several():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -114,20 +114,16 @@ def _is_one_of_several() -> bool:
 
 
 def _usage_error(error: typer.TyperException) -> str:
-    """What the parser says, and what to do."""
+    """Return what the parser says, and what to do."""
     if hint := published.hint(error):
         return f"{error.message} ({hint})"
-    return f"{error.format_message()} ({seek_help(_command(error))})"
-
-
-def _command(error: typer.TyperException) -> str:
-    """The command that a usage error is about; "" for the program."""
     context = getattr(error, "ctx", None)
-    return str(context.info_name) if context and context.parent else ""
+    command = str(context.info_name) if context and context.parent else ""
+    return f"{error.format_message().replace('Value error, ', '')} ({seek_help(command)})"
 
 
 def _complain(text: str, exit_code: int) -> int:
-    """A complaint, unless another process has said it or a launcher of ours will."""
+    """Print a complaint, unless another process has or `pactl launch` will; return the exit code."""
     if HANDOFF in os.environ or not _is_one_of_several() or _is_first_to_complain():
         complain(text)
     return exit_code
@@ -136,8 +132,8 @@ def _complain(text: str, exit_code: int) -> int:
 def _is_first_to_complain() -> bool:
     place = Placement.here()
     assert place is not None
-    if "torch" not in sys.modules:  # all processes have parsed the same words
+    if "torch" not in sys.modules:  # all processes have found the same mistake in the command line
         return place.local_rank == 0
-    from pactl_cli.processes.world import claims_to_speak
+    from pactl_cli.processes.world import is_first_to_complain
 
-    return claims_to_speak(place)
+    return is_first_to_complain(place)

@@ -1,4 +1,4 @@
-"""Run directories on the command line, and those that come through a pipe."""
+"""Run directories from the command line or from a pipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pactl_cli.runs.directory import MANIFEST
 
 
 def run_directories(paths: list[Path]) -> list[Path]:
-    """Return the run directories named, by themselves or by a file in them, `-` standing for the lines of stdin."""
+    """Return the run directories that paths name, directly or by a file in them; `-` stands for the lines of stdin."""
     found: list[Path] = []
     for path in paths:
         if str(path) != "-":
@@ -23,11 +23,11 @@ def run_directories(paths: list[Path]) -> list[Path]:
         if not lines:
             raise MissingError("no run directory came through the pipe", "the command before this one failed")
         found += map(Path, lines)
-    return [run_directory(path) for path in found]
+    return [_run_of(path) for path in found]
 
 
 def with_named_runs(given: dict[str, Any]) -> dict[str, Any]:
-    """Return settings in which the runs to start from are run directories, one of which may come through a pipe."""
+    """Return settings with run directories for the runs to start from; one of these may come from a pipe."""
     named = dict(given)
     if "source" in named and catalogue.source_reference(named["source"]).scheme == catalogue.RUN:
         named["source"] = str(run_directories([Path(named["source"])])[-1])
@@ -36,8 +36,8 @@ def with_named_runs(given: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def run_directory(path: Path) -> Path:
-    """Return the run that a file lies in, which stands for it, or a path as it is."""
+def _run_of(path: Path) -> Path:
+    """Return the run directory of a file that lies in one; any other path unchanged."""
     is_inside = os.path.lexists(path) and not os.path.isdir(path)
     places = [path.parent, path.parent.parent] if is_inside else []
     return next((place for place in places if os.path.isfile(place / MANIFEST)), path)

@@ -1,4 +1,4 @@
-"""`pactl predict`: what a certified classifier says of inputs, a line each."""
+"""`pactl predict`: the classes of inputs by a certified classifier, one line each."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
 from itertools import chain
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from pactl_cli import catalogue
-from pactl_cli.commands import completion
+from pactl_cli.commands.option_groups import CertifiedRun, DeviceOption, NetworkOptions
 from pactl_cli.commands.options import with_options
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.terminal import Terminal, complain, starting
-from pactl_cli.commands.verification import NetworkOptions
 from pactl_cli.errors import FAILED, MissingError, PactlError, on_one_line
 from pactl_cli.runs.fields import DATA, MACHINE
 
@@ -30,18 +28,14 @@ if TYPE_CHECKING:
 _PIECE, _LONGEST_PATH = 1 << 16, 1 << 20
 _MARGIN_WIDTH, _WIDEST_CLASS = 8, 24
 _CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""What ends a column or a line, or does something to a terminal, and what stands before a letter in its place."""
+"""Characters that end a column or a line or control a terminal, and the backslash, by which they are escaped."""
 
-
-_Run = Annotated[
-    Path, typer.Argument(metavar="RUN_DIR", help="A certified run.", autocompletion=completion.run_directory)
-]
 _Inputs = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="Pictures, folders, texts (.txt), arrays (.npy, .npz, FILE.npz:ARRAY) or tables (.csv, .parquet), as the "
-        "run's data are; or - for paths on stdin.",
+        help="Pictures, folders, texts (.txt), arrays (.npy, .npz, FILE.npz:ARRAY) or tables (.csv, .parquet), of the "
+        "same kind as the run's data; or - for paths on stdin.",
     ),
 ]
 _Null = Annotated[bool, typer.Option("--null", "-0", help="Paths on stdin end with a zero byte.", rich_help_panel=DATA)]
@@ -51,24 +45,26 @@ _Tokenizer = Annotated[
 ]
 _BatchSize = Annotated[
     int | None,
-    typer.Option(help="Inputs at a time.", min=1, show_default="500, or fewer large ones", rich_help_panel=MACHINE),
+    typer.Option(
+        help="Number of inputs at a time.", min=1, show_default="500, or fewer large ones", rich_help_panel=MACHINE
+    ),
 ]
 
 
 @with_options(NetworkOptions)
 def predict(
-    run_dir: _Run,
+    run_dir: CertifiedRun,
     inputs: _Inputs,
     options: NetworkOptions,
-    labels: Annotated[bool, typer.Option("--labels", help="Print the classes alone.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON, an object a line.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="Print only the classes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
     null: _Null = False,
     tokenizer: _Tokenizer = None,
     batch_size: _BatchSize = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
-    """Print the class of inputs, by a run's certified classifier, a line each; where it abstains, none. Needs the run
-    alone, not its data.
+    """Print the class of each input by a run's certified classifier. The class is empty where the classifier abstains.
+    Needs only the run, not its data.
     """
     settings = options.settings("predict", device=device)
     if labels and as_json:
@@ -92,18 +88,18 @@ def predict(
 def _print_all(
     batches: Iterable[list[Prediction | PactlError]], in_words: Callable[[Prediction], str], threshold: float | None
 ) -> None:
-    """Print what is found, batch by batch, and complain of what cannot be read.
+    """Print predictions batch by batch, and complain of inputs that cannot be read.
 
     Args:
-        threshold: the margin below which the classifier abstains, if it ever does.
+        threshold: the margin below which the classifier abstains; None if it never does.
 
     Raises:
-        PactlError: at the end, if there was something of that kind.
+        PactlError: at the end, if an input could not be read.
     """
     from pactl_cli.problem.display import Silence
 
     done, failures, abstained = 0, 0, 0
-    display = Silence() if sys.stdout.isatty() else Terminal()  # lines and a bar would be in each other's way
+    display = Silence() if sys.stdout.isatty() else Terminal()  # a bar would overwrite the lines
     with display.progress("predicting") as advance:
         for batch in batches:
             for found in batch:
@@ -118,15 +114,15 @@ def _print_all(
             advance(done, 0, f"{done:,}")
     if abstained:
         Terminal().warn(
-            f"the classifier abstains on {abstained:,} of {done:,} inputs, whose class is empty here: their two "
-            f"largest logits differ by less than {threshold:g}, or are no numbers"
+            f"the classifier abstains on {abstained:,} of {done:,} inputs, whose class is empty: their two largest "
+            f"logits differ by less than {threshold:g}, or are no numbers"
         )
     if failures:
         raise PactlError(f"{failures:,} of {done:,} inputs cannot be read", exit_code=FAILED)
 
 
 def _require_present(inputs: list[str]) -> None:
-    """Raise MissingError if an input that was named is not there."""
+    """Raise MissingError if a named input does not exist."""
     for path in inputs:
         file, is_array, _ = path.rpartition(".npz:")
         if path != "-" and not os.path.lexists(path) and not (is_array and os.path.lexists(f"{file}.npz")):
@@ -134,10 +130,10 @@ def _require_present(inputs: list[str]) -> None:
 
 
 def _paths_on_stdin(end: bytes) -> Iterator[str]:
-    """Yield paths as they come, each with a byte at its end.
+    """Yield paths from stdin as they come; the byte `end` ends each.
 
     Raises:
-        PactlError: if there are none, or one is longer than any.
+        PactlError: if there are none, or one is longer than any path can be.
     """
     rest, count = b"", 0
     stream = cast(BufferedReader, sys.stdin.buffer)
@@ -155,25 +151,25 @@ def _paths_on_stdin(end: bytes) -> Iterator[str]:
 
 
 def _label(found: Prediction) -> str:
-    """Return the class alone, which is empty where the classifier abstains: no class has an empty name."""
+    """Return the class, or "" if the classifier abstains: no class has an empty name."""
     return found.class_name or ""
 
 
 def _columns(found: Prediction) -> str:
-    """Return class, margin and name with tabs between them; the name has none, nor another control character."""
+    """Return class, margin and name with tabs between them; control characters in the name are escaped."""
     name = _CONTROL.sub(lambda control: control[0].encode("unicode_escape").decode(), found.name)
     return f"{_label(found)}\t{found.margin:.4g}\t{name}"
 
 
 def _json(found: Prediction) -> str:
-    """Return all as an object; a margin that is no number is null."""
+    """Return a prediction as a JSON object; a margin that is no number is null."""
     margin = found.margin if isfinite(found.margin) else None
     said = {"input": found.name, "label": found.label, "class": found.class_name, "margin": margin}
     return json.dumps(said if found.abstains is None else said | {"abstains": found.abstains})
 
 
 def _table(classes: Iterable[str]) -> Callable[[Prediction], str]:
-    """Print the head of a table for people, and return what writes its rows."""
+    """Print the header of a table for people, and return a function that formats its rows."""
     width = min(max(map(len, ("class", *classes))), _WIDEST_CLASS)
 
     def row(class_name: str, margin: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The options of the published scripts, and what they are here: for errors and for `docs/published-scripts.md`."""
+"""The options of the published scripts and their counterparts here, for errors and `docs/published-scripts.md`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OPTIONS = (
     (
         "`--log_dir`",
         "`--out`",
-        "a [run directory](run-directory.md): `net.cfg.yml` is now `config.yml`, `sgd_model.pt` is "
+        "a [run directory](run-directory.md): `net.cfg.yml` is now `config.yml`, `sgd_model.pt` is now "
         "`checkpoint.safetensors`",
     ),
     (
@@ -26,7 +26,7 @@ OPTIONS = (
     (
         "`--model-name`",
         "`--model-name`",
-        "old names are understood ([names](catalogue.md)), those of timm are gone; `module:function` is yours",
+        "old names are understood ([names](catalogue.md)), those of timm are gone; `module:function` names your own",
     ),
     (
         "`--base_width`, `--seed`, `--batch_size`, `--epochs`, `--lr`, `--momentum`, `--weight_decay`, "
@@ -49,16 +49,16 @@ OPTIONS = (
     (
         "`--train_subset`, `--indices_path`",
         "the same, of `train`, `transfer` and `prior`",
-        "without a file the permutation is one of a fixed seed, not another every time; `prior` hands the complement "
-        "to `bound` itself",
+        "without a file the permutation has a fixed seed and is the same every time; `prior` itself hands the "
+        "complement to `bound`",
     ),
     (
         "`--label_noise`",
         "`--label-noise`",
-        "applied once, from a stream of its own; its rate, four digits, costs 14 bits",
+        "applied once, from a separate random stream; its rate, four digits, costs 14 bits",
     ),
-    ("`--num_workers`", "`--num-workers`", "only data that stream need any"),
-    ("`--device_id`", "`--device cuda:1`, `CUDA_VISIBLE_DEVICES`", "CPUs do as well"),
+    ("`--num_workers`", "`--num-workers`", "only streamed data need workers"),
+    ("`--device_id`", "`--device cuda:1`, `CUDA_VISIBLE_DEVICES`", "CPUs work, too"),
     (
         "`--levels`, `--quant-epochs`, `--use_kmeans`",
         "the same, of `bound`",
@@ -67,22 +67,22 @@ OPTIONS = (
     (
         "`--misc-extra-bits`",
         "`--misc-extra-bits` of `bound`",
-        "never negative; not needed for what the message says itself",
+        "never negative; not needed for choices that the message encodes",
     ),
     ("`--lr` of `compute_bound.py`", "`--lr` of `bound`", "in units of the coordinates' spread"),
     ("`--posterior_scale`, `--encoding_type`", "gone", "neither was in use"),
 )
-"""There, here, and what has changed."""
+"""The options there, the options here, and what has changed."""
 
 
 def options_table() -> str:
-    """Return the table of the documentation."""
+    """Return the table for the documentation, in Markdown."""
     lines = [("there", "here", "what has changed"), ("---",) * 3, *OPTIONS]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def hint(error: Any) -> str:
-    """Return what an option that is not known is here, if it is one of the published scripts; "" for all else."""
+    """Return the counterpart of an unknown option, if the published scripts have it; "" for any other error."""
     option = str(getattr(error, "option_name", "")).replace("_", "-")
     for there, here, changed in OPTIONS:
         if option and f"`{option}`" in there.replace("_", "-"):
@@ -91,5 +91,5 @@ def hint(error: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Markdown as one reads it aloud."""
+    """Return Markdown without its marks."""
     return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text).replace("`", "")

@@ -1,7 +1,4 @@
-"""The pages of the documentation that are generated from the program itself.
-
-python -m pactl_cli.commands.reference docs
-"""
+"""The generated pages of the documentation: `python -m pactl_cli.commands.reference docs` writes them."""
 
 from __future__ import annotations
 
@@ -18,28 +15,28 @@ from pactl_cli.commands.names import defaults, line
 
 
 def catalogue_page() -> str:
-    """`docs/catalogue.md`."""
+    """Return `docs/catalogue.md`."""
     parts = ["# Names", "Every name that an option takes. This page is generated from the program."]
     for table in catalogue.TABLES:
         rows = ((f"`{name}`", line(row)) for name, row in table.items())
         parts += [f"## {table.title}: `{table.option}`", _table(("name", ""), rows)]
         if table is catalogue.DATASETS:
             parts += [
-                "What `train` does with them where it is not told, as `--print-config` says it:",
+                "The defaults of `train` for each data set, as `--print-config` shows them:",
                 _defaults_table(),
             ]
     return "\n\n".join(parts) + "\n"
 
 
 def _defaults_table() -> str:
-    """Of the settings that are "by data set", those that nothing but the data's content decides left open."""
+    """Return the table of the defaults that differ by data set."""
     rows = ((f"`{entry.name}`", *_known(defaults(entry), entry)) for entry in catalogue.DATASETS.values())
     header = ("data set", "network", "epochs", "batch", "lr", "d", "calibration examples", "view")
     return _table(header, rows)
 
 
 def _known(values: Mapping[str, Any], entry: catalogue.Dataset) -> Iterator[str]:
-    """Numbers and names as cells."""
+    """Yield default values as cells, with a rule in place of a value that depends on the data's content."""
     of_tokens = entry.for_inputs("tokens")
     open_ones = {"intrinsic_dim": "a tenth of S", "calibration_examples": "512 with BatchNorm"}
     open_ones["augment"] = f"{catalogue.COLOUR_VIEW} of colour images of bytes"
@@ -51,7 +48,7 @@ def _known(values: Mapping[str, Any], entry: catalogue.Dataset) -> Iterator[str]
 
 
 def commands_page() -> str:
-    """`docs/commands.md`."""
+    """Return `docs/commands.md`."""
     from pactl_cli.commands.app import app
 
     parts = ["# Commands", "Every command and option, as `--help` says it. This page is generated from the program."]
@@ -69,12 +66,12 @@ def _spelling(option: Any) -> str:
 
 
 def _example(epilog: str | None) -> str:
-    """The example that a command's help ends with."""
+    """Return the example at the end of a command's help."""
     return (epilog or "").split("\n\n")[0].removeprefix("Example:").strip()
 
 
 def _plain(text: str | None) -> str:
-    """Help on one line."""
+    """Return help on one line, as a cell of a table."""
     return " ".join((text or "").split()).replace("[default:", "(default:").replace("]", ")").replace("|", "\\|")
 
 

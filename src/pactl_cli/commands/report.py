@@ -1,9 +1,8 @@
-"""`pactl report`: the runs as a table on the terminal, as JSON, or as a page."""
+"""`pactl report`: runs compared in a table, as JSON, on a page or in a plot."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from rich.text import Text
 from pactl_cli.certificate.percent import percent
 from pactl_cli.commands.completion import among, run_directory
 from pactl_cli.commands.layout import columns, command_lines, wrapped
+from pactl_cli.commands.option_groups import JsonOption
 from pactl_cli.commands.options import with_options
 from pactl_cli.commands.page.markup import plain
 from pactl_cli.commands.page.plot import PLOTS
 from pactl_cli.commands.piped import run_directories
 from pactl_cli.commands.terminal import Terminal
-from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.errors import BAD_INPUT, FAILED, PactlError, not_written
 
 if TYPE_CHECKING:
     from pactl_cli.problem.display import Display
@@ -38,7 +38,7 @@ _NOTE = "Bits: configuration+codebook+symbols+ledger. Unverified: pactl verify R
 
 @dataclass(frozen=True)
 class Outputs:
-    """What `report` makes of runs, and where it goes; at most one of them."""
+    """The options of `report`: what it writes, and where. At most one output can be given."""
 
     html: Annotated[
         Path | None, typer.Option(help="Write a page with plots, readable without a network or a script; - for stdout.")
@@ -53,16 +53,16 @@ class Outputs:
     plot: Annotated[
         str | None,
         typer.Option(
-            help=f"Which plot: {', '.join(PLOTS)}.",
+            help=f"The plot for --figure: {', '.join(PLOTS)}.",
             show_default=PLOTS[0],
             metavar="WORD",
             autocompletion=among((name, "") for name in PLOTS),
         ),
     ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="JSON even to a terminal.")] = False
+    as_json: JsonOption = False
 
     def require_one(self) -> None:
-        """Raise PactlError if several are asked for, or a plot that there is not."""
+        """Raise PactlError if several outputs are asked for, or a plot that does not exist or cannot be drawn."""
         if sum(bool(each) for each in (self.html, self.csv, self.latex, self.figure, self.as_json)) > 1:
             raise PactlError("--html, --csv, --latex, --figure and --json exclude each other", "give one of them")
         if self.plot is not None and self.figure is None:
@@ -75,23 +75,23 @@ class Outputs:
             raise PactlError("--figure needs matplotlib, which is not installed", "pip install 'pactl[plot]'")
 
     def give(self, reports: Sequence[Report], display: Display) -> None:
-        """Write what is asked for, or print the table, or JSON where that goes to no terminal."""
+        """Write the output that is asked for; without one, print the table on a terminal and JSON elsewhere."""
         if self.html is not None:
             from pactl_cli.commands.page.document import page
 
-            _give("--html", self.html, page(reports).encode("utf-8", "replace"))
+            _write("--html", self.html, page(reports))
         elif self.csv is not None:
             from pactl_cli.commands.tables import as_csv
 
-            _give("--csv", self.csv, as_csv(reports).encode("utf-8", "replace"))
+            _write("--csv", self.csv, as_csv(reports))
         elif self.latex is not None:
             from pactl_cli.commands.tables import as_latex
 
-            _give("--latex", self.latex, as_latex(reports).encode("utf-8", "replace"))
+            _write("--latex", self.latex, as_latex(reports))
         elif self.figure is not None:
             from pactl_cli.commands.page.picture import picture
 
-            _give("--figure", self.figure, picture(reports, self.plot or PLOTS[0], _form(self.figure), display))
+            _write("--figure", self.figure, picture(reports, self.plot or PLOTS[0], _form(self.figure), display))
         elif self.as_json or not sys.stdout.isatty():
             print(json.dumps([run.facts() for run in reports], indent=2))
         else:
@@ -106,7 +106,7 @@ def report(
     ],
     options: Outputs,
 ) -> None:
-    """Show runs side by side, as their files say. Prints a table, or the path of a page or a file."""
+    """Compare runs, as their files describe them. Prints a table, or the path of a page or a file."""
     from pactl_cli.stages.report import report as run_stage
 
     options.require_one()
@@ -118,15 +118,16 @@ def report(
 
 
 def _form(figure: Path) -> str:
-    """What a figure's name ends in."""
+    """Return the ending of a figure's name."""
     return figure.suffix[1:].lower()
 
 
-def _give(option: str, path: Path, data: bytes) -> None:
-    """Writes a file, whole or not at all, and prints its path; what is to go to - is printed itself."""
+def _write(option: str, path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all, and print its path; for the path `-`, print the content instead."""
     from pactl_cli.runs.copying import require_other_file
     from pactl_cli.runs.directory import replace_file
 
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     if str(path) == "-":
         print(data.decode(), end="")
         return
@@ -134,14 +135,12 @@ def _give(option: str, path: Path, data: bytes) -> None:
     try:
         replace_file(path, data)
     except OSError as error:
-        raise PactlError(
-            f"{option} {path} cannot be written: {os.strerror(error.errno or 0)}", "choose another place"
-        ) from error
+        raise not_written(f"{option} {path}", error, BAD_INPUT) from error
     print(path)
 
 
 def _print_table(reports: Sequence[Report]) -> None:
-    """For each run its name, a line of numbers, and a line of what they are made of; 80 columns wide."""
+    """Print for each run its name, a line of numbers and a line of their parts, in 80 columns."""
     console = Console(file=sys.stdout, highlight=False)
     lines = [_line(_COLUMNS.keys(), "bold")]
     for run in reports:
@@ -152,11 +151,11 @@ def _print_table(reports: Sequence[Report]) -> None:
     abstains = any(run.certificate and run.certificate.bits.threshold for run in reports)
     note = _NOTE.replace("ledger. ", "ledger+threshold.\n") if abstains else _NOTE
     for line in [*lines, Text(), Text(note, "dim")]:
-        console.print(line, soft_wrap=True)  # what comes from files is Text, never rich's own markup
+        console.print(line, soft_wrap=True)  # as Text: rich must take no words of a file for markup
 
 
 def _notes(run: Report) -> Iterator[Text]:
-    """What else there is to say of a certificate: what holds jointly with it, and where it says nothing."""
+    """Yield further lines on a certificate: what holds jointly with it, and advice if it says nothing."""
     from pactl_cli.commands.guarantees import in_short
 
     if run.certificate and run.certificate.at_other_deltas:
@@ -172,12 +171,12 @@ def _notes(run: Report) -> Iterator[Text]:
 
 
 def _line(cells: Iterable[str], style: str = "") -> Text:
-    """Cells under each other, to the right."""
+    """Return cells in columns, aligned to the right."""
     return Text(" ".join(f"{cell:>{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True)), style)
 
 
 def _numbers(run: Report) -> list[Text]:
-    """A run's lines."""
+    """Return the lines of a run's numbers."""
     certificate, dim = run.certificate, run.named("intrinsic_dim")
     shown_dim = "-" if dim is None else f"{dim:,}" if isinstance(dim, int) else plain(dim, 9)
     if certificate is None:

@@ -1,4 +1,4 @@
-"""The numbers of runs for other programs: a table for spreadsheets, and one for a paper."""
+"""The numbers of runs as tables for other programs: CSV for spreadsheets, LaTeX for papers."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _PARTS: dict[str, Iterable[str]] = {
     "posthoc": Posthoc.model_fields,
     "made_with": BoundSettings().made_with,
 }
-"""The facts that have columns of their own for what they hold."""
+"""The facts that consist of several values, with the names of these: each value has a column."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _LONGEST_NAME = 60
 
 
 def as_csv(reports: Sequence[Report]) -> str:
-    """Return the numbers of each run as CSV (RFC 4180): a row each, and a header that is the same for all runs.
+    """Return the numbers of runs as CSV (RFC 4180), one row each; the header is the same for all runs.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    An apostrophe stands before a text that a spreadsheet would take for a formula.
     """
     text = StringIO()
     facts = [run.facts() for run in reports]
@@ -53,7 +53,7 @@ def _columns(fact: str) -> list[str]:
 
 
 def _cells(fact: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the value of each cell of a fact: none for parts that it lacks."""
+    """Yield the name and the value of each cell of a fact; absent parts have no cell."""
     if fact in _PARTS:
         yield from ((f"{fact}.{part}", each) for part, each in (value or {}).items())
     elif fact == "at_other_deltas":
@@ -65,7 +65,7 @@ def _cells(fact: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _flat(guarantee: dict[str, Any]) -> str:
-    """A guarantee as `what:bound`, and of abstention `:accepted`."""
+    """Return a guarantee as `what:bound`, or for abstention as `what:bound:accepted`."""
     numbers = (guarantee[name] for name in ("bound", "accepted"))
     return ":".join([guarantee["what"], *(repr(number) for number in numbers if number is not None)])
 
@@ -87,34 +87,31 @@ _SPECIAL = {
 _NOTES = {
     "a": "Hold-out bound of the weights that training started from ($d = 0$ or every coordinate zero), which were "
     "trained on none of the $n$ examples.",
-    "b": "Of examples other than those left out because the classifier has seen them or their like.",
-    "c": "Of examples whose labels are replaced at random as often as in training.",
+    "b": "About new examples other than those left out because the classifier has seen them or their like.",
+    "c": "About new examples whose labels are replaced at random as often as in training.",
 }
 _JOINT = (
-    "As far as their files tell, the runs are on the same examples, from the same weights; each message says its "
+    "According to their files, the runs have the same examples and starting weights; each message encodes its "
     "configuration, so the bounds hold jointly and choosing the lowest is paid for."
 )
 _APART = (
-    "The runs are not all on the same examples, from the same weights and at the same $\\delta$: each bound holds with "
-    "its own confidence, and choosing the lowest is not paid for."
+    "The runs differ in their examples, their starting weights or $\\delta$: each bound holds with its own confidence, "
+    "and choosing the lowest is not paid for."
 )
 
 
 def escaped(text: object) -> str:
-    """Return text as LaTeX prints it, of one line and not too long.
+    """Return text that LaTeX prints as it is, on one line and not too long.
 
     >>> escaped("50%_a&b\\n")
     '50\\\\%\\\\_a\\\\&b?'
     """
     found = "".join(_SPECIAL.get(character, character) for character in plain(text, _LONGEST_NAME))
-    return re.sub("-(?=-)", "-{}", found)  # two in a row would be a longer one
+    return re.sub("-(?=-)", "-{}", found)  # LaTeX prints two hyphens as a dash
 
 
 def as_latex(reports: Sequence[Report]) -> str:
-    """Return a table for a paper, which needs the package booktabs: a row for each run.
-
-    Percentages and bits are rounded up.
-    """
+    """Return a table for a paper, one row for each run; percentages and bits are rounded up. It needs booktabs."""
     certified = [run.certificate for run in reports if run.certificate]
     others = sorted({each.delta for c in certified for each in c.at_other_deltas}, reverse=True)
     deltas = {c.delta for c in certified}
@@ -122,7 +119,7 @@ def as_latex(reports: Sequence[Report]) -> str:
     head = ["Run", "Data", "$d$", "$n$", r"Train (\%)", r"Test (\%)", "Bits", *([r"$\delta$"] * several)]
     head += [r"Bound (\%)", *(f"at $\\delta = {_bare(delta)}$" for delta in others)]
     lines = [
-        f"% Made by pactl {__version__} of what run directories say. Nothing was verified here. The preamble needs",
+        f"% Made by pactl {__version__} from run directories. Nothing was verified here. The preamble needs",
         r"% \usepackage{booktabs}.",
         *_sources(reports),
         r"\begin{table}",
@@ -142,7 +139,7 @@ def as_latex(reports: Sequence[Report]) -> str:
 
 
 def _sources(reports: Sequence[Report]) -> Iterator[str]:
-    """Yield a comment for each run: what it says, and how to check that."""
+    """Yield a comment for each run: its statement, and the command that checks it."""
     for run in reports:
         said = f"{run.certificate.statement} Check it: " if run.certificate else f"{run.state}, not certified. "
         yield f"% {plain(said, 2000)}{plain(shell_command('verify' if run.certificate else 'bound', run.path), 2000)}"
@@ -151,18 +148,18 @@ def _sources(reports: Sequence[Report]) -> Iterator[str]:
 
 
 def _caption(reports: Sequence[Report], others: Sequence[float]) -> str:
-    """What the bounds are, with what confidence, and what of them holds at once."""
+    """Return the caption: what the bounds say, with what confidence, and which of them hold jointly."""
     certified = [run.certificate for run in reports if run.certificate]
     deltas = sorted({c.delta for c in certified})
     at = f"$\\delta = {_bare(deltas[0])}$" if len(deltas) == 1 else r"$\delta$ as in its row"
     said = [
         f"Certified error rates. With probability at least $1 - \\delta$ over the draw of the $n$ examples that are "
         f"counted ({at}), the classifier of a run errs on at most the bound of new examples. $d$: the numbers that "
-        "training found; bits: what tells the classifier from others. The test set is used for nothing but its own "
-        "column. Percentages are rounded up."
+        "training found; bits: the length of the message that describes the classifier. The test set is used only for "
+        "its own column. Percentages are rounded up."
     ]
     if not certified:
-        said = ["Runs of which none is certified."]
+        said = ["Runs without certificates."]
     elif len(certified) < len(reports):
         said.append("A run without a bound is not certified.")
     if others:
@@ -175,7 +172,7 @@ def _caption(reports: Sequence[Report], others: Sequence[float]) -> str:
 
 
 def _marks(certificate: Certificate) -> Iterator[str]:
-    """Yield the notes that a bound needs to be true as it stands in a table."""
+    """Yield the marks of the notes without which a bound in the table would be misread."""
     if certificate.hypothesis == HOLD_OUT:
         yield "a"
     if any(certificate.side_information.get(name) for name in LEFT_OUT):
@@ -185,7 +182,7 @@ def _marks(certificate: Certificate) -> Iterator[str]:
 
 
 def _row(run: Report, others: Sequence[float], *, several: bool) -> list[str]:
-    """The cells of a run."""
+    """Return the cells of a run."""
     certificate, dim = run.certificate, run.named("intrinsic_dim")
     name = plain(run.path.resolve().name if run.path.name in ("", ".", "..") else run.path.name)
     cells = [f"\\texttt{{{escaped(name)}}}", escaped(run.dataset or run.kind)]
@@ -206,7 +203,7 @@ def _row(run: Report, others: Sequence[float], *, several: bool) -> list[str]:
 
 
 def _percent(error: float | None) -> str:
-    """A rate in percent, rounded up, without its unit."""
+    """Return a rate in percent, rounded up, without the unit."""
     return percent(error).removesuffix(" %") if error is not None else "--"
 
 
@@ -215,7 +212,7 @@ def _grouped(count: int) -> str:
 
 
 def _bare(delta: float) -> str:
-    """A delta in mathematics."""
+    """Return a delta as LaTeX mathematics."""
     mantissa, _, exponent = f"{delta!r}".partition("e")
     if not exponent:
         return mantissa

@@ -1,6 +1,6 @@
-"""Trackers of experiments: what a run directory says is also sent to one, whose library is loaded when it is named.
+"""Trackers of experiments: TensorBoard, MLflow, trackio and W&B, each loaded only when it is named.
 
-The run directory stays the truth: a tracker that fails is left alone, and the command goes on.
+The run directory stays the record: when a tracker fails, the command goes on without it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _LONGEST_PARAMETER = 500
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is tracked.
+    """The run that a tracker follows.
 
     Attributes:
         path: the run directory.
-        id: the same for all that is sent of a run, another for another run in its place.
-        settings: of its training.
-        part: of the run, "" for its training; it replaces what was sent of that part before, where a tracker can.
-        begins: whether the part begins, and does not go on.
+        id: the identity of the run; another run in the same directory has another one.
+        settings: the settings of its training.
+        part: the part of the run, "" for its training; TensorBoard replaces earlier events of the same part.
+        begins: whether the part begins now; false if it is resumed.
     """
 
     path: Path
@@ -58,39 +58,39 @@ class Tracked:
 
     @classmethod
     def at(cls, path: Path, part: str, *, begins: bool) -> Tracked:
-        """The run at a path, which has its settings."""
+        """Return the run in a directory that holds its settings."""
         config = path / CONFIG
         identity = sha256(config.read_bytes() + str(config.stat().st_mtime_ns).encode()).hexdigest()[:12]
         return cls(path.resolve(), identity, RunDirectory.open(path).read_config(), part, begins)
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """The run's name, that of its directory."""
         return self.path.name
 
 
 class Tracker(Protocol):
-    """Takes numbers by name, and a file."""
+    """A tracker of one run."""
 
     def numbers(self, values: dict[str, float], step: int) -> None:
-        """Take numbers of a step."""
+        """Record numbers of a step."""
 
     def certificate(self, values: dict[str, float], file: Path) -> None:
-        """Take a certificate: its numbers and its file."""
+        """Record a certificate: its numbers and its file."""
 
     def end(self, *, failed: bool) -> None:
-        """Take leave."""
+        """End the recording."""
 
 
 class _TensorBoard:
-    """Event files in the run directory itself."""
+    """TensorBoard's event files in the run directory."""
 
     def __init__(self, run: Tracked) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = run.path / "tensorboard" / run.part
         if any(place.is_symlink() for place in (folder, folder.parent) if place != run.path):
-            raise OSError(f"{folder} is a link, and what it leads to is not the run's")
+            raise OSError(f"{folder} is a link, not a folder of the run's own")
         for file in folder.glob("events.out.tfevents.*") if run.begins else ():
             file.unlink()
         self._writer = SummaryWriter(str(folder))
@@ -110,7 +110,7 @@ class _TensorBoard:
 
 
 class _MLflow:
-    """A run of the experiment `pactl`, or `$MLFLOW_EXPERIMENT_NAME`, where `$MLFLOW_TRACKING_URI` says."""
+    """A run of the experiment `pactl`, or `$MLFLOW_EXPERIMENT_NAME`, at `$MLFLOW_TRACKING_URI`."""
 
     def __init__(self, run: Tracked) -> None:
         from mlflow import MlflowClient
@@ -148,7 +148,7 @@ class _Trackio:
         named = {"project": os.environ.get("TRACKIO_PROJECT", PROJECT), "name": f"{run.name}-{run.id}"}
         quiet = {"auto_log_cpu": False, "auto_log_gpu": False, "embed": False}
         self._run = trackio.init(**named, config=run.settings, resume="allow", **quiet)
-        self._finish = trackio.finish  # which, unlike the run's own, leaves nothing to be printed at the very end
+        self._finish = trackio.finish  # the run's own method would print something when the process exits
 
     def numbers(self, values: dict[str, float], step: int) -> None:
         self._run.log(values, step=step)
@@ -162,7 +162,7 @@ class _Trackio:
 
 
 class _WeightsAndBiases:
-    """A run of the project `pactl`, or `$WANDB_PROJECT`, as `$WANDB_MODE` says."""
+    """A run of the project `pactl`, or `$WANDB_PROJECT`, in the mode `$WANDB_MODE`."""
 
     def __init__(self, run: Tracked) -> None:
         import wandb
@@ -177,7 +177,7 @@ class _WeightsAndBiases:
 
     def numbers(self, values: dict[str, float], step: int) -> None:
         group = next(iter(values)).rpartition("/")[0]
-        if group not in self._grouped:  # steps begin anew with each stage, and its own only grow
+        if group not in self._grouped:  # W&B's own step only grows, while steps start again with each stage
             self._run.define_metric(f"{group}/*", step_metric=f"{group}/step")
             self._grouped.add(group)
         self._run.log(values | {f"{group}/step": step})
@@ -196,14 +196,14 @@ TRACKERS: dict[str, Callable[[Tracked], Tracker]] = {
     "trackio": _Trackio,
     "wandb": _WeightsAndBiases,
 }
-"""By the name of the package that each needs, which is that of its extra too."""
+"""The trackers by the name of the package that each needs, which is also the name of pactl's extra."""
 
 
 def known_tracker(name: str | None) -> str | None:
-    """Return the name of a tracker.
+    """Return the name of a tracker, checked.
 
     Raises:
-        PactlError: if it is unknown, or its package absent.
+        PactlError: if there is no such tracker, or its package is not installed.
     """
     if name is not None and name not in TRACKERS:
         raise PactlError(f"--log {name}: there is no such tracker", f"choose from {', '.join(TRACKERS)}")
@@ -213,7 +213,7 @@ def known_tracker(name: str | None) -> str | None:
 
 
 class Log:
-    """Sends a run's lines of metrics and its certificate to a tracker, until that fails."""
+    """A connection that sends a run's lines of metrics and its certificate to a tracker, until that fails."""
 
     def __init__(self, name: str, path: Path, display: Display, *, part: str = "", begins: bool = True) -> None:
         self._name, self._path, self._display = name, path, display
@@ -236,12 +236,12 @@ class Log:
         self._send(lambda tracker: tracker.certificate(values, self._path / CERTIFICATE))
 
     def end(self, *, failed: bool) -> None:
-        """Take leave of a tracker that was sent something, also of one that has failed."""
+        """End the recording of a tracker that has received something, even if it has failed."""
         if self._tracker is not None:
             self._send(lambda tracker: tracker.end(failed=failed), even_so=True)
 
     def _send(self, what: Callable[[Tracker], None], *, even_so: bool = False) -> None:
-        """Do something with the tracker, which says nothing; whatever it raises ends its part, and nothing else."""
+        """Call `what` with the tracker, silently; after an exception, do not call the tracker again but for its end."""
         if self.has_failed and not even_so:
             return
         try:
@@ -261,7 +261,7 @@ class Log:
 
 @contextmanager
 def tracking(name: str | None, path: Path, display: Display, *, begins: bool) -> Iterator[Callable[[Any], None] | None]:
-    """What takes the lines of metrics of a run that is trained at a path; None where there is no tracker."""
+    """Yield a function that takes the lines of metrics of a training run; None without a tracker."""
     if name is None:
         yield None
         return
@@ -274,7 +274,7 @@ def tracking(name: str | None, path: Path, display: Display, *, begins: bool) ->
 
 
 def track_certified(name: str | None, certified: list[tuple[Path, Certificate]], display: Display) -> None:
-    """Send what `bound` has written into run directories: the lines of its metrics, and the certificates."""
+    """Send to a tracker the certificates that `bound` has written, and its lines of metrics."""
     if name is None:
         return
     for path, certificate in certified:
@@ -288,13 +288,13 @@ def track_certified(name: str | None, certified: list[tuple[Path, Certificate]],
 
 
 def _lines_of_bound(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics that `bound` wrote; nothing where the file cannot be read."""
+    """Yield the lines of metrics that `bound` wrote; nothing if the file cannot be read."""
     with suppress(PactlError):
         yield from (record for record in RunDirectory.open(path).read_metrics() if record.get("stage") == "bound")
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:
-    """Return the numbers of a line of metrics, by names that say its stage and which message was tried.
+    """Return the numbers of a line of metrics; their names tell its stage and the message that was tried.
 
     >>> numbers({"stage": "bound", "epoch": 2, "error": 0.5, "attempt": {"codebook": "grid", "price": 2.5}})
     {'bound/grid-2.5/epoch': 2, 'bound/grid-2.5/error': 0.5}
@@ -314,7 +314,7 @@ def numbers_of(certificate: Certificate) -> dict[str, float]:
 
 
 def _finite(facts: Any) -> Iterator[tuple[str, float]]:
-    """Yield the numbers among facts; nothing of what are none."""
+    """Yield the finite numbers of a dict with their names; nothing of anything else."""
     for name, value in facts.items() if isinstance(facts, dict) else ():
         if isinstance(value, int | float) and isfinite(value):
             yield name, +value

@@ -1,4 +1,4 @@
-"""How the C library treats memory that was freed."""
+"""A setting of the C library: how much freed memory it keeps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ _KEPT_BYTES, _LARGEST_FROM_HEAP_BYTES = 2**31 - 1, 2**25
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep up to 2 GiB that was freed, instead of returning each activation to the system.
+    """Tell glibc to keep up to 2 GiB of freed memory instead of returning it to the system; do nothing elsewhere.
 
-    A training step on a CPU allocates the same tensors again and again; pages that come back from the system are
-    cleared first, which was a fifth of Layer13s's step where it was measured. See mallopt(3). With another C library
-    nothing happens.
+    A training step on a CPU allocates the same tensors again and again. Pages that come back from the system are
+    cleared first, which took a fifth of a step of Layer13s. See mallopt(3).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""What ends work from outside: SIGINT and SIGTERM, in a loop and in a wait, and a launcher that is gone."""
+"""Interruptions from outside: SIGINT and SIGTERM during a loop or a wait, and the end of the launcher."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _WATCH_SECONDS = 0.5
 
 
 class Interruption:
-    """While entered, remembers that SIGINT or SIGTERM came, instead of dying of it. A second one kills.
+    """A context that notes SIGINT or SIGTERM in `requested` instead of ending the process; a second signal ends it.
 
     Args:
-        echo_seconds: for how long after the first a second one is taken for the same: where several processes are at
-            work, a terminal or a scheduler and a launcher may both send it; at least a second if a launcher is there.
+        echo_seconds: how long a second signal counts as a repeat of the first: both a terminal and a launcher may send
+            it to one of several processes. At least one second under `pactl launch`.
     """
 
     def __init__(self, echo_seconds: float = 0.0) -> None:
@@ -33,10 +33,10 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if current_thread() is not main_thread():  # others get no signals, and may not ask for any
+        if current_thread() is not main_thread():  # Python delivers signals to the main thread only
             return self
         both = signal.SIGINT, signal.SIGTERM
-        ours = [number for number in both if signal.getsignal(number) is not None]  # not C's, as embedded
+        ours = [number for number in both if signal.getsignal(number) is not None]  # None: a handler of a host in C
         self._previous = {number: signal.signal(number, self._note) for number in ours}
         return self
 
@@ -53,10 +53,10 @@ class Interruption:
 
 
 def interruptibly(wait: Callable[[], _T], seconds: float | None = None) -> _T:
-    """Return what another thread has waited for: in this one torch would let no Ctrl-C and no SIGTERM through.
+    """Return the result of `wait`, called in another thread: torch lets no SIGINT or SIGTERM through while it waits.
 
     Raises:
-        TimeoutError: if it takes longer than so many seconds.
+        TimeoutError: if it takes longer than `seconds`.
     """
     done: Future[_T] = Future()
 
@@ -71,7 +71,7 @@ def interruptibly(wait: Callable[[], _T], seconds: float | None = None) -> _T:
 
 
 def end_with(launcher: int) -> None:
-    """Ends this process soon after the one that started it, however that ended: what is on the disk is whole."""
+    """Watch the parent process, and end this one soon after it; every file on the disk is whole at any time."""
 
     def follow() -> None:
         while os.getppid() == launcher:

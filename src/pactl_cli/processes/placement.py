@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as `pactl launch`, torchrun or a Slurm script say in the environment."""
+"""The rank of this process among several, which `pactl launch`, torchrun or a Slurm script set in the environment."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from dataclasses import asdict, dataclass
 from pactl_cli.errors import FAILED, PactlError
 
 HANDOFF = "_PACTL_LAUNCH"
-"""In the environment of what `pactl launch` starts, and of nothing else: no setting."""
+"""The environment variable that `pactl launch` sets for the processes it starts. It is not a setting for users."""
 
 TIMEOUT_SECONDS = 1800.0
-"""How long a process waits for the others before it says so."""
+"""How long a process waits for the others during work before it reports an error."""
 MEETING_SECONDS = 300.0
-"""How long they wait, if that is more, until all have come: machines and processes start at different speeds."""
+"""The least time that processes wait for the others at the start: machines start at different speeds."""
 _RESOLVING_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Handoff:
-    """What `pactl launch` has for a process beside the usual variables.
+    """The facts that `pactl launch` hands to each process in one variable, beside the usual ones.
 
     Attributes:
-        launcher: its process id: who starts there has ended when it has.
-        timeout_seconds: for `TIMEOUT_SECONDS`.
-        called: its own command line, before the command's.
-        corner: the part of the store at MASTER_PORT, which is the launchers', where the processes meet.
-        again: whether to go on with a run that was begun for this launch.
+        launcher: the launcher's process id; the process ends when the launcher does.
+        timeout_seconds: the timeout in place of `TIMEOUT_SECONDS`.
+        called: the launcher's own command line, up to the command that it launches.
+        store_prefix: the prefix of the keys in the launchers' store at MASTER_PORT under which the processes meet.
+        again: whether to resume a run that this launch has begun.
     """
 
     launcher: int
     timeout_seconds: float
     called: str
-    corner: str
+    store_prefix: str
     again: bool
 
     @classmethod
     def received(cls) -> Handoff | None:
-        """What the launcher left, if there is one."""
+        """Return the handoff in the environment; None without a launcher."""
         text = os.environ.get(HANDOFF)
         return cls(**json.loads(text)) if text else None
 
-    def left(self) -> dict[str, str]:
-        """As a variable."""
+    def as_variable(self) -> dict[str, str]:
+        """Return the environment variable that carries the handoff, as a dict."""
         return {HANDOFF: json.dumps(asdict(self))}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A process among others.
+    """The place of a process among several.
 
     Attributes:
-        rank: from 0 to size - 1; rank 0 alone writes and speaks.
-        size: of them all.
-        local_rank: among those of this machine: which GPU is its own.
-        local_size: how many this machine has.
+        rank: from 0 to size - 1; rank 0 alone writes files and prints.
+        size: the number of all processes.
+        local_rank: the rank among the processes of this machine, and the number of its GPU.
+        local_size: the number of processes on this machine.
     """
 
     rank: int = 0
@@ -68,7 +68,7 @@ class Placement:
 
     @classmethod
     def here(cls) -> Placement | None:
-        """Where this process is; None if it is the only one.
+        """Return the place of this process; None if it is the only one.
 
         Raises:
             PactlError: if the environment contradicts itself.
@@ -85,7 +85,7 @@ class Placement:
                 f"WORLD_SIZE {size}: MASTER_ADDR and MASTER_PORT are not set",
                 "they say where rank 0 answers; pactl launch sets them all",
             )
-        if "LOCAL_RANK" not in os.environ:  # one process a machine, as in a PyTorchJob of Kubernetes
+        if "LOCAL_RANK" not in os.environ:  # one process per machine, as in a PyTorchJob of Kubernetes
             return cls(rank, size)
         local_size = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else size
         return cls(rank, size, _number("LOCAL_RANK", 0), local_size)
@@ -99,7 +99,7 @@ def _number(name: str, least: int) -> int:
 
 
 def require_known(host: str) -> None:
-    """Raises PactlError if a name is no machine's; that of one which starts now may be known a little later."""
+    """Raise PactlError if a host name cannot be resolved within a minute: a machine that just starts may be late."""
     for _ in range(_RESOLVING_SECONDS):
         with suppress(OSError):
             socket.getaddrinfo(host, None)

@@ -1,4 +1,4 @@
-"""Several processes as one: who takes which examples, sums over all, and what ends them together."""
+"""Several processes that work as one: their shares of a batch, sums over all of them, and their common end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.utils.store import barrier
 
 from pactl_cli.errors import FAILED, PactlError, PeerLostError, StoppedError
@@ -25,12 +26,12 @@ _COMPLAINTS, _ARRIVED, _DONE = "pactl/complaints", "pactl/arrived", "pactl/done"
 
 @dataclass(frozen=True)
 class Share:
-    """What one process has of a batch.
+    """The part of a batch that one process works on.
 
     Attributes:
-        part: indices of examples, never none.
-        weight: their number over the whole batch's; 0 if they are another process's too, so that they do not count.
-        whole: examples in the batch.
+        part: indices of examples, at least one.
+        weight: the share of the batch; 0 if another process has the same part, so that it counts once.
+        whole: the number of examples in the batch.
     """
 
     part: Tensor
@@ -40,10 +41,10 @@ class Share:
 
 @dataclass(frozen=True)
 class World(Placement):
-    """The processes that share a piece of work, seen from one. All of them make the same calls in the same order.
+    """The processes that share a piece of work, seen from one of them. All make the same calls in the same order.
 
     Attributes:
-        joined: whether there is a group to talk to; a single process needs none.
+        joined: whether there is a process group; a single process has none.
         timeout_seconds: how long to wait for the others.
     """
 
@@ -52,14 +53,14 @@ class World(Placement):
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process is rank 0, which writes files and prints."""
         return self.rank == 0
 
     def share(self, batch: Tensor) -> Share:
-        """This process's part of a batch, of at least two examples if the batch has them.
+        """Return this process's part of a batch: at least two examples, if the batch has as many.
 
-        Where a batch is too small for all, those left over repeat the first part, with weight 0: so every process
-        makes the same step.
+        If a batch is too small for all, the processes left over repeat the first part with weight 0, so that every
+        process makes the same step.
         """
         parts = batch.tensor_split(max(1, min(self.size, len(batch) // 2)))
         idle = self.rank >= len(parts)
@@ -67,7 +68,7 @@ class World(Placement):
         return Share(part, 0.0 if idle else len(part) / len(batch), len(batch))
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of every process's values, the same to the last bit for all."""
+        """Return the sum of the values of all processes, which is the same to the last bit on each."""
         if not self.joined:
             return values
         carried = values if values.is_cuda else values.cpu()
@@ -76,22 +77,18 @@ class World(Placement):
         return carried.to(values.device)
 
     def any(self, wish: bool) -> bool:
-        """Whether any process wishes something."""
+        """Return whether `wish` is true on any process."""
         return bool(self.total(torch.tensor(float(wish))) > 0)
 
     @torch.no_grad()
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
-        """Gives every process's tensors the values that rank 0 has."""
+        """Overwrite the tensors of every process with those of rank 0."""
         if self.joined:
             for tensor in tensors:
-                tensor.copy_(self.from_first(tensor.detach().cpu().clone))  # of a view, not all that it is of
+                tensor.copy_(self.from_first(tensor.detach().cpu().clone))  # a view would be sent with its whole base
 
     def from_first(self, make: Callable[[], _T]) -> _T:
-        """What `make` gives on rank 0, which alone calls it; it can be pickled.
-
-        Raises:
-            PactlError: on rank 0 what `make` raises.
-        """
+        """Return on every process the result of `make`, which only rank 0 calls and which can be pickled."""
         made = [make() if self.leads else None]
         if self.joined:
             with self._together():
@@ -99,7 +96,7 @@ class World(Placement):
         return made[0]  # type: ignore[return-value]
 
     def require_same(self, what: str, data: bytes) -> None:
-        """Raises PactlError on every process unless all have the same bytes."""
+        """Raise PactlError on every process unless all have the same bytes."""
         digest = sha256(data).digest()
         if self.any(self.from_first(lambda: digest) != digest):
             raise PactlError(
@@ -108,7 +105,7 @@ class World(Placement):
 
     @contextmanager
     def _together(self) -> Generator[None, None, None]:
-        """Says in words what is wrong when the others do not answer."""
+        """Raise PeerLostError if another process has ended meanwhile, and StoppedError if one does not answer."""
         started = time.monotonic()
         try:
             yield
@@ -120,15 +117,15 @@ class World(Placement):
 
 
 ALONE = World()
-"""One process, as usual."""
+"""The world of a single process."""
 
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world that the environment describes, for the time of a command; it ends when all have done their work.
+    """Yield the world that the environment describes; at the end, wait until all processes have done their work.
 
     Raises:
-        PactlError: if the others are not found.
+        PactlError: if the other processes are not found.
     """
     placement = Placement.here()
     if placement is None:
@@ -140,19 +137,17 @@ def joined() -> Iterator[World]:
 
 
 def _join(place: Placement, handoff: Handoff | None) -> World:
-    """Meets the others. Tensors on GPUs go by NCCL, all others by gloo."""
-    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
-
+    """Return the world, once all processes have come. Tensors on GPUs go by NCCL, all others by gloo."""
     seconds = handoff.timeout_seconds if handoff else TIMEOUT_SECONDS
     gpus = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     backend, where = "cpu:gloo,cuda:nccl" if gpus else "gloo", (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])
 
     def meet() -> None:
         own: dict[str, Any] = {}
-        if handoff:  # where the launchers do, in a corner; all have come before the short timeout counts
+        if handoff:  # meet in the launchers' store; all processes are there before the short timeout applies
             patience = max(MEETING_SECONDS, seconds)
             whole = TCPStore(where[0], int(where[1]), timeout=timedelta(seconds=patience), wait_for_workers=False)
-            own = {"store": PrefixStore(handoff.corner, whole), "rank": place.rank, "world_size": place.size}
+            own = {"store": PrefixStore(handoff.store_prefix, whole), "rank": place.rank, "world_size": place.size}
             barrier(own["store"], place.size, _ARRIVED, patience)
         else:
             require_known(where[0])
@@ -170,16 +165,16 @@ def _join(place: Placement, handoff: Handoff | None) -> World:
 
 
 def _part(world: World) -> None:
-    """Ends the group in order, when rank 0 has written too, and nobody listens any more for what was sent."""
+    """End the group once all processes are done, rank 0 with its files too, and every message has been received."""
     world.total(torch.zeros(1))
     store = torch.distributed.distributed_c10d._get_default_store()
-    with suppress(RuntimeError):  # the work is done, and the store may end with rank 0
+    with suppress(RuntimeError):  # the work is done; the store ends with rank 0, maybe before the others
         interruptibly(lambda: barrier(store, world.size, _DONE, world.timeout_seconds))
     torch.distributed.destroy_process_group()
 
 
-def claims_to_speak(place: Placement) -> bool:
-    """Whether this process is the first to complain, where no launcher of ours sorts complaints out."""
-    with suppress(Exception):  # no group yet, or rank 0, and the store with it, gone
+def is_first_to_complain(place: Placement) -> bool:
+    """Return whether this process is the first to report an error, for launchers such as torchrun that show all."""
+    with suppress(Exception):  # there is no group yet, or the store has ended with rank 0
         return bool(torch.distributed.distributed_c10d._get_default_store().add(_COMPLAINTS, 1) == 1)
     return place.local_rank == 0

@@ -22,7 +22,7 @@ from pactl_cli import __version__
 from pactl_cli.certificate.format import NUMERICAL_MARGIN
 from pactl_cli.certificate.guarantees import THRESHOLDS
 from pactl_cli.certificate.questions import ABSTAIN
-from pactl_cli.errors import FAILED, MissingError, PactlError, reason
+from pactl_cli.errors import FAILED, MissingError, PactlError, not_written
 from pactl_cli.models.brought import described
 from pactl_cli.models.independence import agree
 from pactl_cli.models.inputs import ONLY, Inputs
@@ -98,7 +98,7 @@ def export(path: Path, target: Path, named: Named, display: Display, *, force: b
     try:
         replace_file(target, data)
     except OSError as error:
-        raise PactlError(f"--to {target} cannot be written: {reason(error)}", exit_code=FAILED) from error
+        raise not_written(f"--to {target}", error) from error
     display.warn(f"{target} was loaded again: {said}")
     return classifier
 

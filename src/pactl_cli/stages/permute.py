@@ -9,7 +9,7 @@ import numpy as np
 
 from pactl_cli import catalogue
 from pactl_cli.data.splits import permuted_indices
-from pactl_cli.errors import FAILED, PactlError
+from pactl_cli.errors import PactlError, not_written
 from pactl_cli.runs.directory import replace_file
 
 
@@ -43,7 +43,7 @@ def permute(dataset: str, seed: int, out: Path, data_dir: Path | None) -> None:
             raise PactlError(f"--out {out}: there is no directory {out.parent}", "make it first")
         replace_file(out, buffer.getvalue())
     except OSError as error:
-        raise PactlError(f"--out {out} cannot be written: {error.strerror}", exit_code=FAILED) from error
+        raise not_written(f"--out {out}", error) from error
 
 
 def _count(dataset: str, data_dir: Path | None) -> int:

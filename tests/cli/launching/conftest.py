@@ -1,4 +1,4 @@
-"""Real launches, for the tests of this folder."""
+"""Launches of real processes, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Launch:
     process: subprocess.Popen[str]
 
     def end(self, timeout: float = 300.0) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr."""
+        """Return the exit code, stdout and stderr."""
         out, err = self.process.communicate(timeout=timeout)
         return self.process.returncode, out, err
 
     def ranks(self) -> list[int]:
-        """The process ids of its ranks, in order."""
+        """Return the process ids of its ranks, in order."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return sorted(map(int, children.read_text().split()))
 
     def begun(self, run: Path) -> list[int]:
-        """Waits until a run has been saved once; gives the process ids of its ranks."""
+        """Wait until a run has been saved once; return the process ids of its ranks."""
         self.wait_until((run / "resume" / "state.safetensors").exists)
         return self.ranks()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Waits while it runs."""
+        """Wait for a condition while the launch runs."""
         end = time.monotonic() + 240
         while not condition():
             assert self.process.poll() is None, self.end()
@@ -51,7 +51,7 @@ class Launch:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:
-    """`launch(*arguments)`: the installed `pactl launch`, in a directory of its own, another torchrun first on PATH."""
+    """Yield `launch(*arguments)`: the installed `pactl launch`, in a new directory, with another torchrun on PATH."""
     tools = tmp_path / "other-tools"
     tools.mkdir()
     for name in ("torchrun", "python"):
@@ -83,7 +83,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:
 
 @pytest.fixture(scope="session")
 def odd(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray[Any, Any]]) -> Path:
-    """The first 101 examples of the tiny data set."""
+    """Return the first 101 examples of the tiny data set as a file."""
     path = tmp_path_factory.mktemp("data") / "odd.npz"
     np.savez(path, **arrays | {"x_train": arrays["x_train"][:101], "y_train": arrays["y_train"][:101]})
     return path
@@ -91,19 +91,19 @@ def odd(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray[A
 
 @pytest.fixture(scope="session")
 def train(odd: Path, quick: tuple[object, ...]) -> tuple[object, ...]:
-    """A short training that pays for bits, its last batches of 5 examples, but for `--out`."""
+    """Return a short training that pays for bits and whose last batches have 5 examples, without a value of `--out`."""
     rate = ("--rate-weight", 0.5, "--rate-from", 0.5, "--ema", 0.9, "--smoothing", 0.1)
     return ("train", "--dataset", f"npz:{odd}", *quick, "--batch-size", 32, *rate, "--out")
 
 
 @pytest.fixture(scope="session")
 def alone(quiet: Call, train: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of one process."""
+    """Return the run of a single process."""
     return Path(quiet(*train, tmp_path_factory.mktemp("alone") / "run"))
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has buried does not."""
+    """Return whether a process runs; a zombie does not."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -111,7 +111,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture(scope="session")
 def gone() -> Callable[..., bool]:
-    """`gone(pids)`: whether processes have ended, soon."""
+    """Return `gone(pids)`, which waits a little and returns whether the processes have ended."""
 
     def wait(pids: list[int], seconds: float = 20.0) -> bool:
         end = time.monotonic() + seconds

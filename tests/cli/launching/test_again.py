@@ -1,4 +1,4 @@
-"""Launches that start again, that wait for others, and that are ended from outside."""
+"""Launches that restart, that wait for others, and that are ended from outside."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lines(run: Path) -> int:
 
 
 def has_met_others(pid: int) -> bool:
-    """Whether a process has gloo's thread."""
+    """Return whether a process has gloo's thread."""
     with suppress(OSError):
         return any("gloo" in name.read_text() for name in Path(f"/proc/{pid}/task").glob("*/comm"))
     return False

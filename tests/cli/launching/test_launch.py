@@ -1,4 +1,4 @@
-"""Several processes, really started, talking over gloo: what one process would have done, and an end together."""
+"""Several real processes, connected by gloo: they give the result of one process, and end together."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def backwards(classes, channels):
 
 
 def curve(run: Path) -> list[tuple[int, float, float]]:
-    """Step, loss and error of every epoch."""
+    """Return the step, the loss and the error of every epoch."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [(record["step"], record["loss"], record["error"]) for record in records if record["stage"] != "bound"]
 
 
 def close(one: Any, other: Any) -> bool:
-    """Whether two loss curves agree within rounding."""
+    """Return whether two loss curves agree within rounding."""
     return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5))
 
 
@@ -133,7 +133,7 @@ def test_interrupted_all_stop_at_one_step_and_save_once(
 def test_a_rank_that_raises_says_so_itself_and_once(
     launch: Call, odd: Path, tmp_path: Path, network: str, shows_where: bool
 ) -> None:
-    """What a network of the user's raises when it is called is one line; any other exception is shown as a bug is."""
+    """An exception of the user's network in its forward pass is one line; any other is shown with a traceback."""
     (tmp_path / "net.py").write_text(NET)
     options = ("--dataset", f"npz:{odd}", "--model-name", network, "--intrinsic-dim", 20, "--batch-size", 16)
     code, out, err = launch("--cpus", 2, "train", *options, "--epochs", 5, "--out", "run").end()
@@ -150,7 +150,7 @@ def test_a_rank_that_raises_says_so_itself_and_once(
         ((2, "train", "--dataset", "mnits"), "--dataset 'mnits' is not known (did you mean mnist?"),
         ((2, "train", "--dataset", "digits", "--epochs", 0), "--epochs 0:"),
         ((2, "bound", "run", "--quant-epochs", -1), "--quant-epochs -1:"),
-        ((2, "verify", "run"), "'verify' is not one of 'train', 'transfer', 'prior', 'bound'"),
+        ((2, "verify", "run"), "'COMMAND': 'verify' is not one of 'train', 'transfer', 'prior', 'bound'"),
         ((2, "train", "--resume"), "--resume needs --out"),
         ((2, "train", "--device", "cuda"), "--device cuda does not go with launch --cpus"),
         ((2, "bound", "-"), "no run directory came through the pipe"),
@@ -169,7 +169,7 @@ def test_a_rank_that_raises_says_so_itself_and_once(
 def test_what_is_wrong_is_found_before_any_process_starts(
     pactl: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: Any, complaint: str
 ) -> None:
-    monkeypatch.setattr("pactl_cli.commands.agent.run_crew", None)
+    monkeypatch.setattr("pactl_cli.commands.agent.run_processes", None)
     assert complaint in pactl("launch", "--cpus", *words).complaint(2)
     assert list(tmp_path.iterdir()) == []
 

@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from pactl_cli.certificate.certificate import Certificate
-from pactl_cli.commands.verification import finding
+from pactl_cli.commands.next_steps import location_options
 from pactl_cli.data.loading import load_dataset
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages import exporting
@@ -239,7 +239,7 @@ def test_a_card_names_the_code_that_verify_needs(pactl: Call, npz: Path, tmp_pat
     assert pactl(*command.replace("RUN_DIR", "r").split()[1:]).code == 0
     certificate, config = load(Path("r")).certificate, Path("r/config.yml")
     config.write_text(config.read_text().replace(f"{name}:data", "python:ndarray"))
-    assert finding(Path("r"), certificate, BoundSettings())["dataset"] == "MODULE:FUNCTION"
+    assert location_options(Path("r"), certificate, BoundSettings())["dataset"] == "MODULE:FUNCTION"
 
 
 def test_no_words_of_a_run_become_markup(certified: Path) -> None:

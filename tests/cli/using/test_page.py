@@ -1,4 +1,4 @@
-"""The page "Use a certified classifier": its examples run as printed, in their order, in one directory."""
+"""The examples of the page "Use a certified classifier", run as printed, in their order, in one directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pactl predict`: a line for each input, in every way in which inputs are named, and for hostile ones a sentence."""
+"""`pactl predict`: a line for each input, however it is named, and a complaint for a hostile one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK = ("--intrinsic-dim", 20, "--epochs", 8, "--lr", 0.1)
 
 @pytest.fixture
 def night_and_day(pactl: Call, photographs: Path) -> Path:
-    """A run about photographs, which lie where nobody finds them by its name any more; their own place is returned."""
+    """Return a run about photographs and their place; they were moved, so the run does not lead to them."""
     options = ("--image-size", 8, "--model-name", "resnet20", "--base-width", 4, *QUICK)
     assert pactl("train", "--dataset", f"folder:{photographs}", *options, "--out", "run").code == 0
     assert pactl("bound", "run", "--quant-epochs", 1).code == 0
@@ -39,7 +39,7 @@ def night_and_day(pactl: Call, photographs: Path) -> Path:
 
 @pytest.fixture
 def images(arrays: dict[str, Any]) -> list[str]:
-    """The tiny data set's test images as files."""
+    """Return the tiny data set's test images as files."""
     for place, pixels in enumerate(arrays["x_test"]):
         Image.fromarray(pixels).save(f"{place}.png")
     return [f"{place}.png" for place in range(len(arrays["x_test"]))]

@@ -1,4 +1,4 @@
-"""The page of `pactl report --html`: one file, no script, nothing from elsewhere."""
+"""The page of `pactl report --html`: one file without scripts, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.percent import percent
 from pactl_cli.certificate.questions import ERROR
 from pactl_cli.commands.page import figures, guarantees
-from pactl_cli.commands.page.figures import COLOURS, Shown, table
+from pactl_cli.commands.page.figures import COLOURS, NamedRun, table
 from pactl_cli.commands.page.markup import Child, Markup, plain, tag
 from pactl_cli.commands.page.plot import PLOTS
 from pactl_cli.errors import quoted, shell_command
@@ -20,14 +20,14 @@ from pactl_cli.stages.report import Report, are_comparable, best_certified, read
 _LONGEST_NAME = 44
 _INCOMPARABLE = (
     "These certificates are not all about the same examples, starting weights, delta and guarantees. Each holds with "
-    "its own confidence. Choosing the lowest is paid for only among runs on one training set from the same weights, "
-    "which pactl bound RUN_A RUN_B checks."
+    "its own confidence. Choosing the lowest is paid for only among runs on one training set from the same weights; "
+    "pactl bound RUN_A RUN_B checks that."
 )
 
 
 def page(reports: Sequence[Report]) -> str:
-    """The whole document."""
-    runs = shown(reports)
+    """Return the HTML document."""
+    runs = named_runs(reports)
     best = best_certified(reports)
     chosen = next((run for run in runs if run.report is best), None)
     style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def page(reports: Sequence[Report]) -> str:
     )
     first, *others = FIGURES.values()
     sections: list[Markup | None] = [
-        _hero(chosen, len(reports), comparable=are_comparable(reports)),
+        _header(chosen, len(reports), comparable=are_comparable(reports)),
         _runs(runs, chosen),
         *(drawn(runs) for drawn in (first, guarantees.guaranteed, *others)),
         _particulars(runs),
@@ -50,15 +50,15 @@ def page(reports: Sequence[Report]) -> str:
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-def shown(reports: Sequence[Report]) -> list[Shown]:
-    """Runs with names short enough for a plot: the directory's own where that tells them apart."""
+def named_runs(reports: Sequence[Report]) -> list[NamedRun]:
+    """Return runs with short, distinct names: the directory's own name if that is unique."""
     own = [report.path.resolve().name for report in reports]
     times = Counter(own)
     names = [name if times[name] == 1 else str(report.path) for name, report in zip(own, reports, strict=True)]
     times = Counter(names)
     names = [name if times[name] == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
     return [
-        Shown(
+        NamedRun(
             plain(name, _LONGEST_NAME),
             f"run-{place % COLOURS} dash-{place // COLOURS % 3}",
             report,
@@ -68,8 +68,8 @@ def shown(reports: Sequence[Report]) -> list[Shown]:
     ]
 
 
-def _what_it_depends_on(runs: Sequence[Shown]) -> Markup | None:
-    """The bounds of the run with the lowest certificate."""
+def _what_it_depends_on(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return the figure of the bounds of the run with the lowest certificate."""
     best = best_certified([run.report for run in runs])
     drawn = (figures.what_it_depends_on(run.name, c) for run in runs if run.report is best and (c := best.certificate))
     return next(drawn, None)
@@ -84,25 +84,16 @@ _FIGURES = (
     figures.learning,
     _what_it_depends_on,
 )
-FIGURES: dict[str, Callable[[Sequence[Shown]], Markup | None]] = dict(zip(PLOTS, _FIGURES, strict=True))
-"""What the page draws, by its name: each a section, or None where there is nothing to draw."""
+FIGURES: dict[str, Callable[[Sequence[NamedRun]], Markup | None]] = dict(zip(PLOTS, _FIGURES, strict=True))
+"""The figures of the page by name: each returns a section, or None if there is nothing to draw."""
 
 
-def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
-    """The certificate in words."""
+def _header(chosen: NamedRun | None, runs: int, *, comparable: bool) -> Markup:
+    """Return the header of the page: the certificate in words."""
     if chosen is None or chosen.report.certificate is None:
-        return tag(
-            "header",
-            tag("p", "pactl report", class_="eyebrow"),
-            tag("h1", "No certificate yet."),
-            tag(
-                "p",
-                "None of these runs is certified: ",
-                tag("code", "pactl bound RUN_DIR"),
-                " does that.",
-                class_="lede",
-            ),
-        )
+        lede = ["None of these runs is certified. Certify one by ", tag("code", "pactl bound RUN_DIR"), "."]
+        title = tag("p", "pactl report", class_="eyebrow"), tag("h1", "No certificate yet.")
+        return tag("header", *title, tag("p", lede, class_="lede"))
     certificate = chosen.report.certificate
     claim, ground = _claim(certificate)
     headline = certificate.guarantee(certificate.headline)
@@ -127,7 +118,7 @@ def _hero(chosen: Shown | None, runs: int, *, comparable: bool) -> Markup:
 
 
 def _advice(report: Report) -> Markup | None:
-    """What to say of a certificate that says nothing."""
+    """Return the advice for a certificate that says nothing."""
     advised = report.advice()
     if advised is None:
         return None
@@ -136,9 +127,9 @@ def _advice(report: Report) -> Markup | None:
 
 
 def _claim(certificate: Certificate) -> tuple[str, str]:
-    """The statement in two parts: what holds, and the rest: when it abstains, and of what it was computed."""
+    """Return a certificate's statement in two parts: what holds; when it abstains and on what it was computed."""
     first, _, second = certificate.statement.partition(": ")
-    if second.startswith("with "):  # a hold-out bound says so first
+    if second.startswith("with "):  # the statement of a hold-out bound begins with that word
         claim, _, ground = second.partition(", counted on")
         return f"W{claim[1:]}.", f"{first}, counted on{ground}"
     claim, _, condition = first.partition("; ")
@@ -147,7 +138,7 @@ def _claim(certificate: Certificate) -> tuple[str, str]:
 
 
 def _tiles(certificate: Certificate) -> Markup:
-    """The numbers next to the headline."""
+    """Return the numbers below the headline."""
     counted = f"{certificate.errors:,} of {certificate.bound_examples:,}"
     test = "no test set" if certificate.test_error is None else "a check, not used"
     compared = ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits))
@@ -166,8 +157,8 @@ def _bits(number: float) -> str:
     return f"{number:,.0f} bit{'' if number == 1 else 's'}"
 
 
-def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
-    """The table of runs."""
+def _runs(runs: Sequence[NamedRun], chosen: NamedRun | None) -> Markup:
+    """Return the table of runs."""
     rows = [_row(run, run is chosen and len(runs) > 1) for run in runs]
     header = ("run", "d", "training error", "test error", "bits", "certificate", "chance", "published", "hold-out")
     thresholds = any(run.report.certificate and run.report.certificate.bits.threshold for run in runs)
@@ -181,8 +172,8 @@ def _runs(runs: Sequence[Shown], chosen: Shown | None) -> Markup:
     )  # fmt: skip
 
 
-def _row(run: Shown, is_best: bool) -> list[Child]:
-    """One run's cells."""
+def _row(run: NamedRun, is_best: bool) -> list[Child]:
+    """Return the cells of a run."""
     report, certificate = run.report, run.report.certificate
     words = [plain(report.named(fact), 60) for fact in ("model_name", "intrinsic_mode") if report.named(fact)]
     about = " · ".join([plain(report.dataset or report.kind, 60), *words])
@@ -201,29 +192,31 @@ def _row(run: Shown, is_best: bool) -> list[Child]:
     bits = certificate.bits
     parts = f"{bits.configuration} + {bits.codebook} + {bits.symbols:,} + {bits.ledger:.6g}"
     parts += f" + {bits.threshold}" if bits.threshold else ""
+    others = certificate.at_other_deltas
+    jointly = [tag("small", _whole(each.error_bound), f" at delta {each.delta:g}") for each in others]
     return [
         *first,
         percent(certificate.quantised_train_error),
         percent(certificate.test_error),
         [f"{certificate.paid_bits:,.6g}", tag("small", parts)],
-        [tag("strong", percent(certificate.error_bound)), *(tag("small", line) for line in _jointly(certificate))],
-        [percent(certificate.chance_error), tag("small", f"most frequent {percent(certificate.majority_error)}")],
+        [tag("strong", percent(certificate.error_bound)), *jointly],
+        [percent(certificate.chance_error), tag("small", "most frequent ", _whole(certificate.majority_error))],
         [percent(certificate.published.bound), tag("small", _bits(certificate.published.bits))],
         percent(certificate.holdout_bound),
     ]
 
 
-def _jointly(certificate: Certificate) -> list[str]:
-    """The bounds that hold together with the headline."""
-    return [f"{percent(each.error_bound)} at delta {each.delta:g}" for each in certificate.at_other_deltas]
+def _whole(error: float) -> Markup:
+    """Return an error in percent on which no line ends."""
+    return tag("span", percent(error), class_="whole")
 
 
-def _particulars(runs: Sequence[Shown]) -> Markup:
-    """What each run is, what it assumes, and how to check it."""
+def _particulars(runs: Sequence[NamedRun]) -> Markup:
+    """Return the details of each run: its settings, its assumptions, and how to check it."""
     return tag("section", tag("h2", "Run by run"), [_article(run) for run in runs], class_="particulars")
 
 
-def _article(run: Shown) -> Markup:
+def _article(run: NamedRun) -> Markup:
     report, certificate = run.report, run.report.certificate
     facts: dict[str, object] = {"directory": report.path, "command": report.kind}
     names = ("model_name", "base_width", "intrinsic_mode", "intrinsic_dim", "seed", "calibration_examples")
@@ -235,7 +228,7 @@ def _article(run: Shown) -> Markup:
     if certificate:
         facts |= {
             "other bounds": "  ".join(f"{name} {percent(b)}" for name, b in certificate.bounds.items()),
-            "jointly": ", ".join(_jointly(certificate)),
+            "jointly": ", ".join(f"{percent(b.error_bound)} at delta {b.delta:g}" for b in certificate.at_other_deltas),
             "bound was told": quoted(", ".join(f"{name} {value}" for name, value in certificate.made_with.items())),
             "log-loss": _log_loss(certificate.train_nll_bits),
             "sha256 of the message": certificate.message_sha256,
@@ -263,7 +256,7 @@ def _article(run: Shown) -> Markup:
 
 
 def _log_loss(bits: float | None) -> str:
-    """A total log-loss; a dash where it is not finite."""
+    """Return a total log-loss; a dash if it is not finite."""
     return "-" if bits is None else f"{bits:,.1f} bits on the training examples"
 
 

@@ -1,4 +1,4 @@
-"""The figures of a report: each a heading, a sentence that says what it shows, a plot, and its numbers as text."""
+"""The figures of a report: each has a heading, an explanation, a plot, and its numbers as text."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pactl_cli.commands.page.plot import (
     show_percent,
     show_small,
 )
+from pactl_cli.errors import names_in_words
 from pactl_cli.stages.claims import Histogram
 from pactl_cli.stages.report import Details, Epoch, Report
 from pactl_cli.stages.sweeps import bounds_by_delta, bounds_by_examples
@@ -32,16 +33,16 @@ MOST_POINTS = 500
 MOST_ATTEMPTS = 8
 MOST_HISTOGRAMS = 12
 _FARTHEST = 2
-"""A plot reaches to chance where that is at most so many times as far as anything else."""
+"""The plot of errors includes chance if that is at most this many times as large as all else."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class NamedRun:
     """A run on the page.
 
     Attributes:
-        name: short and unique.
-        style: the class that gives it its colour and its dashes.
+        name: a short and unique name.
+        style: the CSS classes of its colour and its dashes.
     """
 
     name: str
@@ -51,12 +52,12 @@ class Shown:
 
 
 def figure(title: str, sentence: Child, *content: Child) -> Markup:
-    """A section with one message."""
+    """Return a section with a title and an explanation."""
     return tag("section", tag("h2", title), tag("p", sentence, class_="says"), *content, class_="figure")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Child]], caption: str) -> Markup:
-    """Numbers as text; the first cell of a row is its heading."""
+    """Return a table; the first cell of a row is its heading, and the others carry the name of their column."""
     head = tag("tr", [tag("th", text, scope="col") for text in header])
     body = [
         tag("tr", tag("th", first, scope="row"), [tag("td", cell, data_label=f"{name} ") for name, cell in cells])
@@ -67,13 +68,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Child]], caption: str) 
     return tag("div", tag("table", *parts), class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
-def with_certificates(runs: Sequence[Shown]) -> list[tuple[Shown, Certificate]]:
-    """Those of some runs that have a certificate, each with it."""
+def with_certificates(runs: Sequence[NamedRun]) -> list[tuple[NamedRun, Certificate]]:
+    """Return the certified runs, each with its certificate."""
     return [(run, run.report.certificate) for run in runs if run.report.certificate]
 
 
-def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
-    """Every run's errors and bounds on one line."""
+def bound_against_test(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return a figure with one row of errors and bounds for each run."""
     certified = with_certificates(runs)
     if not certified:
         return None
@@ -81,10 +82,6 @@ def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
     baselines = [c.chance_error or c.majority_error for _, c in certified]
     largest = max([largest, *(rate for rate in baselines if rate <= _FARTHEST * largest)])
     x = Axis(0.0, min(1.0, max(0.01, 1.08 * largest)), show_percent, "error")
-    marks = [
-        _errors_of(run.name, certificate, x, (row + 0.48) / len(certified))
-        for row, (run, certificate) in enumerate(certified)
-    ]
     entries = [
         key_of("dot", "train", "training error, quantised"),
         key_of("dot", "test", "test error (a check, not used)"),
@@ -96,16 +93,20 @@ def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
         f"{run.name}: test {percent(c.test_error)}, at most {percent(c.error_bound)}" for run, c in certified
     )
     rates = {style: [_rate(style, certificate) for _, certificate in certified] for style in _RATES}
-    marks = [*(mark for style, row in rates.items() for mark in _baselines(style, row, x)), *marks]
+    for style, name in _RATES.items():
+        if near := [percent(rate) for rate in dict.fromkeys(rates[style]) if rate is not None and rate <= x.high]:
+            entries.append(key_of("line", f"baseline {style}", f"{name} {names_in_words(near)}"))
     far = [rate for row in rates.values() for rate in row if rate is not None and rate > x.high]
+    marks = [mark for style, row in rates.items() for mark in _baselines(style, row, x)]
+    marks += [_errors_of(run.name, c, x, (row + 0.48) / len(certified)) for row, (run, c) in enumerate(certified)]
     plot = drawing(
         "errors", "The bound against the test error", text, x, None, marks, height=f"{4.2 * len(certified):.1f}rem"
     )
     beyond = f"Chance and the most frequent class, at {percent(min(far))} and more, lie to the right." if far else ""
     return figure(
         "The bound against the test error",
-        "The thick line is the gap between what was seen and what is guaranteed: from the test error, which nothing "
-        "uses, to the certificate, which no test example went into.",
+        "The thick line is the gap from the test error to the certificate. No test example was used to train or to "
+        "certify.",
         legend(entries),
         plot,
         tag("p", beyond, class_="note") if far else None,
@@ -113,16 +114,16 @@ def bound_against_test(runs: Sequence[Shown]) -> Markup | None:
 
 
 _RATES = {"chance": "chance", "majority": "most frequent class"}
-"""What an answer that looks at nothing is called, by its class."""
+"""The names of the two baselines that look at no input, by CSS class."""
 
 
 def _rate(style: str, certificate: Certificate) -> float | None:
-    """Return the error of an answer that looks at nothing; None where it is not known."""
+    """Return the error of a baseline; None if it is unknown."""
     return certificate.chance_error if style == "chance" else certificate.majority_error
 
 
 def _baselines(style: str, rates: Sequence[float | None], x: Axis) -> Iterable[Markup]:
-    """Yield a vertical line with its label for each stretch of rows that share a rate, where that lies on the plot."""
+    """Yield a vertical line for each stretch of rows with the same rate, if that lies on the plot."""
     row = 0
     for rate, group in groupby(rates):
         first, row = row, row + len(list(group))
@@ -130,18 +131,15 @@ def _baselines(style: str, rates: Sequence[float | None], x: Axis) -> Iterable[M
             ends = {"y1": percent_of(first / len(rates)), "y2": percent_of(row / len(rates))}
             place = percent_of(x.place(rate))
             yield tag("line", x1=place, x2=place, **ends, class_=f"baseline {style}")
-            drop = "0.9em" if style == "chance" else "2.1em"
-            text = f"{_RATES[style]} {percent(rate)}"
-            yield tag("text", text, x=place, y=ends["y1"], dx="-0.4em", dy=drop, class_=f"tick end {style}")
 
 
 def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup:
-    """One row of marks."""
+    """Return the marks of one run."""
     start = certificate.quantised_train_error if certificate.test_error is None else certificate.test_error
     ends = x.place(start), x.place(certificate.error_bound)
     height = percent_of(y)
     parts = [
-        tag("text", name, x="0%", y=height, dy="-1.35em", class_="row-name"),
+        tag("text", name, x="0%", y=height, dy="-1.35em", class_="row-name haloed"),
         tag("line", x1="0%", x2="100%", y1=height, y2=height, class_="rule"),
         tag("line", x1=percent_of(ends[0]), x2=percent_of(ends[1]), y1=height, y2=height, class_="gap"),
         marker("diamond", "published", x.place(certificate.published.bound), y),
@@ -154,12 +152,12 @@ def _errors_of(name: str, certificate: Certificate, x: Axis, y: float) -> Markup
     parts.append(marker("diamond", "certificate", ends[1], y))
     side = "end" if ends[1] > 0.9 else "middle"
     text = percent(certificate.error_bound)
-    parts.append(tag("text", text, x=percent_of(ends[1]), y=height, dy="1.75em", class_=f"value {side}"))
+    parts.append(tag("text", text, x=percent_of(ends[1]), y=height, dy="1.75em", class_=f"value haloed {side}"))
     return Markup("".join(parts))
 
 
-def where_bits_go(runs: Sequence[Shown]) -> Markup | None:
-    """Stacked bars, and a table."""
+def where_bits_go(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return a figure with a stacked bar of bits for each run, and a table."""
     certified = with_certificates(runs)
     if not certified:
         return None
@@ -174,8 +172,8 @@ def where_bits_go(runs: Sequence[Shown]) -> Markup | None:
     ]
     return figure(
         "Where the bits go",
-        "Everything that tells the classifier from others is paid for. The last column is the price of a run's bits in "
-        "what the bound is made of: nats for each example that was counted.",
+        "The bound pays for every bit that describes the classifier. The last column is the number that enters the "
+        "bound: nats per counted example.",
         legend(key_of("square", f"part-{part}", part) for part in named),
         drawing("bits", "Where the bits go", text, x, None, marks, height=f"{3.4 * len(parts):.1f}rem"),
         table(("run", *named, "in all", "nats an example"), rows, "Bits by part"),
@@ -187,7 +185,7 @@ def _nats(certificate: Certificate) -> str:
 
 
 def _bar(name: str, bits: dict[str, float], x: Axis, row: int, rows: int) -> Markup:
-    """One row: its name above a bar of parts."""
+    """Return one row: a name above a bar of parts."""
     top, height, left = (row + 0.5) / rows, 0.3 / rows, 0.0
     marks = [tag("text", name, x="0%", y=percent_of(top), dy="-0.6em", class_="row-name")]
     for part, size in bits.items():
@@ -199,8 +197,8 @@ def _bar(name: str, bits: dict[str, float], x: Axis, row: int, rows: int) -> Mar
     return Markup("".join(marks))
 
 
-def symbols(runs: Sequence[Shown]) -> Markup | None:
-    """A histogram for each certified run, small beside each other."""
+def symbols(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return a figure with a small histogram for each certified run."""
     certified = with_certificates(runs)
     drawn = [(run, c, run.details.histogram) for run, c in certified if run.details.histogram]
     if not certified:
@@ -210,16 +208,16 @@ def symbols(runs: Sequence[Shown]) -> Markup | None:
     absent += [f"{run.name}: left out of a long page." for run, *_ in drawn[MOST_HISTOGRAMS:]]
     return figure(
         "The symbols and the code's model",
-        "How often each level occurs in the message (bars), and how often the adaptive code, which is told no "
-        "frequencies, expects it by the end (lines). Heights grow as square roots, so that rare symbols are seen.",
+        "How often each level occurs in the message (bars), and how often the adaptive code, which starts without "
+        "frequencies, expects it at the end (lines). Heights are square roots, so that rare symbols are visible.",
         legend([key_of("square", "count", "symbols"), key_of("line", "model", "the code's model")]) if drawn else None,
         tag("div", panels, class_="panels"),
         tag("ul", [tag("li", line) for line in absent], class_="absent") if absent else None,
     )
 
 
-def _histogram(place: int, run: Shown, certificate: Certificate, histogram: Histogram) -> Markup:
-    """One run's panel."""
+def _histogram(place: int, run: NamedRun, certificate: Certificate, histogram: Histogram) -> Markup:
+    """Return the panel of one run."""
     size, total = len(histogram.counts), certificate.intrinsic_dim
     expected = histogram.probabilities * total
     y = Axis(
@@ -254,8 +252,8 @@ _STAGES = {
 }
 
 
-def learning(runs: Sequence[Shown]) -> Markup | None:
-    """A panel for each stage that any run has been through, and one for the bits."""
+def learning(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return a figure with a panel for each stage that any run has been through, and one for the bits."""
     panels: list[Markup] = []
     for stage, title in _STAGES.items():
         points = {run.name: [e for e in run.details.epochs if e.stage == stage] for run in runs}
@@ -268,8 +266,8 @@ def learning(runs: Sequence[Shown]) -> Markup | None:
     note = f"{unread:,} lines of metrics could not be read." if unread else None
     return figure(
         "Learning curves",
-        "Mean error over the batches of each epoch, while the weights still moved (and on augmented images, if there "
-        "are any): not the error that is certified.",
+        "Mean error over the batches of each epoch, while the weights still change, and on augmented images if there "
+        "are any. It is not the error that is certified.",
         legend(key_of("line", run.style, run.name) for run in runs if run.details.epochs),
         tag("div", panels, class_="panels"),
         tag("p", note, class_="note") if note else None,
@@ -277,9 +275,9 @@ def learning(runs: Sequence[Shown]) -> Markup | None:
 
 
 def _learning_panel(
-    key: str, title: str, runs: Sequence[Shown], points: dict[str, list[Epoch]], quantity: str, label: str
+    key: str, title: str, runs: Sequence[NamedRun], points: dict[str, list[Epoch]], quantity: str, label: str
 ) -> list[Markup]:
-    """The panel, if there is anything on it."""
+    """Return the panel in a list, which is empty if there is nothing to draw."""
     styles = {run.name: run.style for run in runs}
     drawn = [curve for name, epochs in points.items() if epochs for curve in _attempts(name, styles[name], epochs)]
     values = {name: [(e.epoch, getattr(e, quantity)) for e in epochs] for name, _, epochs in drawn}
@@ -299,7 +297,7 @@ def _learning_panel(
 
 
 def _attempts(name: str, style: str, epochs: list[Epoch]) -> list[tuple[str, str, list[Epoch]]]:
-    """The curves of one run: a name, a style and the epochs of each message that was tried."""
+    """Return the curves of one run: the name, the style and the epochs of each message that was tried."""
     tries = list(dict.fromkeys(e.attempt for e in epochs))[:MOST_ATTEMPTS]
     if len(tries) == 1:
         return [(name, style, epochs)]
@@ -309,14 +307,14 @@ def _attempts(name: str, style: str, epochs: list[Epoch]) -> list[tuple[str, str
 
 
 def _passes(pairs: list[tuple[int, float]]) -> list[list[tuple[float, float]]]:
-    """A line for each time that the epochs begin anew, thinned to what can be seen."""
+    """Return a line for each time that the epochs start again, thinned to what can be seen."""
     starts = [0, *(place + 1 for place, (a, b) in enumerate(pairwise(pairs)) if b[0] <= a[0]), len(pairs)]
     stride = 1 + len(pairs) // MOST_POINTS
     return [[*pairs[a : b - 1 : stride], pairs[b - 1]] for a, b in pairwise(starts)]
 
 
 def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
-    """The bounds of one run over n and over delta, on the same scale."""
+    """Return a figure of one run's bounds over n and over delta, on the same scale."""
     by_examples, by_delta = bounds_by_examples(certificate), bounds_by_delta(certificate)
     highest = max(max(b.values()) for _, b in [*by_examples, *by_delta])
     y = Axis(0.0, min(1.0, 1.05 * highest), show_percent, "bound")
@@ -333,12 +331,9 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
     rows = [[f"{size:,}", *map(percent, b.values())] for size, b in _every_factor_of_two(by_examples, n)]
     return figure(
         "The bound as a function of n and delta",
-        [
-            f"Of {name}: the same {certificate.paid_bits:,.6g} bits, ",
-            "had the same error rate been counted on more examples, or on fewer; and at other confidences. The mark is "
-            "the certificate. Confidence is cheap: delta costs its logarithm. The bounds do not hold jointly; the "
-            f"{HEADLINE} one is the certificate.",
-        ],
+        f"The bounds of {name}, if the same {certificate.paid_bits:,.6g} bits had the same error rate on more or "
+        "fewer examples, or at another confidence. The mark is the certificate. Confidence is cheap: delta costs "
+        f"its logarithm. The bounds do not hold jointly; the {HEADLINE} bound is the certificate.",
         legend(entries),
         tag("div", panels, class_="panels"),
         table(("examples", *BOUNDS), rows, "The bounds at the same error rate and bits"),
@@ -346,20 +341,20 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
 
 
 def _every_factor_of_two(by_examples: list[tuple[int, Bounds]], n: float) -> list[tuple[int, Bounds]]:
-    """The sizes nearest to n times powers of four, each once."""
+    """Return the sizes nearest to n times powers of four, each once."""
     wanted = [n * 4.0**power for power in (-2, -1, 0, 1, 2)]
     nearest = [min(by_examples, key=lambda entry: abs(entry[0] / size - 1)) for size in wanted]
     return [next(group) for _, group in groupby(nearest, key=lambda entry: entry[0])]
 
 
 def _line_of(bound: str) -> str:
-    """The class of a bound's line: the headline's, or that of its place among the others, again after three."""
+    """Return the CSS class of a bound's line: the headline's own, or one of three for the others."""
     others = [name for name in BOUNDS if name != HEADLINE]
     return "bound-headline" if bound == HEADLINE else f"bound-{1 + others.index(bound) % 3}"
 
 
 def _exactly(value: float) -> str:
-    """Where a sweep begins or ends."""
+    """Return an end of a sweep as text."""
     return show_small(value) if value < 1 else f"{value:,.0f}"
 
 
@@ -369,7 +364,7 @@ _SWEEPS = {"examples": "Over the number of examples", "delta": "Over the probabi
 def _sweep(
     key: str, points: Sequence[tuple[float, Bounds]], x: Axis, y: Axis, here: float, levels: dict[str, float]
 ) -> Markup:
-    """One panel of the bounds."""
+    """Return one panel of the bounds."""
     lines = [(style, [(x.low, level), (x.high, level)]) for style, level in levels.items() if level <= y.high]
     lines += [(_line_of(name), [(at, b[name]) for at, b in points]) for name in reversed(BOUNDS)]
     at, bound = x.place(here), next(b[HEADLINE] for value, b in points if value == here)

@@ -1,4 +1,4 @@
-"""What is guaranteed beside the error, on a page: the claims, tables by class and group, and two figures."""
+"""The page's part on guarantees beside the error: claims, tables by class and group, and two figures."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pactl_cli.certificate.guarantees import CONFIDENCES, THRESHOLDS, Event, Gua
 from pactl_cli.certificate.percent import percent, percent_at_least
 from pactl_cli.certificate.questions import ABSTAIN, CALIBRATION
 from pactl_cli.commands.guarantees import ByMember, Claim, claims, seen
-from pactl_cli.commands.page.figures import MOST_HISTOGRAMS, Shown, figure, table, with_certificates
+from pactl_cli.commands.page.figures import MOST_HISTOGRAMS, NamedRun, figure, table, with_certificates
 from pactl_cli.commands.page.markup import Child, Markup, tag
 from pactl_cli.commands.page.plot import Axis, curves, drawing, key_of, legend, marker, percent_of, show_percent
 
 _BORDERS = (0.0, *CONFIDENCES, 1.0)
 _ROOM = 1.35
-"""How far the plot of abstention reaches above what is of interest."""
+"""The upper end of the plot of abstention, relative to the bounds of interest."""
 _HIGHEST = 1.15
-"""Its largest upper end: above a bound of 100 % there is room for a number."""
+"""The largest upper end of that plot, which leaves room for a number above a bound of 100 %."""
 
 
-def guaranteed(runs: Sequence[Shown]) -> Markup | None:
-    """Everything that holds at once, of each run that was asked for more than its error."""
+def guaranteed(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return a section with all claims of each run that guarantees more than its error."""
     drawn = [(run, c) for run, c in with_certificates(runs) if c.guarantees]
     if not drawn:
         return None
@@ -39,26 +39,26 @@ def guaranteed(runs: Sequence[Shown]) -> Markup | None:
     ]
     return figure(
         "What else is guaranteed",
-        "All that is said of a run holds at once, with the confidence of its certificate: each guarantee has a share "
-        "of delta, for which each of its events pays so many bits beside those of the message.",
+        "All claims about a run hold at once, with the confidence of its certificate. Each guarantee has a share of "
+        "delta, and each of its events pays for it with the bits shown, beside those of the message.",
         articles,
         _left_out([run for run, _ in drawn]),
     )
 
 
 def _claim(claim: Claim) -> Markup:
-    """A claim and what it costs."""
+    """Return a claim with its price."""
     return tag("li", f"{claim.text[:1].upper()}{claim.text[1:]}.", tag("small", claim.price))
 
 
-def _left_out(runs: Sequence[Shown]) -> Markup | None:
-    """A line for each run for which a page has no room."""
+def _left_out(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return a list of the runs for which the page has no room."""
     lines = [tag("li", f"{run.name}: left out of a long page.") for run in runs[MOST_HISTOGRAMS:]]
     return tag("ul", lines, class_="absent") if lines else None
 
 
 def _by_member(certificate: Certificate, guarantee: Guarantee) -> list[Markup]:
-    """The table by class or group, with bars."""
+    """Return the legend, the table and the note of a guarantee by class or group; nothing for another one."""
     found = ByMember.of(certificate, guarantee)
     if found is None:
         return []
@@ -76,52 +76,52 @@ def _by_member(certificate: Certificate, guarantee: Guarantee) -> list[Markup]:
 
 
 def _bar(event: Event, scale: float) -> Markup:
-    """A bar to the bound, and in it one to what was counted; the largest bound fills it."""
+    """Return a bar as long as the bound, and in it one for the counted errors; the largest bound fills the width."""
     ends = ("count", event.bound / scale), ("seen", event.errors / max(event.examples, 1) / scale)
     bars = [tag("rect", width=percent_of(end), height="100%", class_=style) for style, end in ends]
     return tag("svg", bars, class_="bar", aria_hidden="true")
 
 
+_Panel = Callable[[str, str, Guarantee], Markup]
+
+
 def _figure(
-    runs: Sequence[Shown], what: str, panel: Callable[[str, str, Guarantee], Markup], *text: Child
+    runs: Sequence[NamedRun], what: str, panel: _Panel, *, title: str, sentence: str, entries: list[Markup]
 ) -> Markup | None:
-    """A figure with a panel for each run that has a guarantee, or None."""
+    """Return a figure with a panel for each run that has a guarantee; None if none has."""
     found = [(run, guarantee) for run, c in with_certificates(runs) if (guarantee := c.guarantee(what))]
     panels = [panel(f"{what}-{place}", run.name, g) for place, (run, g) in enumerate(found[:MOST_HISTOGRAMS])]
-    title, sentence, entries = text
-    parts = entries, tag("div", panels, class_="panels"), _left_out([run for run, _ in found])
-    return figure(str(title), sentence, *parts) if found else None
+    parts = legend(entries), tag("div", panels, class_="panels"), _left_out([run for run, _ in found])
+    return figure(title, sentence, *parts) if found else None
 
 
 # --- Abstention -------------------------------------------------------------------------------------------------------
 
 
-def abstention(runs: Sequence[Shown]) -> Markup | None:
-    """The certified error among the accepted against the certified acceptance, over all thresholds."""
-    return _figure(
-        *(runs, ABSTAIN, _abstaining, "Saying: I don't know"),
-        "A classifier that abstains where its two largest logits are close errs less often on what it accepts. Each of "
-        f"the {len(THRESHOLDS)} margins is a point; all hold at once, and so one may be chosen by looking. Where "
-        "little is accepted, little is known of its errors: the bound rises again.",
-        legend(
-            [
-                key_of("line", "bound-headline", "certified"),
-                key_of("line", "rate", "as counted"),
-                key_of("diamond", "certificate", "the margin of the certificate"),
-                key_of("line", "aim", "the error that is aimed at"),
-            ]
-        ),
+def abstention(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return a figure of the certified error among accepted examples against the certified acceptance."""
+    sentence = (
+        "A classifier that abstains if its two largest logits are close makes fewer errors on what it accepts. Each of "
+        f"the {len(THRESHOLDS)} margins is a point. All bounds hold at once, so you may choose a margin by looking. "
+        "With few accepted examples, little is known of their errors, and the bound rises again."
     )
+    entries = [
+        key_of("line", "bound-headline", "certified"),
+        key_of("line", "rate", "as counted"),
+        key_of("diamond", "certificate", "the margin of the certificate"),
+        key_of("line", "aim", "target error"),
+    ]
+    return _figure(runs, ABSTAIN, _abstaining, title="Saying: I don't know", sentence=sentence, entries=entries)
 
 
 def _points(guarantee: Guarantee) -> list[tuple[Event, Event]]:
-    """What was wrong if accepted, and what was refused, at each margin at which anything is accepted for certain."""
+    """Return the events of errors among the accepted and of refusals, at each margin with a certified acceptance."""
     pairs = zip(guarantee.events[: len(THRESHOLDS)], guarantee.events[len(THRESHOLDS) :], strict=True)
     return [(wrong, refused) for wrong, refused in pairs if wrong.examples and refused.bound < 1]
 
 
 def _abstaining(key: str, name: str, guarantee: Guarantee) -> Markup:
-    """One run's panel."""
+    """Return the panel of one run."""
     aim, bound, accepted = guarantee.abstain_error or 0.0, guarantee.bound or 0.0, guarantee.accepted or 0.0
     points = _points(guarantee)
     first = points[0][0].bound if points else bound
@@ -140,7 +140,7 @@ def _abstaining(key: str, name: str, guarantee: Guarantee) -> Markup:
     chosen = _chosen(x.place(accepted), 1 - y.place(bound), " of ".join(told))
     text = (
         f"At the margin {guarantee.margin:g}, at least {told[1]} are accepted, at most {told[0]} of these wrongly; the "
-        f"aim is {percent(aim)}"
+        f"target is {percent(aim)}"
     )
     marks = [curves(lines, x, y), chosen]
     plot = drawing(key, f"Abstention of {name}", text, x, y, marks, height="15rem")
@@ -150,7 +150,7 @@ def _abstaining(key: str, name: str, guarantee: Guarantee) -> Markup:
 
 
 def _chosen(x: float, y: float, text: str) -> Markup:
-    """The mark of the certificate's margin, and at the plot's upper edge its numbers."""
+    """Return the mark of the certificate's margin, with its numbers at the plot's upper edge."""
     place, (side, shift) = percent_of(x), ("end", "-0.5em") if x > 0.5 else ("start", "0.5em")
     rule = tag("line", x1=place, x2=place, y1="0%", y2="100%", class_="here")
     value = tag("text", text, x=place, y="0%", dx=shift, dy="0.6em", class_=f"value haloed {side}")
@@ -158,7 +158,7 @@ def _chosen(x: float, y: float, text: str) -> Markup:
 
 
 def _rows(points: Sequence[tuple[Event, Event]], guarantee: Guarantee) -> Iterable[list[Child]]:
-    """Yield about a dozen rows: margins as far from each other, and the one of the certificate."""
+    """Yield about a dozen rows: margins at equal distances, and the certificate's own."""
     stride = 1 + len(points) // 10
     chosen = None if guarantee.threshold is None else guarantee.events[guarantee.threshold]
     for place, (wrong, refused) in enumerate(points):
@@ -176,25 +176,24 @@ def _rows(points: Sequence[tuple[Event, Event]], guarantee: Guarantee) -> Iterab
 # --- Calibration ------------------------------------------------------------------------------------------------------
 
 
-def calibration(runs: Sequence[Shown]) -> Markup | None:
-    """A reliability diagram with certified bands."""
-    return _figure(
-        *(runs, CALIBRATION, _reliability, "Whether its confidence can be believed"),
-        "The confidence is the largest probability that the classifier gives. Between the ends of a band lies the "
-        "accuracy on new examples of that confidence, in all bins at once; a classifier whose confidence is its "
-        "accuracy keeps to the diagonal. Both axes are stretched towards 100 %. Bins without examples are left out.",
-        legend(
-            [
-                key_of("square", "count", "certified accuracy"),
-                key_of("dot", "train", "as counted"),
-                key_of("line", "rate", "confidence = accuracy"),
-            ]
-        ),
+def calibration(runs: Sequence[NamedRun]) -> Markup | None:
+    """Return a figure with reliability diagrams that have certified bands."""
+    sentence = (
+        "The confidence is the classifier's largest probability. The accuracy on new examples of a confidence lies "
+        "within its band, for all bins at once. If confidence equals accuracy, the bands lie on the diagonal. Both "
+        "axes are stretched towards 100 %. Bins without examples are left out."
     )
+    entries = [
+        key_of("square", "count", "certified accuracy"),
+        key_of("dot", "train", "as counted"),
+        key_of("line", "rate", "confidence = accuracy"),
+    ]
+    title = "Whether its confidence can be believed"
+    return _figure(runs, CALIBRATION, _reliability, title=title, sentence=sentence, entries=entries)
 
 
 def _reliability(key: str, name: str, guarantee: Guarantee) -> Markup:
-    """One run's panel."""
+    """Return the panel of one run."""
     x, y = (Axis(0.0, 1.0, show_percent, label, borders=_BORDERS) for label in ("confidence", "accuracy"))
     bands, dots, rows, gap = list[Markup](), list[Markup](), list[list[Child]](), 0.01
     ends = zip(pairwise(_BORDERS), guarantee.events, accuracies(guarantee), strict=False)

@@ -1,4 +1,4 @@
-"""HTML and SVG from Python: what is not markup already is escaped, so that nothing from a run directory becomes it."""
+"""HTML and SVG elements from Python. All text is escaped, so that no words of a run directory become markup."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-LONGEST = 300
+_LONGEST = 300
 _LONGEST_ATTRIBUTE = 1 << 16
 _VOID = frozenset({"meta"})
 
 
 class Markup(str):
-    """Text that is markup already."""
+    """Text that is already markup and is not escaped again."""
 
     __slots__ = ()
 
@@ -20,25 +20,25 @@ class Markup(str):
 Child = Markup | str | Iterable["Child"] | None
 
 
-def plain(text: object, longest: int = LONGEST) -> str:
-    """Text that can be shown: no control characters, nothing that turns the direction of writing, not too long."""
+def plain(text: object, longest: int = _LONGEST) -> str:
+    """Return text that is safe to show: no control characters, none that turn the writing direction, not too long."""
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def join(children: Child) -> Markup:
-    """Children one after the other, escaped where they are not markup; None is nothing."""
+    """Return the markup of children one after the other; text is escaped, None is nothing."""
     if children is None:
         return Markup()
     if isinstance(children, Markup):
         return children
     if isinstance(children, str):
-        return Markup(escape(plain(children, 4 * LONGEST)))
+        return Markup(escape(plain(children, 4 * _LONGEST)))
     return Markup("".join(map(join, children)))
 
 
 def tag(element: str, /, *children: Child, **attributes: Any) -> Markup:
-    """An element. `class_` stands for class, `stroke_width` for stroke-width; an attribute that is None is left out."""
+    """Return an element. `class_` stands for class, `stroke_width` for stroke-width; None leaves an attribute out."""
     words = [element]
     for key, value in attributes.items():
         if value is not None:
@@ -48,5 +48,5 @@ def tag(element: str, /, *children: Child, **attributes: Any) -> Markup:
 
 
 def _number(value: object) -> str:
-    """An attribute's value; a float with four digits behind the point."""
+    """Return the text of an attribute; a float has at most four decimals."""
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else plain(value, _LONGEST_ATTRIBUTE)

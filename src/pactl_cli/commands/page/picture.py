@@ -1,6 +1,6 @@
-"""A plot of the page as a picture for a paper: the page's own drawing, its marks put on matplotlib's canvas.
+"""A plot of the page as a picture for a paper: the marks of the page's SVG, drawn by matplotlib.
 
-Lengths are points, from the left and the top. Nothing of matplotlib's own settings is changed or used.
+Lengths are in points, measured from the left and the top. matplotlib's own settings are neither changed nor used.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 
 from pactl_cli import __version__
-from pactl_cli.commands.page.document import FIGURES, shown
-from pactl_cli.commands.page.looks import Looks
+from pactl_cli.commands.page.document import FIGURES, named_runs
 from pactl_cli.commands.page.plot import FINE, SHAPES
+from pactl_cli.commands.page.style_sheet import StyleSheet
 from pactl_cli.errors import PactlError
 from pactl_cli.problem.display import Display
 from pactl_cli.stages.report import Report
 
 _COLUMN, _PAGE, _GAP = 244.8, 504.0, 27.0
-"""The widths of a column and of a page of two, and what lies between columns."""
+"""The widths of a column, of a page with two columns, and of the gap between these."""
 _REM = 9.2
 _PX = _REM / 16
 _LINE, _EDGE = 1.4 * _REM, 0.4 * _REM
 _MOST_DOTS = 20_000
-"""The height of a picture of dots, of however many runs it is."""
+"""The largest height of a bitmap, in pixels, however many runs it shows."""
 _SETTINGS: Any = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "pactl"}
-"""Fonts are embedded as outlines that printers take, and the same runs give the same file."""
+"""Settings that embed TrueType fonts in PDF, turn SVG's letters to outlines, and make files reproducible."""
 _NOTHING = {"pdf": ("CreationDate",), "svg": ("Date",), "png": ()}
 _OUTLINES: dict[str, tuple[Any, float]] = {
     SHAPES["dot"]: ("o", 11),
@@ -50,7 +50,7 @@ _OUTLINES: dict[str, tuple[Any, float]] = {
 
 @dataclass(frozen=True)
 class _Box:
-    """Where a plot lies."""
+    """The place of a plot."""
 
     left: float
     top: float
@@ -58,17 +58,17 @@ class _Box:
     height: float
 
     def x(self, share: float) -> float:
-        """A place from the left."""
+        """Return the horizontal place at a share of the width."""
         return self.left + share * self.width
 
     def y(self, share: float) -> float:
-        """A place from the top."""
+        """Return the vertical place at a share of the height."""
         return self.top + share * self.height
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """A plot with what stands above it."""
+    """A plot with its title, legend and label."""
 
     title: str
     legend: list[Element]
@@ -77,7 +77,7 @@ class _Panel:
 
     @classmethod
     def of(cls, element: Element) -> _Panel:
-        """The one in an element of the page."""
+        """Return the panel in an element of the page."""
         found = element.find("svg")
         assert found is not None
         inner = element.findall("ul[@class='legend']/li") if element.tag == "div" else []
@@ -85,17 +85,17 @@ class _Panel:
 
     @property
     def height(self) -> float:
-        """Of the plot itself, in the page's own words `height:13rem`."""
+        """The height of the plot, which the page gives as `height:13rem`."""
         return float(self.plot.get("style", "").removeprefix("height:").removesuffix("rem")) * _REM
 
 
 def picture(reports: Sequence[Report], plot: str, form: str, display: Display) -> bytes:
-    """Return a plot of runs as the bytes of a file: of a column's width, or, with several panels, of a page's.
+    """Return a plot of runs as the bytes of a file: as wide as a column, or with several panels as wide as a page.
 
     Raises:
         PactlError: if there is nothing to draw.
     """
-    section = FIGURES[plot](shown(reports))
+    section = FIGURES[plot](named_runs(reports))
     root = fromstring(section) if section else Element("section")
     panels = [_Panel.of(each) for each in root.findall("div/div[@class='panel']") or root.findall("svg/..")]
     if not panels:
@@ -117,10 +117,10 @@ def _saved(figure: Figure, form: str) -> bytes:
 
 
 class _Sheet:
-    """A canvas, as high as what is put on it."""
+    """A canvas that grows with the panels drawn on it."""
 
     def __init__(self) -> None:
-        self._looks, self._order = Looks(), count(1)
+        self._style_sheet, self._order = StyleSheet(), count(1)
         self._figure = Figure(dpi=72)
         renderer: Any = FigureCanvasAgg(self._figure).get_renderer()  # type: ignore[no-untyped-call]
         self._size_of: Callable[[str, FontProperties, bool], tuple[float, float, float]]
@@ -129,7 +129,7 @@ class _Sheet:
         self._axes.set_axis_off()
 
     def filled(self, legend: list[Element], panels: list[_Panel]) -> Figure:
-        """Return the figure, with panels below a legend, two beside each other."""
+        """Draw panels in two columns below a legend; return the figure."""
         width = _COLUMN if len(panels) == 1 else _PAGE
         column = width - 2 * _EDGE if len(panels) == 1 else (width - _GAP) / 2 - _EDGE
         top = self._legend(legend, _Box(_EDGE, _EDGE, width - 2 * _EDGE, 0))
@@ -155,7 +155,7 @@ class _Sheet:
                 box.left,
                 top + 0.8 * _LINE,
                 0.78,
-                color=self._looks.of(Element("p", {"class": "y-label"}))["color"],
+                color=self._style_sheet.style_of(Element("p", {"class": "y-label"}))["color"],
             )
             top += 1.1 * _LINE
         is_rows = "rows" in panel.plot.get("class", "").split()
@@ -185,7 +185,7 @@ class _Sheet:
         return y + 1.3 * _LINE if x > box.left else y
 
     def _mark(self, shape: Element, x: float, y: float, left: float) -> None:
-        """Draw what stands before an entry of a legend."""
+        """Draw the mark of an entry of a legend."""
         if shape.tag == "path":
             self._point(shape, x, y)
         else:
@@ -213,7 +213,7 @@ class _Sheet:
                     self._point(mark[0], box.x(place), box.y(height))
 
     def _line(self, mark: Element, xs: list[float], ys: list[float]) -> None:
-        look = self._looks.of(mark)
+        look = self._style_sheet.style_of(mark)
         width, dashes = float(look.get("stroke-width", 1)), look.get("stroke-dasharray", "").split()
         style: Any = (0, [float(dash) / width for dash in dashes]) if dashes else "-"
         caps: Any = {"solid_capstyle": "butt", "solid_joinstyle": "round"}
@@ -223,12 +223,12 @@ class _Sheet:
 
     def _bar(self, mark: Element, box: _Box) -> None:
         x, y, width, height = _shares(mark, "x", "y", "width", "height")
-        ends, colour = [box.x(x), box.x(x + width)], self._looks.of(mark)["fill"]
+        ends, colour = [box.x(x), box.x(x + width)], self._style_sheet.style_of(mark)["fill"]
         order = next(self._order)
         self._axes.fill_between(ends, box.y(y), box.y(y + height), color=colour, linewidth=0, zorder=order)
 
     def _point(self, path: Element, x: float, y: float) -> None:
-        look, (marker, size) = self._looks.of(path), _OUTLINES[path.get("d", "")]
+        look, (marker, size) = self._style_sheet.style_of(path), _OUTLINES[path.get("d", "")]
         edge: Any = {
             "markeredgecolor": look.get("stroke", "none"),
             "markeredgewidth": float(look.get("stroke-width", 0)) * _PX,
@@ -237,7 +237,7 @@ class _Sheet:
         self._axes.plot([x], [y], zorder=next(self._order), clip_on=False, linestyle="none", **face, **edge)
 
     def _text(self, mark: Element, box: _Box) -> None:
-        look, (x, y) = self._looks.of(mark), _shares(mark, "x", "y")
+        look, (x, y) = self._style_sheet.style_of(mark), _shares(mark, "x", "y")
         size = float(look["font-size"].removesuffix("rem"))
         dx, dy = (float(mark.get(name, "0em").removesuffix("em")) * size * _REM for name in ("dx", "dy"))
         side = {"middle": "center", "end": "right"}.get(look.get("text-anchor", ""), "left")
@@ -248,7 +248,7 @@ class _Sheet:
         self._write(mark.text or "", box.x(x) + dx, box.y(y) + dy, size, **how)
 
     def _write(self, text: str, x: float, y: float, size: float, **how: Any) -> None:
-        """Write text on its baseline; nothing in it is mathematics."""
+        """Write text on its baseline; matplotlib does not read it as mathematics."""
         order = next(self._order)
         self._axes.text(x, y, text, size=size * _REM, parse_math=False, zorder=order, family="DejaVu Sans", **how)
 

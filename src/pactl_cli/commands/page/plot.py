@@ -1,6 +1,6 @@
-"""Plots as SVG without a script: places are shares of the drawing's size, so that it fits any width and text keeps its.
+"""Plots as SVG: places are percentages of the drawing's size, so that a plot fits any width and text keeps its size.
 
-The drawing area is the `svg` itself; tick labels hang out of it, into margins that the style sheet leaves.
+The drawing area is the `svg` itself; tick labels stand outside of it, in margins that the style sheet leaves.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ PLOTS = ("errors", "abstention", "calibration", "bits", "symbols", "learning", "
 """The figures of a page, by the names that `--plot` takes."""
 
 FINE = 10_000
-"""Units of a curve's own coordinates, to which its width and height are stretched."""
+"""The width and the height of a curve's own coordinate system, which is stretched to the drawing."""
 
 
 def show_percent(value: float) -> str:
-    """A tick in percent."""
+    """Return the label of a tick in percent."""
     return f"{100 * value:.6g} %"
 
 
 def show_count(value: float) -> str:
-    """A tick that counts, in a few characters."""
+    """Return the label of a tick that counts, in a few characters."""
     for unit, size in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
         if value >= size:
             return f"{value / size:.3g}{unit}"
@@ -34,21 +34,21 @@ def show_count(value: float) -> str:
 
 
 def show_small(value: float) -> str:
-    """A tick that is a power of ten below 1."""
+    """Return the label of a tick below 1, such as 1e-5."""
     return f"{value:g}".replace("e-0", "e-")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to shares of a length.
+    """A map from values to shares of a length.
 
     Attributes:
         low, high: the ends, low < high; on a logarithmic axis above 0.
-        show: a value as text.
-        label: what it measures.
-        kind: how values are spread; `root` shows small ones beside large ones, and zero.
-        whole: whether there is nothing between whole numbers.
-        borders: values from end to end that lie equally far from each other, whatever `kind` is; or none.
+        show: gives the label of a value.
+        label: the quantity that the axis shows.
+        kind: the scale; `root` shows small values beside large ones, and zero.
+        whole: whether values are whole numbers.
+        borders: values from end to end that are drawn equally far apart, whatever `kind` is; or none.
     """
 
     low: float
@@ -69,12 +69,12 @@ class Axis:
         return sqrt(max(value, 0.0)) if self.kind == "root" else value
 
     def place(self, value: float) -> float:
-        """The share of the length at which a value lies, in 0 .. 1."""
+        """Return the share of the length at which a value lies, in 0 .. 1."""
         low, high = self._stretch(self.low), self._stretch(self.high)
         return min(1.0, max(0.0, (self._stretch(value) - low) / (high - low)))
 
     def ticks(self) -> list[float]:
-        """Round values within the ends, a handful, far enough apart to be read."""
+        """Return a few round values between the ends, far enough apart to be read."""
         if self.kind == "linear" and not self.borders:
             step = _round_step((self.high - self.low) / 5, whole=self.whole)
             first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
@@ -88,7 +88,7 @@ class Axis:
 
 
 def _round_step(length: float, *, whole: bool) -> float:
-    """The least of 1, 2, 2.5 and 5 times a power of ten that is not below a length, or, if `whole`, not below 1."""
+    """Return the least of 1, 2, 2.5 and 5 times a power of ten that is at least `length`; if `whole`, at least 1."""
     length = max(length, 1.0) if whole else length
     power = 10.0 ** floor(log10(length))
     factors = (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)
@@ -96,7 +96,7 @@ def _round_step(length: float, *, whole: bool) -> float:
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Powers of ten where there are several, else also twice and five times them; zero where it belongs."""
+    """Return powers of ten between two values; if these are few, also their doubles and fivefolds; zero if in range."""
     least = low if low > 0 else high / 1e4
     exponents = range(floor(log10(least)), ceil(log10(high)) + 1)
     factors = (1,) if low > 0 and high / low >= 1e3 else (1, 2, 5)
@@ -105,16 +105,16 @@ def _round_values(low: float, high: float) -> list[float]:
 
 
 def percent_of(share: float) -> str:
-    """A share as a place in a drawing."""
+    """Return a share as a place in a drawing."""
     return f"{100 * share:.3f}%"
 
 
 def drawing(key: str, title: str, description: str, x: Axis, y: Axis | None, marks: Child, *, height: str) -> Markup:
-    """A plot: grid, ticks, labels, marks.
+    """Return a plot: grid, ticks, labels and marks.
 
     Args:
-        key: unique on the page.
-        y: None where rows have names of their own; then the grid is of vertical lines.
+        key: a name that is unique on the page.
+        y: the vertical axis; None if rows have names of their own, and then the grid has vertical lines.
         height: a CSS length.
     """
     ids = f"{key}-title", f"{key}-description"
@@ -149,7 +149,7 @@ def _y_tick(axis: Axis, value: float) -> Markup:
 
 
 def curves(lines: Iterable[tuple[str, Sequence[tuple[float, float]]]], x: Axis, y: Axis) -> Markup:
-    """Lines through points, each with its class; a line of one point is a dot."""
+    """Return lines through points, each with its class; a line of one point is drawn as a dot."""
     drawn = []
     for style, points in lines:
         places = [(round(FINE * x.place(a)), round(FINE * (1 - y.place(b)))) for a, b in points]
@@ -170,13 +170,13 @@ SHAPES = {
 
 
 def marker(shape: str, style: str, x: float, y: float) -> Markup:
-    """A mark of a fixed size at a place."""
+    """Return a mark of a fixed size at a place."""
     path = tag("path", d=SHAPES[shape], class_=style)
     return tag("svg", path, x=percent_of(x), y=percent_of(y), width="1", height="1", class_="marker")
 
 
 def key_of(shape: str, style: str, text: str) -> Markup:
-    """An entry of a legend: a mark and what it stands for."""
+    """Return an entry of a legend: a mark and its meaning."""
     if shape == "line":
         mark = tag("line", x1="1", x2="27", y1="9", y2="9", class_=f"curve {style}")
         picture = tag("svg", mark, width="28", height="18", aria_hidden="true")
@@ -187,5 +187,5 @@ def key_of(shape: str, style: str, text: str) -> Markup:
 
 
 def legend(entries: Iterable[Markup]) -> Markup:
-    """A list of marks and what they stand for."""
+    """Return a legend, a list of marks with their meanings."""
     return tag("ul", list(entries), class_="legend")
