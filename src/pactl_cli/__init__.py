@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pactl_cli.api.training import transfer as transfer
     from pactl_cli.errors import PactlError as PactlError
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 _PLACES = {
     "Certificate": "api.run",
