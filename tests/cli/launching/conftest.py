@@ -48,6 +48,25 @@ class Launch:
             assert time.monotonic() < end
             time.sleep(0.01)
 
+    def computed_seconds(self) -> float:
+        """Return how long processors have worked for the launcher itself."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wait_until_it_waits(self) -> None:
+        """Wait until it has imported torch, and hardly computes for a second."""
+        before, since = 0.0, time.monotonic()
+
+        def waits() -> bool:
+            nonlocal before, since
+            if time.monotonic() - since < 1:
+                return False
+            used, last = self.computed_seconds(), before
+            before, since = used, time.monotonic()
+            return last > 1 and used - last < 0.1
+
+        self.wait_until(waits)
+
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:

@@ -122,7 +122,7 @@ def test_who_waits_for_the_others_can_be_interrupted(
     for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
         monkeypatch.setenv(name, str(value))
     waiting = launch(*LONG, command="train")
-    time.sleep(8)
+    waiting.wait_until_it_waits()
     started = time.monotonic()
     waiting.process.send_signal(number)
     code, out, err = waiting.end()
@@ -134,7 +134,7 @@ def test_who_waits_for_the_others_can_be_interrupted(
 def test_a_launcher_that_waits_for_another_can_be_interrupted(launch: Call) -> None:
     where = ("--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--node-rank", 1)
     waiting = launch("--cpus", 1, "--nnodes", 2, *where, "train", *LONG, "--out", "run")
-    time.sleep(8)
+    waiting.wait_until_it_waits()
     waiting.process.send_signal(signal.SIGTERM)
     code, _, err = waiting.end(10)
     assert code == 130
