@@ -69,9 +69,9 @@ def require_own_head(source: Start, settings: TrainSettings, classes: int) -> No
     is_certified = settings.intrinsic_dim == 0 and not kind_of(settings).has_prior
     if is_certified and source.classes != classes:
         raise PactlError(
-            f"--intrinsic-dim 0: {quoted(source.origin)} has {source.classes} classes, and --dataset "
-            f"{settings.dataset} has {classes}: its head would be drawn anew and stay untrained",
-            "leave --intrinsic-dim out, or name data with the classes of the source",
+            f"{quoted(source.origin)} has {source.classes} classes, and --dataset {settings.dataset} has {classes}: "
+            "its head would be drawn anew and stay untrained",
+            "train a head first: pactl transfer SOURCE without --intrinsic-dim 0, or pactl prior --source SOURCE",
         )
 
 
