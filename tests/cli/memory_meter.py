@@ -17,7 +17,7 @@ from importlib import import_module
 LIMIT = 8 << 30
 IMPORTS = (
     *("sklearn.cluster", "sklearn.datasets", "torch._dynamo", "pactl_cli.commands.app", "pactl_cli.stages.report"),
-    *(f"pactl_cli.stages.{stage}" for stage in ("train", "transfer", "prior", "bound", "verify")),
+    *(f"pactl_cli.stages.{stage}" for stage in ("train", "prior", "bound", "verify")),
 )
 
 
