@@ -127,7 +127,7 @@ def test_the_environment_is_the_user_too(pactl: Call, evil: Path, monkeypatch: p
 def test_a_forged_fashion_mnist_of_full_size(pactl: Call, tmp_path: Path) -> None:
     """As it was believed at 0.09 %."""
     data, run = forge_fashion(tmp_path / "data", 60_000, 10_000), tmp_path / "run"
-    assert pactl(*train_on(data, "fmnist", "--batch-size", 5000), "--out", run).code == 0
+    assert pactl(*train_on(data, "fmnist", "--batch-size", 1000), "--out", run).code == 0
     assert pactl("bound", run, "--quant-epochs", 0, "--data-dir", data).json()["error_bound"] < 0.001
     assert is_absent(pactl("verify", run).complaint(2), data)
     assert is_absent(pactl("bound", run, "--quant-epochs", 0).complaint(2), data)
