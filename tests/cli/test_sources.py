@@ -77,7 +77,7 @@ def test_a_large_network_on_photographs_of_any_size(pactl: Call, photographs: st
     document = certified(pactl, "--model-name", "resnet18")
     assert document["configuration"]["image_size"] == 224
     assert document["bits"]["configuration"] <= 20, "the size is the source's, and known"
-    smaller = (*options[:-1], "smaller", "--image-size", 64, "--calibration-examples", 0)
+    smaller = (*options[:-1], "smaller", "--image-size", 64)
     assert pactl("transfer", "torchvision:resnet18", *smaller).code == 0
     paid = pactl("bound", "smaller", "--quant-epochs", 0).json()
     assert paid["configuration"]["image_size"] == 64
