@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,6 +108,11 @@ class NetworkOptions:
         return BoundSettings.parse({name: value for name, value in said.items() if value is not None}, command)
 
 
+_path_in_run = partial(
+    typer.Option, show_default="the path that the run names, unless it lies inside the run", rich_help_panel=DATA
+)
+
+
 @dataclass(frozen=True)
 class DataOptions(NetworkOptions):
     """The options of commands that count a classifier's errors again; where the run says data lie is not trusted."""
@@ -121,19 +127,11 @@ class DataOptions(NetworkOptions):
     ] = None
     dataset: Annotated[
         str | None,
-        typer.Option(
-            help="The data, if they are your own: csv:PATH, npz:PATH, ...",
-            show_default="the path that the run names, unless it lies inside the run",
-            rich_help_panel=DATA,
-        ),
+        _path_in_run(help="The data, if they are your own: csv:PATH, npz:PATH, ..."),
     ] = None
     tokenizer: Annotated[
         str | None,
-        typer.Option(
-            help="The tokenizer's file, if the data are texts that need one.",
-            show_default="the path that the run names, unless it lies inside the run",
-            rich_help_panel=DATA,
-        ),
+        _path_in_run(help="The tokenizer's file, if the data are texts that need one."),
     ] = None
 
 
