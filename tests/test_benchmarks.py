@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,14 @@ def test_a_benchmark_prints_its_tables(script: list[str], titles: list[str]) -> 
     for title in titles:
         assert any(title in line for line in found), f"{title}: {found}"
     assert "stopped after" not in done.stdout
+
+
+def test_a_projector_that_needs_more_dimensions_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    steps, pairs = import_module("steps"), import_module("pairs")
+    monkeypatch.setattr(steps, "QUICK", "resnet20")
+    monkeypatch.setattr(steps, "MODES", ["stfilmkronqr"])
+    steps.main(pairs.Terms(quick=True))
+    assert "| stfilmkronqr | d is too small |" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from torch import nn
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.format import FIXED_STATISTICS
+from pactl_cli.errors import PactlError
 from pactl_cli.models import build_network
 from pactl_cli.models.inputs import InputSpec
 from pactl_cli.models.layers import parameter_layout
@@ -26,8 +27,9 @@ from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 
 CASES = {"lenet5": (1, 28, 28), "convnet": (1, 28, 28), "resnet20": (3, 32, 32), "layer13s": (3, 32, 32)}
+PAIRS = {"lenet5": 25, "convnet": 25, "resnet20": 9, "layer13s": 9}
 QUICK = "convnet"
-DIM, BATCH, PAIRS, STEPS = 1000, 128, 25, 3
+DIM, BATCH, STEPS = 1000, 128, 3
 PLAIN, MODES = "plain", [mode for mode in catalogue.PROJECTORS if mode != catalogue.HEAD_ALONE]
 
 
@@ -76,9 +78,13 @@ def main(terms: Terms) -> None:
         plain = stepper(module(name, PLAIN, terms.device), *inputs)
         rows = []
         for mode in (PLAIN, *MODES):
-            step = stepper(module(name, mode, terms.device), *inputs)
+            try:
+                step = stepper(module(name, mode, terms.device), *inputs)
+            except PactlError:  # stfilmkronqr has a coordinate for each normalisation parameter
+                rows.append((mode, "d is too small", *"----"))
+                continue
             gib = 0.0 if terms.quick else in_a_process(__file__, terms.device, name, mode)["gib"]
-            rows.append((mode, *terms.compare(step, plain, PAIRS).cells(), f"{gib:.2f}"))
+            rows.append((mode, *terms.compare(step, plain, PAIRS[name]).cells(), f"{gib:.2f}"))
         title = f"{STEPS} training steps: {name}, d = {DIM}, batch {len(inputs[1])}; {terms}"
         table(title, ("mode", "subspace ms", "plain ms", "ratio", "quartiles", "peak GiB"), rows)
 

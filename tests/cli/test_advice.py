@@ -135,7 +135,7 @@ def test_a_high_training_error_wants_more_training(made: Any) -> None:
 
 def test_a_short_training_wants_a_thousand_steps(made: Any) -> None:
     bad = made(errors=480, symbols=100, examples=1000)
-    assert " --epochs 128 | pactl bound -" in command(bad, TRAIN.model_copy(update={"batch_size": 128}))
+    assert " --epochs 130 | pactl bound -" in command(bad, TRAIN.model_copy(update={"batch_size": 128}))
     assert " --epochs 600 |" in command(bad, TRAIN.model_copy(update={"batch_size": 128, "epochs": 200}))
 
 

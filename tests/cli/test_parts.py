@@ -17,7 +17,7 @@ from pactl_cli.problem.problem import Problem
 from pactl_cli.problem.reloading import reload_problem, restore
 from pactl_cli.runs.checkpoint import load_tensors
 from pactl_cli.runs.directory import RunDirectory
-from pactl_cli.training.features import Ground, features_of
+from pactl_cli.training.features import TrainingInputs, features_of
 
 Call = Callable[..., Any]
 
@@ -134,16 +134,16 @@ def test_low_rank_of_a_network_of_the_users_own(pactl: Call, npz: Path, tmp_path
     certified(pactl, tmp_path / "run", *model)
 
 
-def note_grounds(monkeypatch: pytest.MonkeyPatch) -> list[Ground]:
+def note_inputs(monkeypatch: pytest.MonkeyPatch) -> list[TrainingInputs]:
     """What is trained on from now on, where the head is alone."""
-    grounds: list[Ground] = []
+    found_inputs: list[TrainingInputs] = []
 
-    def noted(*arguments: Any) -> Ground:
-        grounds.append(features_of(*arguments))
-        return grounds[-1]
+    def noted(*arguments: Any) -> TrainingInputs:
+        found_inputs.append(features_of(*arguments))
+        return found_inputs[-1]
 
-    monkeypatch.setattr("pactl_cli.stages.ground.features_of", noted)
-    return grounds
+    monkeypatch.setattr("pactl_cli.stages.training_inputs.features_of", noted)
+    return found_inputs
 
 
 @pytest.mark.parametrize("dim", [20, 0])
@@ -153,13 +153,13 @@ def test_features_train_as_inputs_do(
     """The same numbers are trained to the same values, by way of a network that is evaluated at every step."""
     options = ("--dataset", f"npz:{npz}", "--model-name", "layer13s", "--epochs", 3, "--intrinsic-dim", dim)
     mode = ("--intrinsic-mode", "head") if dim else ("--freeze", "^(?!30)")
-    kinds, grounds = [], note_grounds(monkeypatch)
+    kinds, found_inputs = [], note_inputs(monkeypatch)
     for place, free in (("features", 1 << 30), ("inputs", 0)):
-        monkeypatch.setattr("pactl_cli.stages.ground._free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr("pactl_cli.stages.training_inputs._free_bytes", lambda device, free=free: free)
         done = pactl("train", *options, *mode, "--out", tmp_path / place)
         assert done.code == 0, done
         kinds.append(load_tensors(tmp_path / place / "checkpoint.safetensors")[0])
-    assert [(ground.head, ground.is_still) for ground in grounds] == [("30", True), (None, True)]
+    assert [(inputs.head, inputs.is_still) for inputs in found_inputs] == [("30", True), (None, True)]
     assert kinds[0].keys() == kinds[1].keys()
     for name, tensor in kinds[0].items():
         torch.testing.assert_close(tensor, kinds[1][name], rtol=1e-3, atol=1e-4)
@@ -182,7 +182,7 @@ def test_a_run_goes_on_from_features(pactl: Call, npz: Path, tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(RunObserver, "save", save_and_stop)
         assert pactl("train", *options, "--out", tmp_path / "run").code == 130
-    monkeypatch.setattr("pactl_cli.stages.ground._free_bytes", lambda device: 0)
+    monkeypatch.setattr("pactl_cli.stages.training_inputs._free_bytes", lambda device: 0)
     done = pactl("train", *options, "--out", tmp_path / "run", "--resume")
     assert done.code == 0, done
     runs = [load_tensors(tmp_path / name / "checkpoint.safetensors")[0]["w"] for name in ("whole", "run")]
@@ -190,13 +190,13 @@ def test_a_run_goes_on_from_features(pactl: Call, npz: Path, tmp_path: Path, mon
 
 
 def test_a_view_takes_no_features(pactl: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grounds = note_grounds(monkeypatch)
+    found_inputs = note_inputs(monkeypatch)
     options = ("--model-name", "layer13s", "--intrinsic-mode", "head", *SHORT, "--train-subset", 0.2)
     for view in ("none", "crop-mirror"):
         done = pactl("train", *options, "--augment", view, "--out", tmp_path / view)
         assert (done.code, done.err) == (0, "")
     assert pactl("bound", tmp_path / "none", "--quant-epochs", 1).code == 0
-    assert [(ground.head, ground.is_still) for ground in grounds] == [("30", True), (None, True), ("30", True)]
+    assert [(inputs.head, inputs.is_still) for inputs in found_inputs] == [("30", True), (None, True), ("30", True)]
 
 
 @pytest.mark.parametrize(

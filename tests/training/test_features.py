@@ -15,7 +15,7 @@ from pactl_cli.models.preparation import Prepared
 from pactl_cli.subspace import build_projector
 from pactl_cli.subspace.module import SubspaceModule
 from pactl_cli.training.counting import count
-from pactl_cli.training.features import Ground, features_of, head_alone
+from pactl_cli.training.features import TrainingInputs, features_of, head_alone
 from pactl_cli.training.objectives import NetworkObjective
 
 IMAGES = torch.randint(0, 256, (700, 1, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -32,7 +32,7 @@ def own(name: str) -> nn.Module:
     return build_network(name, classes=3, inputs=InputSpec.image(1, 12, 12), width=4, seed=5)
 
 
-def ground(subspace: SubspaceModule, most_bytes: int = 1 << 30) -> Ground:
+def training_inputs(subspace: SubspaceModule, most_bytes: int = 1 << 30) -> TrainingInputs:
     head = head_alone(subspace)
     assert head is not None
     assert isinstance(subspace.network, Prepared)
@@ -42,7 +42,7 @@ def ground(subspace: SubspaceModule, most_bytes: int = 1 << 30) -> Ground:
 @pytest.mark.parametrize("name", ["fc", "layer13s", "resnet20", "mlp"])
 def test_the_head_on_features_is_the_network(name: str) -> None:
     subspace = module(own(name))
-    found = ground(subspace)
+    found = training_inputs(subspace)
     assert (found.head is None, found.is_still) == (False, True)
     with torch.no_grad():
         subspace.w.copy_(torch.linspace(-1, 1, 5))
@@ -60,8 +60,8 @@ def test_the_head_on_features_is_the_network(name: str) -> None:
 def test_without_room_there_are_no_features() -> None:
     subspace = module(own("layer13s"))
     most = 700 * 16 * 4
-    assert ground(subspace, most).head is not None
-    less = ground(subspace, most - 1)
+    assert training_inputs(subspace, most).head is not None
+    less = training_inputs(subspace, most - 1)
     assert (less.head, less.is_still, less.examples) == (None, True, EXAMPLES)
 
 
@@ -87,7 +87,7 @@ class Head(nn.Module):
 
 @pytest.mark.parametrize("kind", ["twice", "by name", "unused", "in place", "after"])
 def test_a_head_whose_results_are_not_the_logits_has_no_features(kind: str) -> None:
-    found = ground(module(Head(kind)))
+    found = training_inputs(module(Head(kind)))
     assert (found.head, found.is_still, found.examples) == (None, False, EXAMPLES)
 
 

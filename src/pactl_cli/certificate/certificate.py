@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from pactl_cli.catalogue import BOUNDS, HEADLINE, dataset_in_words
 from pactl_cli.certificate.format import FORMAT, FROZEN_BOUNDS, MOST_DELTAS, MOST_GUARANTEES
 from pactl_cli.certificate.guarantees import THRESHOLD_BITS, Guarantee
-from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.percent import in_bits, percent
 from pactl_cli.certificate.questions import ERROR
 from pactl_cli.certificate.record import Error, Record
 from pactl_cli.certificate.risk_bounds import binomial_bound, catoni_bound
@@ -190,7 +190,7 @@ class BaseCertificate(Record):
             "certificate": percent(self.error_bound),
             "confidence": f"{_confidence(self.delta)} %",
             "errors": f"{self.errors:,} of {self.bound_examples:,} examples",
-            "paid": f"{self.paid_bits:,g} bits",
+            "paid": in_bits(self.paid_bits),
         }
         cells = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
         return f"<table><caption>{escape(self.statement)}</caption>{cells}</table>"

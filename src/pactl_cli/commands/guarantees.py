@@ -8,7 +8,7 @@ from math import ceil
 
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.guarantees import MEMBERS, Event, Guarantee
-from pactl_cli.certificate.percent import percent, percent_at_least
+from pactl_cli.certificate.percent import in_bits, percent, percent_at_least
 from pactl_cli.certificate.questions import ABSTAIN, CLASS, COST
 from pactl_cli.commands.layout import wrapped
 from pactl_cli.commands.page.markup import plain
@@ -45,8 +45,9 @@ class Claim:
     @property
     def price(self) -> str:
         """The price in words, rounded up."""
-        bits = f"{ceil(self.bits * 100) / 100:g} bit{'' if self.bits == 1 else 's'}"
-        return f"{self.what}: {bits}" + (f" for each of {self.events:,} events" if self.events > 1 else "")
+        return f"{self.what}: {in_bits(self.bits)}" + (
+            f" for each of {self.events:,} events" if self.events > 1 else ""
+        )
 
 
 def claims(certificate: Certificate) -> list[Claim]:

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.percent import in_bits, percent
 from pactl_cli.commands.completion import among, run_directory
 from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.commands.option_groups import JsonOption
@@ -195,4 +195,4 @@ def _numbers(run: Report) -> list[Text]:
     parts += f"+{bits.threshold}" if bits.threshold else ""
     line = _line(numbers)
     line.highlight_words([numbers[4]], "bold green")
-    return [line, _line(["", "", "", parts, "", f"{published.bits:,.0f} bits", ""], "dim")]
+    return [line, _line(["", "", "", parts, "", in_bits(round(published.bits)), ""], "dim")]

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pactl_cli.catalogue import HEADLINE
-from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.percent import in_bits, percent
 from pactl_cli.commands.layout import columns, command_lines, wrapped
 from pactl_cli.commands.next_steps import location_options, verify_command
 from pactl_cli.runs.directory import RunDirectory
@@ -115,7 +115,7 @@ def _listed(sentences: Iterable[str], width: int | None) -> Iterator[str]:
 def _rows(certificate: Certificate) -> list[tuple[str, str]]:
     """Return the certificate's numbers with their names."""
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
-    levels = "1 level" if certificate.levels == 1 else f"{certificate.levels} levels"
+    symbols = f"{certificate.intrinsic_dim:,} symbols, {certificate.levels} levels"
     others = {name: bound for name, bound in certificate.bounds.items() if name != HEADLINE}
     rows = [
         ("certificate", f"[bold green]{percent(certificate.error_bound)}[/bold green]"),
@@ -126,19 +126,22 @@ def _rows(certificate: Certificate) -> list[tuple[str, str]]:
         ("test error (a check, not used)", percent(certificate.test_error)),
         ("hold-out bound of the test set", percent(certificate.holdout_bound)),
         ("", ""),
-        ("message", f"{certificate.message_bits:,} bits"),
+        ("message", in_bits(certificate.message_bits)),
         ("  configuration", f"{certificate.bits.configuration:,}"),
         ("  codebook", f"{certificate.bits.codebook:,}"),
-        (f"  {certificate.intrinsic_dim:,} symbols, {levels}", f"{certificate.bits.symbols:,}"),
+        *[(f"  {symbols}", f"{certificate.bits.symbols:,}")] * bool(certificate.intrinsic_dim),
         *[("  threshold below which it abstains", f"{certificate.bits.threshold}")] * bool(certificate.bits.threshold),
-        ("ledger", f"{certificate.ledger_bits:g} bits"),
+        ("ledger", in_bits(certificate.ledger_bits)),
         *((f"  {charge.reason}", f"{charge.bits:g}") for charge in certificate.ledger),
         ("", ""),
         (f"other bounds: {', '.join(others)}", "  ".join(map(percent, others.values()))),
-        ("published accounting", f"{percent(certificate.published.bound)}  ({certificate.published.bits:,.0f} bits)"),
+        (
+            "published accounting",
+            f"{percent(certificate.published.bound)}  ({in_bits(round(certificate.published.bits))})",
+        ),
     ]
     if posthoc := certificate.posthoc:
-        result = f"{percent(posthoc.bound)}  ({posthoc.bits:,.0f} bits)"
+        result = f"{percent(posthoc.bound)}  ({in_bits(round(posthoc.bits))})"
         rows.append((f"published path, k-means K = {posthoc.levels}", result))
     return rows
 

@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pactl_cli import __version__
 from pactl_cli.data.files.arrays import stored_arrays
-from pactl_cli.errors import FAILED, MissingError, PactlError, reason, shell_command
+from pactl_cli.errors import BAD_INPUT, FAILED, MissingError, PactlError, not_written, reason, shell_command
 from pactl_cli.runs.config_file import config_text, read_plain_config
 from pactl_cli.runs.finishing import finishing
 from pactl_cli.runs.kinds import KINDS
@@ -102,7 +102,7 @@ class RunDirectory:
             run.set_stage(kind, "running")
             run.clear()
         except OSError as error:
-            raise PactlError(f"--out {path} cannot be written: {error.strerror}", "choose another place") from error
+            raise not_written(f"--out {path}", error, BAD_INPUT) from error
         return run
 
     @classmethod
@@ -389,7 +389,7 @@ def require_writable(path: Path, option: str = "") -> None:
     try:
         TemporaryFile(dir=path).close()
     except OSError as error:
-        raise PactlError(f"{option}{path} cannot be written: {error.strerror}", "choose another place") from error
+        raise not_written(f"{option}{path}", error, BAD_INPUT) from error
 
 
 def package_versions() -> dict[str, str]:

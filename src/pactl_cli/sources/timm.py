@@ -20,7 +20,7 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
     """Return the weights that timm offers for one of its networks, or those of a file, with timm's preparation.
 
     Raises:
-        PactlError: if there is no such network, or its weights cannot be fetched or do not fit.
+        PactlError: if there is no such network, or its weights cannot be downloaded or do not fit.
     """
     entry = timm_entry(name)
     sides = tuple(dict.fromkeys(max(size[1:]) for size in (entry.input_size, entry.test_input_size) if size))

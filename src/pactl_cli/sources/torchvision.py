@@ -27,7 +27,7 @@ def load(name: str, settings: TrainSettings, display: Display) -> Start:
     """Return the weights that torchvision offers for one of its networks, or those of a file.
 
     Raises:
-        PactlError: if there is no such network, or its weights cannot be fetched or do not fit.
+        PactlError: if there is no such network, or its weights cannot be downloaded or do not fit.
     """
     name = _own_name(name)
     offered = torchvision.models.get_model_weights(name)

@@ -11,7 +11,7 @@ from typing import Any
 from pactl_cli import catalogue
 from pactl_cli.certificate.certificate import Certificate
 from pactl_cli.certificate.format import default_dim
-from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.percent import in_bits, percent
 from pactl_cli.certificate.questions import ABSTAIN, COST, ERROR, GROUPS
 from pactl_cli.certificate.risk_bounds import binomial_bound, log_binomial_tail
 from pactl_cli.errors import on_one_line, shell_command
@@ -105,7 +105,7 @@ def reason(certificate: Certificate) -> str:
         below = f"{percent(chance)}, that of guessing, nor below {below}"
     sentences = [
         f"This certificate says nothing: {percent(certificate.error_bound)} is not below {below}.",
-        f"Its {certificate.paid_bits:,.6g} bits cost {cost:.1f} points."
+        f"Its {in_bits(certificate.paid_bits)} cost {cost:.1f} points."
         if certificate.intrinsic_dim
         else "No message that was tried beats the empty one, which stands for the weights that training started from.",
         f"The training error is {percent(certificate.quantised_train_error)}; before quantising it was "
@@ -167,7 +167,7 @@ def _better_training(settings: TrainSettings, examples: int) -> tuple[str, str, 
     if isinstance(settings, PriorSettings):
         longer = _MORE_EPOCHS * (settings.prior_epochs or settings.epochs or 1)
         return "train the prior for longer, or name another network", "prior", {"prior_epochs": longer}
-    enough = ceil(_STEPS * (settings.batch_size or 0) / examples)
+    enough = 10 * ceil(_STEPS * (settings.batch_size or 0) / examples / 10)
     changes: _Options = {"epochs": max(_MORE_EPOCHS * (settings.epochs_before + (settings.epochs or 1)), enough)}
     dim, more = settings.intrinsic_dim or 1, ""
     if dim < (usual := default_dim(examples)):

@@ -166,7 +166,7 @@ def _certified(bench: Workbench, found: _Try, trained: Counts, claim: Claim) -> 
     classifier = problem.classifier(bench.module, coordinates_of(found.decoded, bench.module))
     given = problem.calibrated(classifier).to_bytes()
     inquiry, counted = bench.inquiry, found.counted
-    if bench.ground.head:
+    if bench.inputs.head:
         counted = inquiry.count(classifier, problem.sample, problem, bench.display)
     quantised, test = counted.counts, count_on_test_set(problem, classifier)
     measured = Measured(

@@ -62,7 +62,7 @@ def fine_tune(bench: Workbench, quantiser: Quantiser, tariff: Tariff, attempt: A
     """
     problem, module = bench.problem, bench.module
     objective = RateObjective(module, quantiser, rate_weight=tariff.first, examples=len(problem.sample))
-    with bench.ground.under(objective) as examples, bench.display.progress("fine-tuning") as advance:
+    with bench.inputs.under(objective) as examples, bench.display.progress("fine-tuning") as advance:
         trainer = Trainer(
             objective,
             examples,

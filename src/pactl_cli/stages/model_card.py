@@ -12,7 +12,7 @@ import yaml
 
 from pactl_cli import __version__
 from pactl_cli.catalogue import dataset_in_words
-from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.percent import in_bits, percent
 from pactl_cli.errors import on_one_line, shell_command
 from pactl_cli.models.inputs import IMAGE, TOKENS
 from pactl_cli.stages.classifier import Classifier
@@ -82,7 +82,7 @@ def _lines(classifier: Classifier, file: Path, verify: dict[str, Any]) -> Iterat
         ("certified error", f"{percent(certificate.error_bound)}, with probability {1 - certificate.delta:.10g}"),
         ("errors on the counted examples", counted),
         ("test error (a check, not used)", percent(certificate.test_error)),
-        ("message", f"{certificate.message_bits:,} bits, and {certificate.ledger_bits:g} for other choices"),
+        ("message", f"{in_bits(certificate.message_bits)}, and {in_bits(certificate.ledger_bits)} for other choices"),
         ("sha256 of bound.json", sha256(certificate.to_bytes()).hexdigest()),
         ("sha256 of message.bin", _plain(certificate.message_sha256)),
     ):

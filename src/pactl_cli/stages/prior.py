@@ -12,8 +12,8 @@ from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.directory import INIT, RunDirectory
 from pactl_cli.runs.settings import PriorSettings
 from pactl_cli.runs.start import Start
-from pactl_cli.stages.ground import find_ground
 from pactl_cli.stages.train import Destination, fit, plan, train, train_coordinates, trainer_of
+from pactl_cli.stages.training_inputs import find_inputs
 from pactl_cli.training.objectives import NetworkObjective
 
 STAGE = "prior"
@@ -45,10 +45,10 @@ def _train_prior(run: RunDirectory, problem: Problem, display: Display) -> None:
     assert isinstance(settings, PriorSettings)
     if settings.prior_epochs:
         budget = replace(plan(settings), epochs=settings.prior_epochs, lr=settings.prior_lr or 1.0)
-        examples = problem.dataset.train[torch.from_numpy(problem.partition.prior).to(problem.device)]
+        own = problem.dataset.train[torch.from_numpy(problem.partition.prior).to(problem.device)]
         objective = NetworkObjective(problem.blueprint.prepared(network))
-        with find_ground(problem, objective.module, examples, display).under(objective) as ground:
-            fit(run, trainer_of(problem, objective, ground, budget, STAGE), "training the prior", display)
+        with find_inputs(problem, objective.module, own, display).under(objective) as examples:
+            fit(run, trainer_of(problem, objective, examples, budget, STAGE), "training the prior", display)
     theta0 = problem.blueprint.prior_from(network)
     run.manifest.parent = theta0.sha256()
     theta0.save(run)

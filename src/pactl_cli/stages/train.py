@@ -38,7 +38,6 @@ from pactl_cli.runs.directory import (
 from pactl_cli.runs.following import FollowedRun, ToldRun
 from pactl_cli.runs.settings import MAX_SEED, TrainSettings
 from pactl_cli.stages.acceptance import require_trainable
-from pactl_cli.stages.ground import find_ground
 from pactl_cli.stages.starting import (
     continued_run,
     find_start,
@@ -47,6 +46,7 @@ from pactl_cli.stages.starting import (
     require_continuable,
     save_start,
 )
+from pactl_cli.stages.training_inputs import find_inputs
 from pactl_cli.subspace.quantise import grid
 from pactl_cli.training.loop import Moment, Objective, State, Trainer
 from pactl_cli.training.objectives import NetworkObjective, RateObjective
@@ -257,7 +257,7 @@ def train_coordinates(run: RunDirectory, problem: Problem, display: Display) -> 
         )
         trained = {"w": module.w}
     load_beginning(run, problem, trained)
-    with find_ground(problem, objective.module, problem.sample, display).under(objective) as examples:
+    with find_inputs(problem, objective.module, problem.sample, display).under(objective) as examples:
         fit(run, trainer_of(problem, objective, examples, plan(settings), STAGE), "training", display)
     if settings.ema and not settings.intrinsic_dim:  # the running statistics belong to the weights before averaging
         problem.calibrate(objective.module)

@@ -16,10 +16,10 @@ from pactl_cli.certificate.symbols import Symbols, ideal_bits, symbol_trees
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
 from pactl_cli.runs.settings import BoundSettings
-from pactl_cli.stages.ground import find_ground
 from pactl_cli.stages.guaranteeing import Counted, Inquiry
+from pactl_cli.stages.training_inputs import find_inputs
 from pactl_cli.subspace.module import SubspaceModule
-from pactl_cli.training.features import Ground
+from pactl_cli.training.features import TrainingInputs
 from pactl_cli.training.recipes import Plan
 
 STAGE = "bound"
@@ -60,9 +60,9 @@ class Workbench:
     _counted: dict[bytes, Counted] = field(default_factory=dict)
 
     @cached_property
-    def ground(self) -> Ground:
+    def inputs(self) -> TrainingInputs:
         """The examples or features on which fine-tuning works."""
-        return find_ground(self.problem, self.module, self.problem.sample, self.display)
+        return find_inputs(self.problem, self.module, self.problem.sample, self.display)
 
     @property
     def plan(self) -> Plan:
@@ -76,8 +76,8 @@ class Workbench:
         key = coordinates.cpu().numpy().tobytes()
         if key not in self._counted:
             classifier = self.problem.classifier(self.module, coordinates)
-            with classifier.entered_at(self.ground.head):
-                self._counted[key] = self.inquiry.count(classifier, self.ground.examples, self.problem, self.display)
+            with classifier.entered_at(self.inputs.head):
+                self._counted[key] = self.inquiry.count(classifier, self.inputs.examples, self.problem, self.display)
         return self._counted[key]
 
     def bound_at(self, codebook: Codebook, symbols: Symbols) -> float:

@@ -19,7 +19,7 @@ from pactl_cli.training.precision import full_precision
 
 
 @dataclass(frozen=True)
-class Ground:
+class TrainingInputs:
     """A network and the examples that it is trained on.
 
     Attributes:
@@ -65,7 +65,7 @@ def prepared_of(module: nn.Module) -> Prepared:
 @torch.no_grad()
 def features_of(
     network: Prepared, head: str, examples: LabelledExamples, advance: Callable[[int, int], None], most_bytes: int
-) -> Ground:
+) -> TrainingInputs:
     """Return features to train a head on, if its output is the logits and they fit in `most_bytes`; else the examples.
 
     Args:
@@ -85,14 +85,14 @@ def features_of(
                 calls.clear()
                 logits = network.eval()(batch.inputs)
                 if len(calls) != 1 or logits is not calls[0][1] or logits._version != calls[0][2] or not calls[0][0]:
-                    return Ground(examples, network)
+                    return TrainingInputs(examples, network)
                 taken = calls[0][0][0]
                 if not done and taken[0].numel() * taken.element_size() * len(examples) > most_bytes:
-                    return Ground(examples, network, is_still=True)
+                    return TrainingInputs(examples, network, is_still=True)
                 features = features if done else taken.new_empty((len(examples), *taken.shape[1:]))
                 features[done : done + len(taken)] = taken
                 done += len(taken)
                 advance(done, len(examples))
     finally:
         handle.remove()
-    return Ground(Examples(features, examples.labels), network, is_still=True, head=head)
+    return TrainingInputs(Examples(features, examples.labels), network, is_still=True, head=head)

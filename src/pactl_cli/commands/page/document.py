@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from pactl_cli import __version__
 from pactl_cli.certificate.certificate import Certificate
-from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.percent import in_bits, percent
 from pactl_cli.certificate.questions import ERROR
 from pactl_cli.commands.page import figures, guarantees
 from pactl_cli.commands.page.figures import COLOURS, NamedRun, table
@@ -141,20 +141,20 @@ def _tiles(certificate: Certificate) -> Markup:
     """Return the numbers below the headline."""
     counted = f"{certificate.errors:,} of {certificate.bound_examples:,}"
     test = "no test set" if certificate.test_error is None else "a check, not used"
-    compared = ("published accounting", percent(certificate.published.bound), _bits(certificate.published.bits))
+    compared = (
+        "published accounting",
+        percent(certificate.published.bound),
+        in_bits(round(certificate.published.bits)),
+    )
     error = ("certified error", percent(certificate.error_bound), "of all new examples")
     facts = [
         ("training error", percent(certificate.quantised_train_error), counted),
         ("test error", percent(certificate.test_error), test),
-        ("message", _bits(certificate.paid_bits), f"{certificate.intrinsic_dim:,} symbols"),
+        ("message", in_bits(certificate.paid_bits), f"{certificate.intrinsic_dim:,} symbols"),
         compared if certificate.headline == ERROR else error,
     ]
     tiles = [tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in facts]
     return tag("dl", tiles, class_="tiles")
-
-
-def _bits(number: float) -> str:
-    return f"{number:,.0f} bit{'' if number == 1 else 's'}"
 
 
 def _runs(runs: Sequence[NamedRun], chosen: NamedRun | None) -> Markup:
@@ -201,7 +201,7 @@ def _row(run: NamedRun, is_best: bool) -> list[Child]:
         [f"{certificate.paid_bits:,.6g}", tag("small", parts)],
         [tag("strong", percent(certificate.error_bound)), *jointly],
         [percent(certificate.chance_error), tag("small", "most frequent ", _whole(certificate.majority_error))],
-        [percent(certificate.published.bound), tag("small", _bits(certificate.published.bits))],
+        [percent(certificate.published.bound), tag("small", in_bits(round(certificate.published.bits)))],
         percent(certificate.holdout_bound),
     ]
 
@@ -236,7 +236,7 @@ def _article(run: NamedRun) -> Markup:
         }
         if posthoc := certificate.posthoc:
             facts["published path"] = (
-                f"{percent(posthoc.bound)}, k-means K = {posthoc.levels}, {posthoc.bits:,.0f} bits"
+                f"{percent(posthoc.bound)}, k-means K = {posthoc.levels}, {in_bits(round(posthoc.bits))}"
             )
     shown = {name: value for name, value in facts.items() if value is not None and value != ""}
     listed = [

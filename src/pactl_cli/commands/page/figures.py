@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 
 from pactl_cli.catalogue import BOUNDS, HEADLINE
 from pactl_cli.certificate.certificate import Bounds, Certificate
-from pactl_cli.certificate.percent import percent
+from pactl_cli.certificate.percent import in_bits, percent
 from pactl_cli.commands.page.markup import Child, Markup, tag
 from pactl_cli.commands.page.plot import (
     Axis,
@@ -165,7 +165,7 @@ def where_bits_go(runs: Sequence[NamedRun]) -> Markup | None:
     parts = {run.name: {part: getattr(certificate.bits, part) for part in named} for run, certificate in certified}
     x = Axis(0.0, max(1.0, 1.02 * max(sum(bits.values()) for bits in parts.values())), show_count, "bits")
     marks = [_bar(name, bits, x, row, len(parts)) for row, (name, bits) in enumerate(parts.items())]
-    text = "; ".join(f"{run.name}: {c.paid_bits:,.6g} bits" for run, c in certified)
+    text = "; ".join(f"{run.name}: {in_bits(c.paid_bits)}" for run, c in certified)
     rows = [
         [run.name, *(f"{bits:,.6g}" for bits in parts[run.name].values()), f"{c.paid_bits:,.6g}", _nats(c)]
         for run, c in certified
@@ -331,7 +331,7 @@ def what_it_depends_on(name: str, certificate: Certificate) -> Markup:
     rows = [[f"{size:,}", *map(percent, b.values())] for size, b in _every_factor_of_two(by_examples, n)]
     return figure(
         "The bound as a function of n and delta",
-        f"The bounds of {name}, if the same {certificate.paid_bits:,.6g} bits had the same error rate on more or "
+        f"The bounds of {name}, if the same {in_bits(certificate.paid_bits)} had the same error rate on more or "
         "fewer examples, or at another confidence. The mark is the certificate. Confidence is cheap: delta costs "
         f"its logarithm. The bounds do not hold jointly; the {HEADLINE} bound is the certificate.",
         legend(entries),

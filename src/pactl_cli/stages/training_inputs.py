@@ -10,10 +10,10 @@ from pactl_cli.data.dataset import LabelledExamples
 from pactl_cli.data.files.capacity import available_memory
 from pactl_cli.problem.display import Display
 from pactl_cli.problem.problem import Problem
-from pactl_cli.training.features import Ground, features_of, head_alone, prepared_of
+from pactl_cli.training.features import TrainingInputs, features_of, head_alone, prepared_of
 
 
-def find_ground(problem: Problem, module: nn.Module, examples: LabelledExamples, display: Display) -> Ground:
+def find_inputs(problem: Problem, module: nn.Module, examples: LabelledExamples, display: Display) -> TrainingInputs:
     """Return the examples or features to train a network on.
 
     If the head alone is trained, the rest of the network is calibrated here, as it will be for counting. Features are
@@ -24,7 +24,7 @@ def find_ground(problem: Problem, module: nn.Module, examples: LabelledExamples,
     """
     head, network = head_alone(module), prepared_of(module)
     if head is None:
-        return Ground(examples, network)
+        return TrainingInputs(examples, network)
     problem.calibrate(network)
     has_view = (problem.settings.augment or NO_VIEW) != NO_VIEW
     most_bytes = 0 if has_view else _free_bytes(problem.device) // (2 * problem.world.local_size)
