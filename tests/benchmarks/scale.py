@@ -57,6 +57,7 @@ def large(terms: Terms) -> None:
 
 def against_copies(terms: Terms) -> dict[str, list[tuple[Comparison, ...]]]:
     """Prints matvec, adjoint and the shuffle alone over a copy of D numbers: medians of pairs of a few repetitions."""
+    keep_freed_memory()
     series: dict[str, list[tuple[Comparison, ...]]] = {mode: [] for mode in KRONECKER}
     rows = []
     for parameters in SERIES[:2] if terms.quick else SERIES:

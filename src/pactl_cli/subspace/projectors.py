@@ -137,22 +137,24 @@ class Embedding(Projector):
 
     Args:
         parameters: the number of all parameters, D.
-        places: the places among all parameters of the rows of `inner`.
+        places: the places among all parameters of the rows of `inner`: few ranges, which are copied one by one.
         inner: the projector on these parameters.
     """
 
-    _places: Tensor
-
     def __init__(self, parameters: int, places: NDArray[np.int64], inner: Projector) -> None:
         super().__init__(parameters, inner.shape[1])
-        self.keep("_places", places, torch.int64)
         self._inner = inner
+        ends = np.flatnonzero(np.diff(places) != 1) + 1
+        self._ranges = [slice(int(run[0]), int(run[-1]) + 1) for run in np.split(places, ends) if len(run)]
 
     def matvec(self, w: Tensor) -> Tensor:
-        return w.new_zeros(self.shape[0]).index_copy(0, self._places, self._inner.matvec(w))
+        values, out = self._inner.matvec(w), w.new_zeros(self.shape[0])
+        for place, part in zip(self._ranges, values.split([r.stop - r.start for r in self._ranges]), strict=True):
+            out[place] = part
+        return out
 
     def adjoint(self, g: Tensor) -> Tensor:
-        return self._inner.adjoint(g.index_select(0, self._places))
+        return self._inner.adjoint(torch.cat([g[place] for place in self._ranges]))
 
     def __str__(self) -> str:
         return f"{self._inner} on {self._inner.shape[0]} of {self.shape[0]}"
