@@ -283,7 +283,7 @@ def test_one_level_is_no_levels(start: Call, npz: Path, terminal: Any) -> None:
     assert start("train", "--dataset", f"npz:{npz}", *options, "--out", "run").end().code == 0
     words = ("--codebook", "kmeans", "--levels", 1, "--quant-epochs", 0)
     assert start("bound", "run", *words, stdout=terminal.path).end().code == 0
-    assert re.search(r" symbols?, 1 level ", terminal.close())
+    assert re.search(r"  1 symbol, 1 level ", terminal.close())
 
 
 # --- Progress ---------------------------------------------------------------------------------------------------------

@@ -67,6 +67,21 @@ def test_metrics_that_lie_elsewhere_are_not_written(pactl: Call, certified: Path
     assert "not a plain file" in pactl("bound", certified, "--force").complaint(2)
 
 
+@pytest.mark.parametrize("name", ["message.bin", "bound.json", "classifier.safetensors", "metrics.jsonl"])
+def test_a_folder_in_the_place_of_a_file_is_said_before_the_work(pactl: Call, certified: Path, name: str) -> None:
+    forget(certified, name)
+    (certified / name).unlink()
+    (certified / name).mkdir()
+    assert f"{name} is a folder, not a file" in pactl("bound", certified).complaint(2)
+
+
+def test_half_of_a_surrogate_pair_is_not_taken_for_text(pactl: Call, certified: Path) -> None:
+    document = json.loads((certified / "manifest.json").read_text())
+    (certified / "manifest.json").write_text(json.dumps(document | {"device": "\ud800"}))
+    for command in ("bound", "verify", "report"):
+        assert "manifest.json is altered" in pactl(command, certified).err
+
+
 def test_settings_are_not_read_through_a_pipe_or_a_link(
     pactl: Call, certified: Path, npz: Path, tmp_path: Path
 ) -> None:

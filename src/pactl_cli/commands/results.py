@@ -115,7 +115,8 @@ def _listed(sentences: Iterable[str], width: int | None) -> Iterator[str]:
 def _rows(certificate: Certificate) -> list[tuple[str, str]]:
     """Return the certificate's numbers with their names."""
     counted = f"({certificate.errors:,} of {certificate.bound_examples:,})"
-    symbols = f"{certificate.intrinsic_dim:,} symbols, {certificate.levels} levels"
+    dim, levels = certificate.intrinsic_dim, certificate.levels
+    symbols = f"{dim:,} symbol{'s' * (dim != 1)}, {levels} level{'s' * (levels != 1)}"
     others = {name: bound for name, bound in certificate.bounds.items() if name != HEADLINE}
     rows = [
         ("certificate", f"[bold green]{percent(certificate.error_bound)}[/bold green]"),
@@ -129,7 +130,7 @@ def _rows(certificate: Certificate) -> list[tuple[str, str]]:
         ("message", in_bits(certificate.message_bits)),
         ("  configuration", f"{certificate.bits.configuration:,}"),
         ("  codebook", f"{certificate.bits.codebook:,}"),
-        *[(f"  {symbols}", f"{certificate.bits.symbols:,}")] * bool(certificate.intrinsic_dim),
+        *[(f"  {symbols}", f"{certificate.bits.symbols:,}")] * bool(dim),
         *[("  threshold below which it abstains", f"{certificate.bits.threshold}")] * bool(certificate.bits.threshold),
         ("ledger", in_bits(certificate.ledger_bits)),
         *((f"  {charge.reason}", f"{charge.bits:g}") for charge in certificate.ledger),

@@ -127,7 +127,7 @@ class RunDirectory:
         schema = content.get("schema_version") if isinstance(content, dict) else None
         require_schema(path, schema, SCHEMA_VERSION)
         try:
-            manifest = Manifest.model_validate(content)
+            manifest = Manifest.model_validate_json(data)  # unlike json.loads, it takes no half of a surrogate pair
             if odd := manifest.files.keys() - set(FILES):
                 raise PactlError(f"{path / MANIFEST} is altered: it vouches for {reprlib.repr(min(odd))}", hint)
             return cls(path, manifest)
@@ -147,6 +147,12 @@ class RunDirectory:
             )
         if altered := [path for path in self.altered() if path.name not in but]:
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
+
+    def require_no_folder(self, names: Collection[str]) -> None:
+        """Raise PactlError if a folder stands where a file is to be written."""
+        for path in (self.path / name for name in names):
+            if path.is_dir() and not path.is_symlink():
+                raise PactlError(f"{path} is a folder, not a file", "remove it")
 
     def size_bytes(self) -> int:
         """Return the bytes that all its files take on the disk; holes do not count."""

@@ -109,6 +109,7 @@ def _opened(paths: list[Path], claims: ExitStack, shelf: Shelf) -> list[RunDirec
     for run in runs:
         run.require_complete(run.manifest.kind, but=_WRITTEN)
         require_writable(run.path)
+        run.require_no_folder((*_WRITTEN, METRICS))
     return runs
 
 
