@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -39,26 +41,32 @@ class Size:
             RuntimeError, ValueError: if it cannot take such inputs.
         """
         parameters = sum(tensor.numel() for tensor in sketch.state_dict().values())
+        evaluate = _evaluation(sketch.eval(), inputs)
         with _Outputs() as outputs:
-            outcome(sketch.eval(), inputs)
+            evaluate()
         return cls(parameters, sum(outputs.sizes_bytes), max(outputs.sizes_bytes, default=0))
 
 
 def outcome(sketch: nn.Module, inputs: InputSpec) -> Any:
     """Return what a network on the meta device, in evaluation mode, makes of one example.
 
-    A small network is evaluated with zeros for its weights: for some operations on the meta device torch imports its
-    compiler, which takes two seconds.
-
     Raises:
         RuntimeError, ValueError: if the network cannot take such inputs.
     """
-    with torch.no_grad():
-        if sum(parameter.numel() for parameter in sketch.parameters()) * inputs.values > _SMALL:
-            return sketch(inputs.sketch())
-        tensors = chain(sketch.named_parameters(), sketch.named_buffers())
-        zeros = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors}
-        return functional_call(sketch, zeros, (inputs.zeros(),))
+    return _evaluation(sketch, inputs)()
+
+
+def _evaluation(sketch: nn.Module, inputs: InputSpec) -> Callable[[], Any]:
+    """Return a function that evaluates a network on the meta device on one example.
+
+    A small network is evaluated with zeros for its weights: for some operations on the meta device torch imports its
+    compiler, which takes two seconds.
+    """
+    if sum(parameter.numel() for parameter in sketch.parameters()) * inputs.values > _SMALL:
+        return torch.no_grad()(partial(sketch, inputs.sketch()))
+    tensors = chain(sketch.named_parameters(), sketch.named_buffers())
+    zeros = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors}
+    return torch.no_grad()(partial(functional_call, sketch, zeros, (inputs.zeros(),)))
 
 
 class _Outputs(UncompiledMode):
