@@ -30,6 +30,8 @@ from pactl_cli.runs.settings import BoundSettings
         ("--codebook grid and --no-use-kmeans", 'codebook="grid" and use_kmeans=False'),
         ("--levels is for --codebook kmeans or bins", 'levels is for codebook="kmeans" or bins'),
         ("--dataset npz:my.npz: x_train is empty", 'dataset="npz:my.npz": x_train is empty'),
+        ("--dataset folder:my photos: there is no train/", 'dataset="folder:my photos": there is no train/'),
+        ("--dataset csv:a b.csv has no texts: --text", 'dataset="csv:a b.csv" has no texts: text'),
         ("--dataset 'mnits' is not known", "dataset='mnits' is not known"),
         ("name a function: --dataset MODULE:FUNCTION", "name a function: dataset=MODULE:FUNCTION"),
         ("--device cuda is not available", 'device="cuda" is not available'),

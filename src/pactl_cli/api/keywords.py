@@ -19,8 +19,10 @@ from pactl_cli.stages.order import Order
 ORDER = tuple(Order.__dataclass_fields__)
 """Keywords of a training call that are not settings of the run."""
 _FLAGS = ("resume", "force")
-_OPTION = re.compile(r"""--(no-)?([a-z][a-z-]*)(?:([ =])("[^"]*"|'[^']*'|[^\s;,)]*[^\s;,):.]))?""")
-_VALUE = re.compile(r"""["'].*|-?[0-9.][0-9.e+,-]*|[A-Z][A-Z_:]*|top-[0-9]+|\S*[:/.]\S+""")
+_SPACED = r"(?<=\A--dataset )(?:npz|folder|csv|parquet):[^;]+?(?=: | has | is | fails| cannot )"
+"""A path at the beginning of a message, which spaces do not end."""
+_OPTION = re.compile(rf"""--(no-)?([a-z][a-z-]*)(?:([ =])({_SPACED}|"[^"]*"|'[^']*'|[^\s;,)]*[^\s;,):.]))?""")
+_VALUE = re.compile(r"""["'].*|-?[0-9.][0-9.e+,-]*|[A-Z][A-Z_:]*|top-[0-9]+|\S*[:/.].+""")
 _HELP = re.compile(r"see pactl (\w+) --help")
 _COMMAND = re.compile(r"\bpactl [a-z]+ [^;]*$|\bpactl [a-z]+ [^;]*(?=;)")
 

@@ -99,6 +99,7 @@ def transfer(
     source: Annotated[
         str,
         typer.Argument(
+            metavar="SOURCE",
             help="A run directory, - for stdin, torchvision:NAME, timm:NAME or MODULE:FUNCTION.",
             autocompletion=completion.source,
         ),

@@ -55,7 +55,9 @@ def certify(
     source: Annotated[
         str,
         typer.Argument(
-            help="MODULE:FUNCTION, a run directory, torchvision:NAME or timm:NAME.", autocompletion=completion.source
+            metavar="SOURCE",
+            help="MODULE:FUNCTION, a run directory, torchvision:NAME or timm:NAME.",
+            autocompletion=completion.source,
         ),
     ],
     dataset: Annotated[

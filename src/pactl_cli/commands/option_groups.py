@@ -50,7 +50,9 @@ class RunOptions(Order):
             help="Where to write the run.", show_default="runs/TIME-DATASET-MODEL-PROJECTOR-dD", rich_help_panel=RUN
         ),
     ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=RUN)] = False
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, or begin it.", rich_help_panel=RUN)
+    ] = False
     force: ForceOption = False
     config: Annotated[
         Path | None, typer.Option(help="YAML file of settings; options override it.", rich_help_panel=RUN)
@@ -142,7 +144,7 @@ class VerifyOptions(DataOptions):
     groups: Annotated[
         Path | None,
         typer.Option(
-            help="The group of each training example, if the certificate is about groups.",
+            help="File with the group of each training example, if groups are guaranteed.",
             show_default=False,
             rich_help_panel=CERTIFICATE,
         ),

@@ -169,11 +169,11 @@ def _json(found: Prediction) -> str:
 
 
 def _table(classes: Iterable[str]) -> Callable[[Prediction], str]:
-    """Print the header of a table for people, and return a function that formats its rows."""
+    """Return a function that formats the rows of a table for people, the first with the header above it."""
     width = min(max(map(len, ("class", *classes))), _WIDEST_CLASS)
 
     def row(class_name: str, margin: str, name: str) -> str:
         return f"{class_name:<{width}}  {margin:>{_MARGIN_WIDTH}}  {on_one_line(name)}"
 
-    print(row("class", "margin", "input"))
-    return lambda found: row(_label(found), f"{found.margin:.4g}", found.name)
+    header = iter([row("class", "margin", "input")])
+    return lambda found: "\n".join([*header, row(_label(found), f"{found.margin:.4g}", found.name)])

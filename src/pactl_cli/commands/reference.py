@@ -55,19 +55,21 @@ def commands_page() -> str:
     commands: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, command in commands.items():
         arguments = "".join(f" {p.display_name_raw}" for p in command.params if p.param_type_name == "argument")
-        parts += [f"## `pactl {name}{arguments}`", _plain(command.help), f"`{_example(command.epilog)}`"]
+        parts += [f"## `pactl {name}{arguments}`", _plain(command.help), *_examples(command.epilog)]
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
         parts.append(_table(("option", ""), ((_spelling(p), _plain(help_of(p))) for p in options)))
-    return "\n\n".join(part for part in parts if part and part != "``") + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _spelling(option: Any) -> str:
     return ", ".join(f"`{text}`" for text in (*option.opts, *option.secondary_opts))
 
 
-def _example(epilog: str | None) -> str:
-    """Return the example at the end of a command's help."""
-    return (epilog or "").split("\n\n")[0].removeprefix("Example:").strip()
+def _examples(epilog: str | None) -> Iterator[str]:
+    """Yield the example or the examples at the end of a command's help, each on one line."""
+    first, *more = (epilog or "").split("\n\n")
+    for example in more if first == "Examples:" else [first.removeprefix("Example:")]:
+        yield example and f"`{' '.join(example.replace(chr(92), '').split())}`"
 
 
 def _plain(text: str | None) -> str:

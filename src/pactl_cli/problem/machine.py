@@ -53,7 +53,8 @@ def find_device(name: str, world: World = ALONE) -> torch.device:
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
     }
     if not present[device.type]:
-        raise PactlError(f"--device {name} is not available on this machine", "use --device cpu")
+        hint = "use --device cpu, or launch --cpus N" if world.joined else "use --device cpu"
+        raise PactlError(f"--device {name} is not available on this machine", hint)
     return device
 
 

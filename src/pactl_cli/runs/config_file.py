@@ -64,7 +64,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
-        raise PactlError(f"{path} cannot be read: {error.strerror}", _HINT) from error
+        raise PactlError(f"--config {path} cannot be read: {error.strerror}", "name a YAML file") from error
     return parse_config(data, path)
 
 

@@ -136,5 +136,6 @@ def _complaint(item: Any) -> tuple[str, str]:
     plainer, value = _PLAINER.get(item["type"]), item["input"]
     limits = {name: str(limit).removesuffix(".0") for name, limit in item.get("ctx", {}).items()}
     text = plainer.format_map(limits) if plainer else text.replace("Input should be", "must be")
+    value = ",".join(map(str, value)) if isinstance(value, list) else value
     said = value if isinstance(value, str) and _NUMBER.fullmatch(value) else reprlib.repr(value)
     return f"{option_name(field)} {said}: ", f"{text[0].lower()}{text[1:]}"

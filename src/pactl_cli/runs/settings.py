@@ -83,7 +83,7 @@ class TrainSettings(Settings):
     )
     model_name: ModelName | None = setting(None, NETWORK, "a name or your own MODULE:FUNCTION", shown=_BY_DATASET)
     base_width: int | None = setting(None, NETWORK, "width of the network", ge=1, le=4096, shown="the network's own")
-    source: str | None = setting(None, NETWORK, "what to start from, as transfer", shown="the seed")
+    source: str | None = setting(None, NETWORK, "what to start from: transfer's SOURCE", shown="the seed")
     source_dataset: DatasetName | None = setting(None, DATA, "a source run's own data", shown="as named")
     weights: Path | None = setting(None, NETWORK, "the source's weights: a file", shown="downloaded")
     head: str | None = setting(None, NETWORK, "the source's head, a layer", shown="its last")

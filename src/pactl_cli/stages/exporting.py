@@ -145,7 +145,7 @@ def _form(target: Path) -> _Form:
     """Return the kind of file that a name's ending asks for."""
     form = _FORMS.get(target.suffix)
     if form is None:
-        raise PactlError(f"--to {target}: pactl writes no such kind of file", f"end it with {', '.join(_FORMS)}")
+        raise PactlError(f"--to {target}: a file of that kind is not written", f"end it with {', '.join(_FORMS)}")
     return form
 
 

@@ -70,7 +70,7 @@ def _lines(classifier: Classifier, file: Path, verify: dict[str, Any]) -> Iterat
     model = _plain(str(certificate.configuration["model_name"]))
     yield from (f"# {model}, certified", "", f"**{_plain(certificate.statement)}**", "")
     yield from ("## What it is", "", f"- File: {_plain(file.name)}", f"- Network: {model}")
-    yield f"- Inputs, as they are; their preparation is in the file's metadata: {_plain(str(spec))}"
+    yield f"- Inputs: {_plain(str(spec))}; how they are prepared is in the file's metadata"
     yield from (f"- Classes: {names}{more}", "", "## Data", "")
     yield f"- Data set: {_plain(dataset)}"
     yield f"- Examples that were counted: {certificate.bound_examples:,}, sha256 {_plain(certificate.data_sha256)}"

@@ -91,7 +91,7 @@ def _answered(certificate: Certificate) -> dict[str, str]:
 
 def _shared(bits: Mapping[str, float]) -> str:
     """Return the names of guarantees, and the bits that each pays for its share of delta."""
-    paid = ", ".join(f"{bits[what]:.4f}" for what in sorted(bits))
+    paid = ", ".join(f"{round(bits[what], 4):g}" for what in sorted(bits))
     return ",".join(sorted(bits)) + (f" (whose shares of delta cost {paid} bits)" if len(bits) > 1 else "")
 
 

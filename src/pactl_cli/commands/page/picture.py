@@ -31,6 +31,8 @@ from pactl_cli.stages.report import Report
 
 _COLUMN, _PAGE, _GAP = 244.8, 504.0, 27.0
 """The widths of a column, of a page with two columns, and of the gap between these."""
+_CERTIFIED = {"abstention": "abstain", "calibration": "calibration"}
+"""What has to be certified for a plot beside the error."""
 _REM = 9.2
 _PX = _REM / 16
 _LINE, _EDGE = 1.4 * _REM, 0.4 * _REM
@@ -99,7 +101,8 @@ def picture(reports: Sequence[Report], plot: str, form: str, display: Display) -
     root = fromstring(section) if section else Element("section")
     panels = [_Panel.of(each) for each in root.findall("div/div[@class='panel']") or root.findall("svg/..")]
     if not panels:
-        raise PactlError(f"--plot {plot}: these runs have nothing to draw", "certify them: pactl bound RUN_DIR")
+        asked = f" --certify {_CERTIFIED[plot]}" if plot in _CERTIFIED else ""
+        raise PactlError(f"--plot {plot}: these runs have nothing to draw", f"certify them: pactl bound RUN_DIR{asked}")
     for line in [*root.iterfind("ul[@class='absent']/li"), *root.iterfind("p[@class='note']")]:
         display.warn(line.text or "")
     with matplotlib.rc_context(_SETTINGS), catch_warnings(record=True, action="always") as warned:

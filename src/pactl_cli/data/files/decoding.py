@@ -158,7 +158,7 @@ def _opened(path: str | bytes, members: ZipFile | None, exit_code: int) -> Itera
         raise PactlError(f"{name} {error.message}", error.hint, exit_code) from error
     except UnidentifiedImageError as error:
         formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise PactlError(f"{name} is not a readable image: it is not {formats}", "remove it", exit_code) from error
+        raise PactlError(f"{name} is not a readable image: it is not {formats}", "leave it out", exit_code) from error
     except Exception as error:  # a hostile file makes Pillow raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise PactlError(f"{name} is not a readable image: {reason}", "remove or replace it", exit_code) from error
+        raise PactlError(f"{name} is not a readable image: {reason}", "leave out or replace it", exit_code) from error
