@@ -148,12 +148,6 @@ class RunDirectory:
         if altered := [path for path in self.altered() if path.name not in but]:
             raise PactlError(f"{altered[0]} is truncated, altered or missing", "run the stage again")
 
-    def require_no_folder(self, names: Collection[str]) -> None:
-        """Raise PactlError if a folder stands where a file is to be written."""
-        for path in (self.path / name for name in names):
-            if path.is_dir() and not path.is_symlink():
-                raise PactlError(f"{path} is a folder, not a file", "remove it")
-
     def size_bytes(self) -> int:
         """Return the bytes that all its files take on the disk; holes do not count."""
         files = (self.path / name for name in FILES)

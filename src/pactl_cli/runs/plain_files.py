@@ -7,6 +7,8 @@ from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
 
+from pactl_cli.errors import PactlError
+
 _LARGEST_WITH_HOLES, _BLOCK = 1 << 26, 512
 """Bytes: a file up to the first size may have holes; a larger one takes at least a quarter of its size on the disk."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -55,3 +57,9 @@ def bytes_on_disk(status: os.stat_result) -> int:
 def has_holes(status: os.stat_result) -> bool:
     """Return whether a large file takes far less on the disk than it would in memory."""
     return status.st_size > _LARGEST_WITH_HOLES and bytes_on_disk(status) < status.st_size // 4
+
+
+def require_no_folder(path: Path) -> None:
+    """Raise PactlError if a folder stands where a file is to be written."""
+    if path.is_dir() and not path.is_symlink():
+        raise PactlError(f"{path} is a folder, not a file", "remove it")

@@ -16,6 +16,7 @@ from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.copying import copy_run, require_place
 from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, METRICS, RunDirectory, require_writable
+from pactl_cli.runs.plain_files import require_no_folder
 from pactl_cli.runs.following import FollowedRun
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate, candidate
@@ -109,7 +110,8 @@ def _opened(paths: list[Path], claims: ExitStack, shelf: Shelf) -> list[RunDirec
     for run in runs:
         run.require_complete(run.manifest.kind, but=_WRITTEN)
         require_writable(run.path)
-        run.require_no_folder((*_WRITTEN, METRICS))
+        for name in (*_WRITTEN, METRICS):
+            require_no_folder(run.path / name)
     return runs
 
 
