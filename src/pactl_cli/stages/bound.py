@@ -16,8 +16,8 @@ from pactl_cli.processes.world import ALONE, World
 from pactl_cli.runs.claim import claimed
 from pactl_cli.runs.copying import copy_run, require_place
 from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, MESSAGE, METRICS, RunDirectory, require_writable
-from pactl_cli.runs.plain_files import require_no_folder
 from pactl_cli.runs.following import FollowedRun
+from pactl_cli.runs.plain_files import require_no_folder
 from pactl_cli.runs.settings import BoundSettings
 from pactl_cli.stages.certifying import Candidate, candidate
 from pactl_cli.stages.guaranteeing import Inquiry
