@@ -216,6 +216,15 @@ def test_settings_of_odd_kinds(pactl: Call, certified: Path, agree: Call, line: 
     assert pactl("bound", certified).complaint(2)
 
 
+@pytest.mark.parametrize("name", ["5", "true", "[fc]", "{}"])
+def test_a_network_whose_name_is_no_text(pactl: Call, certified: Path, agree: Call, npz: Path, name: str) -> None:
+    settings = yaml.safe_load((certified / "config.yml").read_text())
+    agree(certified, "config.yml", yaml.safe_dump(settings | {"model_name": yaml.safe_load(name)}))
+    assert "--model-name" in pactl("verify", certified).complaint(1)
+    assert "--model-name" in pactl("predict", certified, npz).complaint(2)
+    assert "--model-name" in pactl("export", certified, "--to", "network.safetensors").complaint(2)
+
+
 def test_data_whose_parts_lie_in_the_run(pactl: Call, certified: Path, agree: Call, tmp_path: Path) -> None:
     (certified / "train").mkdir()
     (tmp_path / "outside").mkdir()
