@@ -204,6 +204,7 @@ def test_holes_count_for_nothing(pactl: Call, certified: Path, agree: Call) -> N
         "seed: !!bool x",
         'seed: !!int ""',
         "seed: !!timestamp x",
+        f"lr: 1{':00' * 200}.5",  # a number to the base 60
         'dataset: "npz:/tmp/a\\0b"',
         'dataset: "folder:/a\\0b"',
     ],
