@@ -94,7 +94,7 @@ def test_the_programs_own_and_ones_own(pactl: Call) -> None:
         (("train", "--dataset", "npz:a.npz,digits", "--intrinsic-dim", 0), "a.npz"),
         (("train", "--dataset", "npz:five.npz,digits", "--intrinsic-dim", 0), "classes differ"),
         (("train", "--dataset", "npz:rows.npz,digits", "--intrinsic-dim", 0), "join images"),
-        (("train", "--dataset", "digits,digits", "--channels", "last", "--intrinsic-dim", 0), "no meaning"),
+        (("train", "--dataset", "digits,digits28", "--channels", "last", "--intrinsic-dim", 0), "no meaning"),
     ],
 )
 def test_what_is_not_joined(pactl: Call, arguments: tuple[object, ...], says: str) -> None:
