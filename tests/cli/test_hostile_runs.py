@@ -204,6 +204,7 @@ def test_holes_count_for_nothing(pactl: Call, certified: Path, agree: Call) -> N
         "seed: !!bool x",
         'seed: !!int ""',
         "seed: !!timestamp x",
+        f"lr: 1{':00' * 200}.5",  # a number to the base 60
         'dataset: "npz:/tmp/a\\0b"',
         'dataset: "folder:/a\\0b"',
     ],
@@ -214,6 +215,15 @@ def test_settings_of_odd_kinds(pactl: Call, certified: Path, agree: Call, line: 
     agree(certified, "config.yml", "\n".join(line if old.startswith(f"{key}:") else old for old in lines) + "\n")
     assert pactl("verify", certified).code in (1, 2)
     assert pactl("bound", certified).complaint(2)
+
+
+@pytest.mark.parametrize("name", ["5", "true", "[fc]", "{}"])
+def test_a_network_whose_name_is_no_text(pactl: Call, certified: Path, agree: Call, npz: Path, name: str) -> None:
+    settings = yaml.safe_load((certified / "config.yml").read_text())
+    agree(certified, "config.yml", yaml.safe_dump(settings | {"model_name": yaml.safe_load(name)}))
+    assert "--model-name" in pactl("verify", certified).complaint(1)
+    assert "--model-name" in pactl("predict", certified, npz).complaint(2)
+    assert "--model-name" in pactl("export", certified, "--to", "network.safetensors").complaint(2)
 
 
 def test_data_whose_parts_lie_in_the_run(pactl: Call, certified: Path, agree: Call, tmp_path: Path) -> None:

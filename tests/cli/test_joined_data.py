@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pactl_cli.runs.checkpoint import load_tensors
 
@@ -93,7 +94,7 @@ def test_the_programs_own_and_ones_own(pactl: Call) -> None:
         (("train", "--dataset", "npz:a.npz,digits", "--intrinsic-dim", 0), "a.npz"),
         (("train", "--dataset", "npz:five.npz,digits", "--intrinsic-dim", 0), "classes differ"),
         (("train", "--dataset", "npz:rows.npz,digits", "--intrinsic-dim", 0), "join images"),
-        (("train", "--dataset", "digits,digits", "--channels", "last", "--intrinsic-dim", 0), "no meaning"),
+        (("train", "--dataset", "digits,digits28", "--channels", "last", "--intrinsic-dim", 0), "no meaning"),
     ],
 )
 def test_what_is_not_joined(pactl: Call, arguments: tuple[object, ...], says: str) -> None:
@@ -106,3 +107,13 @@ def test_a_comma_in_a_path_is_a_comma(pactl: Call) -> None:
     dataset = write("a,b.npz", 60, 8, 1)
     assert pactl("train", "--dataset", dataset, "--epochs", 1, "--intrinsic-dim", 5, "--out", "run").code == 0
     assert pactl("bound", "run", "--quant-epochs", 0).code == 0
+
+
+@pytest.mark.parametrize("many", ["digits,digits", ",".join(f"npz:{number}.npz" for number in range(17))])
+def test_a_name_does_not_decide_how_much_is_read(pactl: Call, certified: Path, agree: Call, many: str) -> None:
+    """A few letters for each copy of a data set: a run of a stranger could fill the memory with them."""
+    assert "at most 16" in pactl("train", "--dataset", many, *ALL).complaint(2)
+    settings = yaml.safe_load((certified / "config.yml").read_text()) | {"dataset": many, "intrinsic_dim": 0}
+    agree(certified, "config.yml", yaml.safe_dump(settings))
+    assert "at most 16" in pactl("verify", certified).complaint(1)
+    assert "at most 16" in pactl("transfer", certified, "--dataset", "digits").complaint(2)

@@ -93,6 +93,17 @@ def test_no_cell_is_a_formula_and_every_name_comes_back(
     assert len(rows) == len(HOSTILE)
 
 
+@pytest.mark.parametrize("name", ["model_name", "base_width", "seed"])
+def test_no_cell_of_a_stranger_does_anything_to_a_terminal(
+    pactl: Call, certified: Path, agree: Call, name: str
+) -> None:
+    document = certificate(certified)
+    document["configuration"][name] = "\x1b]0;owned\x07\u202e"
+    agree(certified, "bound.json", document)
+    [row] = rows_of(pactl("report", certified, "--csv", "-").out)
+    assert all(map(str.isprintable, row.values()))
+
+
 # --- LaTeX ------------------------------------------------------------------------------------------------------------
 
 

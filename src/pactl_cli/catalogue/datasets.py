@@ -233,15 +233,21 @@ DATASETS = Table(
 )
 
 
+MOST_JOINED = 16
+"""The most data sets that one name may join."""
+
+
 def dataset_entry(name: str) -> Dataset:
     """Return the row of a data set, by its name, `kind:PATH` or `module:function`.
 
     For several data sets joined by commas, this is the row of the first, without facts about its content.
 
     Raises:
-        PactlError: if there is none.
+        PactlError: if there is none, or more are joined than a stranger's run may have read, or one of them twice.
     """
     if len(parts := joined(name)) > 1:
+        if len({*parts}) < len(parts) or len(parts) > MOST_JOINED:
+            raise PactlError(f"--dataset joins at most {MOST_JOINED} data sets, and each only once")
         return replace(dataset_entry(parts[0]), content=None, train_examples=None, package="", counted_by="")
     kind, colon, path = name.partition(":")
     if name in DATASETS and path:  # in glyphs:digits, "digits" is not a path

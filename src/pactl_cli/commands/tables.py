@@ -29,7 +29,7 @@ _PARTS: dict[str, Iterable[str]] = {
 }
 """The facts that consist of several values, with the names of these: each value has a column."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_LONGEST_NAME = 60
+_LONGEST_NAME, _LONGEST_TEXT = 60, 1 << 12
 
 
 def as_csv(reports: Sequence[Report]) -> str:
@@ -43,7 +43,7 @@ def as_csv(reports: Sequence[Report]) -> str:
     writer = DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(
-        {name: _harmless(value) for fact in run for name, value in _cells(fact, run[fact])} for run in facts
+        {name: _harmless(name, value) for fact in run for name, value in _cells(fact, run[fact])} for run in facts
     )
     return text.getvalue()
 
@@ -70,8 +70,15 @@ def _flat(guarantee: dict[str, Any]) -> str:
     return ":".join([guarantee["what"], *(repr(number) for number in numbers if number is not None)])
 
 
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+def _harmless(column: str, value: Any) -> Any:
+    """Return a value that is no formula; a text without control characters, unless it is the path that the user names.
+
+    The texts of a run may be a stranger's.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value if column == "run_dir" else plain(value, _LONGEST_TEXT)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 _SPECIAL = {

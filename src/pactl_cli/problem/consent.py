@@ -94,7 +94,7 @@ class DataPlace:
 
 def require_own_network(run: RunDirectory, named: str | None) -> None:
     """Raise MissingError if the user has named a network other than the run's."""
-    needed = run.read_config().get("model_name")
+    needed = run.read_settings().model_name
     if catalogue.standing_for(named, needed) not in (None, needed):
         raise MissingError(f"--model-name {named} is not the network of {run.path}, which is {needed}")
 

@@ -21,6 +21,7 @@ from pactl_cli.runs.directory import CERTIFICATE, CLASSIFIER, RunDirectory
 from pactl_cli.runs.start import checked_statistics
 
 _FACTS, _NETWORK, _INPUTS = "classifier", "network/", "inputs/"
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LARGEST = 1 << 28
 _EPSILON = 1e-5
 """What BatchNorm adds to a variance."""
@@ -75,7 +76,7 @@ class Calibrated:
                 raise ValueError("it has other fields")
             if any(type(facts[name]) is not int or not 0 <= facts[name] < 1 << 31 for name in ("channels", "examples")):
                 raise ValueError("its number of examples or channels is out of range")
-            if any(not name.startswith(_NETWORK) or not _is_finite(tensor) for name, tensor in tensors.items()):
+            if any(not _is_of_network(name) or not _is_finite(tensor) for name, tensor in tensors.items()):
                 raise ValueError("it holds something other than statistics")
             return cls(
                 facts["examples"],
@@ -107,13 +108,14 @@ class Calibrated:
         for name in ("examples", "channels", "statistics", "encoding"):
             if getattr(self, name) != getattr(derived, name):
                 return name
-        names = self.buffers.keys()
-        return next((name for name in sorted(names | derived.buffers.keys()) if not self._agrees(derived, name)), "")
+        if unpaired := self.buffers.keys() ^ derived.buffers.keys():
+            return min(unpaired)
+        return next((name for name in sorted(self.buffers) if not self._agrees(derived, name)), "")
 
     def _agrees(self, derived: Calibrated, name: str) -> bool:
         """Return whether one of the batch statistics agrees with the derived one, up to rounding."""
         layer, _, kind = name.rpartition(".")
-        own, other = (each.buffers.get(name, torch.zeros(0)).cpu() for each in (self, derived))
+        own, other = (each.buffers[name].cpu() for each in (self, derived))
         if own.shape != other.shape or own.dtype != other.dtype:
             return False
         variance = derived.buffers[f"{layer}.running_var"].cpu() + _EPSILON
@@ -121,5 +123,10 @@ class Calibrated:
         return bool(((own - other).abs() <= NUMERICAL_MARGIN * unit).all())
 
 
+def _is_of_network(name: str) -> bool:
+    """Return whether a name is that of a tensor in the network, which is not empty: "" stands for no name."""
+    return name.startswith(_NETWORK) and name != _NETWORK
+
+
 def _is_finite(tensor: Tensor) -> Any:
-    return tensor.is_floating_point() and tensor.isfinite().all()
+    return tensor.dtype in _TYPES and tensor.isfinite().all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 
 import safetensors
@@ -13,6 +14,8 @@ from torch import Tensor
 from pactl_cli.errors import PactlError, reason
 from pactl_cli.runs.directory import LARGEST_TENSORS, RunDirectory
 from pactl_cli.runs.plain_files import read_plain_file
+
+_MOST_AXES = 32
 
 
 def save_tensors(run: RunDirectory, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -40,6 +43,13 @@ def load_tensors(path: Path, limit: int = LARGEST_TENSORS) -> tuple[dict[str, Te
         tensors = safetensors.torch.load(data)
         header_bytes = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + header_bytes])
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        if not all(_is_small(tensor) for tensor in tensors.values()):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         raise PactlError(f"{path} cannot be read: it is no safetensors file, or truncated or altered") from error
     return tensors, header.get("__metadata__", {})
+
+
+def _is_small(tensor: Tensor) -> bool:
+    """Return whether numpy can hold a tensor: one without numbers can claim any number of axes, of any length."""
+    return tensor.ndim <= _MOST_AXES and prod(max(1, side) for side in tensor.shape) <= LARGEST_TENSORS

@@ -108,7 +108,7 @@ def parse_config(data: bytes, path: Path) -> dict[str, Any]:
         if len(data) > LARGEST:
             raise ValueError("the file is too large")
         content = yaml.load(data.decode(), _PlainLoader)
-    except (ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, yaml.YAMLError, RecursionError) as error:
         raise PactlError(f"{path} cannot be read: {_explained(error)}", _HINT) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise PactlError(f"{path} does not hold settings", _HINT)
