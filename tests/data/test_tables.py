@@ -255,6 +255,15 @@ def test_odd_parquet_files_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert "cannot be read: it is not a parquet file, or is truncated or altered" in complaint(path)
     parquet.write_table(pa.table({"x": [1, 2], "__index_level_0__": [0, 1], "y": [0, 1]}), path)
     assert "index that pandas wrote" in complaint(path)
+    named = pa.table({"x": [1, 2], "id": [7, 8], "y": [0, 1]})
+    for told, refused in (
+        ('{"index_columns": ["id"]}', True),
+        ("[]", False),
+        ("{", False),
+        ('{"index_columns": 3}', False),
+    ):
+        parquet.write_table(named.replace_schema_metadata({"pandas": told}), path)
+        assert ('the column "id", which is an index' in complaint(path)) if refused else (len(load(path).train) == 2)
     parquet.write_table(pa.table({"x": [1, 2], "y": pa.array([0, None])}), path)
     assert 'row 2, column "y" has no label' in complaint(path)
     parquet.write_table(pa.table({"x": [], "y": []}), path)

@@ -23,7 +23,7 @@ def run_directories(paths: list[Path]) -> list[Path]:
         if not lines:
             raise MissingError("no run directory came through the pipe", "the command before this one failed")
         if any("\0" in line for line in lines):
-            raise PactlError("what comes through the pipe is no list of run directories", "write one on each line")
+            raise PactlError("what comes through the pipe has zero bytes", "write one run directory on each line")
         found += map(Path, lines)
     return [_run_of(path) for path in found]
 

@@ -85,7 +85,7 @@ def _decoded(content: bytes) -> tuple[str, bool]:
     if content.startswith(_UTF16):
         raise ValueError("it is in UTF-16: save it as UTF-8")
     if b"\0" in content:
-        raise ValueError("it is not text: it has zero bytes")
+        raise ValueError("it is not text: it has zero bytes; unpack it, or save it as CSV in UTF-8")
     try:
         return content.decode("utf-8-sig"), True
     except UnicodeDecodeError:
