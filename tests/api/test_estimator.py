@@ -124,5 +124,7 @@ def test_numbers_too_large_for_single_precision_are_refused(
 def test_what_is_wrong_is_said(digits: tuple[Any, Any]) -> None:
     with pytest.raises(ValueError, match="one class"):
         quick().fit(digits[0][:20], np.ones(20))
+    with pytest.raises(ValueError, match="Input contains masked values"):
+        quick().fit(np.ma.array(digits[0], mask=digits[0] == digits[0].max()), digits[1])
     with pytest.raises(PactlError, match="intrinsic_dim=-1: must be 0 or more"):
         CertifiedClassifier(-1).fit(digits[0][:40], digits[1][:40])

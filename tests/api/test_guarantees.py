@@ -65,6 +65,7 @@ def test_verify_is_handed_the_groups_again(arrays: Any, quick: dict[str, Any], g
         ({"abstain_error": 3}, "abstain_error=3: must be below 1"),
         ({"cost": np.full((2, 2), 2.0)}, "has costs that are not in [0, 1]"),
         ({"cost": np.eye(3)}, "is 3 x 3, and there are 2 classes"),
+        ({"groups": np.ma.array(np.arange(200) % 2, mask=np.arange(200) < 3)}, "an array has masked values"),
         ({"groups": ["a"] * 200}, "is an array (200,) <U1, not numbers in 1 dimension"),
     ],
 )

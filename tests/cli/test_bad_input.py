@@ -145,7 +145,7 @@ def test_cuda_is_refused_where_there_is_none(refused: Call, npz: Path, monkeypat
     refused("train", "--dataset", f"npz:{npz}", "--device", "cuda", says="--device cuda is not available")
 
 
-@pytest.mark.parametrize("stdin", [b"", b"\n", b"nowhere\n", b"\xff\n"], ids=["nothing", "blank", "nowhere", "bytes"])
+@pytest.mark.parametrize("stdin", [b"", b"\n", b"nowhere\n", b"\xff\n", b"a\0"], ids=list("abcde"))
 @pytest.mark.parametrize("command", ["bound", "verify"])
 def test_a_dash_with_nothing_good_behind_it(refused: Call, command: str, stdin: bytes) -> None:
     refused(command, "-", stdin=stdin, says="run directory")
@@ -173,6 +173,10 @@ LAUGHS = "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for
         ("epochs: yes\n", "--epochs"),
         ("epochs: three\n", "--epochs"),
         ("seed: .nan\n", "--seed"),
+        ("seed: 0137\n", "0137 is 95 in YAML: write 95"),
+        ("epochs: 1:30\n", "1:30 is 90 in YAML: write 90"),
+        ("intrinsic-dim: 3\n", "did you mean intrinsic_dim?"),
+        ("label: 1\n", "--label 1: must be a text: put it in quotation marks"),
         ("delta: 0.05\n", "delta"),
         ("- epochs\n", "mine.yml"),
         ("3\n", "mine.yml"),

@@ -314,7 +314,8 @@ def test_a_terminal_is_told_before_torch_is_loaded(tmp_path: Path, certified: Pa
     assert all("loading PyTorch" in part for part in text.split("out of memory")[:3])
 
 
-def test_off_a_terminal_nothing_is_drawn(start: Call, npz: Path) -> None:
+def test_off_a_terminal_nothing_is_drawn(start: Call, npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     done = start("train", "--dataset", f"npz:{npz}", "--epochs", 1, "--out", "run").end()
     assert (done.code, done.err) == (0, "")
 

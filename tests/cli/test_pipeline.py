@@ -130,7 +130,7 @@ def test_bound_is_deterministic_and_replaces_itself(pactl: Call, certified: Path
 
 def test_a_dash_reads_the_run_from_stdin(pactl: Call, trained: Path) -> None:
     assert pactl("bound", "-", "--quant-epochs", 0, stdin=f"{trained}\n").code == 0
-    assert pactl("verify", "-", stdin=f"{trained}\n").code == 0
+    assert pactl("verify", "-", stdin=f"{trained}\r\n").code == 0
 
 
 def test_a_path_with_spaces_survives_the_pipe(pactl: Call, npz: Path, tmp_path: Path) -> None:

@@ -65,6 +65,16 @@ def test_everything_works_on_a_poor_file_system(pactl: Call, tmp_path: Path) -> 
     assert not list((tmp_path / "data").iterdir())
 
 
+def test_a_name_of_data_that_is_not_utf8_is_in_the_certificate_as_far_as_it_can_be(
+    pactl: Call, npz: Path, tmp_path: Path
+) -> None:
+    data = f"npz:{os.fsdecode(os.fsencode(tmp_path) + b'/a' + bytes([255]) + b'.npz')}"
+    os.link(npz, data.removeprefix("npz:"))
+    assert pactl("train", "--dataset", data, *BRIEF, "--out", "run").code == 0
+    assert '"dataset": "npz:a?.npz"' in pactl("bound", "run", "--quant-epochs", 0).out
+    assert pactl("verify", "run").code == 0
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_a_disk_that_fails_is_not_one_that_cannot_flush(
     pactl: Call, monkeypatch: pytest.MonkeyPatch, number: int

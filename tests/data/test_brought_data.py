@@ -115,6 +115,24 @@ def test_the_users_own_arrays_stay_as_they_are() -> None:
     assert (before == X).all()
 
 
+class Frame:
+    """An imitation of a table of pandas: it has names of columns, and becomes an array without them."""
+
+    def __init__(self, columns: str) -> None:
+        self.columns = list(columns)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return X.reshape(30, 20)[:, : len(self.columns)]
+
+
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_a_part_for_validation_is_the_test_set_if_there_is_no_other(name: str) -> None:
+    found = read({"train": (Frame("ab"), Y), name: (Frame("ab"), Y)})
+    assert found.test is not None
+    found = read({"train": (X, Y), name: (X[:9], Y[:9]), "test": (X[:6], Y[:6])})
+    assert len(found.parts[1]) == 6
+
+
 def _failing() -> Iterator[Any]:
     yield X[0], 1
     raise OSError("the disk is away")
@@ -137,6 +155,11 @@ def _failing() -> Iterator[Any]:
         (_failing, "fails: OSError: the disk is away"),
         (lambda: {"train": {"x_train": X}}, "a dict is not a data set with labels"),
         (lambda: {"x_train": X}, "has no array y_train"),
+        (lambda: (np.ma.array(X, mask=X > 200), Y), "an array has masked values"),
+        (lambda: (X, np.ma.array(Y, mask=Y == 1)), "an array has masked values"),
+        (lambda: [(Image.fromarray(x).convert("P"), y) for x, y in zip(X, Y, strict=True)], "picture has the mode P"),
+        (lambda: [(Image.new("CMYK", (3, 3)), 0)], "a picture has the mode CMYK: its numbers are not colours"),
+        (lambda: {"train": (Frame("ab"), Y), "test": (Frame("ba"), Y)}, "the columns of test are not those of train"),
         (lambda: columns(a=[1], b=[2]), "none of the columns a, b, or several, look like labels"),
     ],
 )

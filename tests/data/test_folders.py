@@ -107,6 +107,15 @@ def test_the_test_set_may_lack_a_class(place: Path, how: str) -> None:
     assert (data.classes, data.test.labels.tolist()) == (2, [1])
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "testing"])
+def test_the_test_set_has_one_of_several_names(place: Path, name: str) -> None:
+    (place / "test").rename(place / name)
+    data = load(place)
+    assert (len(data.test), data.notes) == (2, ())
+    shutil.copytree(place / name, place / "test")
+    assert load(place).notes == (f"folders beside train/ that are not read: {name}",)
+
+
 def test_a_class_of_the_test_set_alone_is_named(place: Path) -> None:
     for name in ("emu", "cow"):
         shutil.copytree(place / "test" / "cat", place / "test" / name)

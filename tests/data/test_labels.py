@@ -92,6 +92,12 @@ def test_what_is_no_label(values: Any, complaint: str) -> None:
         read_labels("npz:x", np.asarray(values))
 
 
+@pytest.mark.parametrize("name", ["NA", "none", "?"])
+def test_a_class_whose_name_may_mark_a_missing_label_is_told(name: str) -> None:
+    (note,) = read_labels("npz:x", np.array(["a", name, "b"])).notes
+    assert note == f'"{name}" is taken for a class: if it marks missing labels, remove these examples'
+
+
 def test_a_test_set_with_fewer_classes_is_fine() -> None:
     found = read_labels("npz:x", np.array(["a", "b", "c"]), np.array(["c", "c"]))
     assert found.test is not None

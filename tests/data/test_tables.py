@@ -198,6 +198,8 @@ def test_rows_are_counted_without_a_label(table: Callable[..., Path]) -> None:
         ("x,y\n1,0\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
         (b"x,y\n\0,0\n", "it is not text: it has zero bytes"),
         ('x,y\n"a"b,0\n', "line 2: "),
+        ("sep=;\nx;y\n1;0\n2;1\n", 'its first row, "sep=", is for Excel alone (delete this row)'),
+        ('x\ty\n"a\t1\nb\t0\nc"\t1\nd\t0\n', "row 2 has a value of 3 lines that look like rows"),
         (gzip.compress(b"x,y\n1,0\n")[:-9], "cannot be read"),
         ("x,y\n1,0\n2,0\n", "a single class"),
     ],
@@ -216,6 +218,22 @@ def test_a_column_that_single_precision_does_not_tell_apart_is_said(table: Calla
     rows = "".join(f"{1_700_000_000 + place},{place},{place % 2}\n" for place in range(9))
     (note,) = [note for note in load(table(f"time,x,y\n{rows}")).notes if "single" in note]
     assert note.startswith('the numbers of column "time" differ by less than single precision resolves')
+
+
+def test_a_first_row_may_go_on_for_several_lines(table: Callable[..., Path]) -> None:
+    found = load(table('"x, in\nkg, or so";y\n1;0\n2;1\n'))
+    assert (kinds(found), len(found.train)) == ({"x, in\nkg, or so": "numbers"}, 2)
+
+
+def test_texts_with_tabs_or_with_line_breaks_are_no_rows(table: Callable[..., Path]) -> None:
+    found = load(table('x\ty\n"a\nb"\t1\n"a\tb"\t0\n"a\tb\tc\nd"\t1\n', "texts.tsv"))
+    assert len(found.train) == 3
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "testing"])
+def test_a_test_set_has_one_of_several_names(table: Callable[..., Path], name: str) -> None:
+    table(PEOPLE, "all/train.csv")
+    assert load(table(PEOPLE, f"all/{name}.csv").parent).test is not None
 
 
 @pytest.mark.parametrize(
@@ -237,6 +255,15 @@ def test_odd_parquet_files_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert "cannot be read: it is not a parquet file, or is truncated or altered" in complaint(path)
     parquet.write_table(pa.table({"x": [1, 2], "__index_level_0__": [0, 1], "y": [0, 1]}), path)
     assert "index that pandas wrote" in complaint(path)
+    named = pa.table({"x": [1, 2], "id": [7, 8], "y": [0, 1]})
+    for told, refused in (
+        ('{"index_columns": ["id"]}', True),
+        ("[]", False),
+        ("{", False),
+        ('{"index_columns": 3}', False),
+    ):
+        parquet.write_table(named.replace_schema_metadata({"pandas": told}), path)
+        assert ('the column "id", which is an index' in complaint(path)) if refused else (len(load(path).train) == 2)
     parquet.write_table(pa.table({"x": [1, 2], "y": pa.array([0, None])}), path)
     assert 'row 2, column "y" has no label' in complaint(path)
     parquet.write_table(pa.table({"x": [], "y": []}), path)

@@ -128,6 +128,7 @@ def test_a_function_that_knows_neither_classes_nor_channels() -> None:
     ("change", "head", "says"),
     [
         ({"features.0.weight": torch.ones(4, 1, 5, 5)}, None, "features.0.weight is float32 (4, 1, 5, 5), not float32"),
+        ({"head.bias": torch.ones(5) / 0}, None, "w.pth: head.bias has numbers that are not finite"),
         ({"head.weight": torch.ones(5, 9)}, None, "head.weight is float32 (5, 9), not float32 (5, 4)"),
         ({"features.0.weight": torch.ones(1).half().expand(1 << 46)}, None, "features.0.weight is float16 (7036"),
         ({"features.0.weights": torch.ones(1)}, None, 'no place for "features.0.weights"'),
@@ -154,6 +155,17 @@ def test_the_nearest_names_are_told() -> None:
         matched(renamed)
     assert 'no place for "backbone.0.weight" (nearest: "features.0.weight")' in caught.value.one_line()
     assert 'features.0.weight is missing (nearest: "backbone.0.weight")' in caught.value.one_line()
+
+
+def test_what_was_not_taken_is_told_if_the_weights_do_not_fit(tmp_path: Path) -> None:
+    torch.save({"model": own(), "ema": {"head.bias": torch.ones(5)}}, tmp_path / "w.pth")
+    with pytest.raises(PactlError, match="is missing") as caught:
+        match(read_weights(tmp_path / "w.pth"), Net, "Net", None)
+    assert caught.value.hint == 'give the weights of this network; its "ema" is taken, not model'
+    torch.save({"model": own(), "ema": {"decay": 0.9}}, tmp_path / "w.pth")
+    with pytest.raises(PactlError, match='"decay" is float') as caught:
+        read_weights(tmp_path / "w.pth")
+    assert caught.value.hint.startswith('its "ema" is taken, not model; save them')
 
 
 # --- torchvision's own files ------------------------------------------------------------------------------------------

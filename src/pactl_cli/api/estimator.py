@@ -100,6 +100,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: if X or y is malformed, or there are fewer than two classes.
             PactlError: if a setting is wrong, or training on these data fails.
         """
+        _require_unmasked(X, y)
         X, y = validate_data(self, X, y, **_CHECKS)
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
@@ -149,6 +150,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _logits(self, X: Any) -> NDArray[Any]:
         """Return the logits of each row."""
         check_is_fitted(self)
+        _require_unmasked(X)
         X = validate_data(self, X, **_CHECKS, reset=False)
         rows = torch.from_numpy(self._as_fitted(X))
         with torch.no_grad():
@@ -176,6 +178,12 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if is_bytes and not np.array_equal(found, X):
             raise ValueError("X has numbers that are not bytes, but fit had bytes")
         return found
+
+
+def _require_unmasked(*arrays: Any) -> None:
+    """Raise ValueError if values are masked, because scikit-learn reads what the mask hides."""
+    if any(map(np.ma.is_masked, arrays)):
+        raise ValueError("Input contains masked values: fill them, or remove these examples.")
 
 
 def _in_single_precision(X: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pactl_cli import catalogue
-from pactl_cli.errors import MissingError
+from pactl_cli.errors import MissingError, PactlError
 from pactl_cli.runs.directory import MANIFEST
 
 
@@ -19,9 +19,11 @@ def run_directories(paths: list[Path]) -> list[Path]:
         if str(path) != "-":
             found.append(path)
             continue
-        lines = [line for line in sys.stdin.read().split("\n") if line]
+        lines = [line for line in sys.stdin.read().replace("\r\n", "\n").split("\n") if line]
         if not lines:
             raise MissingError("no run directory came through the pipe", "the command before this one failed")
+        if any("\0" in line for line in lines):
+            raise PactlError("what comes through the pipe has zero bytes", "write one run directory on each line")
         found += map(Path, lines)
     return [_run_of(path) for path in found]
 

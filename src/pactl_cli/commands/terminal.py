@@ -23,7 +23,7 @@ class Terminal:
     """A stage's display on stderr; bars and remarks appear only on a terminal."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = _console()
 
     def progress(self, title: str) -> AbstractContextManager[Bar]:
         """Return a progress bar, which only a terminal shows."""
@@ -39,6 +39,11 @@ class Terminal:
         complain(f"note: {text}")
 
 
+def _console() -> Console:
+    """Return stderr; FORCE_COLOR, which many a CI sets, makes no terminal of a file."""
+    return Console(stderr=True, force_terminal=sys.stderr.isatty())
+
+
 def complain(text: str) -> None:
     """Print a sentence on stderr: one line, or on a terminal as many as it needs, no word or command broken."""
     print("\n".join(wrapped(f"pactl: {on_one_line(text)}", columns(sys.stderr))), file=sys.stderr)
@@ -48,6 +53,6 @@ def complain(text: str) -> None:
 def starting() -> Iterator[None]:
     """Prepare for a stage, and show on a terminal that PyTorch is being loaded, which takes seconds."""
     keep_freed_memory()
-    console = Console(stderr=True)
+    console = _console()
     with console.status("loading PyTorch") if console.is_terminal else nullcontext():
         yield

@@ -15,12 +15,15 @@ from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.given_arrays import read_archive
 from pactl_cli.data.reading import Reading
+from pactl_cli.data.spellings import TEST_PARTS
 from pactl_cli.errors import PactlError, names_in_words
 from pactl_cli.models.brought import described, find_code, user_code
 
 _FORMS = "give (X, y), a Dataset of PyTorch or of Hugging Face, or pairs of an input and its label"
 _LABELS = ("label", "labels", "target", "y")
 """Names of the column of labels, tried if no column has the type of class labels."""
+_ODD_MODES = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa")
+"""Pillow's modes whose numbers are places in a palette, or colours of another kind than red, green and blue."""
 
 
 def load_brought(name: str, data_dir: DataDirectory, progress: Progress, *, reading: Reading) -> Dataset:
@@ -50,11 +53,14 @@ def _arrays(given: Any, progress: Progress) -> Iterator[tuple[str, Values]]:
         for name, values in given.items():
             yield from _named(str(name), values)
         return
-    for part in ("train", "test"):
-        if given.get(part) is not None:
-            inputs, labels = _pair(given[part], progress)
-            yield from _named(f"x_{part}", inputs)
-            yield f"y_{part}", array_of(labels)
+    columns: list[list[Any]] = []
+    for part in ("train", *[part for part in TEST_PARTS if given.get(part) is not None][:1]):
+        inputs, labels = _pair(given[part], progress)
+        columns.append(list(getattr(inputs, "columns", ())))
+        if all(columns) and columns[0] != columns[-1]:
+            raise PactlError(f"the columns of {part} are not those of train in the same order", "select them by name")
+        yield from _named(f"x_{part}", inputs)
+        yield f"y_{part}", array_of(labels)
 
 
 def _named(name: str, values: Any) -> Iterator[tuple[str, Values]]:
@@ -126,6 +132,10 @@ def _columns(given: Any) -> tuple[Any, Any]:
 
 def array_of(values: Any) -> Values:
     """Return a tensor, a list, a column of a table, a picture, or anything else like an array as a numpy array."""
+    if np.ma.is_masked(values):
+        raise PactlError("an array has masked values", "fill them with values of your own, or remove these examples")
+    if isinstance(mode := getattr(values, "mode", None), str) and mode in _ODD_MODES:
+        raise PactlError(f"a picture has the mode {mode}: its numbers are not colours", 'give image.convert("RGB")')
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.numpy() if str(values.dtype) != "torch.bfloat16" else values.float().numpy()

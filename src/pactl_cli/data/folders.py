@@ -25,11 +25,11 @@ from pactl_cli.data.files.image_listing import (
 from pactl_cli.data.files.pictures import Pictures
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.reading import OF_TEXTS, Reading
+from pactl_cli.data.spellings import TEST_PARTS
 from pactl_cli.data.streaming import exceeds_memory, streamed, unsized
 from pactl_cli.data.texts import TEXT_EXTENSION, load_texts
 from pactl_cli.errors import MissingError, PactlError, names_in_words, printable
 
-_TEST_PARTS = ("test", "val")
 _NO_CLASSES = frozenset(
     ("test", "tests", "testing", "train", "training", "val", "valid", "validation", "dev", "eval", "images", "labels")
 )
@@ -111,8 +111,10 @@ def _explained(name: str) -> Iterator[None]:
 def _parts(name: str, folder: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
     """Return the training set's folder of class folders, the test set's if there is one, and notes for the user."""
     if os.path.isdir(folder / "train"):
-        test = next((folder / part for part in _TEST_PARTS if os.path.isdir(folder / part)), None)
-        return folder / "train", test, ()
+        test = next((folder / part for part in TEST_PARTS if os.path.isdir(folder / part)), None)
+        unread = [name for name in list_folders(folder) if folder / name not in (folder / "train", test)]
+        note = f"folders beside train/ that are not read: {names_in_words(unread)}"
+        return folder / "train", test, (note,) if unread else ()
     if not os.path.isdir(folder):
         raise MissingError(f"--dataset {name}: there is no folder {folder}", "name an existing folder")
     names = list_folders(folder)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pactl_cli import catalogue
 from pactl_cli.certificate.questions import MOST_EVENTS
+from pactl_cli.data.brought_data import array_of
 from pactl_cli.data.files.arrays import ArrayHeader, read_array
 from pactl_cli.data.files.checked_files import open_file
 from pactl_cli.errors import MissingError, PactlError, reason
@@ -70,7 +71,7 @@ def _read(path: Path, option: str, *, dims: int, most: int) -> NDArray[Any]:
     """Return the numbers in a file, or in an array that was handed over."""
     try:
         if (given := catalogue.handed_over(str(path))) is not None:
-            values = np.asarray(given)
+            values = array_of(given)
             _require_numbers(path, ArrayHeader(values.shape, values.dtype), dims, most)
             return values
         if path.suffix == ".npy":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pactl_cli.data.array_values import Values
-from pactl_cli.errors import PactlError, names_in_words
+from pactl_cli.errors import PactlError, names_in_words, quoted
 
 MOST_CLASSES = 100_000
 _FEW_CLASSES = 20
@@ -21,6 +21,8 @@ _WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,16}")
 """A whole number in its usual spelling. Others stay strings, because 01 and 1 may be two classes."""
 _MISSING = ("nan", "NaN", "<NA>", "NaT")
 """The strings that missing values become."""
+_DOUBTFUL = frozenset(("na", "n/a", "#n/a", "null", "none", "?"))
+"""Names, in lower case, that a class may have, and that mark a missing label elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def read_labels(
     numbers = [torch.from_numpy(np.searchsorted(classes, column).astype(np.int64)) for column in columns]
     is_numbered = classes.dtype.kind in "iu" and classes[0] == 0 and classes[-1] == len(classes) - 1
     names = None if is_numbered else tuple(str(value) for value in classes)
+    for doubtful in (name for name in names or () if name.casefold() in _DOUBTFUL):
+        notes.append(f"{quoted(doubtful)} is taken for a class: if it marks missing labels, remove these examples")
     return Labels(
         len(classes), numbers[0], numbers[1] if len(numbers) > 1 else None, names, tuple(dict.fromkeys(notes))
     )

@@ -13,6 +13,8 @@ _LABELS = ("y", "labels", "label", "targets", "target")
 _PARTS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
 """A name is a word for inputs or labels and a word for a part, in either order, in any case, with or without an
 underscore: `x_train`, `X_train`, `train_images`. A word for inputs or labels alone means the training set."""
+TEST_PARTS = (*_PARTS["test"], *_PARTS["val"])
+"""Names of a test set, as of a folder or a file beside that of the training set; the first that is there is read."""
 
 
 @dataclass(frozen=True)

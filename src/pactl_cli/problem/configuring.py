@@ -37,7 +37,7 @@ def reading_of(settings: TrainSettings, tokenizer: str | None = None) -> Reading
 def task_of(settings: TrainSettings, dataset: Dataset, pool: Partition, start: Start | None) -> Task:
     """Return what sender and receiver know before the message."""
     return Task(
-        catalogue.own_name(settings.dataset),
+        catalogue.own_name(settings.dataset).encode(errors="replace").decode(),  # a path may be no UTF-8
         len(pool.bound),
         dataset.spec.channels,
         _brought(settings.model_name, dataset, start),

@@ -73,7 +73,8 @@ class Placement:
         Raises:
             PactlError: if the environment contradicts itself.
         """
-        if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        found = [os.environ.get(name) for name in ("RANK", "WORLD_SIZE")]
+        if None in found or not any(found):  # templates of jobs leave empty what they do not know
             return None
         rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
         if rank >= size:

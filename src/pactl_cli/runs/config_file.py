@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pactl_cli.runs.plain_files import read_plain_file
 
 LARGEST = 1 << 18
 _MOST_BITS = 1 << 12
+_ODD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9_.]+:[0-9_.:]+)")
+"""Numbers to the base of 8 or 60, as which YAML reads 010 and 1:30."""
 _HINT = "it must be YAML: option: value"
 
 
@@ -27,6 +30,8 @@ class _PlainLoader(yaml.SafeLoader):
         value = super().construct_object(node, deep)
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
             raise yaml.YAMLError("a number is too large")
+        if isinstance(value, int | float) and (odd := _ODD_NUMBER.fullmatch(str(node.value))):
+            raise yaml.YAMLError(f"{odd[0]} is {value} in YAML: write {value}, or put a text in quotation marks")
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

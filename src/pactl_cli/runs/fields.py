@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from difflib import get_close_matches
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
@@ -84,7 +85,8 @@ class Settings(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise PactlError("; ".join(_complaints(error.errors())), seek_help(command or cls.command)) from error
+            said = "; ".join(_complaints(error.errors(), cls.model_fields))
+            raise PactlError(said, seek_help(command or cls.command)) from error
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as values for `config.yml`."""
@@ -111,6 +113,7 @@ _PLAINER = {
     "greater_than": "must be above {gt}",
     "less_than_equal": "must be at most {le}",
     "less_than": "must be below {lt}",
+    "string_type": "must be a text: put it in quotation marks",
     "string_pattern_mismatch": "must be auto, cpu, cuda, cuda:1 or mps",  # a device: nothing else has a pattern
 }
 """Shorter texts for pydantic's errors, by type."""
@@ -118,21 +121,22 @@ _NUMBER = re.compile(r"[-+]?[0-9.]{1,40}")
 """Text that is shown without quotation marks."""
 
 
-def _complaints(items: Iterable[Any]) -> Iterator[str]:
-    """Yield each wrong value in words, once for all alternatives of a union."""
-    for what, faults in groupby(map(_complaint, items), key=itemgetter(0)):
+def _complaints(items: Iterable[Any], known: Collection[str]) -> Iterator[str]:
+    """Yield each wrong value in words, once for all alternatives of a union. `known` are the names of all settings."""
+    for what, faults in groupby((_complaint(item, known) for item in items), key=itemgetter(0)):
         first, *others = (text for _, text in faults)
         yield what + " or ".join([first, *(text.removeprefix("must be ") for text in others)])
 
 
-def _complaint(item: Any) -> tuple[str, str]:
+def _complaint(item: Any, known: Collection[str]) -> tuple[str, str]:
     """Return the place of a wrong value, "" if the text names it, and the text that says what is wrong."""
     field = str(item["loc"][0]) if item["loc"] else "settings"
     text = item["msg"].removeprefix("Value error, ")
     if text.startswith("--"):
         return "", str(text)
     if item["type"] == "extra_forbidden":
-        return f"{field}: ", "there is no such setting"
+        near = get_close_matches(field.lower().replace("-", "_"), known, n=1)
+        return f"{field}: ", "there is no such setting" + (f": did you mean {near[0]}?" if near else "")
     plainer, value = _PLAINER.get(item["type"]), item["input"]
     limits = {name: str(limit).removesuffix(".0") for name, limit in item.get("ctx", {}).items()}
     text = plainer.format_map(limits) if plainer else text.replace("Input should be", "must be")

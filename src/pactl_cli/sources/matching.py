@@ -201,7 +201,11 @@ def _loaded(
             misfits = _unmatched(network, tensors, found.missing_keys, found.unexpected_keys, head)
     if misfits:
         said = "; ".join(misfits[:2])
-        raise PactlError(f"{weights.origin} are not those of {whose}: {said}", "give the weights of this network")
+        taken = weights.note and "; " + weights.note.removeprefix(f"{weights.origin}: ")
+        hint = "give the weights of this network" + taken
+        raise PactlError(f"{weights.origin} are not those of {whose}: {said}", hint)
+    if odd := [name for name, tensor in network.state_dict().items() if name in tensors and not _is_finite(tensor)]:
+        raise PactlError(f"{weights.origin}: {odd[0]} has numbers that are not finite", "give other weights")
     kept = {name: tensor for name, tensor in network.state_dict().items() if name in tensors or name not in head}
     zero = torch.tensor(0)
     return {name: (zero if name.endswith(_COUNTER) and t.is_meta else t).detach() for name, t in kept.items()}
@@ -227,6 +231,10 @@ def _unmatched(
         *(f"it has no place for {quoted(name)}{_nearest(name, missing)}" for name in unexpected[:1]),
         *(f"{name} is missing{_nearest(name, unexpected or tensors)}" for name in missing[:1]),
     ]
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return tensor.is_meta or not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def _nearest(name: str, others: Iterable[str]) -> str:

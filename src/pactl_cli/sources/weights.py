@@ -53,7 +53,8 @@ def read_weights(path: Path) -> Weights:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise PactlError(
-                f"{origin} does not hold weights alone: {quoted(str(name))} is {type(value).__name__}", _HINT
+                f"{origin} does not hold weights alone: {quoted(str(name))} is {type(value).__name__}",
+                note + "; " * bool(note) + _HINT,
             )
         if value.device.type != "cpu" or value.layout != torch.strided:
             raise PactlError(f"{origin} holds no numbers for {quoted(name)}, or only some of them", _HINT)

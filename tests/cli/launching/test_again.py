@@ -153,6 +153,9 @@ def test_without_a_local_rank_there_is_one_process_a_machine(monkeypatch: pytest
     assert Placement.here() == Placement(3, 4, 0, 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert Placement.here() == Placement(3, 4, 1, 4)
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "")
+    assert Placement.here() is None, "a template of jobs leaves them empty"
 
 
 def test_a_host_that_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import re
 import zlib
 from dataclasses import replace
 from io import StringIO
@@ -51,6 +50,8 @@ def read_csv(path: Path) -> Part:
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise PactlError(f"{path} cannot be read: {reason(error)}") from error
     part = _part(path, rows)
+    if separator == "\t":
+        _refuse_swallowed_rows(path, rows)
     if not is_whole:
         _refuse_foreign_text(part)
     is_usual = separator == "," or path.name.endswith((".tsv", ".tsv.gz"))
@@ -84,7 +85,7 @@ def _decoded(content: bytes) -> tuple[str, bool]:
     if content.startswith(_UTF16):
         raise ValueError("it is in UTF-16: save it as UTF-8")
     if b"\0" in content:
-        raise ValueError("it is not text: it has zero bytes")
+        raise ValueError("it is not text: it has zero bytes; unpack it, or save it as CSV in UTF-8")
     try:
         return content.decode("utf-8-sig"), True
     except UnicodeDecodeError:
@@ -92,9 +93,13 @@ def _decoded(content: bytes) -> tuple[str, bool]:
 
 
 def _separator(text: str) -> str:
-    """Return the separator that occurs most often outside quotation marks in the first row."""
-    names = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
-    return max(_SEPARATORS, key=names.count)
+    """Return the separator that divides the first row, which may have line breaks in quotation marks, most often."""
+
+    def count(separator: str) -> int:
+        rows = csv.reader(StringIO(text[:_LONGEST_VALUE], newline=""), delimiter=separator, skipinitialspace=True)
+        return len(next((row for row in rows if any(map(str.strip, row))), ()))
+
+    return max(_SEPARATORS, key=count)
 
 
 def _part(path: Path, rows: _Rows) -> Part:
@@ -109,6 +114,8 @@ def _part(path: Path, rows: _Rows) -> Part:
     seen: set[str] = set()
     for place, name in enumerate(names, 1):
         if not name:
+            if names[0].lower().startswith("sep="):
+                raise PactlError(f"{path}: its first row, {quoted(names[0])}, is for Excel alone", "delete this row")
             raise PactlError(
                 f"{path}: column {place:,} has no name",
                 "name it in the first row; if pandas wrote its index there: to_csv(PATH, index=False)",
@@ -127,6 +134,21 @@ def _part(path: Path, rows: _Rows) -> Part:
     columns = zip(*(row for _, row in body), strict=True)
     named = {name: Column(None, list(column)) for name, column in zip(names, columns, strict=True)}
     return Part(str(path), named, [number for number, _ in body])
+
+
+def _refuse_swallowed_rows(path: Path, rows: _Rows) -> None:
+    """Raise PactlError if a value has the tabs and line breaks of whole rows: its quotation mark was left open.
+
+    Many programs write tabs without quotation marks, so that one at the start of a text is a letter.
+    """
+    for number, row in rows:
+        for value in row:
+            breaks = value.count("\n")
+            if 0 < breaks * (len(row) - 1) == value.count("\t"):
+                raise PactlError(
+                    f"{path}: row {number:,} has a value of {breaks + 1:,} lines that look like rows",
+                    "if a value begins with a quotation mark, double all in it, and put it in quotation marks",
+                )
 
 
 def _refuse_foreign_text(part: Part) -> None:

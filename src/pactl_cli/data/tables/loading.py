@@ -16,6 +16,7 @@ from pactl_cli.data.files.data_directory import DataDirectory
 from pactl_cli.data.files.progress import Progress
 from pactl_cli.data.labels import LONGEST_NAME, read_labels
 from pactl_cli.data.reading import OF_TEXTS, Reading
+from pactl_cli.data.spellings import TEST_PARTS
 from pactl_cli.data.tables.columns import CATEGORIES, KINDS, NUMBERS, Column, Part
 from pactl_cli.data.tables.csv_files import read_csv
 from pactl_cli.data.tables.encoding import MOST_COLUMNS, Encoding, Field, raw_inputs, texts_of
@@ -93,11 +94,11 @@ def table_files(name: str) -> list[Path]:
         return [place]
     found = [
         next((place / f"{part}{end}" for end in ENDINGS[kind] if (place / f"{part}{end}").exists()), None)
-        for part in ("train", "test", "val")
+        for part in ("train", *TEST_PARTS)
     ]
     if found[0] is None:
         raise MissingError(f"--dataset {name}: there is no file {place / f'train{ENDINGS[kind][0]}'}")
-    return [file for file in (found[0], found[1] or found[2]) if file]
+    return [found[0], *list(filter(None, found[1:]))[:1]]
 
 
 def _label(name: str, part: Part, label: str | None) -> str:

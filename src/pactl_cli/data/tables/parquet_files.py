@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,11 @@ def read_parquet(path: Path) -> Part:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise PactlError(f"{path} has two columns with the name {quoted(twice)}", "give each a name of its own")
-    if index := [name for name in names if not name or name.startswith(_PANDAS_INDEX)]:
+    written = _written_index(table)
+    if index := [name for name in names if not name or name.startswith(_PANDAS_INDEX) or name in written]:
         raise PactlError(
             f"{path} has the column {quoted(index[0])}, which is an index that pandas wrote",
-            "save it with to_parquet(PATH, index=False)",
+            "save it with to_parquet(PATH, index=False), or after reset_index() if it is data",
         )
     columns = {name: _column(f"{path}: column {quoted(name)}", table.column(name)) for name in names}
     return Part(str(path), columns, range(1, table.num_rows + 1))
@@ -68,6 +70,13 @@ def _table(path: Path) -> Any:
         raise PactlError(f"{path} cannot be read: it is not a parquet file, or is truncated or altered") from error
     except (OSError, ValueError) as error:
         raise PactlError(f"{path} cannot be read: {reason(error) or 'it is truncated or altered'}") from error
+
+
+def _written_index(table: Any) -> list[Any]:
+    """Return the names of the columns that pandas reads as the index of rows; they may be numbers of examples."""
+    with suppress(ValueError, TypeError, AttributeError):  # anybody may write anything there
+        return list(table.schema.pandas_metadata.get("index_columns", ()))
+    return []
 
 
 def _is_text(kind: Any) -> bool:
