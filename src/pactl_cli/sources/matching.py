@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -204,8 +204,7 @@ def _loaded(
         taken = weights.note and "; " + weights.note.removeprefix(f"{weights.origin}: ")
         hint = "give the weights of this network" + taken
         raise PactlError(f"{weights.origin} are not those of {whose}: {said}", hint)
-    if odd := [name for name, tensor in network.state_dict().items() if name in tensors and not _is_finite(tensor)]:
-        raise PactlError(f"{weights.origin}: {odd[0]} has numbers that are not finite", "give other weights")
+    _require_finite(network, tensors.keys(), weights)
     kept = {name: tensor for name, tensor in network.state_dict().items() if name in tensors or name not in head}
     zero = torch.tensor(0)
     return {name: (zero if name.endswith(_COUNTER) and t.is_meta else t).detach() for name, t in kept.items()}
@@ -233,8 +232,11 @@ def _unmatched(
     ]
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    return tensor.is_meta or not tensor.is_floating_point() or bool(tensor.isfinite().all())
+def _require_finite(network: nn.Module, names: Container[str], weights: Weights) -> None:
+    """Raise PactlError if a network has taken a number from weights that is not finite."""
+    for name, tensor in network.state_dict().items():
+        if name in names and tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+            raise PactlError(f"{weights.origin}: {name} has numbers that are not finite", "give other weights")
 
 
 def _nearest(name: str, others: Iterable[str]) -> str:

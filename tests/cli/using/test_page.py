@@ -24,7 +24,7 @@ def examples(language: str) -> list[str]:
 @pytest.mark.slow
 def test_the_page_runs_as_printed(shell: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    assert len(examples("sh")) == 3
+    assert len(examples("sh")) == 4
     for script in examples("sh"):
         done = shell(f'set -e\npython() {{ "{sys.executable}" "$@"; }}\n{script}')
         assert done.code == 0, done.err
