@@ -53,6 +53,9 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: torch.dtype
 
+    def __str__(self) -> str:
+        return f"{' x '.join(map(str, self.shape))} numbers of type {str(self.dtype).removeprefix('torch.')}"
+
 
 @dataclass(frozen=True)
 class InputSpec:

@@ -16,7 +16,7 @@ from pactl_cli.certificate.message import Message
 from pactl_cli.certificate.questions import ABSTAIN
 from pactl_cli.certificate.task import Task
 from pactl_cli.errors import PactlError, printable, quoted
-from pactl_cli.models.inputs import Inputs, InputSpec
+from pactl_cli.models.inputs import ONLY, Inputs, InputSpec, TensorSpec
 from pactl_cli.models.normalisation import running_statistics
 from pactl_cli.models.preparation import Prepared
 from pactl_cli.problem.blueprint import Blueprint
@@ -96,7 +96,16 @@ class Classifier(nn.Module):
         return abstention.margin if abstention else None
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Return the logits of raw inputs, in full single precision."""
+        """Return the logits of raw inputs, in full single precision.
+
+        Raises:
+            ValueError: if they have another shape than those that were certified, or are not bytes where those were.
+        """
+        given = {ONLY: inputs} if isinstance(inputs, Tensor) else inputs
+        for name, own in self.spec.tensors:
+            shape, dtype = given[name].shape[1:], given[name].dtype
+            if shape != own.shape or (dtype == torch.uint8) != (own.dtype == torch.uint8):
+                raise ValueError(f"the classifier takes {own}, not {TensorSpec(tuple(shape), dtype)}")
         with full_precision():
             logits: Tensor = self.network(inputs)
         return logits

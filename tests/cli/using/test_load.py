@@ -119,3 +119,13 @@ def test_the_data_are_not_needed(certified: Path, npz: Path, tmp_path: Path) -> 
     with pytest.raises(PactlError, match=r"indices\.npz is truncated, altered or missing"):
         load(certified)
     assert before.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [torch.zeros(2, 1, 9, 8, dtype=torch.uint8), torch.zeros(2, 8, 8, dtype=torch.uint8), torch.zeros(2, 1, 8, 8)],
+    ids=["another size", "no channel", "no bytes"],
+)
+def test_other_inputs_than_were_certified_are_refused(certified: Path, inputs: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="the classifier takes 1 x 8 x 8 numbers of type uint8, not "):
+        load(certified)(inputs)
