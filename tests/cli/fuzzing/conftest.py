@@ -138,7 +138,7 @@ def changed(draw: Any, document: Any, literals: tuple[str, ...] = LITERALS, most
     marks: dict[str, str] = {}
     for _ in range(draw(st.integers(1, most))):
         places = _places(document)
-        if not places:
+        if not 0 < len(places) < 5000:  # one that grew twice would not fit into memory
             break
         container, key = draw(st.sampled_from(places))
         action = draw(
