@@ -14,6 +14,7 @@ from pactl_cli.commands.layout import columns, wrapped
 from pactl_cli.errors import on_one_line
 from pactl_cli.problem.bars import bar_on
 from pactl_cli.processes.heap import keep_freed_memory
+from pactl_cli.processes.threads import sleep_soon
 
 if TYPE_CHECKING:
     from pactl_cli.problem.display import Bar
@@ -53,6 +54,7 @@ def complain(text: str) -> None:
 def starting() -> Iterator[None]:
     """Prepare for a stage, and show on a terminal that PyTorch is being loaded, which takes seconds."""
     keep_freed_memory()
+    sleep_soon()
     console = _console()
     with console.status("loading PyTorch") if console.is_terminal else nullcontext():
         yield
